@@ -1,0 +1,242 @@
+"""Every refusal the gateway can utter, as one tree.
+
+Refusal                          code, message, detail
+├─ ContentRefusal                what was asked of content cannot be done
+│  ├─ NameInvalid                a repository name outside the grammar
+│  ├─ NameUnknown                no such repository
+│  ├─ TagInvalid                 a tag outside the grammar
+│  ├─ DigestInvalid              malformed, unsupported, or not that of the bytes
+│  ├─ SizeInvalid                the length promised is not the length sent
+│  ├─ PaginationNumberInvalid    `n` is not a number, or negative
+│  ├─ BlobUnknown
+│  ├─ BlobUploadUnknown
+│  ├─ BlobUploadInvalid          the upload cannot go on like this
+│  │  ├─ RangeInvalid            the chunk does not start where the upload stands
+│  │  └─ UploadBusy              another request is writing to the upload
+│  ├─ RangeNotSatisfiable        no byte of the blob lies in the requested range
+│  ├─ ManifestUnknown
+│  ├─ ManifestInvalid
+│  │  ├─ ManifestTooLarge
+│  │  └─ MediaTypeUnsupported
+│  ├─ ManifestBlobUnknown        the manifest names content this repository does not hold
+│  └─ ContentReferenced          a manifest in the repository still needs it
+├─ AccessRefusal                 who asks may not
+│  ├─ Unauthorized               another credential could help: becomes the challenge
+│  ├─ Denied                     no credential can help
+│  └─ TooManyRequests            retry_after_seconds
+├─ CapabilityRefusal             the gateway cannot, now or ever
+│  ├─ Unsupported
+│  ├─ BodyTooLarge
+│  └─ Unavailable                retry_after_seconds; try again later
+└─ AdministrationRefusal         an administrator's act cannot be done
+   ├─ Unknown                    no such account, project, grant, key…
+   ├─ Conflict                   it exists already, or something depends on it
+   └─ Invalid                    a value outside its grammar
+
+Anything else that is raised is a fault: 500, a request id, a traceback in our own log, nothing leaked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+
+class Refusal(Exception):
+    """
+    An error the caller may be told.
+
+    *message* is one sentence that says what to do next and never holds a secret; *detail* is what a program may read.
+    *code* is the distribution specification's (spec.md, "Error Codes") where it has one.
+    """
+
+    code: ClassVar[str] = "UNKNOWN"
+
+    def __init__(self, message: str, *, detail: Mapping[str, object] | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.detail: Mapping[str, object] = detail or {}
+
+
+# content
+
+
+class ContentRefusal(Refusal):
+    """What was asked of content cannot be done."""
+
+
+class NameInvalid(ContentRefusal):
+    code = "NAME_INVALID"
+
+
+class NameUnknown(ContentRefusal):
+    code = "NAME_UNKNOWN"
+
+
+class TagInvalid(ContentRefusal):
+    code = "TAG_INVALID"
+
+
+class DigestInvalid(ContentRefusal):
+    code = "DIGEST_INVALID"
+
+
+class SizeInvalid(ContentRefusal):
+    code = "SIZE_INVALID"
+
+
+class PaginationNumberInvalid(ContentRefusal):
+    code = "PAGINATION_NUMBER_INVALID"
+
+
+class BlobUnknown(ContentRefusal):
+    code = "BLOB_UNKNOWN"
+
+
+class BlobUploadUnknown(ContentRefusal):
+    code = "BLOB_UPLOAD_UNKNOWN"
+
+
+class BlobUploadInvalid(ContentRefusal):
+    code = "BLOB_UPLOAD_INVALID"
+
+
+class RangeInvalid(BlobUploadInvalid):
+    """
+    A chunk that does not start where the upload stands; the upload stays usable.
+
+    *offset* is the number of bytes the upload holds, for the `Range` header of the reply.
+    """
+
+    code = "RANGE_INVALID"
+
+    def __init__(self, message: str, *, offset: int) -> None:
+        super().__init__(message, detail={"offset": offset})
+        self.offset = offset
+
+
+class UploadBusy(BlobUploadInvalid):
+    """Another request is writing to this upload; the upload stays usable."""
+
+
+class RangeNotSatisfiable(ContentRefusal):
+    """A `Range` no byte of the blob lies in; *size_bytes* is for `Content-Range: bytes */size`."""
+
+    code = "RANGE_INVALID"
+
+    def __init__(self, message: str, *, size_bytes: int) -> None:
+        super().__init__(message, detail={"size": size_bytes})
+        self.size_bytes = size_bytes
+
+
+class ManifestUnknown(ContentRefusal):
+    code = "MANIFEST_UNKNOWN"
+
+
+class ManifestInvalid(ContentRefusal):
+    code = "MANIFEST_INVALID"
+
+
+class ManifestTooLarge(ManifestInvalid):
+    code = "SIZE_INVALID"
+
+
+class MediaTypeUnsupported(ManifestInvalid):
+    """A manifest whose `Content-Type` is missing or not one the gateway keeps."""
+
+
+class ManifestBlobUnknown(ContentRefusal):
+    """The manifest names content this repository does not hold; *missing* lists the digests."""
+
+    code = "MANIFEST_BLOB_UNKNOWN"
+
+    def __init__(self, message: str, *, missing: tuple[str, ...]) -> None:
+        super().__init__(message, detail={"missing": list(missing)})
+        self.missing = missing
+
+
+class ContentReferenced(ContentRefusal):
+    code = "DENIED"
+
+
+# access
+
+
+class AccessRefusal(Refusal):
+    """Who asks may not."""
+
+
+class Unauthorized(AccessRefusal):
+    """
+    Another credential could help: the edge answers 401 with its challenge.
+
+    *scope* is the access to ask for, as token text ("" for none); *error* is the challenge's `error` parameter (RFC
+    6750 §3.1: `invalid_token`, `insufficient_scope`) or "" when the request carried no credential.
+    """
+
+    code = "UNAUTHORIZED"
+
+    def __init__(self, message: str, *, scope: str = "", error: str = "", detail: Mapping[str, object] | None = None):
+        super().__init__(message, detail=detail)
+        self.scope = scope
+        self.error = error
+
+
+class Denied(AccessRefusal):
+    """No credential can help."""
+
+    code = "DENIED"
+
+
+class TooManyRequests(AccessRefusal):
+    """Try again after *retry_after_seconds*, a whole number."""
+
+    code = "TOOMANYREQUESTS"
+
+    def __init__(self, message: str, *, retry_after_seconds: int) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+# capability
+
+
+class CapabilityRefusal(Refusal):
+    """The gateway cannot, now or ever."""
+
+
+class Unsupported(CapabilityRefusal):
+    code = "UNSUPPORTED"
+
+
+class BodyTooLarge(CapabilityRefusal):
+    code = "SIZE_INVALID"
+
+
+class Unavailable(CapabilityRefusal):
+    """Nothing was acknowledged; the same request may succeed after *retry_after_seconds*."""
+
+    code = "UNAVAILABLE"
+
+    def __init__(self, message: str, *, retry_after_seconds: int = 5) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+# administration
+
+
+class AdministrationRefusal(Refusal):
+    """An administrator's act cannot be done."""
+
+
+class Unknown(AdministrationRefusal):
+    code = "UNKNOWN"
+
+
+class Conflict(AdministrationRefusal):
+    code = "CONFLICT"
+
+
+class Invalid(AdministrationRefusal):
+    code = "INVALID"

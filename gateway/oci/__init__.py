@@ -1,0 +1,1 @@
+"""The specification's nouns as values; pure, standard library only."""
