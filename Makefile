@@ -1,0 +1,69 @@
+# `make` alone lists what there is. Everything is installed into .venv, from the lock files, every file by its hash.
+
+PYTHON ?= python3
+UV ?= uv
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+LOCKED := $(PIP) install --require-hashes --no-deps
+COMPILE := $(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
+
+.DEFAULT_GOAL := help
+.PHONY: help up install develop tools check format test long bench lock
+
+help: ## Say what there is to make
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
+
+up: $(VENV)/.runtime ## Start a gateway on this machine (options: make up ARGS="--host registry.local --port 5000")
+	@exec $(BIN)/gateway up $(ARGS)
+
+install: $(VENV)/.runtime ## Install the gateway into .venv, ready to run
+
+develop: $(VENV)/.dev ## Install what developing takes as well
+
+tools: ## Install the real services and clients that the tests start (Debian, as root)
+	@tests/install-tools.sh
+
+check: $(VENV)/.dev ## Read the code: style, types, and the plan of the house
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest -q tests/test_house.py
+
+format: $(VENV)/.dev ## Put the code in its common shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test: $(VENV)/.dev tools ## Run the tests, with real services and clients (options: make test ARGS="-k token")
+	$(BIN)/pytest -m "not long" $(ARGS)
+
+long: $(VENV)/.dev tools ## Run the tests that take longer than a quarter of an hour
+	$(BIN)/pytest -m long --timeout 3600 $(ARGS)
+
+bench: $(VENV)/.dev tools ## Measure
+	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+lock: ## Choose the newest versions that pyproject.toml allows (needs uv), and write them to the lock files
+	$(COMPILE) pyproject.toml --extra dev -o requirements-dev.lock
+	$(COMPILE) pyproject.toml -c requirements-dev.lock -o requirements.lock
+	$(COMPILE) --group build -c requirements-dev.lock -o requirements-build.lock
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; name one with: make PYTHON=/path/to/python3 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo "This Python cannot make virtual environments. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+
+# The stamps depend on what they installed, so that a new lock is followed by the next command that needs it.
+$(VENV)/.runtime: requirements.lock requirements-build.lock pyproject.toml | $(VENV)/bin/python
+	@echo "Installing the gateway into $(VENV)"
+	@$(LOCKED) -r requirements.lock -r requirements-build.lock
+	@$(PIP) install --no-deps --no-build-isolation --no-index --editable .
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
+	@echo "Installing the development tools into $(VENV)"
+	@$(LOCKED) -r requirements-dev.lock
+	@touch $@

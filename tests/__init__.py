@@ -1,0 +1,1 @@
+"""The tests: they mirror the rooms of the gateway, and talk to real services and real clients."""

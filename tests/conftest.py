@@ -1,0 +1,40 @@
+"""What every test may ask for: a database of each kind, empty and its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.services.postgres import PostgresServer, running_postgres
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """One real PostgreSQL for the whole run; fsync is off."""
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def new_postgres_database(postgres_server: PostgresServer) -> Iterator[Callable[[], str]]:
+    """Makes an empty PostgreSQL database per call and returns its URL; all are dropped after the test."""
+    made: list[str] = []
+
+    def make() -> str:
+        made.append(postgres_server.create_database())
+        return made[-1]
+
+    yield make
+    for url in made:
+        postgres_server.drop_database(url)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database; a test that asks for it runs once on SQLite and once on PostgreSQL."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'gateway.db'}"
+    new_database: Callable[[], str] = request.getfixturevalue("new_postgres_database")
+    return new_database()
