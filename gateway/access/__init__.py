@@ -1,0 +1,1 @@
+"""Who may do what: principals, scopes, roles, credentials, tokens."""

@@ -1,0 +1,89 @@
+"""What access asks of the records: who exists, with what secret, and how they stand. The records implement it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from gateway.access.policy import Project, Standing
+from gateway.access.principals import Principal
+from gateway.oci.names import ProjectName
+
+
+class View(Protocol):
+    """One look at policy, synchronous; inside the ledger's transaction it sees what that transaction sees."""
+
+    def standing(self, principal: Principal) -> Standing | None:
+        """How *principal* stands, or None if the account is gone."""
+        ...
+
+    def project(self, name: ProjectName) -> Project | None: ...
+
+
+class Directory(Protocol):
+    """
+    Policy as it stands now, cached per process and never older than the last acknowledged change.
+
+    `version` moves with every change of an account, project or grant, by any process; it costs eight bytes of shared
+    memory to read. The look-ups may touch the database, off the event loop where that would block it.
+    """
+
+    def version(self) -> int: ...
+
+    async def standing(self, principal: Principal) -> Standing | None: ...
+
+    async def project(self, name: ProjectName) -> Project | None: ...
+
+    async def projects(self, names: Iterable[ProjectName]) -> Sequence[Project]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAccount:
+    """What a sign-in is checked against. *secret* is a bcrypt string for users, a keyed hash (hex) for robots."""
+
+    principal: Principal
+    secret: str
+    enabled: bool
+    generation: int
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredOfflineToken:
+    """An offline token's row: its number, whose it is, and the service it was issued for."""
+
+    id: int
+    account: StoredAccount
+    service: str
+
+
+class Accounts(Protocol):
+    """The secrets of accounts, as stored; only `credentials` reads them."""
+
+    async def account(self, name: str) -> StoredAccount | None:
+        """The user `writer` or robot `gallery+ci` of exactly this name."""
+        ...
+
+    async def offline_token(self, hashed: str) -> StoredOfflineToken | None:
+        """The live offline token whose keyed hash is *hashed* (hex)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Attempts:
+    """Failed sign-ins under one key of the throttle."""
+
+    failures: int
+    first_at: datetime
+    last_at: datetime
+    suppressed: int = 0
+
+
+class AttemptsSeen(Protocol):
+    """The throttle's counters: in the database, so that they survive restarts and all processes share them."""
+
+    async def attempts(self, keys: Sequence[str]) -> Sequence[Attempts | None]:
+        """The counters under *keys*, in that order."""
+        ...

@@ -1,0 +1,72 @@
+"""The chain: each event carries the hash of the one before it, so that none can be changed, lost or moved unseen."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+#: The hash before the first event.
+GENESIS = bytes(32)
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Where the chain stands: the number and hash of its last event; (0, 32 zero bytes) before the first."""
+
+    seq: int = 0
+    hash: bytes = GENESIS
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """An event in its place: *body* is its canonical form, *hash* that of the previous hash followed by the body."""
+
+    seq: int
+    body: str
+    hash: bytes
+
+    def record(self) -> dict[str, object]:
+        """The event as a mapping: `id`, its fields, and its `hash` in hexadecimal."""
+        record: dict[str, object] = json.loads(self.body)
+        record["hash"] = self.hash.hex()
+        return record
+
+
+def canonical(record: Mapping[str, object]) -> str:
+    """One line of ASCII JSON, keys sorted, no spaces: the same mapping always gives the same text."""
+    return json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def seal(head: Head, record: Mapping[str, object]) -> Sealed:
+    """*record* as the event after *head*; its `id` is its number in the chain."""
+    seq = head.seq + 1
+    body = canonical({**record, "id": seq, "previous_hash": head.hash.hex()})
+    return Sealed(seq, body, digest(head.hash, body))
+
+
+def digest(previous: bytes, body: str) -> bytes:
+    """SHA-256 of the previous event's hash followed by this one's canonical form."""
+    return hashlib.sha256(previous + body.encode("ascii")).digest()
+
+
+def head_seal(head: Head, key: bytes) -> bytes:
+    """A keyed hash of the chain's head, kept beside it: events cut off the end are missed without the key."""
+    return hmac.digest(key, b"trail head" + head.seq.to_bytes(8, "big") + head.hash, "sha256")
+
+
+def fault(previous: Head, event: Sealed) -> str:
+    """What is wrong with *event* as the one after *previous*, in words, or "" if nothing is."""
+    if event.seq != previous.seq + 1:
+        return f"event {previous.seq + 1} is missing; the next one is {event.seq}"
+    if digest(previous.hash, event.body) != event.hash:
+        return f"event {event.seq} was edited, or does not follow event {previous.seq}"
+    try:
+        record = json.loads(event.body)
+    except ValueError:
+        return f"event {event.seq} is not JSON"
+    if record.get("id") != event.seq or record.get("previous_hash") != previous.hash.hex():
+        return f"event {event.seq} was moved here from elsewhere"
+    return ""

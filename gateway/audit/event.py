@@ -1,0 +1,185 @@
+"""The event: what one pass through the gate was, as a value, in a closed vocabulary."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Self
+
+from gateway.access.principals import Caller
+
+#: No value of an event is longer; a longer one is cut and the event says so.
+VALUE_CHARACTERS = 512
+
+
+class Kind(StrEnum):
+    """Every kind of event: noun.verb. Adding one here is all it takes to make it searchable."""
+
+    # the registry
+    REGISTRY_PING = "registry.ping"
+    SIGN_IN = "account.sign_in"
+    TOKEN_ISSUE = "token.issue"  # noqa: S105 - the name of a kind
+    MANIFEST_PULL = "manifest.pull"
+    MANIFEST_HEAD = "manifest.head"
+    MANIFEST_PUSH = "manifest.push"
+    MANIFEST_DELETE = "manifest.delete"
+    TAG_DELETE = "tag.delete"
+    BLOB_PULL = "blob.pull"
+    BLOB_PULL_ENDED = "blob.pull.ended"
+    BLOB_HEAD = "blob.head"
+    BLOB_PUSH = "blob.push"
+    BLOB_MOUNT = "blob.mount"
+    BLOB_DELETE = "blob.delete"
+    UPLOAD_BEGIN = "upload.begin"
+    UPLOAD_APPEND = "upload.append"
+    UPLOAD_STATUS = "upload.status"
+    UPLOAD_CANCEL = "upload.cancel"
+    TAGS_LIST = "tags.list"
+    REFERRERS_LIST = "referrers.list"
+    CATALOG_LIST = "catalog.list"
+    # administration
+    ACCOUNT_ADD = "account.add"
+    ACCOUNT_SET = "account.set"
+    ACCOUNT_LIST = "account.list"
+    ACCOUNT_SHOW = "account.show"
+    ACCOUNT_DISABLE = "account.disable"
+    ACCOUNT_ENABLE = "account.enable"
+    ACCOUNT_PASSWORD = "account.password"  # noqa: S105 - the name of a kind
+    ACCOUNT_REMOVE = "account.remove"
+    PROJECT_ADD = "project.add"
+    PROJECT_SET = "project.set"
+    PROJECT_LIST = "project.list"
+    PROJECT_SHOW = "project.show"
+    PROJECT_REMOVE = "project.remove"
+    GRANT_ADD = "grant.add"
+    GRANT_REMOVE = "grant.remove"
+    GRANT_LIST = "grant.list"
+    ROBOT_ADD = "robot.add"
+    ROBOT_LIST = "robot.list"
+    ROBOT_ROTATE = "robot.rotate"
+    ROBOT_REMOVE = "robot.remove"
+    OFFLINE_TOKEN_LIST = "offline_token.list"  # noqa: S105 - the name of a kind
+    OFFLINE_TOKEN_REVOKE = "offline_token.revoke"  # noqa: S105 - the name of a kind
+    ACCESS_ASK = "access.ask"
+    REPOSITORY_LIST = "repository.list"
+    REPOSITORY_SHOW = "repository.show"
+    REPOSITORY_REMOVE = "repository.remove"
+    TAG_LIST = "tag.list"
+    AUDIT_LIST = "audit.list"
+    AUDIT_SHOW = "audit.show"
+    AUDIT_EXPORT = "audit.export"
+    AUDIT_VERIFY = "audit.verify"
+    KEY_LIST = "key.list"
+    KEY_ADD = "key.add"
+    KEY_ROTATE = "key.rotate"
+    KEY_REVOKE = "key.revoke"
+    CERTIFICATE_SHOW = "certificate.show"
+    # the gateway itself
+    CERTIFICATE_ACCEPTED = "certificate.accepted"
+    CERTIFICATE_REJECTED = "certificate.rejected"
+    GATEWAY_INITIALISE = "gateway.initialise"
+    GATEWAY_MIGRATE = "gateway.migrate"
+    GATEWAY_START = "gateway.start"
+    GATEWAY_STOP = "gateway.stop"
+    CONFIGURATION_CHANGE = "configuration.change"
+
+
+#: Kinds that are an event only when the gate refuses them: no step of a client that merely looks.
+QUIET = frozenset({Kind.REGISTRY_PING, Kind.MANIFEST_HEAD, Kind.BLOB_HEAD})
+#: Kinds that are an event when refused or failed, not when they succeed: the event is that of the act they belong to.
+STEPS = frozenset({Kind.UPLOAD_BEGIN, Kind.UPLOAD_APPEND, Kind.UPLOAD_STATUS, Kind.UPLOAD_CANCEL})
+
+
+class Outcome(StrEnum):
+    ALLOWED = "allowed"
+    DENIED = "denied"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """
+    What happened, before it is sealed: who, from where, what, on what, with what outcome and why.
+
+    Fields that say nothing are empty. *time* is UTC. *before*, *after* and *detail* are small JSON-able mappings;
+    nothing secret is ever put in one.
+    """
+
+    kind: Kind
+    caller: Caller
+    outcome: Outcome = Outcome.ALLOWED
+    time: datetime = field(default_factory=lambda: datetime.now(UTC))
+    project: str = ""
+    repository: str = ""
+    reference: str = ""
+    digest: str = ""
+    action: str = ""
+    reason: str = ""
+    grant: str = ""
+    status: int = 0
+    bytes: int | None = None
+    duration_ms: int | None = None
+    before: Mapping[str, object] | None = None
+    after: Mapping[str, object] | None = None
+    detail: Mapping[str, object] | None = None
+
+    def but(self, **changes: object) -> Self:
+        """This event with some fields changed."""
+        return replace(self, **changes)  # type: ignore[arg-type]  # the field names are the callers' own
+
+    def record(self) -> dict[str, object]:
+        """The event as the mapping that is sealed and shown: JSON-able, empty fields left out, every value capped."""
+        caller = self.caller
+        record: dict[str, object] = {
+            "time": self.time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "kind": self.kind.value,
+            "outcome": self.outcome.value,
+            "principal": clean(caller.principal.name),
+            "principal_kind": caller.principal.kind.value,
+            "principal_id": caller.principal.id,
+            "credential": caller.credential.kind.value,
+            "address": clean(caller.origin.address),
+            "request_id": clean(caller.origin.request_id),
+        }
+        optional: dict[str, object] = {
+            "credential_id": clean(caller.credential.id),
+            "agent": clean(caller.origin.agent),
+            "project": self.project,
+            "repository": self.repository,
+            "reference": clean(self.reference),
+            "digest": clean(self.digest),
+            "action": self.action,
+            "reason": clean(self.reason),
+            "grant": clean(self.grant),
+            "status": self.status,
+        }
+        if caller.origin.peer_address != caller.origin.address:
+            optional["peer_address"] = clean(caller.origin.peer_address)
+        record.update({name: value for name, value in optional.items() if value})
+        kept = {"bytes": self.bytes, "duration_ms": self.duration_ms}
+        record.update({name: value for name, value in kept.items() if value is not None})
+        for name, mapping in (("before", self.before), ("after", self.after), ("detail", self.detail)):
+            if mapping is not None:
+                record[name] = _clean_value(mapping)
+        return record
+
+
+def clean(text: str) -> str:
+    """*text* as the trail keeps it: valid Unicode, at most 512 characters, a cut shown by its last one."""
+    if len(text) > VALUE_CHARACTERS:
+        text = text[: VALUE_CHARACTERS - 1] + "…"
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _clean_value(value: object) -> object:
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, Mapping):
+        return {clean(str(name)): _clean_value(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_clean_value(inner) for inner in value]
+    if value is None or isinstance(value, bool | int):
+        return value
+    return clean(str(value))

@@ -1,0 +1,56 @@
+"""A change: an effect on our own records, prepared and not yet committed; the gate hands it to the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.oci.names import Repository
+
+
+@dataclass(frozen=True, slots=True)
+class Notes:
+    """
+    What applying a change found out, for the event and for whoever asked for it.
+
+    *result* is for the asker only (an id, a count); everything else goes into the event. *also* names further events
+    that the change caused, as (kind, event fields), sealed before the act's own.
+    """
+
+    before: Mapping[str, object] | None = None
+    after: Mapping[str, object] | None = None
+    detail: Mapping[str, object] | None = None
+    digest: str = ""
+    result: Any = None
+    also: tuple[tuple[str, Mapping[str, object]], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """
+    *apply* is called once, with the ledger's open transaction (a SQLAlchemy Core connection), in the ledger's thread.
+
+    It does no slow work and no input or output but SQL; a `Refusal` it raises undoes its own statements and no one
+    else's. *policy* says that accounts, projects or grants change; *repositories* names those whose tags, links or
+    manifests do: every process sees the change from the moment it is acknowledged.
+    """
+
+    apply: Callable[[Any], Notes]
+    policy: bool = False
+    repositories: tuple[Repository, ...] = ()
+
+
+def together(*changes: Change) -> Change:
+    """Several changes as one; the notes are those of the last, the events of all."""
+
+    def apply(connection: Any) -> Notes:
+        notes = Notes()
+        also: tuple[tuple[str, Mapping[str, object]], ...] = ()
+        for change in changes:
+            notes = change.apply(connection)
+            also += notes.also
+        return Notes(notes.before, notes.after, notes.detail, notes.digest, notes.result, also)
+
+    repositories = tuple(name for change in changes for name in change.repositories)
+    return Change(apply, any(change.policy for change in changes), repositories)

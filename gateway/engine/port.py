@@ -1,0 +1,182 @@
+"""The content port: blobs, uploads, manifests, listings; what every engine can do, in the specification's nouns.
+
+Reading verbs answer or refuse. Mutating verbs prepare — the slow, invisible part — and return a `Change` that the gate
+commits together with its event. Engines raise content refusals and know no status, no caller's rights and no HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from gateway.change import Change
+from gateway.oci.digest import Digest
+from gateway.oci.manifest import Descriptor, Manifest
+from gateway.oci.names import ProjectName, Reference, Repository, Tag
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    digest: Digest
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredManifest:
+    """A manifest as it was pushed, byte for byte; *digest* is the one it was asked for by, sha256 by tag."""
+
+    digest: Digest
+    media_type: str
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """
+    An upload where it durably stands. *owner* is `kind:id` of the principal that began it.
+
+    *begun* and *expires* are UNIX seconds. *state* is the engine's own.
+    """
+
+    id: str
+    repository: Repository
+    owner: str
+    offset: int
+    begun: int
+    expires: int
+    state: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """Bytes that an upload has taken, not yet acknowledged: *change* makes *offset* the upload's own.
+
+    *interrupted* says that the body stopped before its end: what came is kept, so that the client can resume.
+    """
+
+    change: Change
+    offset: int
+    interrupted: bool = False
+
+
+class Interrupted(EOFError):
+    """Raised by a body's iterator when the client stops before the end of its body."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """Some entries of a listing in bytewise order; *more* says that others follow."""
+
+    entries: Sequence[T]
+    more: bool = False
+
+
+class Blobs(Protocol):
+    async def find(self, repository: Repository, digest: Digest) -> Blob:
+        """The blob, if it is linked in *repository*; raises `BlobUnknown`."""
+        ...
+
+    def read(self, blob: Blob, first: int, last: int) -> AsyncIterator[bytes]:
+        """The bytes from *first* to *last*, inclusive, in pieces of at most 256 KiB; memory stays bounded."""
+        ...
+
+    def mount(self, source: Repository, target: Repository, digest: Digest) -> Change:
+        """Links *source*'s blob into *target*; on commit raises `BlobUnknown` if it is not linked in *source*."""
+        ...
+
+    def delete(self, repository: Repository, digest: Digest) -> Change:
+        """
+        Unlinks the blob from *repository*.
+
+        On commit raises `BlobUnknown`, or `ContentReferenced` while a manifest of the repository references it.
+        """
+        ...
+
+
+class Uploads(Protocol):
+    async def begin(self, repository: Repository, owner: str) -> tuple[Upload, Change]:
+        """A new, empty upload; its project comes into being with it if missing. On commit may raise `TooManyRequests`
+        when *owner* has too many open."""
+        ...
+
+    async def find(self, repository: Repository, owner: str, upload_id: str) -> Upload:
+        """The upload, if *owner* began it in *repository*; raises `BlobUploadUnknown` for anybody else."""
+        ...
+
+    async def append(self, upload: Upload, body: AsyncIterator[bytes], first: int | None) -> Appended:
+        """
+        Writes *body* at the upload's end, on disk before it returns; *first* is the offset the client claims to be at.
+
+        Raises `RangeInvalid` if that is not where the upload stands, `UploadBusy` while another request writes.
+        """
+        ...
+
+    async def finish(
+        self, upload: Upload, body: AsyncIterator[bytes], first: int | None, digest: Digest
+    ) -> tuple[Blob, Change]:
+        """
+        Appends *body*, compares the digest of the whole and puts the blob in its place; *change* links it.
+
+        Raises `DigestInvalid` on a mismatch, and the upload is gone then; `RangeInvalid`, `UploadBusy` as `append`;
+        `Interrupted` if the body stopped: what came is kept.
+        """
+        ...
+
+    async def cancel(self, upload: Upload) -> Change:
+        """Forgets the upload and its bytes."""
+        ...
+
+
+class Manifests(Protocol):
+    async def find(self, repository: Repository, reference: Reference) -> StoredManifest:
+        """The manifest; raises `ManifestUnknown`, or `NameUnknown` if the repository does not exist."""
+        ...
+
+    def put(self, repository: Repository, manifest: Manifest, tags: Sequence[Tag]) -> Change:
+        """
+        Keeps the manifest by its digest and moves *tags* to it; its subject is indexed.
+
+        On commit raises `ManifestBlobUnknown` unless everything it requires is linked in *repository*. The notes say
+        `before` and `after` of each tag.
+        """
+        ...
+
+    def delete(self, repository: Repository, digest: Digest) -> Change:
+        """Removes the manifest with all its tags; on commit raises `ManifestUnknown`."""
+        ...
+
+    def untag(self, repository: Repository, tag: Tag) -> Change:
+        """Removes the tag alone; on commit raises `ManifestUnknown`."""
+        ...
+
+
+class Listings(Protocol):
+    async def tags(self, repository: Repository, *, after: str, limit: int) -> Page[str]:
+        """Tags after *after*, bytewise; raises `NameUnknown`."""
+        ...
+
+    async def repositories(
+        self,
+        *,
+        after: str,
+        limit: int,
+        projects: Sequence[ProjectName] | None,
+        admits: Callable[[Repository], bool],
+    ) -> Page[str]:
+        """Repositories after *after* that *admits* lets pass, of *projects* (None: of all)."""
+        ...
+
+    async def referrers(self, repository: Repository, subject: Digest, *, after: str, limit: int) -> Page[Descriptor]:
+        """Manifests whose subject is *subject*, by digest after *after*; empty if there is none, or no repository."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    blobs: Blobs
+    uploads: Uploads
+    manifests: Manifests
+    listings: Listings

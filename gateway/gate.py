@@ -1,0 +1,249 @@
+"""The one door: decide, run, record.
+
+    async with gate.passage(caller, Kind.MANIFEST_PUSH, needs) as passage:   judged; a refusal is recorded and raised
+        change = await engine.manifests.put(…)                               slow, invisible
+        await passage.commit(change)                                         change and event: one transaction
+        await reply(scope, receive, send)                                    a stream stays inside
+
+A passage that ends without `commit` or `seal` has acknowledged nothing. If the trail cannot take the event, the act is
+not acknowledged: `Unavailable`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import NoReturn, Protocol, Self
+
+from gateway.access.directory import Directory, View
+from gateway.access.policy import Allowed, Need, Reason, Refused, Verdict, judge
+from gateway.access.principals import Caller, CredentialKind
+from gateway.access.scopes import TOKEN_ACTIONS, Action, scope_text
+from gateway.audit.event import QUIET, STEPS, Event, Kind, Outcome
+from gateway.change import Change, Notes
+from gateway.errors import AccessRefusal, ContentRefusal, Denied, Refusal, Unauthorized, Unavailable
+from gateway.oci.names import Repository
+
+_PULLS = frozenset({Kind.BLOB_PULL, Kind.MANIFEST_PULL, Kind.AUDIT_EXPORT})
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """
+    What the ledger commits in one transaction: a change (or none) and its event.
+
+    *version* is the policy version the act was judged at. If policy has moved since, *rejudge* decides again inside
+    the transaction; on `Refused` the change is not applied, a denied event is kept, and *refusal* of the verdict is
+    raised. *silent* acts leave an event only when refused or failed. *also* are further events, sealed before it.
+    """
+
+    event: Event
+    change: Change | None = None
+    version: int = 0
+    rejudge: Callable[[View], Verdict] | None = None
+    refusal: Callable[[Refused], Refusal] | None = None
+    silent: bool = False
+    also: tuple[Event, ...] = ()
+
+
+class Ledger(Protocol):
+    """Where acts become durable, in one order, over all processes. The records implement it."""
+
+    async def commit(self, act: Act) -> Notes:
+        """
+        Returns when the act is on disk. Whatever the change or the re-judgement refuses is recorded, then raised.
+
+        Raises `Unavailable` when the trail cannot take the event: nothing was committed then.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Every act passes here: judged against token ∩ live policy, and remembered."""
+
+    directory: Directory
+    ledger: Ledger
+
+    def passage(self, caller: Caller, kind: Kind, *needs: Need, **facts: object) -> Passage:
+        """One pass through the gate; *facts* are the event's fields known beforehand."""
+        return Passage(self, caller, kind, needs, facts)
+
+    async def deny(
+        self,
+        caller: Caller,
+        kind: Kind,
+        refusal: Refusal,
+        *,
+        reason: str,
+        change: Change | None = None,
+        **facts: object,
+    ) -> NoReturn:
+        """Records that the gate refused *caller*, for a *reason* found before any passage, and raises *refusal*."""
+        event = Event(kind, caller, Outcome.DENIED, reason=reason).but(**facts)
+        await self.ledger.commit(Act(event, change))
+        raise refusal
+
+
+class Passage:
+    """One pass through the gate; collects what the event needs. Used once, as an asynchronous context manager."""
+
+    __slots__ = ("_begun", "_done", "_event", "_gate", "_kind", "_needs", "_version", "caller", "met")
+
+    def __init__(
+        self, gate: Gate, caller: Caller, kind: Kind, needs: tuple[Need, ...], facts: Mapping[str, object]
+    ) -> None:
+        self._gate = gate
+        self._kind = kind
+        self._needs = needs
+        self._version = 0
+        self._done = False
+        self._begun = time.monotonic()
+        self.caller = caller
+        self.met: frozenset[Need] = frozenset()
+        """The optional needs that the caller meets."""
+        self._event = Event(kind, caller)
+        described = next((need for need in needs if not need.optional), None)
+        if described is not None:
+            self._event = self._event.but(
+                action=described.action.value,
+                project=described.project.name if described.project else "",
+                repository=described.target.name if isinstance(described.target, Repository) else "",
+            )
+        if facts:
+            self._event = self._event.but(**facts)
+
+    async def __aenter__(self) -> Self:
+        """Judges; what is refused is recorded and raised (`Unauthorized`, `Denied`)."""
+        self._version = self._gate.directory.version()
+        verdicts = {need: await self._judge(need) for need in self._needs}
+        for need, verdict in verdicts.items():
+            if isinstance(verdict, Refused) and not need.optional:
+                self._done = True
+                event = self._closed(Outcome.DENIED, verdict.reason.value)
+                await self._gate.ledger.commit(Act(event))
+                raise self._refusal(verdict)
+        allowed = {need: verdict for need, verdict in verdicts.items() if isinstance(verdict, Allowed)}
+        self.met = frozenset(need for need in allowed if need.optional)
+        decisive = [verdict.grant for need, verdict in allowed.items() if not need.optional]
+        if decisive:
+            self._event = self._event.but(grant=decisive[-1])
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Records what ended badly: a failed act, or a stream that was cut after it was recorded."""
+        if error is None:
+            if not self._done and self._kind not in QUIET and self._kind not in STEPS:
+                raise RuntimeError(f"a passage of {self._kind} ended without commit or seal")
+            return
+        if self._done:
+            if self._kind in _PULLS and not isinstance(error, Refusal):
+                ended = self._closed(Outcome.FAILED, _reason(error)).but(kind=Kind.BLOB_PULL_ENDED)
+                await self._keep(Act(ended))
+            return
+        if isinstance(error, ContentRefusal) and self._kind in QUIET:
+            return
+        outcome = Outcome.DENIED if isinstance(error, AccessRefusal) else Outcome.FAILED
+        await self._keep(Act(self._closed(outcome, _reason(error))))
+
+    def note(self, **facts: object) -> None:
+        """Adds to the event: `digest`, `reference`, `bytes`, `status`, `before`, `after`, `detail`, …"""
+        self._event = self._event.but(**facts)
+
+    async def commit(self, change: Change, *also: Event) -> Notes:
+        """
+        Makes *change* and this passage's event durable in one transaction; policy is judged again if it has moved.
+
+        Raises what the change refuses, `Unauthorized` or `Denied` if the right is gone, `Unavailable` if nothing
+        could be written.
+        """
+        self._done = True
+        silent = self._kind in STEPS
+        return await self._gate.ledger.commit(
+            Act(self._closed(), change, self._version, self._rejudge, self._refusal, silent, also)
+        )
+
+    async def seal(self, *also: Event) -> None:
+        """Makes the event durable before the first byte of an answer; nothing if that was done, or is not an event."""
+        if self._done:
+            return
+        self._done = True
+        if self._kind not in QUIET and self._kind not in STEPS:
+            await self._gate.ledger.commit(Act(self._closed(), also=also))
+
+    async def _judge(self, need: Need) -> Verdict:
+        standing = await self._gate.directory.standing(self.caller.principal)
+        project = await self._gate.directory.project(need.project) if need.project is not None else None
+        return judge(self.caller, need, standing, project, datetime.now(UTC))
+
+    def _rejudge(self, view: View) -> Verdict:
+        verdict: Verdict = Allowed(self._event.grant)
+        for need in self._needs:
+            if need.optional and need not in self.met:
+                continue
+            project = view.project(need.project) if need.project is not None else None
+            verdict = judge(self.caller, need, view.standing(self.caller.principal), project, datetime.now(UTC))
+            if isinstance(verdict, Refused):
+                return verdict
+        return verdict
+
+    def _refusal(self, verdict: Refused) -> Refusal:
+        return refusal(self.caller, self._needs, verdict)
+
+    def _closed(self, outcome: Outcome = Outcome.ALLOWED, reason: str = "") -> Event:
+        elapsed = int((time.monotonic() - self._begun) * 1000)
+        return self._event.but(outcome=outcome, reason=reason or self._event.reason, duration_ms=elapsed)
+
+    async def _keep(self, act: Act) -> None:
+        # The passage may be closing because its task is being cancelled: what happened is written all the same.
+        await asyncio.shield(self._gate.ledger.commit(act))
+
+
+def refusal(caller: Caller, needs: tuple[Need, ...], verdict: Refused) -> Refusal:
+    """
+    What *caller* is told when the verdict on *needs* is *verdict*.
+
+    With a bearer token: `Unauthorized`, `insufficient_scope` when the token lacks the right, `invalid_token` when it
+    carries a right that policy does not give any more. Without one: `Denied`. What the caller holds is told only to
+    those who may know that the repository exists.
+    """
+    missing = verdict.missing
+    message = f"{missing} is missing" if missing is not None else "access is missing"
+    if verdict.disclose and verdict.held:
+        message += f"; {caller.principal.name} holds {verdict.held}"
+    detail: dict[str, object] = {}
+    if missing is not None:
+        detail = {"missing": str(missing.action), "on": str(missing.target) if missing.target else "system"}
+    if caller.access is None and caller.credential.kind is not CredentialKind.BEARER:
+        return Denied(f"{message}.", detail=detail)
+    error = "insufficient_scope" if verdict.reason is Reason.INSUFFICIENT_SCOPE else "invalid_token"
+    return Unauthorized(f"{message}.", scope=wanted_scope(needs), error=error, detail=detail)
+
+
+def wanted_scope(needs: tuple[Need, ...]) -> str:
+    """The scope that a request with *needs* should ask a token for: one scope a repository, joined by spaces."""
+    wanted: dict[Repository, set[Action]] = {}
+    for need in needs:
+        if isinstance(need.target, Repository) and need.action in TOKEN_ACTIONS:
+            wanted.setdefault(need.target, set()).add(need.action)
+    return " ".join(scope_text(repository, actions) for repository, actions in wanted.items())
+
+
+def _reason(error: BaseException) -> str:
+    match error:
+        case Unavailable():
+            return "unavailable"
+        case Refusal():
+            return error.code.lower()
+        case asyncio.CancelledError():
+            return "cancelled"
+        case ConnectionError() | TimeoutError() | EOFError():
+            return "client_disconnected"
+        case _:
+            return "fault"
