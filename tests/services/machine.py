@@ -1,0 +1,37 @@
+"""What a test changes on the machine itself, and puts back: names it knows, authorities its engines trust."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+CERTIFICATES = Path("/etc/docker/certs.d")
+HOSTS = Path("/etc/hosts")
+
+
+@contextmanager
+def trusted(registry: str, ca: Path) -> Iterator[None]:
+    """Docker, podman, skopeo and buildah trust the CA for `registry` (HOST, or HOST:PORT unless 443) in the block."""
+    directory = CERTIFICATES / registry
+    assert not directory.exists(), f"{directory} is there already, and is not ours to replace: remove it by hand"
+    directory.mkdir(parents=True)
+    try:
+        shutil.copyfile(ca, directory / "ca.crt")
+        yield
+    finally:
+        shutil.rmtree(directory)
+
+
+@contextmanager
+def known_host(name: str, address: str = "127.0.0.1") -> Iterator[None]:
+    """This machine resolves `name` to `address` in the block, by a line in /etc/hosts."""
+    line = f"{address} {name} # added by a test\n"
+    # Written in place: in a container the file is a mount and cannot be replaced.
+    before = HOSTS.read_text()
+    HOSTS.write_text(before + ("" if before.endswith("\n") else "\n") + line)
+    try:
+        yield
+    finally:
+        HOSTS.write_text(HOSTS.read_text().replace(line, ""))
