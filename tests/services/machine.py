@@ -15,9 +15,13 @@ HOSTS = Path("/etc/hosts")
 def trusted(registry: str, ca: Path) -> Iterator[None]:
     """Docker, podman, skopeo and buildah trust the CA for `registry` (HOST, or HOST:PORT unless 443) in the block."""
     directory = CERTIFICATES / registry
+    ours = directory / "made-by-a-test"
+    if ours.exists():
+        shutil.rmtree(directory)
     assert not directory.exists(), f"{directory} is there already, and is not ours to replace: remove it by hand"
     directory.mkdir(parents=True)
     try:
+        ours.touch()
         shutil.copyfile(ca, directory / "ca.crt")
         yield
     finally:
@@ -29,7 +33,7 @@ def known_host(name: str, address: str = "127.0.0.1") -> Iterator[None]:
     """This machine resolves `name` to `address` in the block, by a line in /etc/hosts."""
     line = f"{address} {name} # added by a test\n"
     # Written in place: in a container the file is a mount and cannot be replaced.
-    before = HOSTS.read_text()
+    before = HOSTS.read_text().replace(line, "")
     HOSTS.write_text(before + ("" if before.endswith("\n") else "\n") + line)
     try:
         yield
