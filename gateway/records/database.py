@@ -1,0 +1,150 @@
+"""The database: readers that never wait for writers, and one fair lock that all writers of all processes take.
+
+SQLite: write-ahead log, every commit synced. The lock is a `flock` on DATA/lock round begin…commit, and checkpoints run
+only under it (automatic ones are off), so no checkpoint ever races a commit. PostgreSQL: an advisory lock of the
+transaction. Connections are in the driver's autocommit mode; whoever writes says BEGIN and COMMIT itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.pool import NullPool
+
+from gateway.errors import Invalid
+from gateway.records.versions import Versions
+
+R = TypeVar("R")
+
+#: The advisory lock's number: any constant, the same in every process.
+_ADVISORY = 0x6761_7465
+#: The write-ahead log is copied back into the database when it has grown to this size.
+_CHECKPOINT_BYTES = 8 * 1024 * 1024
+_READERS = 8
+
+
+class Database:
+    """The database of one data directory, opened; see `open`."""
+
+    def __init__(self, engine: Engine, data: Path) -> None:
+        self.engine = engine
+        self.sqlite = engine.dialect.name == "sqlite"
+        self.data = data
+        self.versions = Versions(data / "versions")
+        self._local = threading.local()
+        self._opened: list[Connection] = []
+        self._lock_file = os.open(data / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._lock_owner = threading.Lock()
+        self._threads = None if self.sqlite else ThreadPoolExecutor(_READERS, thread_name_prefix="reader")
+
+    @classmethod
+    def open(cls, url: str, data: Path) -> Database:
+        """The database at *url*, its lock and counters in *data*; raises `Invalid` for a URL nothing can read."""
+        return cls(_engine(url), data)
+
+    async def read(self, query: Callable[[Connection], R]) -> R:
+        """*query*'s answer from committed rows: where it stands on SQLite, in a thread on PostgreSQL."""
+        if self._threads is None:
+            return query(self._reader())
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self.read_now, query)
+
+    def read_now(self, query: Callable[[Connection], R]) -> R:
+        """*query*'s answer from committed rows, synchronously; any thread may call it."""
+        if self.sqlite:
+            return query(self._reader())
+        with self.engine.connect() as connection:
+            return query(connection)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Holds off every writer of every process on this data directory. Not re-entrant; released when one dies."""
+        with self._lock_owner:
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX)
+            try:
+                yield
+            finally:
+                fcntl.flock(self._lock_file, fcntl.LOCK_UN)
+
+    def begin(self, connection: Connection) -> None:
+        """Opens a writing transaction; under `lock`. On PostgreSQL waits for writers on other hosts as well."""
+        if self.sqlite:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        else:
+            connection.exec_driver_sql("BEGIN")
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY})")
+
+    def writer(self) -> Connection:
+        """A connection of its own for a writing thread, which closes it."""
+        return self.engine.connect()
+
+    def checkpoint(self, connection: Connection) -> None:
+        """Copies a grown write-ahead log back into the database; under `lock`, outside a transaction."""
+        if not self.sqlite:
+            return
+        log = f"{self.engine.url.database}-wal"
+        if os.path.exists(log) and os.stat(log).st_size > _CHECKPOINT_BYTES:
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+    def close(self) -> None:
+        """Closes every connection, under the lock: the last one to close copies SQLite's log back."""
+        if self._threads is not None:
+            self._threads.shutdown()
+        with self.lock():
+            for connection in self._opened:
+                connection.close()
+            self.engine.dispose()
+        os.close(self._lock_file)
+        self.versions.close()
+
+    def _reader(self) -> Connection:
+        connection: Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._local.connection = self.engine.connect()
+            self._opened.append(connection)
+        return connection
+
+
+def _engine(url: str) -> Engine:
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise Invalid("The database URL is not one: use sqlite:///PATH or postgresql://USER@HOST/NAME.") from None
+    if parsed.drivername == "postgresql":
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    if parsed.get_backend_name() not in {"sqlite", "postgresql"} or not parsed.database:
+        raise Invalid("The database URL must be sqlite:///PATH or postgresql://USER@HOST/NAME.")
+    if parsed.get_backend_name() == "postgresql":
+        return create_engine(
+            parsed,
+            isolation_level="AUTOCOMMIT",
+            pool_size=_READERS,
+            max_overflow=4,
+            pool_pre_ping=True,
+            connect_args={"connect_timeout": 10},
+        )
+    engine = create_engine(
+        parsed, isolation_level="AUTOCOMMIT", poolclass=NullPool, connect_args={"check_same_thread": False}
+    )
+    event.listen(engine, "connect", _prepare_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _: Any) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA busy_timeout = 10000")
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.execute("PRAGMA wal_autocheckpoint = 0")
+    cursor.execute("PRAGMA cache_size = -16384")
+    cursor.close()

@@ -1,0 +1,252 @@
+"""The ledger: one committing thread a process, which makes everything that waits durable in one transaction.
+
+    lock · begin · for each that waits: savepoint, judge again if policy moved, apply, seal · insert · commit · wake all
+
+A refusal undoes its own savepoint only, and its event stays. If the transaction itself fails, nobody is acknowledged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from sqlalchemy import Connection, insert, select, update
+from sqlalchemy.exc import SQLAlchemyError
+
+from gateway.access.policy import Refused
+from gateway.audit.chain import Head, Sealed, head_seal, seal
+from gateway.audit.event import Event, Kind, Outcome
+from gateway.change import Notes
+from gateway.errors import AccessRefusal, Refusal, Unavailable
+from gateway.gate import Act
+from gateway.records.database import Database
+from gateway.records.directory import ConnectionView
+from gateway.records.schema import events, trail_head
+from gateway.records.trail import project_tail
+
+_log = logging.getLogger("gateway.ledger")
+
+#: Acts committed together, at most: bounds the time the lock is held.
+_BATCH = 256
+_ACKNOWLEDGE_SECONDS = 30.0
+_UNAVAILABLE = "The audit trail cannot be written now, so nothing was done; try again shortly."
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    act: Act
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[Notes]
+    notes: Notes = field(default_factory=Notes)
+    error: BaseException | None = None
+
+    def wake(self) -> None:
+        if self.future.done():
+            return
+        if self.error is None:
+            self.future.set_result(self.notes)
+        else:
+            self.future.set_exception(self.error)
+
+
+class SqlLedger:
+    """The gate's ledger, on SQLite or PostgreSQL; `start` it in the process that uses it, `close` it before it ends."""
+
+    def __init__(self, database: Database, trail_key: bytes) -> None:
+        self._database = database
+        self._trail_key = trail_key
+        self._waiting: deque[_Waiting] = deque()
+        self._wanted = threading.Condition()
+        self._closing = False
+        self._thread: threading.Thread | None = None
+        self._connection: Connection | None = None
+
+    def start(self) -> None:
+        with self._database.lock():
+            self._database.versions.settle()
+        self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Commits what waits, then ends the thread."""
+        with self._wanted:
+            self._closing = True
+            self._wanted.notify()
+        if self._thread is not None:
+            self._thread.join()
+
+    async def commit(self, act: Act) -> Notes:
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(act, loop, loop.create_future())
+        with self._wanted:
+            if self._closing:
+                raise Unavailable("The gateway is stopping; try again shortly.")
+            self._waiting.append(waiting)
+            self._wanted.notify()
+        try:
+            return await asyncio.wait_for(waiting.future, _ACKNOWLEDGE_SECONDS)
+        except TimeoutError:
+            raise Unavailable(_UNAVAILABLE) from None
+
+    # the committing thread
+
+    def _run(self) -> None:
+        try:
+            while True:
+                batch = self._next_batch()
+                if batch:
+                    self._settle(batch)
+                elif self._closing:
+                    return
+                else:
+                    self._follow()
+        finally:
+            if self._connection is not None:
+                with self._database.lock():
+                    self._connection.close()
+
+    def _next_batch(self) -> list[_Waiting]:
+        with self._wanted:
+            if not self._waiting and not self._closing:
+                self._wanted.wait(timeout=0.5)
+            return [self._waiting.popleft() for _ in range(min(len(self._waiting), _BATCH))]
+
+    def _settle(self, batch: Sequence[_Waiting]) -> None:
+        try:
+            with self._database.lock():
+                self._transact(batch)
+        except Exception as error:
+            # Whatever it is — full disk, lost server, a defect — no one may be told that an act was done.
+            _log.exception("nothing was committed of a batch of %d", len(batch))
+            self._drop_connection()
+            for waiting in batch:
+                waiting.error = Unavailable(_UNAVAILABLE)
+                waiting.error.__cause__ = error
+        loops: dict[asyncio.AbstractEventLoop, list[_Waiting]] = {}
+        for waiting in batch:
+            loops.setdefault(waiting.loop, []).append(waiting)
+        for loop, woken in loops.items():
+            with contextlib.suppress(RuntimeError):  # the loop has ended: no one waits any more
+                loop.call_soon_threadsafe(_wake, woken)
+
+    def _transact(self, batch: Sequence[_Waiting]) -> None:
+        connection = self._connect()
+        changes = [waiting.act.change for waiting in batch if waiting.act.change is not None]
+        policy = any(change.policy for change in changes)
+        names = {repository.name for change in changes for repository in change.repositories}
+        version = self._database.versions.policy()
+        with self._database.versions.moving(policy=policy, repositories=names):
+            self._database.begin(connection)
+            try:
+                head = _read_head(connection)
+                sealed: list[Sealed] = []
+                for waiting in batch:
+                    for event in self._apply(connection, waiting, moved=policy or waiting.act.version != version):
+                        sealed.append(seal(head, event.record()))
+                        head = Head(sealed[-1].seq, sealed[-1].hash)
+                if sealed:
+                    self._append(connection, sealed)
+            except BaseException:
+                with contextlib.suppress(SQLAlchemyError):
+                    connection.exec_driver_sql("ROLLBACK")
+                raise
+            self._commit(connection, sealed)
+        self._database.checkpoint(self._connect())
+
+    def _apply(self, connection: Connection, waiting: _Waiting, *, moved: bool) -> list[Event]:
+        act = waiting.act
+        if moved and act.rejudge is not None and act.refusal is not None:
+            verdict = act.rejudge(ConnectionView(connection))
+            if isinstance(verdict, Refused):
+                waiting.error = act.refusal(verdict)
+                return [act.event.but(outcome=Outcome.DENIED, reason=verdict.reason.value)]
+        if act.change is None:
+            return [*act.also, act.event]
+        connection.exec_driver_sql("SAVEPOINT act")
+        try:
+            notes = waiting.notes = act.change.apply(connection)
+        except Refusal as refusal:
+            connection.exec_driver_sql("ROLLBACK TO SAVEPOINT act")
+            waiting.error = refusal
+            outcome = Outcome.DENIED if isinstance(refusal, AccessRefusal) else Outcome.FAILED
+            return [act.event.but(outcome=outcome, reason=refusal.code.lower())]
+        except Exception as fault:
+            connection.exec_driver_sql("ROLLBACK TO SAVEPOINT act")
+            waiting.error = fault
+            return [act.event.but(outcome=Outcome.FAILED, reason="fault")]
+        connection.exec_driver_sql("RELEASE SAVEPOINT act")
+        return _events(act, notes)
+
+    def _append(self, connection: Connection, sealed: Sequence[Sealed]) -> None:
+        rows = [{"seq": event.seq, "body": event.body, "hash": event.hash} for event in sealed]
+        connection.execute(insert(events), rows)
+        head = Head(sealed[-1].seq, sealed[-1].hash)
+        connection.execute(
+            update(trail_head)
+            .where(trail_head.c.id == 1)
+            .values(seq=head.seq, hash=head.hash, seal=head_seal(head, self._trail_key))
+        )
+
+    def _commit(self, connection: Connection, sealed: Sequence[Sealed]) -> None:
+        try:
+            connection.exec_driver_sql("COMMIT")
+        except SQLAlchemyError:
+            # The answer may be lost though the commit was not: the chain says whether it happened.
+            self._drop_connection()
+            if not sealed or not self._kept(sealed[-1]):
+                raise
+
+    def _kept(self, event: Sealed) -> bool:
+        with self._database.engine.connect() as connection:
+            row = connection.execute(select(events.c.hash).where(events.c.seq == event.seq)).first()
+            return row is not None and bytes(row.hash) == event.hash
+
+    def _follow(self) -> None:
+        """With nothing to commit, lets the searchable projection catch up a little."""
+        try:
+            with self._database.lock():
+                connection = self._connect()
+                project_tail(self._database, connection)
+                self._database.checkpoint(connection)
+        except Exception:
+            # Listings read the unprojected tail themselves: nothing is lost by trying again later.
+            _log.exception("the searchable projection of the trail did not follow")
+            self._drop_connection()
+
+    def _connect(self) -> Connection:
+        if self._connection is None:
+            self._connection = self._database.writer()
+        return self._connection
+
+    def _drop_connection(self) -> None:
+        if self._connection is not None:
+            with contextlib.suppress(SQLAlchemyError):
+                self._connection.invalidate()
+                self._connection.close()
+            self._connection = None
+
+
+def _events(act: Act, notes: Notes) -> list[Event]:
+    caused = [
+        Event(Kind(kind), act.event.caller, time=act.event.time, grant=act.event.grant).but(**fields)
+        for kind, fields in notes.also
+    ]
+    if act.silent:
+        return [*caused, *act.also]
+    told = {"before": notes.before, "after": notes.after, "detail": notes.detail, "digest": notes.digest or None}
+    return [*caused, *act.also, act.event.but(**{name: value for name, value in told.items() if value is not None})]
+
+
+def _read_head(connection: Connection) -> Head:
+    row = connection.execute(select(trail_head.c.seq, trail_head.c.hash)).one()
+    return Head(row.seq, bytes(row.hash))
+
+
+def _wake(woken: Sequence[_Waiting]) -> None:
+    for waiting in woken:
+        waiting.wake()

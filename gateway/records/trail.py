@@ -1,0 +1,260 @@
+"""The trail as the database keeps it: the chain, a searchable projection that follows it, and the tail not yet in it.
+
+A search reads the unprojected tail itself, newest first, and then the projection: it is never behind. What it shows is
+always the sealed event; the projection only finds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, insert, literal, select
+
+from gateway.audit.chain import Head, Sealed, fault, head_seal
+from gateway.audit.trail import Search, Verification
+from gateway.records.database import Database
+from gateway.records.schema import event_index, events, trail_head
+
+_PAGE = 1000
+#: Events are projected this many at a time: a slice holds the writers' lock for some milliseconds.
+_SLICE = 256
+#: Commits of many processes may seal events a little out of the order of their times.
+_DISORDER = 10_000
+_FIELDS = ("kind", "outcome", "principal", "project", "repository", "digest", "address")
+
+
+class SqlTrail:
+    """The trail of one database; see `gateway.audit.trail.Trail`."""
+
+    def __init__(self, database: Database, key: bytes) -> None:
+        self._database = database
+        self._key = key
+
+    def page(self, search: Search, *, before: int | None = None, limit: int = 100) -> Sequence[Sealed]:
+        limit = max(1, min(limit, _PAGE))
+        return self._database.read_now(lambda connection: _page(connection, search, before, limit))
+
+    def event(self, seq: int) -> Sealed | None:
+        query = select(events.c.seq, events.c.body, events.c.hash).where(events.c.seq == seq)
+        row = self._database.read_now(lambda connection: connection.execute(query).first())
+        return Sealed(row.seq, row.body, bytes(row.hash)) if row is not None else None
+
+    def export(self, search: Search) -> Iterator[Sealed]:
+        after, last = 0, self._database.read_now(_last)
+        while True:
+            page = self._database.read_now(partial(_following, search=search, after=after, last=last))
+            yield from page.matching
+            if page.end >= last:
+                return
+            after = page.end
+
+    def verify(self) -> Verification:
+        head, count = Head(), 0
+        while True:
+            rows = self._database.read_now(partial(_chain, after=head.seq))
+            for event in rows:
+                wrong = fault(head, event)
+                if wrong:
+                    return Verification(count, head.hash.hex(), wrong, event.seq)
+                head, count = Head(event.seq, event.hash), count + 1
+            if not rows:
+                return self._verify_end(head, count)
+
+    def _verify_end(self, head: Head, count: int) -> Verification:
+        """The end of the chain against the head kept beside it, and the projection against the chain."""
+        kept = self._database.read_now(_kept_head)
+        if kept is None:
+            return Verification(count, head.hash.hex(), "the record of the chain's head is missing", head.seq)
+        recorded, seal = kept
+        if seal != head_seal(recorded, self._key) and recorded.seq > 0:
+            return Verification(count, head.hash.hex(), "the record of the chain's head was edited", head.seq)
+        if recorded.seq > head.seq and self._database.read_now(_last) <= head.seq:
+            wrong = f"events {head.seq + 1} to {recorded.seq} were cut off the end"
+            return Verification(count, head.hash.hex(), wrong, head.seq + 1)
+        if recorded.seq == head.seq and recorded.hash != head.hash:
+            return Verification(count, head.hash.hex(), f"event {head.seq} is not the one sealed last", head.seq)
+        if recorded.seq < head.seq and self._database.read_now(_kept_head) == kept:
+            wrong = f"event {recorded.seq + 1} was added after the chain's head"
+            return Verification(count, head.hash.hex(), wrong, recorded.seq + 1)
+        return self._verify_projection(head, count)
+
+    def _verify_projection(self, head: Head, count: int) -> Verification:
+        if self._database.read_now(_projected_until) > self._database.read_now(_last):
+            return Verification(count, head.hash.hex(), "the search entries name events that do not exist", head.seq)
+        after = 0
+        while True:
+            rows = self._database.read_now(partial(_projection, after=after))
+            for event, projected in rows:
+                if projected != _projected(event):
+                    wrong = f"the search entry of event {event.seq} was edited or removed"
+                    return Verification(count, head.hash.hex(), wrong, event.seq)
+                after = event.seq
+            if not rows:
+                return Verification(count, head.hash.hex())
+
+
+def project_tail(database: Database, connection: Connection) -> int:
+    """Projects the next few events, if there are any; under the lock, outside a transaction. Returns how many."""
+    rows = _chain(connection, _projected_until(connection), _SLICE)
+    if not rows:
+        return 0
+    database.begin(connection)
+    connection.execute(insert(event_index), [_projected(event) for event in rows])
+    connection.exec_driver_sql("COMMIT")
+    return len(rows)
+
+
+def _projected(event: Sealed) -> dict[str, object]:
+    record = event.record()
+    found = {name: str(record.get(name, "")) for name in _FIELDS}
+    return {"seq": event.seq, "time": str(record.get("time", "")), **found}
+
+
+def _page(connection: Connection, search: Search, before: int | None, limit: int) -> list[Sealed]:
+    until = _projected_until(connection)
+    tail = select(events.c.seq, events.c.body, events.c.hash).where(events.c.seq > until, *_body_conditions(search))
+    if before is not None:
+        tail = tail.where(events.c.seq < before)
+    rows = connection.execute(tail.order_by(events.c.seq.desc()))
+    found = [event for event in (_sealed(row) for row in rows) if matches(search, event)][:limit]
+    if len(found) < limit:
+        upper = until if before is None else min(until, before - 1)
+        found += _indexed(connection, search, upper, limit - len(found))
+    return found
+
+
+def _indexed(connection: Connection, search: Search, upper: int, limit: int) -> list[Sealed]:
+    conditions = [event_index.c.seq <= upper, *_index_conditions(connection, search)]
+    numbers = select(event_index.c.seq).where(and_(*conditions)).order_by(event_index.c.seq.desc()).limit(limit)
+    return [event for event in _bodies(connection, numbers, descending=True) if matches(search, event)]
+
+
+def _bodies(connection: Connection, numbers: Select[tuple[int]], *, descending: bool) -> list[Sealed]:
+    found = numbers.subquery()
+    order = events.c.seq.desc() if descending else events.c.seq.asc()
+    query = select(events.c.seq, events.c.body, events.c.hash).join(found, found.c.seq == events.c.seq).order_by(order)
+    return [_sealed(row) for row in connection.execute(query)]
+
+
+class _Following:
+    """The events that match among those after some number, and the number up to which that is all."""
+
+    __slots__ = ("end", "matching")
+
+    def __init__(self, matching: list[Sealed], end: int) -> None:
+        self.matching = matching
+        self.end = end
+
+
+def _following(connection: Connection, search: Search, after: int, last: int) -> _Following:
+    until = _projected_until(connection)
+    if after < until:
+        conditions = [event_index.c.seq > after, event_index.c.seq <= until, *_index_conditions(connection, search)]
+        numbers = select(event_index.c.seq).where(and_(*conditions)).order_by(event_index.c.seq).limit(_PAGE)
+        found = _bodies(connection, numbers, descending=False)
+        end = found[-1].seq if len(found) == _PAGE else until
+    else:
+        found = _chain(connection, after)
+        end = found[-1].seq if found else last
+    return _Following([event for event in found if event.seq <= last and matches(search, event)], end)
+
+
+def _index_conditions(connection: Connection, search: Search) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = []
+    for name in _FIELDS:
+        wanted = getattr(search, name)
+        if not wanted:
+            continue
+        column = event_index.c[name]
+        if name == "kind" and wanted.endswith(".*"):
+            stem = wanted[:-1]
+            conditions += [column >= stem, column < stem[:-1] + chr(ord(stem[-1]) + 1)]
+        else:
+            conditions.append(column == wanted)
+    if search.since is not None:
+        since = event_text(search.since)
+        first = select(event_index.c.seq).where(event_index.c.time >= since).order_by(event_index.c.time).limit(1)
+        number = connection.execute(first).scalar()
+        conditions += [event_index.c.time >= since, event_index.c.seq >= (number or 0) - _DISORDER]
+    if search.until is not None:
+        until = event_text(search.until)
+        final = select(event_index.c.seq).where(event_index.c.time < until).order_by(event_index.c.time.desc()).limit(1)
+        number = connection.execute(final).scalar()
+        conditions += [event_index.c.time < until, event_index.c.seq <= (number or 0) + _DISORDER]
+    return conditions
+
+
+def _body_conditions(search: Search) -> list[ColumnElement[bool]]:
+    """A coarse filter on the canonical text, done by the database; `matches` decides."""
+    conditions: list[ColumnElement[bool]] = []
+    for name in _FIELDS:
+        wanted = getattr(search, name)
+        if wanted and wanted.isascii() and not (name == "kind" and wanted.endswith(".*")):
+            text = f'"{name}":"{wanted}"'
+            conditions.append(events.c.body.contains(text, autoescape=True))
+    return conditions
+
+
+def matches(search: Search, event: Sealed) -> bool:
+    """Whether the sealed *event* is one that *search* wants."""
+    record = event.record()
+    for name in _FIELDS:
+        wanted, has = getattr(search, name), record.get(name, "")
+        if not wanted:
+            continue
+        if name == "kind" and wanted.endswith(".*"):
+            if not str(has).startswith(wanted[:-1]):
+                return False
+        elif has != wanted:
+            return False
+    time = str(record.get("time", ""))
+    return (search.since is None or time >= event_text(search.since)) and (
+        search.until is None or time < event_text(search.until)
+    )
+
+
+def event_text(time: datetime) -> str:
+    """*time* as events spell it: UTC, microseconds, comparable as text."""
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _chain(connection: Connection, after: int, limit: int = _PAGE) -> list[Sealed]:
+    query = select(events.c.seq, events.c.body, events.c.hash).where(events.c.seq > after)
+    return [_sealed(row) for row in connection.execute(query.order_by(events.c.seq).limit(limit))]
+
+
+def _projection(connection: Connection, after: int) -> list[tuple[Sealed, dict[str, object]]]:
+    query = (
+        select(events.c.seq, events.c.body, events.c.hash, event_index)
+        .outerjoin(event_index, event_index.c.seq == events.c.seq)
+        .where(events.c.seq > after, events.c.seq <= _projected_until(connection))
+        .order_by(events.c.seq)
+        .limit(_PAGE)
+    )
+    return [
+        (
+            Sealed(row[0], row[1], bytes(row[2])),
+            {"seq": row[3], **dict(zip(("time", *_FIELDS), row[4:], strict=True))},
+        )
+        for row in connection.execute(query)
+    ]
+
+
+def _sealed(row: Row[Any, Any, Any]) -> Sealed:
+    return Sealed(row[0], row[1], bytes(row[2]))
+
+
+def _last(connection: Connection) -> int:
+    return int(connection.execute(select(func.coalesce(func.max(events.c.seq), literal(0)))).scalar_one())
+
+
+def _projected_until(connection: Connection) -> int:
+    return int(connection.execute(select(func.coalesce(func.max(event_index.c.seq), literal(0)))).scalar_one())
+
+
+def _kept_head(connection: Connection) -> tuple[Head, bytes] | None:
+    row = connection.execute(select(trail_head.c.seq, trail_head.c.hash, trail_head.c.seal)).first()
+    return (Head(row.seq, bytes(row.hash)), bytes(row.seal)) if row is not None else None
