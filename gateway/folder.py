@@ -1,0 +1,79 @@
+"""The data directory, before anything is kept in it: a directory on a local disk that may be written to."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from gateway.errors import Invalid
+
+#: File systems on which locks, shared memory or fsync do not mean what the records rest on.
+_NETWORK = re.compile(
+    r"nfs|nfs4|cifs|smb[23]?|smbfs|ncpfs|coda|afs|ceph|lustre|gpfs|beegfs|orangefs|ocfs2|gfs2|9p|vboxsf|davfs"
+    r"|fuse\.(?:sshfs|s3fs|gcsfuse|rclone|glusterfs|ceph.*|goofys|mount-s3|davfs2?|smbnetfs|juicefs|.*-s3)"
+)
+
+
+def local_disk(folder: Path, mounts: str | None = None) -> str:
+    """
+    Why *folder*, which need not exist yet, cannot hold the data, if it lies on a network file system; "" if it can.
+
+    *mounts* is the text of `/proc/self/mountinfo`, read when it is not given.
+    """
+    kind = _file_system(Path(os.path.realpath(folder)), _mountinfo() if mounts is None else mounts)
+    if _NETWORK.fullmatch(kind) is None:
+        return ""
+    return (
+        f"{folder} is on a network file system ({kind}), where the database is not safe; "
+        "choose a data directory on a local disk with --data."
+    )
+
+
+def require_folder(folder: Path, *, make: bool) -> None:
+    """
+    Returns when *folder* is a directory on a local disk that this process may write to; raises `Invalid` otherwise.
+
+    With *make* a missing one is made, readable by its owner only.
+    """
+    reason = local_disk(folder)
+    if reason:
+        raise Invalid(reason)
+    try:
+        if make:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        elif not folder.exists():
+            raise Invalid(f"There is no data directory {folder}; make one with: gateway --data {folder} up")
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise Invalid(f"The data directory {folder} cannot be made: {_why(error)}.") from error
+    if not folder.is_dir():
+        raise Invalid(f"{folder} is not a directory; choose another with --data.")
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):
+        raise Invalid(f"The data directory {folder} cannot be written to; run as its owner, or choose another.")
+
+
+def _mountinfo() -> str:
+    try:
+        return Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        return ""
+
+
+def _file_system(place: Path, mounts: str) -> str:
+    """The type of the file system that *place* is on: that of the deepest mount above it, of the last of those."""
+    deepest, kind = -1, ""
+    for line in mounts.splitlines():
+        left, _, right = line.partition(" - ")
+        fields, types = left.split(" "), right.split(" ")
+        if len(fields) < 5:
+            continue
+        point = Path(re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), fields[4]))
+        if place.is_relative_to(point) and len(point.parts) >= deepest:
+            deepest, kind = len(point.parts), types[0]
+    return kind
+
+
+def _why(error: OSError) -> str:
+    return (error.strerror or "unknown reason").lower()

@@ -1,0 +1,396 @@
+"""Settings: TOML and environment become one frozen value; what is unknown or wrong is refused with its file and line.
+
+gateway.toml ─┐
+              ├─▶ values, each with its origin ─▶ Settings        the environment wins: GATEWAY_SECTION__KEY
+environment ──┘
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, TypeAlias, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from gateway.errors import Conflict
+from gateway.sources import NOWHERE, Values, masked, read_secret
+
+#: The settings of a data directory, written when it is initialised.
+FILE_NAME = "gateway.toml"
+#: The names a development gateway answers to, beside those it is told.
+LOCAL_NAMES = ("localhost", "registry.local", "127.0.0.1", "::1")
+
+Port: TypeAlias = Annotated[int, Meta(ge=1, le=65535, description="a port number, 1 to 65535")]
+PortOrNone: TypeAlias = Annotated[int, Meta(ge=0, le=65535, description="a port number, or 0")]
+Text: TypeAlias = Annotated[str, Meta(description="text in quotes")]
+Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=255, description="text of 1 to 255 characters")]
+Texts: TypeAlias = Annotated[tuple[str, ...], Meta(description='a list of texts, as in ["a", "b"]')]
+Location: TypeAlias = Annotated[Path, Meta(description="a path in quotes")]
+Bytes: TypeAlias = Annotated[int, Meta(ge=1024, description="a number of bytes, at least 1024")]
+Number: TypeAlias = Annotated[int, Meta(ge=1, le=1_000_000, description="a whole number from 1 to 1000000")]
+Seconds: TypeAlias = Annotated[int, Meta(ge=1, le=31_536_000, description="a number of seconds, 1 to 31536000")]
+Lifetime: TypeAlias = Annotated[int, Meta(ge=60, le=900, description="a number of seconds, 60 to 900")]
+Workers: TypeAlias = Annotated[int, Meta(ge=0, le=256, description="a number of processes, 0 to 256")]
+
+S = TypeVar("S", bound=Struct)
+_HOST_NAME = re.compile(
+    r"(?=.{1,253}\Z)[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*", re.ASCII
+)
+
+
+class EngineKind(StrEnum):
+    EMBEDDED = "embedded"
+
+
+class AuditMode(StrEnum):
+    STRICT = "strict"
+
+
+class Level(StrEnum):
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class LogFormat(StrEnum):
+    TEXT = "text"
+    JSON = "json"
+
+
+class Server(Struct, frozen=True, kw_only=True):
+    """Where the gateway listens, under which names, with which certificate."""
+
+    names: Texts = LOCAL_NAMES
+    """Host names and addresses, lower case, without port; the first is the one it calls itself by."""
+    bind: Text = "127.0.0.1"
+    port: Port = 5000
+    external_port: PortOrNone = 0
+    certificate: Location = NOWHERE
+    key: Location = NOWHERE
+    workers: Workers = 0
+    trusted_proxies: Texts = ()
+
+    @property
+    def development(self) -> bool:
+        """Whether the certificate is one the gateway makes itself, in `DATA/tls`."""
+        return self.certificate == NOWHERE
+
+    @property
+    def public_port(self) -> int:
+        """The port clients use."""
+        return self.external_port or self.port
+
+    @property
+    def processes(self) -> int:
+        """How many processes serve; with workers = 0, one for each core, at most four."""
+        return self.workers or min(4, len(os.sched_getaffinity(0)))
+
+    @property
+    def networks(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+        """The trusted proxies, as networks."""
+        return tuple(ipaddress.ip_network(text) for text in self.trusted_proxies)
+
+
+class Engine(Struct, frozen=True, kw_only=True):
+    """What keeps the content; *root* is the data directory."""
+
+    kind: Annotated[EngineKind, Meta(description='"embedded"')] = EngineKind.EMBEDDED
+    root: Location = NOWHERE
+
+
+class Database(Struct, frozen=True, kw_only=True):
+    """Where the records are. The URLs may hold passwords, so neither `repr` nor `Settings.shown` gives them."""
+
+    url: Text = ""
+    url_file: Location = NOWHERE
+    migrate_url: Text = ""
+    """With another role's rights, for changes of the schema; the same as *url* when nothing else is configured."""
+    migrate_url_file: Location = NOWHERE
+
+    def __repr__(self) -> str:
+        return f"Database(url={masked(self.url)!r}, migrate_url={masked(self.migrate_url)!r})"
+
+
+class Tokens(Struct, frozen=True, kw_only=True):
+    """What the tokens say of themselves, and how long they live."""
+
+    issuer: Name = "registry-gateway"
+    service: Name = "registry-gateway"
+    lifetime_seconds: Lifetime = 300
+
+
+class Audit(Struct, frozen=True, kw_only=True):
+    """How the trail is kept: strict means that no act is acknowledged before its event is on disk."""
+
+    mode: Annotated[AuditMode, Meta(description='"strict"')] = AuditMode.STRICT
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """What one client may use; sizes in bytes, times in seconds."""
+
+    manifest_bytes: Bytes = 4 * 1024 * 1024
+    header_bytes: Bytes = 32 * 1024
+    url_bytes: Bytes = 8 * 1024
+    header_seconds: Seconds = 10
+    idle_seconds: Seconds = 150
+    body_min_bytes_per_second: Number = 1024
+    connections_per_address: Number = 200
+    uploads_per_principal: Number = 100
+    upload_seconds: Seconds = 86_400
+    """How long an upload that nothing is added to is kept."""
+    drain_seconds: Seconds = 30
+    """How long a stopping gateway waits for the requests it is answering."""
+
+
+class Logging(Struct, frozen=True, kw_only=True):
+    """What is written to standard output, and how."""
+
+    level: Annotated[Level, Meta(description='"debug", "info", "warning" or "error"')] = Level.INFO
+    format: Annotated[LogFormat, Meta(description='"text" or "json"')] = LogFormat.TEXT
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """Every setting, checked; paths are absolute. *file* is where they were read from, or None."""
+
+    server: Server = Server()
+    engine: Engine = Engine()
+    database: Database = Database()
+    tokens: Tokens = Tokens()
+    audit: Audit = Audit()
+    limits: Limits = Limits()
+    logging: Logging = Logging()
+    file: Path | None = None
+
+    @property
+    def data(self) -> Path:
+        """The data directory."""
+        return self.engine.root
+
+    @property
+    def tls(self) -> Path:
+        """Where the development certificate is kept."""
+        return self.engine.root / "tls"
+
+    @property
+    def address(self) -> str:
+        """What clients call the gateway: `registry.company.com`, `localhost:5000`."""
+        return self.addresses[0]
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Host and port of each name, as they stand in an image's name; the port is left away when it is 443."""
+        port = "" if self.server.public_port == 443 else f":{self.server.public_port}"
+        return tuple(f"[{name}]{port}" if ":" in name else f"{name}{port}" for name in self.server.names)
+
+    @classmethod
+    def load(cls, path: Path, environment: Mapping[str, str] = os.environ) -> Settings:
+        """
+        The settings in the file *path*, which must exist, and *environment*; relative paths start at the file.
+
+        Raises `Invalid`, naming file, line, section and key, for anything unknown, of a wrong type or out of range.
+        """
+        path = path.absolute()
+        return _settled(Values.read(path, SECTIONS, environment), path.parent, path)
+
+    @classmethod
+    def for_data(cls, folder: Path, environment: Mapping[str, str] = os.environ) -> Settings:
+        """The settings of the data directory *folder*: its `gateway.toml` if there is one, the defaults otherwise."""
+        folder = folder.absolute()
+        path = folder / FILE_NAME
+        if path.exists():
+            return cls.load(path, environment)
+        return _settled(Values.read(None, SECTIONS, environment), folder, None)
+
+    def but(
+        self,
+        names: Sequence[str] = (),
+        port: int | None = None,
+        bind: str | None = None,
+        workers: int | None = None,
+    ) -> Settings:
+        """
+        These settings with what is given changed; *names* come before the local ones. Raises `Invalid`.
+
+        A changed port is also the one clients use.
+        """
+        given = _given(names, port, bind, workers)
+        if port is not None:
+            given["external_port"] = 0
+        values = Values({"server": {**_plain(self.server), **given}}, {})
+        server = values.section("server", Server)
+        _check_server(values, server)
+        return msgspec.structs.replace(self, server=server)
+
+    def shown(self) -> dict[str, dict[str, object]]:
+        """Every setting by section and key, JSON-able, without secrets."""
+        shown = {section: _plain(getattr(self, section)) for section in SECTIONS}
+        for key in ("url", "migrate_url"):
+            shown["database"][key] = masked(str(shown["database"][key]))
+        return shown
+
+
+#: The sections of the file, in its order.
+SECTIONS: dict[str, type[Struct]] = {
+    "server": Server,
+    "engine": Engine,
+    "database": Database,
+    "tokens": Tokens,
+    "audit": Audit,
+    "limits": Limits,
+    "logging": Logging,
+}
+
+
+def write_initial(
+    folder: Path,
+    names: Sequence[str] = (),
+    port: int | None = None,
+    bind: str | None = None,
+    workers: int | None = None,
+) -> Path:
+    """
+    Writes `gateway.toml` into the existing directory *folder* with what is given, so that later commands find it.
+
+    Raises `Conflict` if there is one already, `Invalid` for a value that would be refused when read.
+    """
+    path = folder / FILE_NAME
+    if path.exists():
+        raise Conflict(f"{path} exists already; edit it instead.")
+    Settings().but(names, port, bind, workers)
+    lines = [f"{key} = {json.dumps(value)}" for key, value in _given(names, port, bind, workers).items()]
+    text = "\n".join(
+        (
+            "# The settings of this gateway; relative paths start here. What is not set has its default:",
+            "# config/gateway.toml in the source explains every setting there is.",
+            "",
+            "[server]",
+            *lines,
+            "",
+        )
+    )
+    # Linked, not renamed: of two that initialise at once, one wins whole.
+    with tempfile.NamedTemporaryFile("w", dir=folder, prefix=".gateway.toml-", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fchmod(file.fileno(), 0o644)
+        os.fsync(file.fileno())
+        try:
+            os.link(file.name, path)
+        except FileExistsError:
+            raise Conflict(f"{path} exists already; edit it instead.") from None
+    return path
+
+
+def _given(names: Sequence[str], port: int | None, bind: str | None, workers: int | None) -> dict[str, object]:
+    every = tuple(dict.fromkeys((*(name.lower() for name in names), *LOCAL_NAMES)))
+    given = {"names": every if names else None, "port": port, "bind": bind, "workers": workers}
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def _plain(section: Struct) -> dict[str, object]:
+    paths = {key: "" if value == NOWHERE else str(value) for key, value in _paths(section)}
+    return {key: paths.get(key, value) for key, value in msgspec.structs.asdict(section).items()}
+
+
+def _paths(section: Struct) -> list[tuple[str, Path]]:
+    return [(key, value) for key, value in msgspec.structs.asdict(section).items() if isinstance(value, Path)]
+
+
+def _settled(values: Values, folder: Path, file: Path | None) -> Settings:
+    server = _anchored(values.section("server", Server), folder)
+    _check_server(values, server)
+    engine = values.section("engine", Engine)
+    root = Path(os.path.normpath(folder / engine.root.expanduser()))
+    return Settings(
+        server=server,
+        engine=msgspec.structs.replace(engine, root=root),
+        database=_database(values, _anchored(values.section("database", Database), folder), folder, root),
+        tokens=values.section("tokens", Tokens),
+        audit=values.section("audit", Audit),
+        limits=values.section("limits", Limits),
+        logging=values.section("logging", Logging),
+        file=file,
+    )
+
+
+def _anchored(section: S, folder: Path) -> S:
+    """*section* with its relative paths made absolute, from *folder*."""
+    absolute = {
+        key: Path(os.path.normpath(folder / value.expanduser())) for key, value in _paths(section) if value != NOWHERE
+    }
+    return msgspec.structs.replace(section, **absolute)
+
+
+def _check_server(values: Values, server: Server) -> None:
+    if not server.names:
+        raise values.wrong("server", "names", "needs at least one host name or address")
+    for name in server.names:
+        if not _is_host(name):
+            raise values.wrong(
+                "server", "names", f"has {name!r}, which is no host name or address in lower case, without port"
+            )
+    if not _is_address(server.bind):
+        raise values.wrong("server", "bind", "must be an address of this machine, as in 127.0.0.1 or 0.0.0.0")
+    for network in server.trusted_proxies:
+        if not _is_network(network):
+            raise values.wrong("server", "trusted_proxies", f"has {network!r}, which is no network, as in 10.1.0.0/16")
+    if (server.certificate == NOWHERE) != (server.key == NOWHERE):
+        given, missing = ("key", "certificate") if server.certificate == NOWHERE else ("certificate", "key")
+        raise values.wrong("server", given, f"needs {missing} beside it")
+
+
+def _is_host(text: str) -> bool:
+    # A name whose last part is all digits would be taken for a malformed address by clients.
+    if _is_address(text):
+        return text == str(ipaddress.ip_address(text))
+    return _HOST_NAME.fullmatch(text) is not None and not text.rpartition(".")[2].isdigit()
+
+
+def _is_address(text: str) -> bool:
+    try:
+        return not getattr(ipaddress.ip_address(text), "scope_id", None)
+    except ValueError:
+        return False
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _database(values: Values, database: Database, folder: Path, root: Path) -> Database:
+    url = _url(values, "url", database.url, database.url_file)
+    migrate_url = _url(values, "migrate_url", database.migrate_url, database.migrate_url_file)
+    place = url.removeprefix("sqlite:///")
+    if not url:
+        url = f"sqlite:///{root / 'gateway.db'}"
+    elif place != url:
+        url = f"sqlite:///{os.path.normpath(folder / place)}"
+    if migrate_url and url.startswith("sqlite:"):
+        raise values.wrong("database", "migrate_url", "is for PostgreSQL; leave it away with SQLite")
+    return msgspec.structs.replace(database, url=url, migrate_url=migrate_url or url)
+
+
+def _url(values: Values, key: str, url: str, file: Path) -> str:
+    if file != NOWHERE:
+        if url:
+            raise values.wrong("database", key, f"is given twice: leave away either {key} or {key}_file")
+        key = f"{key}_file"
+        url = read_secret(values, "database", key, file)
+        if not url:
+            raise values.wrong("database", key, f"names {file}, which is empty")
+    if url and not re.match(r"(sqlite:///[^?]+\Z|postgresql(\+psycopg)?://)", url):
+        raise values.wrong("database", key, "must hold sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE")
+    return url

@@ -1,0 +1,211 @@
+"""Where settings come from: a TOML file and the environment, every value with its origin, for messages that name it."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import stat
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta, Struct
+
+from gateway.errors import Invalid
+
+PREFIX = "GATEWAY_"
+#: A path that is not set.
+NOWHERE = Path()
+
+Section = TypeVar("Section", bound=Struct)
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """Settings as they were found, by section and key, not yet converted; *file* and *text* say where."""
+
+    found: Mapping[str, Mapping[str, object]]
+    variables: Mapping[tuple[str, str], str]
+    """The environment's word, which wins."""
+    file: Path | None = None
+    text: str = field(default="", repr=False)
+
+    @classmethod
+    def read(cls, file: Path | None, sections: Mapping[str, type[Struct]], environment: Mapping[str, str]) -> Values:
+        """
+        What *file* and *environment* say of *sections*.
+
+        Raises `Invalid` with file and line for a file that cannot be read, is not TOML or names an unknown section or
+        key; with the variable's name for a `GATEWAY_SECTION__KEY` that is unknown.
+        """
+        text = _text(file) if file is not None else ""
+        variables = _variables(sections, environment)
+        found = _toml(file, text) if file is not None else {}
+        values = cls(found, variables, file, text)
+        for section, content in found.items():
+            if section not in sections:
+                raise values.unknown((section,), "section" if isinstance(content, dict) else "setting", sections)
+            if not isinstance(content, dict):
+                raise values.wrong_at((section,), f"{section} is a section: write [{section}] and its settings below")
+            for key in content:
+                if key not in sections[section].__struct_fields__:
+                    raise values.unknown((section, key), "setting", sections[section].__struct_fields__)
+        return values
+
+    def section(self, name: str, kind: type[Section]) -> Section:
+        """The section as a *kind*; raises `Invalid` naming the first value of a wrong type or out of range."""
+        hints = get_type_hints(kind, include_extras=True)
+        given: dict[str, object] = {}
+        for key in kind.__struct_fields__:
+            if (name, key) in self.variables:
+                given[key] = self._converted(
+                    name, key, hints[key], _typed(hints[key], self.variables[name, key]), False
+                )
+            elif key in self.found.get(name, {}):
+                given[key] = self._converted(name, key, hints[key], self.found[name][key], True)
+        return kind(**given)
+
+    def _converted(self, section: str, key: str, hint: Any, value: object, strict: bool) -> object:
+        try:
+            return msgspec.convert(value, hint, strict=strict, dec_hook=_path)
+        except (msgspec.ValidationError, NotImplementedError):
+            raise self.wrong(section, key, f"must be {_description(hint)}") from None
+
+    def wrong(self, section: str, key: str, fault: str) -> Invalid:
+        """What to raise about a value: its origin, its name and *fault*, which says what it must be instead."""
+        if (section, key) in self.variables:
+            return Invalid(f"{PREFIX}{section.upper()}__{key.upper()} {fault}.")
+        return self.wrong_at((section, key), f"[{section}] {key} {fault}")
+
+    def wrong_at(self, path: tuple[str, ...], fault: str) -> Invalid:
+        """What to raise about the place *path* of the file."""
+        if self.file is None:
+            return Invalid(f"{fault}.")
+        line = line_of(self.text, path)
+        return Invalid(f"{self.file}, line {line}: {fault}." if line else f"{self.file}: {fault}.")
+
+    def unknown(self, path: tuple[str, ...], what: str, known: Iterable[str]) -> Invalid:
+        """What to raise about a name that is not *known*; the nearest one is suggested."""
+        place = f"[{path[0]}] " if len(path) > 1 else ""
+        name = f"[{path[-1]}]" if what == "section" else path[-1]
+        near = difflib.get_close_matches(path[-1], list(known), 1)
+        advice = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}."
+        refusal = self.wrong_at(path, f"{place}{name} is no {what} of the gateway; {advice.rstrip('.')}")
+        return Invalid(refusal.message.replace("?.", "?"))
+
+
+def line_of(text: str, path: tuple[str, ...]) -> int:
+    """
+    The line, from 1, on which the statement that gives *path* its value begins in the TOML document *text*; 0 if none.
+
+    The shortest beginning of the document that is TOML and holds the path ends with that statement, and the one before
+    it ends where the statement begins: so quoted and dotted keys, inline tables and many-line values are all right.
+    """
+    lines = text.splitlines()
+    begun = 0
+    for number in range(1, len(lines) + 1):
+        try:
+            value: object = tomllib.loads("\n".join(lines[:number]))
+        except tomllib.TOMLDecodeError:
+            continue
+        for name in path:
+            value = value.get(name) if isinstance(value, dict) else None
+        if value is not None:
+            return begun + 1
+        begun = number
+    return 0
+
+
+def read_secret(values: Values, section: str, key: str, file: Path) -> str:
+    """
+    The text in *file*, without the line end after it.
+
+    Raises `Invalid` if it cannot be read, or if its group or others could read it: mode 0600 or 0400 it is.
+    """
+    try:
+        with file.open(encoding="utf-8") as stream:
+            mode = stat.S_IMODE(os.fstat(stream.fileno()).st_mode)
+            text = stream.read(64 * 1024)
+    except (OSError, UnicodeDecodeError) as error:
+        raise values.wrong(section, key, f"names {file}, which cannot be read: {_why(error)}") from None
+    if mode & 0o077:
+        raise values.wrong(section, key, f"names {file}, which others may read (mode {mode:04o}): chmod 600 {file}")
+    return text.removesuffix("\n").removesuffix("\r")
+
+
+def masked(url: str) -> str:
+    """*url* without its password and without its query, which may hold one."""
+    scheme, separator, rest = url.partition("://")
+    rest, question, _ = rest.partition("?")
+    user, at, place = rest.rpartition("@")
+    if at and ":" in user:
+        rest = f"{user.partition(':')[0]}:***@{place}"
+    return f"{scheme}{separator}{rest}{question and '?***'}"
+
+
+def _text(file: Path) -> str:
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise Invalid(f"{file} cannot be read: {_why(error)}.") from None
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise Invalid(f"{file}, line {line}: not UTF-8 text.") from None
+
+
+def _toml(file: Path, text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        place = re.search(r" \(at line (\d+), column (\d+)\)$", str(error))
+        line = int(place[1]) if place else text.count("\n") + 1
+        fault = str(error)[: place.start()] if place else str(error)
+        raise Invalid(f"{file}, line {line}: not TOML: {fault[:1].lower()}{fault[1:]}.") from None
+
+
+def _variables(sections: Mapping[str, type[Struct]], environment: Mapping[str, str]) -> dict[tuple[str, str], str]:
+    variables: dict[tuple[str, str], str] = {}
+    for name, value in environment.items():
+        section, separator, key = name.removeprefix(PREFIX).partition("__")
+        if not name.startswith(PREFIX) or not separator:
+            continue
+        place = (section.lower(), key.lower())
+        if name != name.upper() or place[0] not in sections or place[1] not in sections[place[0]].__struct_fields__:
+            known = [f"{PREFIX}{s}__{key}".upper() for s, kind in sections.items() for key in kind.__struct_fields__]
+            near = difflib.get_close_matches(name.upper(), known, 1)
+            advice = f"did you mean {near[0]}?" if near else "variables are named GATEWAY_SECTION__KEY."
+            raise Invalid(f"The environment variable {name} is no setting of the gateway; {advice}")
+        variables[place] = value
+    return variables
+
+
+def _typed(hint: Any, value: str) -> object:
+    """A variable's text as msgspec takes it: a list is separated by commas."""
+    if get_origin(_bare(hint)) is tuple:
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value
+
+
+def _bare(hint: Any) -> Any:
+    return get_args(hint)[0] if get_origin(hint) is Annotated else hint
+
+
+def _description(hint: Any) -> str:
+    described = (meta.description for meta in get_args(hint)[1:] if isinstance(meta, Meta) and meta.description)
+    return next(described, "of another type")
+
+
+def _path(kind: type, value: object) -> object:
+    if kind is Path and isinstance(value, str) and "\0" not in value:
+        return Path(value)
+    raise NotImplementedError
+
+
+def _why(error: Exception) -> str:
+    return (error.strerror or "unknown reason").lower() if isinstance(error, OSError) else "it is not UTF-8 text"

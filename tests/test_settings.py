@@ -1,0 +1,279 @@
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import structs
+
+from gateway.errors import Conflict, Invalid
+from gateway.settings import LOCAL_NAMES, SECTIONS, Settings, write_initial
+from gateway.sources import line_of, masked
+
+REFERENCE = Path(__file__).parent.parent / "config" / "gateway.toml"
+
+
+def load(folder: Path, text: str, **environment: str) -> Settings:
+    path = folder / "gateway.toml"
+    path.write_text(text, encoding="utf-8")
+    return Settings.load(path, environment)
+
+
+def refusal(folder: Path, text: str, **environment: str) -> str:
+    with pytest.raises(Invalid) as raised:
+        load(folder, text, **environment)
+    return raised.value.message
+
+
+def uncommented() -> str:
+    return re.sub(r"^#(?=[a-z_]+ = )", "", REFERENCE.read_text(encoding="utf-8"), flags=re.MULTILINE)
+
+
+def test_reference_lists_every_setting_and_no_other() -> None:
+    listed = {section: set(content) for section, content in tomllib.loads(uncommented()).items()}
+    assert listed == {section: set(kind.__struct_fields__) for section, kind in SECTIONS.items()}
+
+
+def test_reference_shows_every_default(tmp_path: Path) -> None:
+    shown = load(tmp_path, uncommented())
+    defaults = load(tmp_path, "")
+    assert shown == defaults
+
+
+def test_reference_sets_nothing_itself() -> None:
+    assert not any(tomllib.loads(REFERENCE.read_text(encoding="utf-8")).values())
+
+
+def test_data_directory_without_file_has_defaults_and_its_own_database(tmp_path: Path) -> None:
+    settings = Settings.for_data(tmp_path / "data", {})
+    assert settings.data == tmp_path / "data"
+    assert settings.database.url == f"sqlite:///{tmp_path}/data/gateway.db"
+    assert settings.database.migrate_url == settings.database.url
+    assert settings.tls == tmp_path / "data" / "tls"
+    assert settings.server.development
+    assert settings.addresses[:2] == ("localhost:5000", "registry.local:5000")
+    assert settings.server.names == LOCAL_NAMES
+    assert (settings.server.bind, settings.tokens.lifetime_seconds, settings.limits.manifest_bytes) == (
+        "127.0.0.1",
+        300,
+        4 * 1024 * 1024,
+    )
+
+
+def test_production_settings_are_read_and_paths_start_at_the_file(tmp_path: Path) -> None:
+    settings = load(
+        tmp_path,
+        """
+        [server]
+        names = ["registry.company.com"]
+        bind = "0.0.0.0"
+        port = 8443
+        external_port = 443
+        certificate = "tls/chain.pem"
+        key = "/etc/ssl/key.pem"
+        trusted_proxies = ["10.1.0.0/16", "fd00::/8"]
+        [engine]
+        root = "../elsewhere"
+        [database]
+        url = "sqlite:///records/g.db"
+        """,
+    )
+    assert settings.address == "registry.company.com"
+    assert settings.server.certificate == tmp_path / "tls" / "chain.pem"
+    assert settings.server.key == Path("/etc/ssl/key.pem")
+    assert not settings.server.development
+    assert [str(network) for network in settings.server.networks] == ["10.1.0.0/16", "fd00::/8"]
+    assert settings.data == tmp_path.parent / "elsewhere"
+    assert settings.database.url == f"sqlite:///{tmp_path}/records/g.db"
+    assert settings.file == tmp_path / "gateway.toml"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "says"),
+    [
+        ("\n[server]\nprot = 1\n", 3, "[server] prot is no setting of the gateway; did you mean port?"),
+        ("[server]\n\n[sevrer]\nport = 1\n", 3, "[sevrer] is no section of the gateway; did you mean server?"),
+        ("port = 1\n", 1, "port is no setting"),
+        ("server = 5\n", 1, "server is a section"),
+        ('[server]\nport = "5000"\n', 2, "[server] port must be a port number, 1 to 65535"),
+        ("[server]\nport = true\n", 2, "[server] port must be a port number"),
+        ("[server]\n# port = 1\nport = 65536\n", 3, "[server] port must be a port number"),
+        ('[server]\nnames = [\n  "a",\n  5,\n]\n', 2, "[server] names must be a list of texts"),
+        ("[server]\nnames = []\n", 2, "[server] names needs at least one"),
+        ('[server]\nnames = ["a:5000"]\n', 2, "[server] names has 'a:5000'"),
+        ('[server]\nnames = ["*.example.com"]\n', 2, "no host name"),
+        ('[server]\nnames = ["Registry.local"]\n', 2, "in lower case"),
+        ('[server]\nnames = ["1.2.3"]\n', 2, "no host name"),
+        ('[server]\nbind = "localhost"\n', 2, "[server] bind must be an address"),
+        ('[server]\ntrusted_proxies = ["10.1.2.3/16"]\n', 2, "no network"),
+        ('[server]\nport = 1\nkey = "k.pem"\n', 3, "[server] key needs certificate beside it"),
+        ('[server]\ncertificate = "c.pem"\n', 2, "[server] certificate needs key beside it"),
+        ('"server"."workers" = -1\n', 1, "[server] workers must be a number of processes"),
+        ("tokens = { issuer = 'a', lifetime_seconds = 59 }\n", 1, "[tokens] lifetime_seconds must be"),
+        ("[tokens]\nlifetime_seconds = 901\n", 2, "60 to 900"),
+        ('[tokens]\nissuer = ""\n', 2, "1 to 255 characters"),
+        ('[audit]\nmode = "best_effort"\n', 2, '[audit] mode must be "strict"'),
+        ('[engine]\nkind = "upstream"\n', 2, '[engine] kind must be "embedded"'),
+        ('[logging]\nlevel = "loud"\n', 2, '[logging] level must be "debug", "info", "warning" or "error"'),
+        ("[limits]\nmanifest_bytes = 1.5\n", 2, "[limits] manifest_bytes must be a number of bytes"),
+        ("[server]\nport = 1\nport = 2\n", 3, "not TOML"),
+        ("[server\n", 1, "not TOML"),
+        ('[server]\nbind = "127\n', 2, "not TOML"),
+        ("[database]\nurl = 'mysql://u:pw@h/d'\n", 2, "[database] url must hold sqlite:///FILE or postgresql://"),
+        ("[database]\nmigrate_url = 'postgresql://h/d'\n", 2, "leave it away with SQLite"),
+    ],
+)
+def test_wrong_setting_is_refused_with_key_and_line(tmp_path: Path, text: str, line: int, says: str) -> None:
+    message = refusal(tmp_path, text)
+    assert message.startswith(f"{tmp_path}/gateway.toml, line {line}: ")
+    assert says in message
+    assert "pw" not in message.removeprefix(str(tmp_path))
+    assert message[-1] in ".?"
+
+
+def test_file_that_is_no_text_is_refused_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.toml"
+    path.write_bytes(b"[server]\n# caf\xe9\n")
+    with pytest.raises(Invalid, match="line 2: not UTF-8 text"):
+        Settings.load(path, {})
+
+
+def test_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match="no such file"):
+        Settings.load(tmp_path / "none.toml", {})
+
+
+def test_environment_wins_over_the_file(tmp_path: Path) -> None:
+    settings = load(
+        tmp_path,
+        "[server]\nport = 'wrong, but nobody reads it'\n",
+        GATEWAY_SERVER__PORT="6000",
+        GATEWAY_SERVER__NAMES="a.example, b.example",
+        GATEWAY_LOGGING__FORMAT="json",
+        GATEWAY_SERVER__TRUSTED_PROXIES="",
+        GATEWAY_HOME="/not/ours",
+    )
+    assert settings.server.port == 6000
+    assert settings.server.names == ("a.example", "b.example")
+    assert settings.server.trusted_proxies == ()
+    assert settings.logging.format == "json"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("GATEWAY_SERVER__PRT", "1", "did you mean GATEWAY_SERVER__PORT?"),
+        ("GATEWAY_server__port", "1", "GATEWAY_SERVER__PORT"),
+        ("GATEWAY_NOTHING__AT_ALL", "1", "no setting"),
+        ("GATEWAY_SERVER__PORT", "many", "GATEWAY_SERVER__PORT must be a port number"),
+        ("GATEWAY_SERVER__BIND", "", "GATEWAY_SERVER__BIND must be an address"),
+    ],
+)
+def test_wrong_variable_is_refused_by_name(tmp_path: Path, name: str, value: str, says: str) -> None:
+    assert says in refusal(tmp_path, "", **{name: value})
+
+
+def test_database_url_is_read_from_a_private_file_and_never_shown(tmp_path: Path) -> None:
+    secret = tmp_path / "url"
+    secret.write_text("postgresql://gateway:s3cret@db/gateway?password=s3cret\n", encoding="utf-8")
+    secret.chmod(0o600)
+    settings = load(tmp_path, '[database]\nurl_file = "url"\n')
+    assert settings.database.url == "postgresql://gateway:s3cret@db/gateway?password=s3cret"
+    assert "s3cret" not in f"{settings!r} {settings} {settings.shown()} {settings.database}"
+    assert settings.shown()["database"]["url"] == "postgresql://gateway:***@db/gateway?***"
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o666])
+def test_secret_file_that_others_may_touch_is_refused(tmp_path: Path, mode: int) -> None:
+    secret = tmp_path / "url"
+    secret.write_text("postgresql://gateway:s3cret@db/gateway", encoding="utf-8")
+    secret.chmod(mode)
+    message = refusal(tmp_path, '[database]\n\nurl_file = "url"\n')
+    assert "line 3: [database] url_file names" in message
+    assert "chmod 600" in message
+    assert "s3cret" not in message
+
+
+def test_secret_file_must_exist_hold_something_and_be_the_only_source(tmp_path: Path) -> None:
+    assert "cannot be read: no such file" in refusal(tmp_path, '[database]\nurl_file = "url"\n')
+    (tmp_path / "url").touch(0o600)
+    assert "which is empty" in refusal(tmp_path, '[database]\nurl_file = "url"\n')
+    assert "given twice" in refusal(tmp_path, '[database]\nurl = "sqlite:///x"\nurl_file = "url"\n')
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("sqlite:////a/b@c:d.db", "sqlite:////a/b@c:d.db"),
+        ("postgresql://u@h/d", "postgresql://u@h/d"),
+        ("postgresql://u:p@ss:w@h:5432/d", "postgresql://u:***@h:5432/d"),
+    ],
+)
+def test_masked_url_keeps_all_but_the_secret(url: str, shown: str) -> None:
+    assert masked(url) == shown
+
+
+def test_initial_file_holds_what_was_given_and_is_found_again(tmp_path: Path) -> None:
+    path = write_initial(tmp_path, names=("Gateway.Example",), port=6443, bind="0.0.0.0", workers=2)
+    settings = Settings.for_data(tmp_path, {})
+    assert settings.file == path
+    assert settings.server.names == ("gateway.example", *LOCAL_NAMES)
+    assert (settings.server.port, settings.server.bind, settings.server.workers) == (6443, "0.0.0.0", 2)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["gateway.toml"]
+    with pytest.raises(Conflict):
+        write_initial(tmp_path, port=1)
+    assert Settings.for_data(tmp_path, {}) == settings
+
+
+def test_initial_file_without_flags_is_all_defaults(tmp_path: Path) -> None:
+    write_initial(tmp_path)
+    assert structs.replace(Settings.for_data(tmp_path, {}), file=None) == structs.replace(
+        Settings.for_data(tmp_path, {}), file=None, server=type(Settings().server)()
+    )
+
+
+@pytest.mark.parametrize("given", [{"names": ("a:1",)}, {"port": 0}, {"bind": "here"}, {"workers": -1}])
+def test_wrong_flag_writes_nothing(tmp_path: Path, given: dict[str, object]) -> None:
+    with pytest.raises(Invalid):
+        write_initial(tmp_path, **given)  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_flags_change_one_run_only(tmp_path: Path) -> None:
+    settings = load(tmp_path, "[server]\nport = 1\nexternal_port = 443\nworkers = 3\n")
+    changed = settings.but(names=("x.example",), port=2)
+    assert (changed.server.port, changed.server.public_port, changed.server.workers) == (2, 2, 3)
+    assert changed.server.names[0] == "x.example"
+    assert changed.data == settings.data
+    assert settings.but() == settings
+
+
+def test_workers_follow_the_cores_unless_said() -> None:
+    assert 1 <= Settings().server.processes <= 4
+    assert Settings().but(workers=9).server.processes == 9
+
+
+KEYS = st.sampled_from(["a", "b_c", "port"])
+VALUES = st.sampled_from(["1", '"x # y"', "'''\n[server]\nport = 1\n'''", "[\n1,\n# port = 2\n2,\n]", "{ x = 1 }"])
+
+
+@given(st.lists(st.tuples(KEYS, VALUES, st.sampled_from(["", "\n", "# port = 5\n\n"])), unique_by=lambda row: row[0]))
+def test_line_of_a_key_is_where_its_statement_begins(rows: list[tuple[str, str, str]]) -> None:
+    text = "[first]\nx = 1\n[server]\n"
+    lines = {}
+    for key, value, before in rows:
+        text += before
+        lines[key] = text.count("\n") + 1
+        text += f"{key} = {value}\n"
+    assert {key: line_of(text, ("server", key)) for key in lines} == lines
+    assert line_of(text, ("server", "none")) == 0
+
+
+def test_unreadable_settings_are_a_refusal_not_a_fault(tmp_path: Path) -> None:
+    os.mkdir(tmp_path / "gateway.toml")
+    with pytest.raises(Invalid, match="is a directory"):
+        Settings.load(tmp_path / "gateway.toml", {})
