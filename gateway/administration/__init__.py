@@ -1,0 +1,96 @@
+"""The acts of administrators, each through the gate; shared by every edge that administers.
+
+administration = Administration(gate, database, engine, trail, secrets, stored_keys)
+await administration.accounts.add_user(caller, "writer")
+await administration.grants.add_grant(caller, "writer", "pusher", "gallery")
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gateway.administration.accounts import Accounts
+from gateway.administration.audit import FIELDS, Audit
+from gateway.administration.grants import Grants
+from gateway.administration.keys import KeyRow, Keys
+from gateway.administration.offline_tokens import OfflineTokens
+from gateway.administration.projects import Projects
+from gateway.administration.repositories import Repositories
+from gateway.administration.robots import ROBOT_LIFE, Robots
+from gateway.administration.values import AccountDetail, Answer, NewSecret, ProjectDetail
+from gateway.audit.trail import Trail
+from gateway.engine.port import Engine
+from gateway.gate import Gate
+from gateway.records.accounts import Account, OfflineTokenRow
+from gateway.records.database import Database
+from gateway.records.grants import GrantRow
+from gateway.records.projects import ProjectRow
+
+if TYPE_CHECKING:
+    from gateway.access.secrets import Secrets
+    from gateway.records.keys import StoredKeys
+
+__all__ = [
+    "FIELDS",
+    "ROBOT_LIFE",
+    "Account",
+    "AccountDetail",
+    "Administration",
+    "Answer",
+    "GrantRow",
+    "KeyRow",
+    "NewSecret",
+    "OfflineTokenRow",
+    "ProjectDetail",
+    "ProjectRow",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Administration:
+    """
+    Every act of administration, by noun; each takes the caller first, and is recorded whether allowed or refused.
+
+    `Denied` when the caller lacks the right, `Unknown`, `Conflict` and `Invalid` as each act says, `Unavailable` when
+    the trail cannot take the event.
+    """
+
+    gate: Gate
+    database: Database
+    engine: Engine
+    trail: Trail
+    secrets: Secrets
+    stored_keys: StoredKeys
+
+    @property
+    def accounts(self) -> Accounts:
+        return Accounts(self.gate, self.database)
+
+    @property
+    def projects(self) -> Projects:
+        return Projects(self.gate, self.database)
+
+    @property
+    def grants(self) -> Grants:
+        return Grants(self.gate, self.database)
+
+    @property
+    def robots(self) -> Robots:
+        return Robots(self.gate, self.database, self.secrets)
+
+    @property
+    def offline_tokens(self) -> OfflineTokens:
+        return OfflineTokens(self.gate, self.database)
+
+    @property
+    def repositories(self) -> Repositories:
+        return Repositories(self.gate, self.database, self.engine)
+
+    @property
+    def audit(self) -> Audit:
+        return Audit(self.gate, self.trail)
+
+    @property
+    def keys(self) -> Keys:
+        return Keys(self.gate, self.database, self.stored_keys)

@@ -1,0 +1,109 @@
+"""Reading the trail: reads of it are events too."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+
+from gateway.access.policy import Need
+from gateway.access.principals import Caller
+from gateway.access.scopes import Action
+from gateway.audit.chain import Sealed
+from gateway.audit.event import Kind
+from gateway.audit.trail import Search, Trail, Verification
+from gateway.errors import Invalid, Unknown
+from gateway.gate import Gate
+from gateway.oci.names import ProjectName, Repository
+
+#: The fields every listed event has, in this order; empty where an event says nothing of them.
+FIELDS = (
+    "id",
+    "time",
+    "kind",
+    "outcome",
+    "principal",
+    "project",
+    "repository",
+    "reference",
+    "digest",
+    "address",
+    "reason",
+    "request_id",
+)
+PAGE_LIMIT = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """Needs an administrator or auditor, or the owner of a project for what happened in that project."""
+
+    gate: Gate
+    trail: Trail
+
+    async def list_events(
+        self, caller: Caller, search: Search, *, before: int | None = None, limit: int = 100
+    ) -> Sequence[dict[str, object]]:
+        """
+        The newest events that match, newest first, those numbered below *before*; at most 1,000.
+
+        Each has at least `FIELDS`; the list does not contain itself.
+        """
+        async with self.gate.passage(caller, Kind.AUDIT_LIST, _need(search), detail=_asked(search)) as passage:
+            if not 1 <= limit <= PAGE_LIMIT:
+                raise Invalid(f"A page has 1 to {PAGE_LIMIT} events; use the export for more.")
+            found = await asyncio.to_thread(self.trail.page, search, before=before, limit=limit)
+            await passage.seal()
+        return [shown(event) for event in found]
+
+    async def show_event(self, caller: Caller, seq: int) -> dict[str, object]:
+        """The event of this number, with all its fields. Raises `Unknown`."""
+        event = await asyncio.to_thread(self.trail.event, seq)
+        name = str(event.record().get("project", "")) if event is not None else ""
+        need = Need(Action.REVIEW, ProjectName(name) if name else None)
+        async with self.gate.passage(caller, Kind.AUDIT_SHOW, need, detail={"event": seq}) as passage:
+            if event is None:
+                raise Unknown(f"There is no event {seq}; list the events to see their numbers.")
+            await passage.seal()
+        return shown(event)
+
+    async def export_events(self, caller: Caller, search: Search) -> Iterator[Sealed]:
+        """
+        Every event that matches, oldest first, in bounded memory; the export itself is recorded before the first.
+
+        The iterator reads the database as it is advanced: advance it in a thread where others wait.
+        """
+        async with self.gate.passage(caller, Kind.AUDIT_EXPORT, _need(search), detail=_asked(search)) as passage:
+            await passage.seal()
+        return self.trail.export(search)
+
+    async def verify(self, caller: Caller) -> Verification:
+        """Reads the whole chain and says what is wrong with the first bad event, if any; the result is recorded."""
+        async with self.gate.passage(caller, Kind.AUDIT_VERIFY, Need(Action.REVIEW)) as passage:
+            found = await asyncio.to_thread(self.trail.verify)
+            passage.note(
+                reason="trail_damaged" if found.fault else "",
+                detail={"count": found.count, "head": found.head, "fault": found.fault, "event": found.seq},
+            )
+            await passage.seal()
+        return found
+
+
+def shown(event: Sealed) -> dict[str, object]:
+    """The event as readers see it: `FIELDS` first, always there, then whatever else it says."""
+    return {**dict.fromkeys(FIELDS, ""), **event.record()}
+
+
+def _need(search: Search) -> Need:
+    if search.repository:
+        repository = Repository.parse(search.repository)
+        if search.project and search.project != repository.project.name:
+            raise Invalid(f"{repository} is not a repository of {search.project}; give one or the other.")
+        return Need(Action.REVIEW, repository.project)
+    return Need(Action.REVIEW, ProjectName.parse(search.project) if search.project else None)
+
+
+def _asked(search: Search) -> dict[str, object]:
+    given = {name: value for name, value in asdict(search).items() if value}
+    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in given.items()}

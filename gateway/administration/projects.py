@@ -1,0 +1,84 @@
+"""Projects: which there are, whether they are public, what they hold."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from gateway.access.policy import Need
+from gateway.access.principals import Caller
+from gateway.access.scopes import Action
+from gateway.administration.sight import standing_of
+from gateway.administration.values import MANAGE_SYSTEM, ProjectDetail
+from gateway.audit.event import Kind
+from gateway.gate import Gate
+from gateway.oci.names import ProjectName
+from gateway.records import projects as rows
+from gateway.records.database import Database
+from gateway.records.grants import grants_of
+from gateway.records.projects import ProjectRow
+from gateway.records.robots import robots_of
+
+_EVERYTHING = (Need(Action.MANAGE, optional=True), Need(Action.REVIEW, optional=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Projects:
+    """Adding and removing needs an administrator, the rest the owner of the project."""
+
+    gate: Gate
+    database: Database
+
+    async def add_project(self, caller: Caller, name: str, *, public: bool = False) -> ProjectRow:
+        """A new, empty project; a public one may be pulled from by anybody. Raises `Conflict` if it exists."""
+        project = ProjectName.parse(name)
+        async with self.gate.passage(caller, Kind.PROJECT_ADD, MANAGE_SYSTEM, project=project.name) as passage:
+            notes = await passage.commit(rows.add(project, public=public, now=int(time.time())))
+        return _row(notes.result)
+
+    async def set_project(self, caller: Caller, name: str, *, public: bool) -> ProjectRow:
+        """Opens the project to anonymous pulls, or closes it. Raises `Unknown`."""
+        project = ProjectName.parse(name)
+        async with self.gate.passage(caller, Kind.PROJECT_SET, Need(Action.MANAGE, project)) as passage:
+            notes = await passage.commit(rows.set_public(project, public=public))
+        return _row(notes.result)
+
+    async def list_projects(self, caller: Caller) -> tuple[ProjectRow, ...]:
+        """The projects the caller may see, by name: all for administrators and auditors, else public and granted."""
+        async with self.gate.passage(caller, Kind.PROJECT_LIST, *_EVERYTHING) as passage:
+            standing = await standing_of(self.gate, caller)
+            found = await self.database.read(rows.every_project)
+            if not passage.met:
+                now = datetime.now(UTC)
+                held = {grant.reach.project.name for grant in standing.grants if grant.live(now)}
+                found = tuple(row for row in found if row.public or row.name in held)
+            await passage.seal()
+        return found
+
+    async def show_project(self, caller: Caller, name: str) -> ProjectDetail:
+        """The project with its grants and robots (expired ones included) and what it holds. Raises `Unknown`."""
+        project = ProjectName.parse(name)
+        async with self.gate.passage(caller, Kind.PROJECT_SHOW, Need(Action.MANAGE, project)) as passage:
+            row = await self.database.read(lambda connection: rows.get(connection, project))
+            grants = await self.database.read(lambda connection: grants_of(connection, project=row.id))
+            robots = await self.database.read(lambda connection: robots_of(connection, row.id))
+            holds = await self.database.read(lambda connection: rows.holdings(connection, row.id))
+            await passage.seal()
+        return ProjectDetail(row, grants, robots, holds.repositories, holds.size_bytes)
+
+    async def remove_project(self, caller: Caller, name: str, *, force: bool = False) -> None:
+        """
+        Removes the project with its repositories, robots and grants; one added again under the name is another.
+
+        Raises `Unknown`, and `Conflict` while it holds content unless *force*.
+        """
+        project = ProjectName.parse(name)
+        async with self.gate.passage(caller, Kind.PROJECT_REMOVE, MANAGE_SYSTEM, project=project.name) as passage:
+            held = await self.database.read(lambda connection: rows.repositories_of(connection, project))
+            await passage.commit(rows.remove(project, held, force=force))
+
+
+def _row(result: object) -> ProjectRow:
+    assert isinstance(result, ProjectRow)
+    return result

@@ -1,0 +1,88 @@
+"""Robots: the accounts of programs, each of one project."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from gateway.access.names import RobotName
+from gateway.access.policy import Need, Role
+from gateway.access.principals import Caller
+from gateway.access.scopes import Action
+from gateway.administration.grants import expiry
+from gateway.administration.values import NewSecret
+from gateway.audit.event import Kind
+from gateway.gate import Gate
+from gateway.oci.names import ProjectName
+from gateway.records import robots as rows
+from gateway.records.accounts import Account, remove, set_secret
+from gateway.records.database import Database
+from gateway.records.projects import get
+
+if TYPE_CHECKING:
+    from gateway.access.secrets import Secrets
+
+ROBOT_LIFE = timedelta(days=90)
+
+
+@dataclass(frozen=True, slots=True)
+class Robots:
+    """
+    Acts on a project's robots need its owner. A robot is spelled `PROJECT+NAME` or `PROJECT/NAME`, shown with '+'.
+
+    Its secret is shown once and kept as a keyed hash; every robot expires, at most ten years from now.
+    """
+
+    gate: Gate
+    database: Database
+    secrets: Secrets
+
+    async def add_robot(self, caller: Caller, name: str, role: str, *, expires: timedelta = ROBOT_LIFE) -> NewSecret:
+        """
+        A new robot that holds *role* on its whole project, with its secret.
+
+        Raises `Conflict` if it exists, `Unknown` if the project does not.
+        """
+        robot = RobotName.parse(name)
+        asked = {"account": str(robot), "role": role}
+        needs = Need(Action.MANAGE, robot.project)
+        async with self.gate.passage(caller, Kind.ROBOT_ADD, needs, detail=asked) as passage:
+            held, expires_at = Role.parse(role), expiry(expires)
+            secret, hashed = self._new_secret()
+            await passage.commit(rows.add(robot, hashed, held, expires_at=expires_at, now=int(time.time())))
+        return NewSecret(str(robot), secret, datetime.fromtimestamp(expires_at, UTC))
+
+    async def list_robots(self, caller: Caller, project: str) -> tuple[Account, ...]:
+        """The project's robots by name, expired and disabled ones included. Raises `Unknown`."""
+        name = ProjectName.parse(project)
+        async with self.gate.passage(caller, Kind.ROBOT_LIST, Need(Action.MANAGE, name)) as passage:
+            row = await self.database.read(lambda connection: get(connection, name))
+            found = await self.database.read(lambda connection: rows.robots_of(connection, row.id))
+            await passage.seal()
+        return found
+
+    async def rotate_robot(self, caller: Caller, name: str, *, expires: timedelta = ROBOT_LIFE) -> NewSecret:
+        """
+        Another secret and another expiry; the old secret, and all tokens got with it, are worth nothing any more.
+
+        Raises `Unknown`.
+        """
+        robot = RobotName.parse(name)
+        needs = Need(Action.MANAGE, robot.project)
+        async with self.gate.passage(caller, Kind.ROBOT_ROTATE, needs, detail={"account": str(robot)}) as passage:
+            expires_at = expiry(expires)
+            secret, hashed = self._new_secret()
+            await passage.commit(set_secret(str(robot), hashed, now=int(time.time()), expires_at=expires_at))
+        return NewSecret(str(robot), secret, datetime.fromtimestamp(expires_at, UTC))
+
+    async def remove_robot(self, caller: Caller, name: str) -> None:
+        """Removes the robot with its grants and offline tokens; one added again under the name is another."""
+        robot = RobotName.parse(name)
+        needs = Need(Action.MANAGE, robot.project)
+        async with self.gate.passage(caller, Kind.ROBOT_REMOVE, needs, detail={"account": str(robot)}) as passage:
+            await passage.commit(remove(str(robot)))
+
+    def _new_secret(self) -> tuple[str, str]:
+        raise NotImplementedError

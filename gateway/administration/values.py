@@ -1,0 +1,54 @@
+"""What the acts of administration answer with, beside the records' own rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from gateway.access.policy import Need
+from gateway.access.scopes import Action
+from gateway.records.accounts import Account
+from gateway.records.grants import GrantRow
+from gateway.records.projects import ProjectRow
+
+#: What acts on accounts, keys and the set of projects need.
+MANAGE_SYSTEM = Need(Action.MANAGE)
+
+
+@dataclass(frozen=True, slots=True)
+class NewSecret:
+    """
+    The secret of a new or renewed account, to be shown once; None if the asker chose it.
+
+    *expires* is set for robots, in UTC.
+    """
+
+    name: str
+    secret: str | None = field(repr=False)
+    expires: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AccountDetail:
+    account: Account
+    grants: tuple[GrantRow, ...]
+    offline_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectDetail:
+    """*repositories* are counted; *size_bytes* is what they hold, a blob linked twice in the project counted once."""
+
+    project: ProjectRow
+    grants: tuple[GrantRow, ...]
+    robots: tuple[Account, ...]
+    repositories: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Whether the principal may, and *why*: the grant that decided, or what is missing."""
+
+    allowed: bool
+    why: str
