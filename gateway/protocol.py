@@ -1,0 +1,711 @@
+"""The strict HTTP edge: uvicorn's protocol with each head judged, each phase bounded, and a `send` that raises.
+
+A connection is always in one phase, and each phase has its bound:
+
+    FIRST ──▶ HEAD ──▶ BODY ──▶ REPLY ──▶ IDLE ──▶ HEAD …      FIRST, HEAD, IDLE, DRAIN: a deadline
+                         └──▶ DRAIN ──▶ IDLE                    BODY: a minimum rate while we read
+                                   any ──▶ CLOSING              BODY, REPLY, CLOSING: a minimum rate while we write
+
+One sweep per process visits all connections about once a second; a request that behaves pays for no timer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import json
+import logging
+import secrets
+import socket
+import struct
+from collections import Counter
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Any, Final
+from urllib.parse import unquote
+
+import httptools
+from uvicorn._types import ASGI3Application, ASGIReceiveEvent, ASGISendEvent
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import HEADER_RE, HEADER_VALUE_RE, STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.utils import get_local_addr, get_remote_addr
+
+from gateway.framing import CHUNKED, Chunks, EdgeLimits, Framing, Misframed, judge, judge_part, judge_size
+
+__all__ = ["ClientDisconnected", "EdgeLimits", "StrictProtocol", "strict_protocol"]
+
+log = logging.getLogger("gateway.edge")
+
+OnRefused = Callable[[int, str, str], None]
+
+_HIGH_WATER_BYTES: Final = 64 * 1024
+_JOIN_BYTES: Final = 32 * 1024
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+# Linux's struct tcp_info: tcpi_bytes_acked and tcpi_bytes_received are 64-bit numbers at offset 120.
+_TCP_INFO: Final = struct.Struct("@120xQQ")
+
+
+class ClientDisconnected(OSError):
+    """The client went away before it had the whole reply; nothing sent from here on reaches it."""
+
+
+class Phase(IntEnum):
+    FIRST = 0
+    HEAD = 1
+    BODY = 2
+    REPLY = 3
+    DRAIN = 4
+    IDLE = 5
+    CLOSING = 6
+
+
+class Edge:
+    """What all connections of one process share: the limits, who is connected, and the sweep."""
+
+    def __init__(self, limits: EdgeLimits, on_refused: OnRefused) -> None:
+        self.limits = limits
+        self.on_refused = on_refused
+        self.addresses: Counter[str] = Counter()
+        self.open: set[StrictProtocol] = set()
+        shortest = min(
+            limits.header_seconds,
+            limits.first_byte_seconds,
+            limits.idle_seconds,
+            limits.body_window_seconds,
+            limits.write_stall_seconds,
+            limits.linger_seconds,
+        )
+        self.interval_seconds = min(1.0, shortest / 4)
+        self._sweeping = False
+
+    def enter(self, connection: StrictProtocol) -> None:
+        self.open.add(connection)
+        self.addresses[connection.origin] += 1
+        if not self._sweeping:
+            self._sweeping = True
+            connection.loop.call_later(self.interval_seconds, self._sweep, connection.loop, connection.loop.time())
+
+    def leave(self, connection: StrictProtocol) -> None:
+        if connection not in self.open:
+            return
+        self.open.discard(connection)
+        self.addresses[connection.origin] -= 1
+        if self.addresses[connection.origin] <= 0:
+            del self.addresses[connection.origin]
+
+    def _sweep(self, loop: asyncio.AbstractEventLoop, before: float) -> None:
+        now = loop.time()
+        for connection in tuple(self.open):
+            try:
+                connection.check(now, now - before)
+            except Exception:
+                log.exception("a connection could not be checked and is cut")
+                connection.transport.abort()
+        self._sweeping = bool(self.open)
+        if self._sweeping:
+            loop.call_later(self.interval_seconds, self._sweep, loop, now)
+
+
+class Exchange:
+    """One request and its reply, as the application sees them: the ASGI `receive` and `send`."""
+
+    __slots__ = (
+        "buffered",
+        "chunked",
+        "chunks",
+        "complete",
+        "continues",
+        "delivered",
+        "disconnected",
+        "head",
+        "headless",
+        "keep_alive",
+        "left",
+        "more_body",
+        "news",
+        "protocol",
+        "scope",
+        "started",
+    )
+
+    def __init__(self, protocol: StrictProtocol, scope: dict[str, Any], continues: bool, keep_alive: bool) -> None:
+        self.protocol = protocol
+        self.scope = scope
+        self.continues = continues
+        self.keep_alive = keep_alive
+        self.chunks: list[bytes] = []
+        self.buffered = 0
+        self.more_body = True
+        self.delivered = False
+        self.disconnected = False
+        self.started = False
+        self.complete = False
+        self.news: asyncio.Event | None = None
+        self.head: bytes | None = None
+        self.headless = scope["method"] == "HEAD"
+        self.chunked = False
+        self.left = 0
+
+    async def run(self, app: ASGI3Application) -> None:
+        try:
+            await app(self.scope, self.receive, self.send)  # type: ignore[arg-type]
+        except Exception as problem:
+            if not self.disconnected and not isinstance(problem, ClientDisconnected):
+                log.exception("the application failed on %s %r", self.scope["method"], self.scope["path"])
+                self._fail()
+        except BaseException:
+            self.protocol.transport.abort()
+            raise
+        else:
+            if not self.complete and not self.disconnected:
+                log.error("the application left %s %r without a whole reply", self.scope["method"], self.scope["path"])
+                self._fail()
+        finally:
+            if self.disconnected:
+                log.info("client_disconnected %s %r", self.scope["method"], self.scope["path"])
+
+    def _fail(self) -> None:
+        if self.started and self.head is None:
+            self.protocol.transport.abort()
+        elif not self.disconnected and not self.complete:
+            self.complete = True
+            self.protocol.refuse(Misframed(500, "Try again; if it stays, ask the operator.", "UNKNOWN"))
+
+    def wake(self) -> None:
+        if self.news is not None:
+            self.news.set()
+
+    def disconnect(self) -> None:
+        if not self.complete:
+            self.disconnected = True
+        self.wake()
+
+    async def receive(self) -> ASGIReceiveEvent:
+        """The next piece of the body; `http.disconnect` once the client is gone or the reply is complete."""
+        if self.continues:
+            self.continues = False
+            if not self.started and not self.chunks and self.more_body:
+                self.protocol.transport.write(_CONTINUE)
+        while not (self.disconnected or self.complete):
+            if self.chunks or (not self.more_body and not self.delivered):
+                return self._take()
+            self.protocol.resume()
+            if self.news is None:
+                self.news = asyncio.Event()
+            self.news.clear()
+            await self.news.wait()
+        return {"type": "http.disconnect"}
+
+    def _take(self) -> ASGIReceiveEvent:
+        body = self.chunks[0] if len(self.chunks) == 1 else b"".join(self.chunks)
+        self.chunks.clear()
+        self.buffered = 0
+        self.delivered = not self.more_body
+        if self.more_body:
+            self.protocol.resume()
+        return {"type": "http.request", "body": body, "more_body": self.more_body}
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """Hand the reply to the transport, waiting while its buffer is full; raises `ClientDisconnected`."""
+        protocol = self.protocol
+        if protocol.flow.write_paused and not self.disconnected:
+            await protocol.flow.drain()
+        if self.disconnected or (not self.complete and protocol.transport.is_closing()):
+            self.disconnected = True
+            raise ClientDisconnected("the client closed the connection before the end of the reply")
+        kind = message["type"]
+        if not self.started:
+            if kind != "http.response.start":
+                raise RuntimeError(f"a reply begins with http.response.start, not with {kind}")
+            self.head = self._begin(message)  # type: ignore[arg-type]
+            self.started = True
+        elif self.complete or kind != "http.response.body":
+            raise RuntimeError(f"{kind} has no place here in the reply")
+        else:
+            self._write(message.get("body", b""), message.get("more_body", False))  # type: ignore[arg-type]
+
+    def _begin(self, message: dict[str, Any]) -> bytes:
+        status: int = message["status"]
+        lines = [STATUS_LINE[status]]
+        framed = False
+        for raw_name, value in (*self.protocol.server_state.default_headers, *message.get("headers", ())):
+            if HEADER_RE.search(raw_name) or HEADER_VALUE_RE.search(value):
+                raise RuntimeError("a reply's header holds a character that no header may hold")
+            name = raw_name.lower()
+            if name == b"content-length":
+                framed = True
+                self.left = int(value)
+            elif name == b"transfer-encoding":
+                raise RuntimeError("the edge chooses the transfer encoding of replies")
+            elif name == b"connection":
+                self.keep_alive = self.keep_alive and b"close" not in value.lower()
+                continue
+            lines += (name, b": ", value, b"\r\n")
+        if self.headless or status in {204, 304}:
+            self.headless = True
+        elif not framed and self.scope["http_version"] == "1.1":
+            self.chunked = True
+            lines.append(b"transfer-encoding: chunked\r\n")
+        elif not framed:
+            self.left = -1
+        if not self.keep_alive or not self.protocol.may_outlive(self):
+            self.keep_alive = False
+            lines.append(b"connection: close\r\n")
+        lines.append(b"\r\n")
+        return b"".join(lines)
+
+    def _write(self, body: bytes, more: bool) -> None:
+        parts: list[bytes] = []
+        if self.head is not None:
+            parts.append(self.head)
+            self.head = None
+        if self.headless:
+            pass
+        elif self.chunked:
+            if body:
+                parts += (b"%x\r\n" % len(body), body, b"\r\n")
+            if not more:
+                parts.append(b"0\r\n\r\n")
+        else:
+            if self.left >= 0:
+                self._count(len(body), more)
+            parts.append(body)
+        if parts:
+            self.protocol.write(parts)
+        if not more:
+            self.complete = True
+            self.wake()
+            self.protocol.on_response_complete()
+
+    def _count(self, size: int, more: bool) -> None:
+        self.left -= size
+        if self.left < 0 or (self.left and not more):
+            self.protocol.transport.abort()
+            raise RuntimeError("the reply's body is not as long as its Content-Length says")
+
+
+class StrictProtocol(HttpToolsProtocol):
+    """One connection; made by the class that `strict_protocol` returns."""
+
+    edge: Edge
+    cycle: Exchange | None  # type: ignore[assignment]
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.cycle = None
+        self.phase = Phase.FIRST
+        self.since = 0.0
+        self.origin = ""
+        self._proxied = False
+        self._socket: socket.socket | None = None
+        self._held = b""
+        self._framing: Framing | None = None
+        self._chunks: Chunks | None = None
+        self._left = 0
+        self._discarded = 0
+        self._flushing = False
+        self._got = 0
+        self._reading_seconds = 0.0
+        self._window_got = 0
+        self._window_seconds = 0.0
+        self._stall_seconds = 0.0
+        self._stall_acked = 0
+        self._linger_received = 0
+
+    # the connection's life
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self.connections.add(self)
+        self.transport = transport
+        self.flow = FlowControl(transport)
+        self.server = get_local_addr(transport)
+        self.scheme = "https"
+        self._socket = transport.get_extra_info("socket")
+        peer = get_remote_addr(transport) or ("", 0)
+        transport.set_write_buffer_limits(high=self.edge.limits.write_buffer_bytes)
+        self._locate(peer)
+        self.edge.enter(self)
+        self._turn(Phase.FIRST)
+        limit = self.edge.limits.connections_per_address
+        if not self._proxied and self.edge.addresses[self.origin] > limit:
+            self.refuse(Misframed(429, "Close some of your connections to this gateway first.", "TOOMANYREQUESTS"))
+
+    def _locate(self, peer: tuple[str, int]) -> None:
+        address = _plain(peer[0])
+        self.client = (str(address) if address else peer[0], peer[1])
+        self._proxied = address is not None and self._trusts(address)
+        if isinstance(address, ipaddress.IPv6Address):
+            self.origin = str(ipaddress.ip_network((address, 64), strict=False))
+        else:
+            self.origin = self.client[0]
+
+    def _trusts(self, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+        return any(address in network for network in self.edge.limits.trusted_proxies)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.connections.discard(self)
+        self.edge.leave(self)
+        if self.cycle is not None:
+            self.cycle.disconnect()
+        if self.flow is not None:
+            self.flow.resume_writing()
+        self.phase = Phase.CLOSING
+        self._held = b""
+        self.parser = None  # type: ignore[assignment]
+
+    def eof_received(self) -> None:
+        # Over TLS nothing can be written after the peer's close_notify: a half-closed client is a gone client.
+        if self.cycle is not None:
+            self.cycle.disconnect()
+        self.flow.resume_writing()
+
+    def shutdown(self) -> None:
+        """Close as soon as the request in hand, if any, is answered."""
+        if self.cycle is not None and not self.cycle.complete:
+            self.cycle.keep_alive = False
+        else:
+            self.finish()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._flushing:
+            self.finish()
+
+    def finish(self) -> None:
+        """Close once the transport has taken all that was written, reading and discarding meanwhile."""
+        if self.phase is not Phase.CLOSING:
+            self._turn(Phase.CLOSING)
+            self._linger_received = self._progress()[1]
+        self._held = b""
+        self._flushing = self.transport.get_write_buffer_size() > 0
+        if not self._flushing and not self.transport.is_closing():
+            self.transport.close()
+        elif self._flushing:
+            self.flow.resume_reading()
+
+    def _turn(self, phase: Phase) -> None:
+        self.phase = phase
+        self.since = self.loop.time()
+
+    # reading
+
+    def data_received(self, data: bytes) -> None:
+        if self._held:
+            data = self._held + data
+            self._held = b""
+        try:
+            self._read(data)
+        except Misframed as misframed:
+            self.refuse(misframed)
+        except httptools.HttpParserError:
+            self.refuse(Misframed(400, "Send a well-formed HTTP/1.1 request."))
+        except httptools.HttpParserUpgrade:
+            self.refuse(Misframed(400, "Ask for no other protocol than HTTP/1.1."))
+
+    def _read(self, data: bytes) -> None:
+        at, size = 0, len(data)
+        while at < size:
+            phase = self.phase
+            if phase is Phase.CLOSING:
+                return
+            if phase is Phase.BODY or phase is Phase.DRAIN:
+                at = self._read_body(data, at)
+            elif phase is Phase.REPLY:
+                # One request at a time: what follows waits, unread, until the reply is complete.
+                self._held = data[at:]
+                self.flow.pause_reading()
+                return
+            else:
+                at = self._read_head(data, at)
+
+    def _read_head(self, data: bytes, at: int) -> int:
+        end = data.find(b"\r\n\r\n", at)
+        if end < 0:
+            self._held = data[at:]
+            if self.phase is not Phase.HEAD:
+                self._turn(Phase.HEAD)
+            judge_part(self._held, self.edge.limits)
+            return len(data)
+        end += 4
+        head = data if at == 0 and end == len(data) else data[at:end]
+        limits = self.edge.limits
+        judge_size(len(head), head, limits)
+        self._framing = framing = judge(head, limits)
+        self._open_body(framing.length)
+        self.parser.feed_data(framing.head)
+        self._agree(framing.length == 0)
+        return end
+
+    def _open_body(self, length: int) -> None:
+        self.phase = Phase.BODY
+        self._discarded = 0
+        if length:
+            self._got = self._window_got = 0
+            self._reading_seconds = self._window_seconds = 0.0
+        self._left = length
+        self._chunks = Chunks() if length == CHUNKED else None
+
+    def _read_body(self, data: bytes, at: int) -> int:
+        if self._chunks is not None:
+            end = self._chunks.scan(data, at)
+            over = end >= 0
+            end = end if over else len(data)
+        else:
+            end = min(len(data), at + self._left)
+            self._left -= end - at
+            over = self._left == 0
+        self._got += end - at
+        self.parser.feed_data(data if at == 0 and end == len(data) else memoryview(data)[at:end])
+        self._agree(over)
+        if self.phase is Phase.DRAIN:
+            self._discarded += end - at
+            if self._discarded > self.edge.limits.drain_bytes:
+                self.finish()
+        return end
+
+    def _agree(self, over: bool) -> None:
+        # Two readings of one message that end it at different bytes are the beginning of a smuggled request.
+        if over == (self.phase is Phase.BODY or self.phase is Phase.DRAIN):
+            raise Misframed(400, "Frame the body plainly.")
+
+    # what the parser reports
+
+    def on_message_begin(self) -> None:
+        self.headers = []
+
+    def on_url(self, url: bytes) -> None:
+        """The target was judged and kept with the head."""
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        # After the head come trailers, which nobody may mistake for headers.
+        if self._framing is not None:
+            self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        framing, parser = self._framing, self.parser
+        assert framing is not None
+        self._framing = None
+        raw_path, _, query = framing.target.partition(b"?")
+        path = raw_path.decode("ascii")
+        version = parser.get_http_version()
+        state = self.app_state.copy()
+        state["host"] = framing.host
+        scope: dict[str, Any] = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": version,
+            "server": self.server,
+            "client": self._client() if self._proxied else self.client,
+            "scheme": "https",
+            "root_path": "",
+            "method": parser.get_method().decode("ascii"),
+            "path": unquote(path) if "%" in path else path,
+            "raw_path": raw_path,
+            "query_string": query,
+            "headers": self.headers,
+            "state": state,
+        }
+        keep_alive = version == "1.1" and parser.should_keep_alive()
+        self.cycle = cycle = Exchange(self, scope, framing.continues, keep_alive)
+        task = self.loop.create_task(cycle.run(self.app))
+        task.add_done_callback(self.tasks.discard)
+        self.tasks.add(task)
+
+    def _client(self) -> tuple[str, int] | None:
+        """The right-most hop of `X-Forwarded-For` that is not one of the trusted proxies."""
+        lines = [value for name, value in self.headers if name == b"x-forwarded-for"]
+        hop = self.client
+        for text in reversed(b",".join(lines).decode("latin-1").split(",")):
+            address = _plain(text.strip())
+            if address is None:
+                return hop
+            hop = (str(address), 0)
+            if not self._trusts(address):
+                return hop
+        return hop
+
+    def on_body(self, body: bytes) -> None:
+        cycle = self.cycle
+        if cycle is None or cycle.complete or cycle.disconnected:
+            return
+        cycle.chunks.append(body)
+        cycle.buffered += len(body)
+        if cycle.buffered > _HIGH_WATER_BYTES:
+            self.flow.pause_reading()
+        cycle.wake()
+
+    def on_message_complete(self) -> None:
+        cycle = self.cycle
+        if self.phase is Phase.DRAIN or cycle is None:
+            self._turn(Phase.IDLE)
+            return
+        self.phase = Phase.REPLY
+        cycle.more_body = False
+        cycle.wake()
+
+    # replying
+
+    def write(self, parts: list[bytes]) -> None:
+        if len(parts) == 1:
+            self.transport.write(parts[0])
+        elif sum(map(len, parts)) <= _JOIN_BYTES:
+            self.transport.write(b"".join(parts))
+        else:
+            self.transport.writelines(parts)
+
+    def resume(self) -> None:
+        """Read on, unless a request that came too early is already held."""
+        if not self._held or self.phase is Phase.BODY:
+            self.flow.resume_reading()
+
+    def may_outlive(self, cycle: Exchange) -> bool:
+        """Whether the connection can serve another request: the body is here, or its little rest is sure to come."""
+        if not cycle.more_body:
+            return True
+        return self._chunks is None and not cycle.continues and self._left <= self.edge.limits.drain_bytes
+
+    def on_response_complete(self) -> None:
+        cycle = self.cycle
+        assert cycle is not None
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        if not cycle.keep_alive:
+            self.finish()
+            return
+        self._turn(Phase.DRAIN if cycle.more_body else Phase.IDLE)
+        self.flow.resume_reading()
+        if self._held:
+            held, self._held = self._held, b""
+            self.data_received(held)
+
+    def refuse(self, misframed: Misframed) -> None:
+        """Answer at the edge, without the application, and close; silently once a reply has begun."""
+        status = misframed.status
+        peer = self.client[0] if self.client else ""
+        if self.phase is Phase.CLOSING:
+            return
+        self.edge.on_refused(status, misframed.message, peer)
+        cycle = self.cycle
+        if cycle is not None and not cycle.complete:
+            begun = cycle.started and cycle.head is None
+            cycle.disconnect()
+        else:
+            begun = False
+        if not begun:
+            self.transport.write(self._envelope(misframed))
+        self.finish()
+
+    def _envelope(self, misframed: Misframed) -> bytes:
+        error = {"code": misframed.code, "message": misframed.message, "detail": {}}
+        body = json.dumps({"errors": [error]}, separators=(",", ":")).encode()
+        headers = [
+            *self.server_state.default_headers,
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+            (b"docker-distribution-api-version", b"registry/2.0"),
+            (b"x-request-id", secrets.token_hex(16).encode()),
+            (b"connection", b"close"),
+        ]
+        lines = [b"%s: %s\r\n" % pair for pair in headers]
+        return b"".join((STATUS_LINE[misframed.status], *lines, b"\r\n", body))
+
+    # the sweep
+
+    def check(self, now: float, elapsed: float) -> None:
+        """Hold this connection to the bound of its phase; *elapsed* is the time since the last check, in seconds."""
+        limits, waited = self.edge.limits, now - self.since
+        match self.phase:
+            case Phase.FIRST if waited > limits.first_byte_seconds:
+                self.finish()
+            case Phase.IDLE if waited > limits.idle_seconds:
+                self.finish()
+            case Phase.DRAIN if waited > limits.drain_seconds:
+                self.finish()
+            case Phase.HEAD if waited > limits.header_seconds:
+                self.refuse(Misframed(408, f"Send the whole head of a request within {limits.header_seconds:g} s."))
+            case Phase.BODY:
+                self._check_body(elapsed)
+            case Phase.CLOSING:
+                self._check_closing(waited)
+            case _:
+                pass
+        self._check_writing(elapsed)
+
+    def _check_body(self, elapsed: float) -> None:
+        cycle, limits = self.cycle, self.edge.limits
+        if self.flow.read_paused or cycle is None or cycle.continues:
+            return
+        self._reading_seconds += elapsed
+        if self._reading_seconds <= limits.body_grace_seconds:
+            self._window_got = self._got
+            return
+        self._window_seconds += elapsed
+        if self._window_seconds < limits.body_window_seconds:
+            return
+        if self._got - self._window_got < limits.body_min_bytes_per_second * self._window_seconds:
+            self.refuse(Misframed(408, f"Send bodies faster than {limits.body_min_bytes_per_second} bytes per second."))
+        self._window_got = self._got
+        self._window_seconds = 0.0
+
+    def _check_writing(self, elapsed: float) -> None:
+        if not self.flow.write_paused and self.transport.get_write_buffer_size() == 0:
+            self._stall_seconds = 0.0
+            return
+        acked = self._progress()[0]
+        if self._stall_seconds == 0.0:
+            self._stall_acked = acked
+        self._stall_seconds += elapsed
+        limits = self.edge.limits
+        if self._stall_seconds < limits.write_stall_seconds:
+            return
+        if acked - self._stall_acked < limits.write_min_bytes_per_second * self._stall_seconds:
+            self.edge.on_refused(0, "the client takes its reply too slowly", self.origin)
+            self.transport.abort()
+        self._stall_seconds = 0.0
+
+    def _check_closing(self, waited: float) -> None:
+        if self._flushing:
+            self.finish()
+            return
+        limits = self.edge.limits
+        acked, received = self._progress()
+        if acked != self._stall_acked:
+            # The rest of the reply is still on its way, out of the kernel's buffer.
+            self._stall_acked = acked
+            self.since = self.loop.time()
+        elif waited > limits.linger_seconds or received - self._linger_received > limits.linger_bytes:
+            self.transport.abort()
+
+    def _progress(self) -> tuple[int, int]:
+        """Bytes the peer has acknowledged and bytes it has sent, as TCP counts them."""
+        if self._socket is None:
+            return 0, 0
+        try:
+            found: tuple[int, int] = _TCP_INFO.unpack(
+                self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
+            )
+        except (OSError, struct.error):
+            return 0, 0
+        return found
+
+
+def _plain(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def _unheard(status: int, reason: str, peer: str) -> None:
+    log.info("refused %d %s: %s", status, peer, reason)
+
+
+def strict_protocol(limits: EdgeLimits, on_refused: OnRefused = _unheard) -> type[StrictProtocol]:
+    """
+    A class for uvicorn's `http=`, held to *limits*; connections, counts and sweep are those of this class alone.
+
+    *on_refused* hears every refusal at the edge: status (0 when the connection was cut without one), reason, address.
+    """
+    return type("StrictProtocol", (StrictProtocol,), {"edge": Edge(limits, on_refused)})
