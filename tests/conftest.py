@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.house import House, opened
 from tests.services.postgres import PostgresServer, running_postgres
 
 
@@ -38,3 +39,10 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path / 'gateway.db'}"
     new_database: Callable[[], str] = request.getfixturevalue("new_postgres_database")
     return new_database()
+
+
+@pytest.fixture
+def house(database_url: str, tmp_path: Path) -> Iterator[House]:
+    """Records, ledger and gate on an empty, migrated database of each kind."""
+    with opened(database_url, tmp_path) as house:
+        yield house

@@ -1,0 +1,60 @@
+"""The inner rooms joined on a real database, for tests that need records, ledger and gate but no edge."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from gateway.access.principals import LOCAL, SYSTEM, Caller, Origin, Principal, PrincipalKind
+from gateway.audit.trail import Search
+from gateway.gate import Gate
+from gateway.records.database import Database
+from gateway.records.directory import SqlDirectory
+from gateway.records.ledger import SqlLedger
+from gateway.records.migration import migrate
+from gateway.records.trail import SqlTrail
+
+R = TypeVar("R")
+
+TRAIL_KEY = b"a key that only these tests use.."
+ORIGIN = Origin("192.0.2.7", "192.0.2.7", "tests/1", "0" * 32)
+GATEWAY = Caller(SYSTEM, ORIGIN, LOCAL)
+OPERATOR = Caller(Principal(PrincipalKind.OPERATOR, 0, "operator:root"), ORIGIN, LOCAL)
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """The rooms behind the edges, on one database."""
+
+    data: Path
+    database: Database
+    ledger: SqlLedger
+    directory: SqlDirectory
+    gate: Gate
+    trail: SqlTrail
+
+    def run(self, coroutine: Coroutine[Any, Any, R]) -> R:
+        return asyncio.run(coroutine)
+
+    def records(self, **search: Any) -> list[dict[str, Any]]:
+        """The events that match, oldest first, as mappings."""
+        return [event.record() for event in self.trail.export(Search(**search))]
+
+
+@contextmanager
+def opened(url: str, data: Path) -> Iterator[House]:
+    """A house on the database at *url*, migrated, with its ledger running; a second one may share both."""
+    migrate(url, data)
+    database = Database.open(url, data)
+    ledger = SqlLedger(database, TRAIL_KEY)
+    ledger.start()
+    directory = SqlDirectory(database)
+    try:
+        yield House(data, database, ledger, directory, Gate(directory, ledger), SqlTrail(database, TRAIL_KEY))
+    finally:
+        ledger.close()
+        database.close()

@@ -1,0 +1,238 @@
+"""The ledger: what is acknowledged is on disk in one transaction with its event, whatever else happens."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, insert, select, text
+
+from gateway.access.directory import View
+from gateway.access.policy import Allowed, Reason, Refused, Verdict
+from gateway.audit.event import Event, Kind
+from gateway.change import Change, Notes
+from gateway.errors import Conflict, Denied, Refusal, Unavailable
+from gateway.gate import Act
+from gateway.oci.names import ProjectName, Repository
+from gateway.records.schema import facts
+from gateway.records.versions import settled
+from tests.house import GATEWAY, House, opened
+
+EVENT = Event(Kind.PROJECT_ADD, GATEWAY)
+
+
+def keep(name: str, value: str = "1", *, policy: bool = False) -> Change:
+    def apply(connection: Connection) -> Notes:
+        connection.execute(insert(facts).values(name=name, value=value))
+        return Notes(after={name: value}, result=value)
+
+    return Change(apply, policy=policy)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def kept(house: House) -> dict[str, str]:
+    rows = house.database.read_now(lambda connection: connection.execute(select(facts)).all())
+    return {row.name: row.value for row in rows}
+
+
+def test_a_change_and_its_event_are_there_together(house: House) -> None:
+    notes = house.run(house.ledger.commit(Act(EVENT, keep("a"))))
+
+    assert notes.result == "1"
+    assert kept(house) == {"a": "1"}
+    assert [record["after"] for record in house.records()] == [{"a": "1"}]
+
+
+def test_a_refusal_undoes_its_own_statements_and_leaves_its_event(house: House) -> None:
+    def apply(connection: Connection) -> Notes:
+        connection.execute(insert(facts).values(name="b", value="1"))
+        raise Conflict("It exists already.")
+
+    async def both() -> list[Any]:
+        refused = house.ledger.commit(Act(EVENT, Change(apply)))
+        return await asyncio.gather(refused, house.ledger.commit(Act(EVENT, keep("a"))), return_exceptions=True)
+
+    refused, allowed = house.run(both())
+
+    assert isinstance(refused, Conflict)
+    assert isinstance(allowed, Notes)
+    assert kept(house) == {"a": "1"}
+    assert sorted((r["outcome"], r.get("reason", "")) for r in house.records()) == [
+        ("allowed", ""),
+        ("failed", "conflict"),
+    ]
+
+
+def test_a_defect_in_a_change_fails_that_act_alone(house: House) -> None:
+    def apply(connection: Connection) -> Notes:
+        connection.execute(text("INSERT INTO no_such_table VALUES (1)"))
+        return Notes()
+
+    async def both() -> list[Any]:
+        broken = house.ledger.commit(Act(EVENT, Change(apply)))
+        return await asyncio.gather(broken, house.ledger.commit(Act(EVENT, keep("a"))), return_exceptions=True)
+
+    broken, allowed = house.run(both())
+
+    assert isinstance(broken, Exception)
+    assert not isinstance(broken, Refusal)
+    assert isinstance(allowed, Notes)
+    assert [r["reason"] for r in house.records(outcome="failed")] == ["fault"]
+
+
+def test_an_act_judged_under_an_older_policy_is_judged_again(house: House) -> None:
+    seen: list[View] = []
+
+    def rejudge(view: View) -> Verdict:
+        seen.append(view)
+        return Refused(Reason.NO_GRANT)
+
+    act = Act(EVENT, keep("a"), house.database.versions.policy(), rejudge, lambda verdict: Denied("Gone."))
+    house.run(house.ledger.commit(act))
+    assert seen == []
+
+    house.run(house.ledger.commit(Act(EVENT, keep("policy", policy=True))))
+    with pytest.raises(Denied):
+        house.run(house.ledger.commit(Act(EVENT, keep("b"), act.version, rejudge, act.refusal)))
+
+    assert "b" not in kept(house)
+    assert [r["reason"] for r in house.records(outcome="denied")] == ["no_grant"]
+
+
+def test_an_act_behind_a_policy_change_in_the_same_transaction_is_judged_again(house: House) -> None:
+    version = house.database.versions.policy()
+    refuse = Act(EVENT, keep("b"), version, lambda view: Refused(Reason.NO_GRANT), lambda verdict: Denied("Gone."))
+
+    async def queued() -> list[Any]:
+        change = house.ledger.commit(Act(EVENT, keep("a", policy=True), version))
+        return await asyncio.gather(change, house.ledger.commit(refuse), return_exceptions=True)
+
+    answers: list[Any] = []
+    with house.database.lock():
+        # The committer takes this one and waits for the lock; whatever comes meanwhile is its next transaction.
+        first = threading.Thread(target=lambda: house.run(house.ledger.commit(Act(EVENT))))
+        first.start()
+        wait_until(lambda: first.is_alive() and not house.ledger._waiting)
+        both = threading.Thread(target=lambda: answers.extend(house.run(queued())))
+        both.start()
+        wait_until(lambda: len(house.ledger._waiting) == 2)
+    first.join()
+    both.join()
+
+    assert isinstance(answers[1], Denied)
+    assert "b" not in kept(house)
+
+
+def test_a_re_judgement_that_still_allows_commits(house: House) -> None:
+    act = Act(EVENT, keep("a"), -2, lambda view: Allowed("administrator"), lambda verdict: Denied("Gone."))
+
+    house.run(house.ledger.commit(act))
+
+    assert kept(house) == {"a": "1"}
+
+
+def test_a_silent_act_leaves_no_event_unless_it_is_refused(house: House) -> None:
+    def refuse(connection: Connection) -> Notes:
+        raise Conflict("It exists already.")
+
+    house.run(house.ledger.commit(Act(EVENT, keep("a"), silent=True)))
+    assert house.records() == []
+
+    with pytest.raises(Conflict):
+        house.run(house.ledger.commit(Act(EVENT, Change(refuse), silent=True)))
+    assert len(house.records()) == 1
+
+
+def test_events_a_change_causes_are_sealed_before_its_own(house: House) -> None:
+    change = Change(lambda connection: Notes(also=(("project.add", {"project": "gallery"}),)))
+
+    house.run(house.ledger.commit(Act(Event(Kind.UPLOAD_BEGIN, GATEWAY), change, silent=True)))
+
+    assert [(r["kind"], r["project"]) for r in house.records()] == [("project.add", "gallery")]
+
+
+def test_versions_move_with_what_they_stand_for_and_come_to_rest(house: House) -> None:
+    versions, repository = house.database.versions, Repository("gallery/ui")
+    policy, content = versions.policy(), versions.content("gallery/ui")
+
+    house.run(house.ledger.commit(Act(EVENT, keep("a"))))
+    assert (versions.policy(), versions.content("gallery/ui")) == (policy, content)
+
+    house.run(house.ledger.commit(Act(EVENT, keep("b", policy=True))))
+    moved = Change(lambda connection: Notes(), repositories=(repository,))
+    house.run(house.ledger.commit(Act(EVENT, moved)))
+
+    assert versions.policy() == policy + 2
+    assert versions.content("gallery/ui") == content + 2
+    assert settled(versions.policy())
+
+
+def test_a_counter_left_in_motion_by_a_dead_process_is_put_right(house: House) -> None:
+    house.database.versions._counters[0] |= 1
+    assert not settled(house.database.versions.policy())
+
+    with opened(str(house.database.engine.url.render_as_string(hide_password=False)), house.data):
+        assert settled(house.database.versions.policy())
+
+
+def test_nothing_is_acknowledged_when_the_trail_cannot_take_it(house: House) -> None:
+    with house.database.engine.connect() as connection:
+        connection.exec_driver_sql("ALTER TABLE events RENAME TO away")
+
+    with pytest.raises(Unavailable):
+        house.run(house.ledger.commit(Act(EVENT, keep("a"))))
+    assert kept(house) == {}
+
+    with house.database.engine.connect() as connection:
+        connection.exec_driver_sql("ALTER TABLE away RENAME TO events")
+    house.run(house.ledger.commit(Act(EVENT, keep("a"))))
+    assert kept(house) == {"a": "1"}
+
+
+def _append(url: str, data: Path, count: int) -> None:
+    with opened(url, data) as house:
+
+        async def many() -> None:
+            for _ in range(count):
+                await asyncio.gather(*(house.ledger.commit(Act(EVENT)) for _ in range(5)))
+
+        house.run(many())
+
+
+def test_processes_append_to_one_chain_at_once(house: House, database_url: str) -> None:
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_append, args=(database_url, house.data, 20)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    _append(database_url, house.data, 20)
+    for process in processes:
+        process.join()
+
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    verification = house.trail.verify()
+    assert (verification.count, verification.fault) == (400, "")
+
+
+def test_a_policy_change_is_seen_by_another_process_at_once(house: House, database_url: str) -> None:
+    with opened(database_url, house.data) as other:
+        assert other.run(other.directory.project(ProjectName("gallery"))) is None
+
+        def add(connection: Connection) -> Notes:
+            connection.exec_driver_sql("INSERT INTO projects (name, public, created_at) VALUES ('gallery', false, 0)")
+            return Notes()
+
+        house.run(house.ledger.commit(Act(EVENT, Change(add, policy=True))))
+
+        assert other.run(other.directory.project(ProjectName("gallery"))) is not None

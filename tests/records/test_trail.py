@@ -1,0 +1,190 @@
+"""The trail: found by every field, never behind, and no edit, deletion, insertion or reordering goes unseen."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+from sqlalchemy.exc import DBAPIError
+
+from gateway.audit.chain import Head, seal
+from gateway.audit.event import Event, Kind, Outcome
+from gateway.audit.trail import Search
+from gateway.gate import Act
+from gateway.records.schema import events
+from gateway.records.trail import project_tail
+from tests.house import GATEWAY, House
+
+BEGUN = datetime(2026, 11, 24, 12, tzinfo=UTC)
+
+
+def an_event(number: int) -> Event:
+    return Event(
+        Kind.MANIFEST_PUSH if number % 2 else Kind.BLOB_PULL,
+        GATEWAY,
+        Outcome.DENIED if number % 5 == 0 else Outcome.ALLOWED,
+        BEGUN + timedelta(seconds=number),
+        project=f"project{number % 3}",
+        repository=f"project{number % 3}/ui",
+        digest=f"sha256:{number % 7:064x}",
+    )
+
+
+def fill(house: House, count: int) -> None:
+    async def all_of_them() -> None:
+        await asyncio.gather(*(house.ledger.commit(Act(an_event(number))) for number in range(1, count + 1)))
+
+    house.run(all_of_them())
+
+
+def project(house: House, most: int = 10**6) -> None:
+    """Lets the projection follow, so far."""
+    done = 0
+    with house.database.lock(), house.database.engine.connect() as connection:
+        while done < most and (step := project_tail(house.database, connection)):
+            done += step
+
+
+def tamper(house: House, *statements: str) -> None:
+    """Changes the chain as somebody would who owns the database and has removed what protects it."""
+    with house.database.engine.connect() as connection:
+        if house.database.sqlite:
+            connection.exec_driver_sql("DROP TRIGGER IF EXISTS events_keep_update")
+            connection.exec_driver_sql("DROP TRIGGER IF EXISTS events_keep_delete")
+        else:
+            connection.exec_driver_sql("ALTER TABLE events DISABLE TRIGGER ALL")
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+
+
+SEARCHES: list[dict[str, Any]] = [
+    {},
+    {"project": "project1"},
+    {"repository": "project2/ui"},
+    {"principal": "gateway"},
+    {"principal": "nobody"},
+    {"kind": "blob.pull"},
+    {"kind": "manifest.*"},
+    {"outcome": "denied"},
+    {"digest": f"sha256:{3:064x}"},
+    {"address": "192.0.2.7"},
+    {"since": BEGUN + timedelta(seconds=100)},
+    {"until": BEGUN + timedelta(seconds=100)},
+    {"since": BEGUN + timedelta(seconds=50), "until": BEGUN + timedelta(seconds=60), "outcome": "allowed"},
+    {"project": "project1", "outcome": "denied", "kind": "manifest.push"},
+]
+
+
+def wanted(search: dict[str, Any], record: dict[str, Any]) -> bool:
+    """The same question asked the slow and obvious way."""
+    time = datetime.fromisoformat(record["time"])
+    if time < search.get("since", time) or time >= search.get("until", time + timedelta(1)):
+        return False
+    fields = {name: value for name, value in search.items() if name not in {"since", "until"}}
+    kind = fields.pop("kind", record["kind"])
+    if kind.endswith(".*"):
+        kind = record["kind"] if record["kind"].startswith(kind[:-1]) else None
+    return kind == record["kind"] and all(record.get(name) == value for name, value in fields.items())
+
+
+@pytest.mark.parametrize("projected", ["nothing", "half", "everything"])
+def test_a_search_finds_exactly_what_matches_however_far_the_projection_is(house: House, projected: str) -> None:
+    fill(house, 600)
+    if projected != "nothing":
+        project(house, 256 if projected == "half" else 10**6)
+    every = [event.record() for event in house.trail.export(Search())]
+    assert len(every) == 600
+
+    for search in SEARCHES:
+        expected = [record["id"] for record in every if wanted(search, record)]
+        assert [event.seq for event in house.trail.export(Search(**search))] == expected
+        paged: list[int] = []
+        while page := house.trail.page(Search(**search), before=paged[-1] if paged else None, limit=97):
+            paged += [event.seq for event in page]
+        assert paged == expected[::-1]
+
+
+def test_an_event_is_found_at_once(house: House) -> None:
+    fill(house, 5)
+    project(house)
+    house.run(house.ledger.commit(Act(Event(Kind.TAG_DELETE, GATEWAY, repository="gallery/ui"))))
+
+    assert house.trail.page(Search(repository="gallery/ui"))[0].record()["kind"] == "tag.delete"
+
+
+def test_a_value_that_looks_like_another_field_is_not_taken_for_it(house: House) -> None:
+    event = Event(Kind.BLOB_PULL, GATEWAY, reference='","repository":"gallery/ui', detail={"repository": "gallery/ui"})
+    house.run(house.ledger.commit(Act(event)))
+
+    assert house.trail.page(Search(repository="gallery/ui")) == []
+
+
+def test_an_untouched_trail_verifies(house: House) -> None:
+    fill(house, 300)
+    project(house, 256)
+
+    verification = house.trail.verify()
+
+    assert (verification.count, verification.fault) == (300, "")
+
+
+def test_an_empty_trail_verifies(house: House) -> None:
+    assert house.trail.verify().fault == ""
+
+
+@pytest.mark.parametrize(
+    ("statements", "first_bad"),
+    [
+        (["UPDATE events SET body = replace(body, 'allowed', 'denied') WHERE seq = 7"], 7),
+        (["UPDATE events SET body = replace(body, '192.0.2.7', '192.0.2.8') WHERE seq = 20"], 20),
+        (["DELETE FROM events WHERE seq = 7"], 8),
+        (["DELETE FROM events WHERE seq > 15"], 16),
+        (["DELETE FROM events"], 1),
+        (["UPDATE events SET seq = 1000 WHERE seq = 7", "UPDATE events SET seq = 7 WHERE seq = 8",
+          "UPDATE events SET seq = 8 WHERE seq = 1000"], 7),
+        (["UPDATE trail_head SET seq = 15"], 20),
+        (["DELETE FROM trail_head"], 20),
+        (["DELETE FROM event_index WHERE seq = 7"], 7),
+        (["UPDATE event_index SET principal = 'somebody' WHERE seq = 9"], 9),
+    ],
+)  # fmt: skip
+def test_tampering_is_named_by_its_first_bad_event(house: House, statements: list[str], first_bad: int) -> None:
+    fill(house, 20)
+    project(house)
+
+    tamper(house, *statements)
+
+    verification = house.trail.verify()
+    assert verification.fault
+    assert verification.seq == first_bad
+
+
+def test_an_inserted_event_is_found_even_if_it_is_well_formed(house: House) -> None:
+    fill(house, 20)
+    row = house.database.read_now(lambda connection: connection.execute(select(events).where(events.c.seq == 20)).one())
+    forged = seal(Head(row.seq, bytes(row.hash)), an_event(21).record())
+    with house.database.engine.connect() as connection:
+        connection.execute(events.insert().values(seq=forged.seq, body=forged.body, hash=forged.hash))
+
+    verification = house.trail.verify()
+
+    assert (verification.seq, "added" in verification.fault) == (21, True)
+
+
+def test_a_search_entry_for_no_event_is_found(house: House) -> None:
+    fill(house, 3)
+    project(house)
+    tamper(house, "UPDATE event_index SET seq = 99 WHERE seq = 3")
+
+    assert house.trail.verify().fault
+
+
+def test_the_database_itself_refuses_to_change_an_event(house: House) -> None:
+    fill(house, 3)
+
+    for statement in ("UPDATE events SET body = '{}'", "DELETE FROM events"):
+        with house.database.engine.connect() as connection, pytest.raises(DBAPIError, match="only ever appended"):
+            connection.exec_driver_sql(statement)
