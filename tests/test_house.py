@@ -38,7 +38,8 @@ _ENGINES = "engine.port engine.embedded engine.upstream engine.stores"
 TABLE = {
     "errors": ("", ""),
     "oci": ("errors", ""),
-    "access": ("oci errors", "jwt bcrypt cryptography"),
+    # What a sign-in leaves behind (a renewed hash, an offline token) is prepared like any other change.
+    "access": ("change oci errors", "jwt bcrypt cryptography"),
     "audit": ("access oci errors", "cryptography"),
     # What engines and administration prepare, the gate hands over and the ledger commits.
     "change": ("oci errors", ""),
@@ -49,19 +50,24 @@ TABLE = {
     "engine.upstream": ("engine.port records change oci errors", ""),
     "engine.stores": ("oci errors", ""),
     "administration": (f"engine.port records change {_EDGE}", ""),
-    "registry": (f"engine.port {_EDGE}", "starlette"),
+    "registry": (f"engine.port change {_EDGE}", "starlette"),
     "api": (f"administration {_EDGE}", "starlette msgspec jinja2"),
     "console": (f"administration {_EDGE}", "starlette msgspec jinja2"),
     # `gateway up` and `gateway serve` start the server.
-    "cli": (f"administration {_EDGE} app settings server", "typer rich"),
+    "cli": (f"administration {_EDGE} app settings folder server certificates", "typer rich"),
     "__main__": ("cli", ""),
-    "settings": ("oci errors", "msgspec"),
+    "settings": ("sources oci errors", "msgspec"),
+    "sources": ("errors", "msgspec"),
+    "folder": ("errors", ""),
     # The server's room is in parts: how requests are framed, the protocol around the parser, the certificates.
     "framing": ("errors", ""),
     "protocol": ("framing errors", "uvicorn httptools"),
     "certificates": ("errors", "trustme cryptography"),
     "server": ("app settings protocol certificates errors", "uvicorn trustme cryptography"),
-    "app": (f"{_ENGINES} records administration registry api console settings change {_EDGE}", "starlette structlog"),
+    "app": (
+        f"{_ENGINES} records administration registry api console settings folder certificates change {_EDGE}",
+        "starlette structlog",
+    ),
 }
 
 

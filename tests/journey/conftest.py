@@ -12,10 +12,21 @@ from tests.services.clients import DOCKER_PROGRAMS, Ctr, Docker, Podman, Skopeo
 from tests.services.daemon import scratch
 from tests.services.engines import Engine, running_containerd, running_docker
 from tests.services.images import Layout
+from tests.services.machine import known_hosts
+
+# The names that journeys give to registries on this machine.
+NAMES = ("plain.test", "registry.local", "registry.company.com")
 
 
 @pytest.fixture(scope="session")
-def containerd_engine() -> Iterator[Engine]:
+def known_names() -> Iterator[None]:
+    """NAMES lead to this machine; the engines start after they do, for they remember the file of names for a while."""
+    with known_hosts(*NAMES):
+        yield
+
+
+@pytest.fixture(scope="session")
+def containerd_engine(known_names: None) -> Iterator[Engine]:
     """One containerd for the whole run."""
     with running_containerd() as engine:
         yield engine

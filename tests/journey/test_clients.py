@@ -12,7 +12,7 @@ from tests.services.clients import Ctr, Docker, Podman, Result, Skopeo
 from tests.services.daemon import scratch
 from tests.services.distribution import PASSWORD, USER, running_distribution
 from tests.services.images import GREETING, Layout
-from tests.services.machine import known_host, trusted
+from tests.services.machine import trusted
 
 pytestmark = pytest.mark.journey
 
@@ -20,11 +20,11 @@ LAYER_BYTES = (300_000, 1, 2_000_000)
 
 
 @pytest.fixture(scope="module")
-def registry(authority: Authority) -> Iterator[str]:
+def registry(authority: Authority, known_names: None) -> Iterator[str]:
     pair = authority.issue("127.0.0.1", "localhost", "plain.test")
     with scratch("dist") as directory, running_distribution(directory, pair) as port:
         name = f"plain.test:{port}"
-        with known_host("plain.test"), trusted(name, authority.certificate):
+        with trusted(name, authority.certificate):
             yield name
 
 

@@ -93,7 +93,11 @@ class Layout:
     def add_image(
         self, tag: str | None, layer_bytes: Sequence[int], *, seed: int = 0, architecture: str = "amd64"
     ) -> Image:
-        """Add an image with one layer per size; the layers cannot be compressed, and equal seeds give equal bytes."""
+        """Add an image with one layer per size; the layers cannot be compressed, and equal seeds give equal bytes.
+
+        skopeo and podman remember, for the whole machine, which repository of a registry has a layer, and mount it
+        from there: a push that must upload wants a seed of its own.
+        """
         layers = [self._layer(size, f"{seed}/{architecture}/{n}") for n, size in enumerate(layer_bytes)]
         return self._image(tag, layers, architecture, {})
 

@@ -29,11 +29,14 @@ def trusted(registry: str, ca: Path) -> Iterator[None]:
 
 
 @contextmanager
-def known_host(name: str, address: str = "127.0.0.1") -> Iterator[None]:
-    """This machine resolves `name` to `address` in the block, by a line in /etc/hosts."""
-    line = f"{address} {name} # added by a test\n"
-    # Written in place: in a container the file is a mount and cannot be replaced.
+def known_hosts(*names: str, address: str = "127.0.0.1") -> Iterator[None]:
+    """This machine resolves the names to `address` in the block, by a line in /etc/hosts.
+
+    A program written in Go looks at the file every five seconds only: enter the block before a daemon is started.
+    """
+    line = f"{address} {' '.join(names)} # added by a test\n"
     before = HOSTS.read_text().replace(line, "")
+    # Written in place: in a container the file is a mount and cannot be replaced.
     HOSTS.write_text(before + ("" if before.endswith("\n") else "\n") + line)
     try:
         yield
