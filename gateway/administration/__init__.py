@@ -1,6 +1,6 @@
 """The acts of administrators, each through the gate; shared by every edge that administers.
 
-administration = Administration(gate, database, engine, trail, secrets, stored_keys)
+administration = Administration(gate, database, engine, trail, secrets, hashing, stored_keys)
 await administration.accounts.add_user(caller, "writer")
 await administration.grants.add_grant(caller, "writer", "pusher", "gallery")
 """
@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gateway.access.passwords import HashingPool
+from gateway.access.secrets import Secrets
 from gateway.administration.accounts import Accounts
 from gateway.administration.audit import FIELDS, Audit
 from gateway.administration.grants import Grants
@@ -28,7 +30,6 @@ from gateway.records.grants import GrantRow
 from gateway.records.projects import ProjectRow
 
 if TYPE_CHECKING:
-    from gateway.access.secrets import Secrets
     from gateway.records.keys import StoredKeys
 
 __all__ = [
@@ -61,11 +62,12 @@ class Administration:
     engine: Engine
     trail: Trail
     secrets: Secrets
+    hashing: HashingPool
     stored_keys: StoredKeys
 
     @property
     def accounts(self) -> Accounts:
-        return Accounts(self.gate, self.database)
+        return Accounts(self.gate, self.database, self.hashing)
 
     @property
     def projects(self) -> Projects:

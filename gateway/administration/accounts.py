@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from dataclasses import dataclass
 
 from gateway.access.names import AccountName, is_robot, parse_principal
-from gateway.access.passwords import generate_password, hash_password
+from gateway.access.passwords import HashingPool, generate_password
 from gateway.access.principals import Caller
 from gateway.administration.values import MANAGE_SYSTEM, AccountDetail, NewSecret
 from gateway.audit.event import Kind
@@ -30,6 +29,7 @@ class Accounts:
 
     gate: Gate
     database: Database
+    hashing: HashingPool
 
     async def add_user(
         self,
@@ -48,7 +48,7 @@ class Accounts:
         async with self.gate.passage(caller, Kind.ACCOUNT_ADD, MANAGE_SYSTEM, detail={"account": name}) as passage:
             account = AccountName.parse(name)
             secret = generate_password() if password is None else password
-            hashed = await asyncio.to_thread(hash_password, secret)
+            hashed = await self.hashing.hash(secret)
             change = rows.add_user(account, hashed, administrator=administrator, auditor=auditor, now=int(time.time()))
             await passage.commit(change)
         return NewSecret(account.name, secret if password is None else None)
@@ -98,7 +98,7 @@ class Accounts:
         async with self.gate.passage(caller, Kind.ACCOUNT_PASSWORD, MANAGE_SYSTEM, detail={"account": name}) as passage:
             user = _user(name)
             secret = generate_password() if password is None else password
-            hashed = await asyncio.to_thread(hash_password, secret)
+            hashed = await self.hashing.hash(secret)
             await passage.commit(rows.set_secret(user, hashed, now=int(time.time())))
         return NewSecret(user, secret if password is None else None)
 

@@ -15,10 +15,10 @@ from gateway.audit.event import Kind
 from gateway.gate import Gate
 from gateway.oci.names import ProjectName
 from gateway.records import projects as rows
+from gateway.records.accounts import robots_of
 from gateway.records.database import Database
 from gateway.records.grants import grants_of
 from gateway.records.projects import ProjectRow
-from gateway.records.robots import robots_of
 
 _EVERYTHING = (Need(Action.MANAGE, optional=True), Need(Action.REVIEW, optional=True))
 
@@ -75,7 +75,7 @@ class Projects:
         """
         project = ProjectName.parse(name)
         async with self.gate.passage(caller, Kind.PROJECT_REMOVE, MANAGE_SYSTEM, project=project.name) as passage:
-            held = await self.database.read(lambda connection: rows.repositories_of(connection, project))
+            held = await self.database.read(lambda connection: rows.repository_names(connection, project))
             await passage.commit(rows.remove(project, held, force=force))
 
 

@@ -5,24 +5,21 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
 
 from gateway.access.names import RobotName
 from gateway.access.policy import Need, Role
 from gateway.access.principals import Caller
 from gateway.access.scopes import Action
+from gateway.access.secrets import Secrets, keyed_hash, new_robot_secret
 from gateway.administration.grants import expiry
 from gateway.administration.values import NewSecret
 from gateway.audit.event import Kind
 from gateway.gate import Gate
 from gateway.oci.names import ProjectName
 from gateway.records import robots as rows
-from gateway.records.accounts import Account, remove, set_secret
+from gateway.records.accounts import Account, remove, robots_of, set_secret
 from gateway.records.database import Database
 from gateway.records.projects import get
-
-if TYPE_CHECKING:
-    from gateway.access.secrets import Secrets
 
 ROBOT_LIFE = timedelta(days=90)
 
@@ -59,7 +56,7 @@ class Robots:
         name = ProjectName.parse(project)
         async with self.gate.passage(caller, Kind.ROBOT_LIST, Need(Action.MANAGE, name)) as passage:
             row = await self.database.read(lambda connection: get(connection, name))
-            found = await self.database.read(lambda connection: rows.robots_of(connection, row.id))
+            found = await self.database.read(lambda connection: robots_of(connection, row.id))
             await passage.seal()
         return found
 
@@ -85,4 +82,5 @@ class Robots:
             await passage.commit(remove(str(robot)))
 
     def _new_secret(self) -> tuple[str, str]:
-        raise NotImplementedError
+        secret = new_robot_secret()
+        return secret, keyed_hash(self.secrets.robots, secret)
