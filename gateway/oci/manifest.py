@@ -108,8 +108,10 @@ def load(
     one of `MANIFEST_MEDIA_TYPES`, and `ManifestInvalid` for everything else that is wrong. Refused are, besides what
     `strict_json` refuses: a schema version other than 2; a `mediaType` that differs from *content_type* (or, for the
     Docker types, is missing); a document that is both image and index (image-spec manifest.md: the confusion of
-    CVE-2021-41190); more than 4,096 layers or children. Unknown fields are allowed. A few milliseconds per 100 KiB:
-    the caller decides whether a large one is loaded off the event loop.
+    CVE-2021-41190); more than 4,096 layers or children. Unknown fields are allowed.
+
+    Costs 0.1 ms for an ordinary image, some 4 ms per 100 KiB of descriptors, and up to a second for 4 MiB made to
+    hurt: what is larger than 64 KiB should be loaded off the event loop.
     """
     if len(content) > limit_bytes:
         raise ManifestTooLarge(f"Push a manifest of at most {limit_bytes} bytes; this one has {len(content)}.")
