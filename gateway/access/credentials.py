@@ -1,0 +1,296 @@
+"""Credentials: whether a name and secret, or an offline token, are believed, at the same price for every wrong one.
+
+throttle ─▶ account ─▶ verified lately? ─▶ bcrypt in the pool ─▶ enabled, not expired ─▶ Believed
+   │           └ unknown: the same work against a hash nobody has            │
+   └▶ 429, nothing hashed                                    Disbelieved ◀───┘  never before 250 ms
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol, TypeAlias
+from weakref import WeakValueDictionary
+
+from gateway.access import throttle
+from gateway.access.directory import Accounts, Attempts, AttemptsSeen, StoredAccount
+from gateway.access.names import is_robot, parse_principal
+from gateway.access.passwords import HashingPool, Verified
+from gateway.access.principals import Credential, CredentialKind, Origin, Principal, PrincipalKind
+from gateway.access.secrets import OFFLINE_PREFIX, ROBOT_PREFIX, Secrets, keyed_hash, new_offline_token, well_formed
+from gateway.change import Change
+from gateway.errors import Invalid, Refusal, TooManyRequests, Unauthorized
+
+#: No answer to a wrong credential comes sooner.
+FLOOR_SECONDS = 0.25
+JITTER_SECONDS = 0.025
+
+_UNSPEAKABLE = "(not a name)"
+_NO_HASH = "0" * 64
+
+
+class AttemptChanges(Protocol):
+    """What a sign-in changes in the records; `records.credentials` has it."""
+
+    def count_failure(self, keys: Sequence[str], now: datetime) -> Change:
+        """One more failure under each of *keys*."""
+        ...
+
+    def clear(self, keys: Sequence[str]) -> Change:
+        """Forgets the failures under *keys*."""
+        ...
+
+    def suppress(self, key: str, count: int, now: datetime) -> Change:
+        """Notes that *count* throttled sign-ins under *key* had no event of their own; the notes' detail says so."""
+        ...
+
+    def add_offline_token(
+        self, account_id: int, hashed: str, service: str, client: str, address: str, now: datetime, *, generation: int
+    ) -> Change:
+        """Keeps an offline token; refused (`Unauthorized`) when the account is disabled or of another generation."""
+        ...
+
+    def touch_offline_token(self, token_id: int, now: datetime) -> Change:
+        """Notes the use of an offline token; refused (`Unauthorized`) when it was revoked meanwhile."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Believed:
+    """
+    The credential is right and its account may sign in.
+
+    *change*, if any, belongs into the transaction of the act this sign-in is for: it forgets failures, or notes the
+    use of an offline token and refuses if that was revoked meanwhile.
+    """
+
+    principal: Principal
+    credential: Credential
+    generation: int
+    change: Change | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Disbelieved:
+    """
+    The credential is not believed: *refusal* is what the caller is told, the same whatever the *reason*.
+
+    *reason* is for the trail. *change* belongs into the transaction of the denied event. *name* is the claimed
+    account's, fit for the trail. *aggregated* says that no event is due: the next one for this flood will count it.
+    """
+
+    reason: str
+    refusal: Refusal
+    change: Change | None
+    name: str
+    aggregated: bool = False
+
+
+Belief: TypeAlias = Believed | Disbelieved
+#: The counters of a pair, an address and an account.
+_Seen: TypeAlias = tuple[Attempts | None, Attempts | None, Attempts | None]
+
+
+def account_name(text: str) -> str:
+    """The account *text* signs in as: robots are written `gallery+ci` and `gallery/ci`; "" for what is no name."""
+    try:
+        return parse_principal(text)
+    except Invalid:
+        return ""
+
+
+class Credentials:
+    """
+    Decides whether credentials are believed; owns no secret and changes nothing but its own short memory.
+
+    Used from one event loop. Raises nothing but what the records raise when they cannot be read.
+    """
+
+    def __init__(
+        self,
+        accounts: Accounts,
+        attempts: AttemptsSeen,
+        secrets: Secrets,
+        hashing: HashingPool,
+        changes: AttemptChanges,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        floor_seconds: float = FLOOR_SECONDS,
+    ) -> None:
+        self._accounts = accounts
+        self._attempts = attempts
+        self._robots = secrets.robots
+        self._offline_tokens = secrets.offline_tokens
+        self._names = secrets.throttle
+        self._hashing = hashing
+        self._changes = changes
+        self._clock = clock
+        self._floor_seconds = floor_seconds
+        self._verified = Verified()
+        self._recent = throttle.Recent()
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def believe(self, name: str, secret: str, origin: Origin) -> Belief:
+        """
+        Whether *secret* is the password of user *name*, or the secret of robot `project+name` (or `project/name`).
+
+        Wrong, unknown, disabled and expired are one answer after one time; while throttled, right and wrong are one
+        answer too, and nothing is hashed.
+        """
+        begun = time.monotonic()
+        account = account_name(name)
+        if is_robot(name):
+            return await self._padded(begun, await self._robot(account, secret, origin))
+        keys = throttle.user_keys(self._names, account, origin.address)
+        # One at a time for an account and address: the right ones behind the first need no hashing, and wrong ones
+        # sent all at once meet the counter.
+        async with self._turns.setdefault(keys.pair, asyncio.Lock()):
+            belief = await self._user(account, secret, keys)
+        return await self._padded(begun, belief)
+
+    async def believe_offline(self, token: str, service: str, origin: Origin) -> Belief:
+        """Whether *token* is a live offline token for *service* of an account that may sign in."""
+        begun = time.monotonic()
+        now = self._clock()
+        formed = well_formed(token, OFFLINE_PREFIX)
+        stored = await self._accounts.offline_token(keyed_hash(self._offline_tokens, token)) if formed else None
+        if stored is not None and stored.service == service and not _standing_reason(stored.account, now):
+            credential = Credential(CredentialKind.OFFLINE_TOKEN, str(stored.id))
+            touched = self._changes.touch_offline_token(stored.id, now)
+            return Believed(stored.account.principal, credential, stored.account.generation, touched)
+        reason, name = "unknown_token", ""
+        if stored is not None:
+            reason = "wrong_service" if stored.service != service else _standing_reason(stored.account, now)
+            name = stored.account.principal.name
+        keys = throttle.offline_keys(origin.address)
+        return await self._padded(begun, await self._wrong(keys, token, reason, name, now))
+
+    def new_offline_token(
+        self, principal: Principal, generation: int, service: str, client: str, origin: Origin
+    ) -> tuple[str, Change]:
+        """A fresh offline token for *principal*, bound to *service*, and the change that makes it live."""
+        token = new_offline_token()
+        hashed = keyed_hash(self._offline_tokens, token)
+        change = self._changes.add_offline_token(
+            principal.id, hashed, service, client[:200], origin.address, self._clock(), generation=generation
+        )
+        return token, change
+
+    async def _user(self, name: str, secret: str, keys: throttle.Keys) -> Belief:
+        now = self._clock()
+        seen = await self._seen(keys, now)
+        wait = throttle.wait(keys, *seen, now)
+        if wait.refused_seconds:
+            return self._throttled(wait.key, wait.refused_seconds, name, now)
+        if wait.slowed_seconds:
+            await asyncio.sleep(wait.slowed_seconds)
+        account = await self._accounts.account(name) if name else None
+        if account is not None and account.principal.kind is not PrincipalKind.USER:
+            account = None
+        try:
+            right = await self._right(account, secret)
+        except TooManyRequests as refusal:
+            return self._throttled("hashing", refusal.retry_after_seconds, name, now)
+        reason = _standing_reason(account, now) or ("" if right else "wrong_secret")
+        if reason or account is None:
+            return self._failed(keys, seen, secret, reason, name, now)
+        self._recent.forget(keys.pair)
+        change = self._changes.clear([keys.pair]) if seen[0] is not None else None
+        return Believed(account.principal, Credential(CredentialKind.PASSWORD), account.generation, change)
+
+    async def _right(self, account: StoredAccount | None, secret: str) -> bool:
+        if account is None:
+            return await self._hashing.verify(secret, None)
+        entry = (account.principal.id, account.generation, secret)
+        # A disabled account is never a short cut: it would answer sooner.
+        if account.enabled and self._verified.knows(*entry):
+            return True
+        right = await self._hashing.verify(secret, account.secret)
+        if right:
+            self._verified.remember(*entry)
+        return right
+
+    async def _robot(self, name: str, secret: str, origin: Origin) -> Belief:
+        now = self._clock()
+        formed = well_formed(secret, ROBOT_PREFIX)
+        account = await self._accounts.account(name) if name and formed else None
+        if account is not None and account.principal.kind is not PrincipalKind.ROBOT:
+            account = None
+        expected = account.secret if account is not None else _NO_HASH
+        right = hmac.compare_digest(keyed_hash(self._robots, secret), expected)
+        reason = _standing_reason(account, now) if formed else "wrong_secret"
+        if account is not None and right and not reason:
+            return Believed(account.principal, Credential(CredentialKind.ROBOT_SECRET), account.generation)
+        keys = throttle.robot_keys(self._names, name, origin.address)
+        return await self._wrong(keys, secret, reason or "wrong_secret", name, now)
+
+    async def _wrong(self, keys: throttle.Keys, secret: str, reason: str, name: str, now: datetime) -> Disbelieved:
+        seen = await self._seen(keys, now)
+        wait = throttle.wait(keys, *seen, now)
+        if wait.refused_seconds:
+            return self._throttled(wait.key, wait.refused_seconds, name, now)
+        return self._failed(keys, seen, secret, reason, name, now)
+
+    def _failed(
+        self,
+        keys: throttle.Keys,
+        seen: _Seen,
+        secret: str,
+        reason: str,
+        name: str,
+        now: datetime,
+    ) -> Disbelieved:
+        change = None
+        if not self._recent.repeated(keys.pair or keys.address, secret, now):
+            for key, found in zip((keys.pair, keys.address, keys.account), seen, strict=True):
+                if key:
+                    self._recent.count(key, found, now)
+            change = self._changes.count_failure(keys.all(), now)
+        refusal = Unauthorized("The name or the password is wrong, or the account cannot sign in.")
+        return Disbelieved(reason, refusal, change, _speakable(name))
+
+    def _throttled(self, key: str, seconds: int, name: str, now: datetime) -> Disbelieved:
+        refusal = TooManyRequests(
+            f"Too many sign-ins failed; try again in {seconds} seconds.", retry_after_seconds=seconds
+        )
+        suppressed = self._recent.event_due(key, now)
+        if suppressed is None:
+            return Disbelieved("throttled", refusal, None, _speakable(name), aggregated=True)
+        return Disbelieved("throttled", refusal, self._changes.suppress(key, suppressed, now), _speakable(name))
+
+    async def _seen(
+        self, keys: throttle.Keys, now: datetime
+    ) -> tuple[Attempts | None, Attempts | None, Attempts | None]:
+        named = keys.all()
+        stored = dict(zip(named, await self._attempts.attempts(named), strict=True))
+        pair, address, account = (
+            self._recent.merged(key, stored.get(key), now) if key else None
+            for key in (keys.pair, keys.address, keys.account)
+        )
+        return pair, address, account
+
+    async def _padded(self, begun: float, belief: Belief) -> Belief:
+        if isinstance(belief, Disbelieved) and belief.reason != "throttled":
+            floor = self._floor_seconds * (1 + random.random() * JITTER_SECONDS / FLOOR_SECONDS)  # noqa: S311 - noise
+            await asyncio.sleep(max(0.0, begun + floor - time.monotonic()))
+        return belief
+
+
+def _standing_reason(account: StoredAccount | None, now: datetime) -> str:
+    if account is None:
+        return "unknown_account"
+    if not account.enabled:
+        return "account_disabled"
+    if account.expires_at is not None and account.expires_at <= now:
+        return "account_expired"
+    return ""
+
+
+def _speakable(name: str) -> str:
+    """*name* as the trail may keep it: secrets pasted into the wrong field are not kept."""
+    return _UNSPEAKABLE if not name or name.startswith((ROBOT_PREFIX, OFFLINE_PREFIX)) else name

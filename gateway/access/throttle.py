@@ -1,0 +1,206 @@
+"""The throttle of sign-ins: how long to wait after so many failures, as arithmetic, and what this process remembers.
+
+    pair      account and address    5 failures at once, then 15 s, 30 s, … 15 min after each
+    account   from anywhere          from 100 failures an hour on: 2 s slower, and a pair has one failure instead of 5
+    address   against anything       50 failures in 15 minutes, then none until those are over
+
+Nobody can lock somebody else out: an account is only ever slowed down for an address that has not failed itself.
+Robots and offline tokens have keys of their own; a right one, unguessable as it is, is never refused for failures.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import math
+import secrets as randomness
+from collections import OrderedDict
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+from gateway.access.directory import Attempts
+from gateway.access.secrets import keyed_hash
+
+FAST_FAILURES = 5
+FIRST_WAIT_SECONDS = 15
+LONGEST_WAIT_SECONDS = 15 * 60
+ADDRESS_FAILURES = 50
+ACCOUNT_FAILURES = 100
+SLOWED_SECONDS = 2.0
+
+_PAIR, _ADDRESS, _ACCOUNT = "pair", "address", "account"
+#: How long failures under a key count: pairs from the last one, the others from the first.
+_WINDOW_SECONDS = {_PAIR: 24 * 3600, _ADDRESS: 15 * 60, _ACCOUNT: 3600}
+#: After this long no row of any kind says anything.
+OBLIVION_SECONDS = 24 * 3600
+
+V = TypeVar("V")
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys one sign-in is counted under; an empty one is not counted."""
+
+    pair: str
+    address: str
+    account: str = ""
+
+    def all(self) -> tuple[str, ...]:
+        return tuple(key for key in (self.pair, self.address, self.account) if key)
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """*refused_seconds* until the next try is allowed at all (because of *key*), *slowed_seconds* before this one."""
+
+    refused_seconds: int = 0
+    key: str = ""
+    slowed_seconds: float = 0.0
+
+
+def user_keys(secret: bytes, name: str, address: str) -> Keys:
+    """The keys of a sign-in of a user; the name is hashed, since it may be a password typed in the wrong place."""
+    hashed, block = keyed_hash(secret, name)[:32], address_block(address)
+    return Keys(f"{_PAIR}:{hashed}:{block}", f"{_ADDRESS}:{block}", f"{_ACCOUNT}:{hashed}")
+
+
+def robot_keys(secret: bytes, name: str, address: str) -> Keys:
+    """The keys of a robot's sign-in: apart from users', and none for the robot as a whole."""
+    hashed, block = keyed_hash(secret, name)[:32], address_block(address)
+    return Keys(f"{_PAIR}:robot:{hashed}:{block}", f"{_ADDRESS}:robot:{block}")
+
+
+def offline_keys(address: str) -> Keys:
+    """The keys of a sign-in with an offline token, which names nobody."""
+    return Keys("", f"{_ADDRESS}:offline:{address_block(address)}")
+
+
+def address_block(address: str) -> str:
+    """What one subscriber has: an IPv4 address, or the /64 of an IPv6 one."""
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address[:64]
+    if isinstance(parsed, ipaddress.IPv4Address):
+        return str(parsed)
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return str(ipaddress.ip_network((parsed, 64), strict=False))
+
+
+def failures(key: str, seen: Attempts | None, now: datetime) -> int:
+    """How many failures count under *key* at *now*."""
+    if seen is None:
+        return 0
+    kind = key.partition(":")[0]
+    begun = seen.last_at if kind == _PAIR else seen.first_at
+    return seen.failures if (now - begun).total_seconds() < _WINDOW_SECONDS[kind] else 0
+
+
+def after_failure(key: str, seen: Attempts | None, now: datetime) -> Attempts:
+    """The counters under *key* after one more failure at *now*."""
+    count = failures(key, seen, now)
+    if seen is None or count == 0:
+        return Attempts(1, now, now)
+    return Attempts(count + 1, seen.first_at, max(now, seen.last_at), seen.suppressed)
+
+
+def wait(keys: Keys, pair: Attempts | None, address: Attempts | None, account: Attempts | None, now: datetime) -> Wait:
+    """What the counters under *keys* mean for a sign-in at *now*."""
+    slowed = bool(keys.account) and failures(keys.account, account, now) >= ACCOUNT_FAILURES
+    allowance = 1 if slowed else FAST_FAILURES
+    waits = (
+        (_pair_seconds(keys.pair, pair, allowance, now) if keys.pair else 0, keys.pair),
+        (_address_seconds(keys.address, address, now), keys.address),
+    )
+    seconds, key = max(waits)
+    if seconds > 0:
+        return Wait(seconds, key)
+    return Wait(slowed_seconds=SLOWED_SECONDS if slowed else 0.0)
+
+
+def _pair_seconds(key: str, seen: Attempts | None, allowance: int, now: datetime) -> int:
+    count = failures(key, seen, now)
+    if seen is None or count < allowance:
+        return 0
+    pause = min(FIRST_WAIT_SECONDS << min(count - allowance, 16), LONGEST_WAIT_SECONDS)
+    return _until(seen.last_at, pause, now)
+
+
+def _address_seconds(key: str, seen: Attempts | None, now: datetime) -> int:
+    if seen is None or failures(key, seen, now) < ADDRESS_FAILURES:
+        return 0
+    return _until(seen.first_at, _WINDOW_SECONDS[_ADDRESS], now)
+
+
+def _until(begun: datetime, seconds: int, now: datetime) -> int:
+    remaining = math.ceil((begun + timedelta(seconds=seconds) - now).total_seconds())
+    # A clock that was set back must not make anybody wait longer than the rule says.
+    return max(0, min(remaining, seconds))
+
+
+class Recent:
+    """
+    What this process saw in the last seconds, in bounded memory: the part of the throttle that must not wait for disk.
+
+    Failures count here from the moment they are found, so that guesses sent all at once are not judged by a counter
+    that none of them has reached yet.
+    """
+
+    ENTRIES = 10_000
+    COUNTED_SECONDS = 10.0
+    REPEATED_SECONDS = 10.0
+    EVENT_SECONDS = 60.0
+
+    def __init__(self) -> None:
+        self._process_key = randomness.token_bytes(32)
+        self._counted: OrderedDict[str, Attempts] = OrderedDict()
+        self._wrong: OrderedDict[str, tuple[bytes, datetime]] = OrderedDict()
+        self._told: OrderedDict[str, tuple[datetime, int]] = OrderedDict()
+
+    def merged(self, key: str, stored: Attempts | None, now: datetime) -> Attempts | None:
+        """*stored*, or what is known here and may not be stored yet."""
+        local = self._counted.get(key)
+        if local is None:
+            return stored
+        if abs((now - local.last_at).total_seconds()) > self.COUNTED_SECONDS:
+            del self._counted[key]
+            return stored
+        return stored if stored is not None and stored.failures >= local.failures else local
+
+    def count(self, key: str, merged: Attempts | None, now: datetime) -> None:
+        _keep(self._counted, key, after_failure(key, merged, now), self.ENTRIES)
+
+    def forget(self, key: str) -> None:
+        self._counted.pop(key, None)
+        self._wrong.pop(key, None)
+
+    def repeated(self, key: str, secret: str, now: datetime) -> bool:
+        """
+        Whether this wrong *secret* was the last one under *key*, moments ago, and is sent a second time.
+
+        containerd tries a login that fails by POST again by GET; the two are one failure. A third is another.
+        """
+        digest = hmac.digest(self._process_key, secret.encode("utf-8", "surrogatepass"), "sha256")
+        last = self._wrong.pop(key, None)
+        if last is not None and last[0] == digest and (now - last[1]).total_seconds() <= self.REPEATED_SECONDS:
+            return True
+        _keep(self._wrong, key, (digest, now), self.ENTRIES)
+        return False
+
+    def event_due(self, key: str, now: datetime) -> int | None:
+        """How many throttled sign-ins under *key* had no event since the last one; None if this gets none either."""
+        told = self._told.get(key)
+        if told is not None and abs((now - told[0]).total_seconds()) < self.EVENT_SECONDS:
+            _keep(self._told, key, (told[0], told[1] + 1), self.ENTRIES)
+            return None
+        _keep(self._told, key, (now, 0), self.ENTRIES)
+        return 0 if told is None else told[1]
+
+
+def _keep(entries: OrderedDict[str, V], key: str, value: V, most: int) -> None:
+    entries[key] = value
+    entries.move_to_end(key)
+    while len(entries) > most:
+        entries.popitem(last=False)
