@@ -1,8 +1,7 @@
 """The acts of administrators, each through the gate; shared by every edge that administers.
 
-administration = Administration(gate, database, engine, trail, secrets, hashing, stored_keys)
-await administration.accounts.add_user(caller, "writer")
-await administration.grants.add_grant(caller, "writer", "pusher", "gallery")
+`administration.accounts.add_user(caller, "writer")`, `administration.grants.add_grant(caller, "writer", "pusher",
+"gallery")`: one noun a module, one verb a method.
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ from gateway.gate import Gate
 from gateway.records.accounts import Account, OfflineTokenRow
 from gateway.records.database import Database
 from gateway.records.grants import GrantRow
+from gateway.records.listings import Holding, Summary, TagSummary
 from gateway.records.projects import ProjectRow
 
 if TYPE_CHECKING:
@@ -40,11 +40,14 @@ __all__ = [
     "Administration",
     "Answer",
     "GrantRow",
+    "Holding",
     "KeyRow",
     "NewSecret",
     "OfflineTokenRow",
     "ProjectDetail",
     "ProjectRow",
+    "Summary",
+    "TagSummary",
 ]
 
 

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import Any
 
+from gateway.access.policy import Need, parse_target
 from gateway.access.principals import Caller
+from gateway.access.scopes import Action
+from gateway.administration.sight import may_pull, standing_of
+from gateway.audit.event import Kind
+from gateway.change import Change, Notes
 from gateway.engine.port import Engine
+from gateway.errors import Unknown
 from gateway.gate import Gate
+from gateway.oci.names import ProjectName, Repository, Tag
+from gateway.records import content, listings
+from gateway.records.accounts import account_names
 from gateway.records.database import Database
-
-if TYPE_CHECKING:
-    from gateway.records.content import RepositorySummary, TagRow
+from gateway.records.listings import Holding, Summary, TagSummary
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,29 +27,74 @@ class Repositories:
     """
     Looking needs pull on the repository, removing needs delete.
 
-    `NameInvalid`, `NameUnknown`, `TagInvalid` and `ManifestUnknown` are raised as the registry raises them.
+    Raises `Invalid` for a name outside the grammar, `Unknown` for a repository that holds nothing or is not there.
     """
 
     gate: Gate
     database: Database
     engine: Engine
 
-    async def list_repositories(self, caller: Caller, project: str | None = None) -> Sequence[RepositorySummary]:
-        """The repositories (of *project*) that the caller may pull from, by name, with their counts and bytes."""
-        raise NotImplementedError
+    async def list_repositories(self, caller: Caller, project: str | None = None) -> tuple[Holding, ...]:
+        """The repositories (of *project*) that the caller may pull from, by name, with what they hold."""
+        name = ProjectName.parse(project) if project is not None else None
+        facts = {"project": name.name} if name is not None else {}
+        async with self.gate.passage(caller, Kind.REPOSITORY_LIST, **facts) as passage:
+            standing = await standing_of(self.gate, caller)
+            found = await self.database.read(lambda connection: listings.repositories_of(connection, name))
+            seen = [row for row in found if await may_pull(self.gate, caller, standing, Repository(row.name))]
+            await passage.seal()
+        return tuple(seen)
 
-    async def show_repository(self, caller: Caller, repository: str) -> RepositorySummary:
-        """One repository with its counts and bytes."""
-        raise NotImplementedError
+    async def show_repository(self, caller: Caller, repository: str) -> Summary:
+        """One repository with its tags and what it holds; tags as `list_tags` gives them."""
+        name = parse_target(repository)
+        async with self.gate.passage(caller, Kind.REPOSITORY_SHOW, Need(Action.PULL, name)) as passage:
+            summary = await self._summary(name)
+            await passage.seal()
+        return summary
 
     async def remove_repository(self, caller: Caller, repository: str) -> None:
         """Removes the repository with its tags and manifests; the bytes are freed by the next sweep."""
-        raise NotImplementedError
+        name = parse_target(repository)
 
-    async def list_tags(self, caller: Caller, repository: str) -> Sequence[TagRow]:
-        """Every tag of the repository by name, with its digest, and when and by whom it was moved."""
-        raise NotImplementedError
+        def apply(connection: Any) -> Notes:
+            notes = content.remove_repository(connection, name)
+            if notes is None:
+                raise _no_repository(name)
+            return notes
+
+        async with self.gate.passage(caller, Kind.REPOSITORY_REMOVE, Need(Action.DELETE, name)) as passage:
+            await passage.commit(Change(apply, repositories=(name,)))
+
+    async def list_tags(self, caller: Caller, repository: str) -> tuple[TagSummary, ...]:
+        """Every tag by name, with its digest, and when and by whom it was moved; who is gone is told as `kind:id`."""
+        name = parse_target(repository)
+        async with self.gate.passage(caller, Kind.TAG_LIST, Need(Action.PULL, name)) as passage:
+            summary = await self._summary(name)
+            await passage.seal()
+        return summary.tags
 
     async def remove_tag(self, caller: Caller, repository: str, tag: str) -> None:
-        """Removes the tag alone; the manifest stays reachable by its digest."""
-        raise NotImplementedError
+        """
+        Removes the tag alone; the manifest stays reachable by its digest.
+
+        Raises `TagInvalid` and `ManifestUnknown` as the registry does.
+        """
+        name, wanted = parse_target(repository), Tag.parse(tag)
+        need = Need(Action.DELETE, name)
+        async with self.gate.passage(caller, Kind.TAG_DELETE, need, reference=wanted.name) as passage:
+            await passage.commit(self.engine.manifests.untag(name, wanted))
+
+    async def _summary(self, name: Repository) -> Summary:
+        summary = await self.database.read(lambda connection: listings.repository_summary(connection, name))
+        if summary is None:
+            raise _no_repository(name)
+        return replace(summary, tags=await self._named(summary.tags))
+
+    async def _named(self, tags: Sequence[TagSummary]) -> tuple[TagSummary, ...]:
+        names = await self.database.read(lambda connection: account_names(connection, {tag.moved_by for tag in tags}))
+        return tuple(replace(tag, moved_by=names.get(tag.moved_by, tag.moved_by)) for tag in tags)
+
+
+def _no_repository(name: Repository) -> Unknown:
+    return Unknown(f"There is no repository {name}; list the repositories to see how they are spelled.")

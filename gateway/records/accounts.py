@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -14,6 +15,9 @@ from gateway.change import Change, Notes
 from gateway.errors import Conflict, Unknown
 from gateway.records.directory import moment
 from gateway.records.schema import accounts, grants, offline_tokens, projects
+
+#: Values in one IN list: below what either database takes.
+_CHUNK = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,17 @@ def offline_tokens_of(connection: Connection, name: str | None) -> tuple[Offline
 def offline_token_count(connection: Connection, account: int) -> int:
     counted = select(func.count()).select_from(offline_tokens).where(offline_tokens.c.account_id == account)
     return int(connection.execute(counted).scalar_one())
+
+
+def account_names(connection: Connection, owners: Iterable[str]) -> dict[str, str]:
+    """The names of the *owners*, spelled `kind:id`, that are accounts still."""
+    wanted = select(accounts.c.id, accounts.c.kind, accounts.c.name)
+    numbers = sorted({int(number) for owner in owners for number in [owner.partition(":")[2]] if number.isdecimal()})
+    found: dict[str, str] = {}
+    for start in range(0, len(numbers), _CHUNK):
+        rows = connection.execute(wanted.where(accounts.c.id.in_(numbers[start : start + _CHUNK])))
+        found.update({f"{row.kind}:{row.id}": row.name for row in rows})
+    return found
 
 
 # changing

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Delete, Row, ScalarSelect, delete, func, inse
 from gateway.change import Change, Notes
 from gateway.errors import Conflict, Unknown
 from gateway.oci.names import ProjectName, Repository
+from gateway.records.content import remove_repository
 from gateway.records.schema import (
     accounts,
     blobs,
@@ -142,7 +143,10 @@ def remove(name: ProjectName, held: Sequence[Repository], *, force: bool) -> Cha
             )
         if not set(repository_names(connection, name)) <= set(held):
             raise Conflict(f"A repository was added to project {name} meanwhile; try again.")
-        detail = {**_remove_rows(connection, before), "size_bytes": holds.size_bytes}
+        for repository in repository_names(connection, name):
+            remove_repository(connection, repository)
+        removed = {"repositories_removed": holds.repositories, "size_bytes": holds.size_bytes}
+        detail = {**removed, **_remove_rows(connection, before)}
         return Notes(before=told(before), detail=detail, result=before)
 
     return Change(apply, policy=True, repositories=tuple(held))
@@ -154,10 +158,9 @@ def told(project: ProjectRow) -> dict[str, object]:
 
 
 def _remove_rows(connection: Connection, project: ProjectRow) -> dict[str, object]:
-    """Removes everything that hangs on the project, and says how much of each there was."""
+    """Removes the project and all that hangs on it beside repositories, and says how much of each there was."""
     robots = _robots(project)
     removed: dict[str, Delete] = {
-        "repositories": delete(repositories).where(repositories.c.project_id == project.id),
         "uploads": delete(uploads).where(
             or_(
                 uploads.c.repository == project.name,
