@@ -223,7 +223,7 @@ class Reload:
     pair: Pair
 
 
-Signature = tuple[tuple[int, int, int], ...]
+Signature = tuple[tuple[int, int, int, int], ...]
 
 
 class LivePair:
@@ -257,9 +257,9 @@ class LivePair:
         for path in self._paths:
             try:
                 status = path.stat()
-                found.append((status.st_mtime_ns, status.st_ino, status.st_size))
+                found.append((status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_size))
             except OSError:
-                found.append((0, 0, 0))
+                found.append((0, 0, 0, 0))
         return tuple(found)
 
     def refresh(self) -> Reload | None:
@@ -280,8 +280,9 @@ class LivePair:
             self._current = server_context(pair)
         except Invalid as refusal:
             return self._reject(signature, refusal.message)
+        same = self._rejection is None and (pair.chain_pem, pair.key_pem) == (self.pair.chain_pem, self.pair.key_pem)
         self._seen, self._doubted, self._rejection, self.pair = signature, None, None, pair
-        return Reload(ReloadOutcome.ACCEPTED, "", pair)
+        return None if same else Reload(ReloadOutcome.ACCEPTED, "", pair)
 
     def _reject(self, signature: Signature, reason: str) -> Reload | None:
         if self._doubted != signature:

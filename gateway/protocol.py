@@ -12,6 +12,7 @@ One sweep per process visits all connections about once a second; a request that
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import json
 import logging
@@ -40,8 +41,10 @@ OnRefused = Callable[[int, str, str], None]
 
 _HIGH_WATER_BYTES: Final = 64 * 1024
 _JOIN_BYTES: Final = 32 * 1024
+_BURST_BYTES: Final = 256 * 1024
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 # Linux's struct tcp_info: tcpi_bytes_acked and tcpi_bytes_received are 64-bit numbers at offset 120.
+_RESET: Final = struct.pack("ii", 1, 0)
 _TCP_INFO: Final = struct.Struct("@120xQQ")
 
 
@@ -111,6 +114,7 @@ class Exchange:
 
     __slots__ = (
         "buffered",
+        "burst",
         "chunked",
         "chunks",
         "complete",
@@ -135,6 +139,7 @@ class Exchange:
         self.keep_alive = keep_alive
         self.chunks: list[bytes] = []
         self.buffered = 0
+        self.burst = 0
         self.more_body = True
         self.delivered = False
         self.disconnected = False
@@ -209,7 +214,12 @@ class Exchange:
         """Hand the reply to the transport, waiting while its buffer is full; raises `ClientDisconnected`."""
         protocol = self.protocol
         if protocol.flow.write_paused and not self.disconnected:
+            self.burst = 0
             await protocol.flow.drain()
+        elif self.burst > _BURST_BYTES:
+            # A TLS transport whose peer has gone takes bytes into nowhere until the loop has run.
+            self.burst = 0
+            await asyncio.sleep(0)
         if self.disconnected or (not self.complete and protocol.transport.is_closing()):
             self.disconnected = True
             raise ClientDisconnected("the client closed the connection before the end of the reply")
@@ -270,6 +280,7 @@ class Exchange:
             if self.left >= 0:
                 self._count(len(body), more)
             parts.append(body)
+        self.burst += len(body)
         if parts:
             self.protocol.write(parts)
         if not more:
@@ -661,7 +672,7 @@ class StrictProtocol(HttpToolsProtocol):
             return
         if acked - self._stall_acked < limits.write_min_bytes_per_second * self._stall_seconds:
             self.edge.on_refused(0, "the client takes its reply too slowly", self.origin)
-            self.transport.abort()
+            self._reset()
         self._stall_seconds = 0.0
 
     def _check_closing(self, waited: float) -> None:
@@ -675,7 +686,14 @@ class StrictProtocol(HttpToolsProtocol):
             self._stall_acked = acked
             self.since = self.loop.time()
         elif waited > limits.linger_seconds or received - self._linger_received > limits.linger_bytes:
-            self.transport.abort()
+            self._reset()
+
+    def _reset(self) -> None:
+        # An ordinary close would leave the kernel to feed megabytes to a peer that takes them by the byte.
+        if self._socket is not None:
+            with contextlib.suppress(OSError, ValueError):
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self.transport.abort()
 
     def _progress(self) -> tuple[int, int]:
         """Bytes the peer has acknowledged and bytes it has sent, as TCP counts them."""
@@ -685,7 +703,7 @@ class StrictProtocol(HttpToolsProtocol):
             found: tuple[int, int] = _TCP_INFO.unpack(
                 self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
             )
-        except (OSError, struct.error):
+        except (OSError, ValueError, struct.error):
             return 0, 0
         return found
 

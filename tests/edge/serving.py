@@ -102,6 +102,11 @@ class Sample:
         await asyncio.sleep(0.6)
         await answer(send, b"slow")
 
+    async def late(self, scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.sleep(0.8)
+        await read_all(receive)
+        await answer(send, b"late")
+
     async def stream(self, scope: Any, receive: Any, send: Any) -> None:
         pieces, piece = int(scope["query_string"]), bytes(range(256)) * 1024
         headers = [(b"content-length", b"%d" % (pieces * len(piece)))]
@@ -132,7 +137,7 @@ async def answer(send: Any, body: bytes, status: int = 200) -> None:
 
 
 @contextlib.contextmanager
-def serving(folder: Path, drain_seconds: float = 5.0, **limits: Any) -> Iterator[Running]:
+def serving(folder: Path, drain_for: float = 5.0, **limits: Any) -> Iterator[Running]:
     """The sample application behind the real edge, in a thread of its own, with the pair in *folder*."""
     live = LivePair(folder / "leaf.crt", folder / "leaf.key")
     seen: dict[str, Any] = {}
@@ -152,7 +157,7 @@ def serving(folder: Path, drain_seconds: float = 5.0, **limits: Any) -> Iterator
         proxy_headers=False,
         server_header=False,
     )
-    server = EdgeServer(config, heard, live, drain_seconds, ready.set)
+    server = EdgeServer(config, heard, live, drain_for, ready.set)
     sockets = bind("127.0.0.1", 0)
     port = sockets[0].getsockname()[1]
 

@@ -1,0 +1,456 @@
+"""Pairs are judged before they serve, and replaced while they do."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import ssl
+import stat
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+
+from gateway.certificates import (
+    LOCAL_NAMES,
+    LivePair,
+    ReloadOutcome,
+    covers,
+    ensure_development_pair,
+    fingerprint,
+    load_pair,
+)
+from gateway.errors import Invalid
+from tests.edge.serving import dial, read_reply, request, serving, trusting, wait_until
+
+NOW = datetime.now(UTC)
+
+
+@pytest.fixture
+def folder(tls_folder: Path, tmp_path: Path) -> Path:
+    """A copy of the development pair that a test may damage."""
+    return Path(shutil.copytree(tls_folder, tmp_path / "tls"))
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+def issue(
+    authority: trustme.CA,
+    folder: Path,
+    *names: str,
+    key_type: trustme.KeyType = trustme.KeyType.ECDSA,
+    begins: datetime = NOW - timedelta(days=1),
+    ends: datetime = NOW + timedelta(days=60),
+) -> None:
+    leaf = authority.issue_cert(*(names or ("localhost",)), not_before=begins, not_after=ends, key_type=key_type)
+    leaf.private_key_pem.write_to_path(folder / "leaf.key")
+    leaf.cert_chain_pems[0].write_to_path(folder / "leaf.crt")
+    (folder / "leaf.key").chmod(0o600)
+    authority.cert_pem.write_to_path(folder / "ca.crt")
+
+
+def load(folder: Path, now: datetime | None = None) -> object:
+    return load_pair(folder / "leaf.crt", folder / "leaf.key", now)
+
+
+# development
+
+
+def test_the_development_pair_has_sane_validity_names_and_modes(tmp_path: Path) -> None:
+    pair = ensure_development_pair(tmp_path / "tls", ["Registry.Example", "10.0.0.7"], NOW)
+    assert set(pair.names) == {*LOCAL_NAMES, "registry.example", "10.0.0.7"}
+    assert pair.not_after - NOW > timedelta(days=89, hours=23)
+    assert pair.authority is not None
+    authority = x509.load_pem_x509_certificate(pair.authority.read_bytes())
+    assert timedelta(days=3600) < authority.not_valid_after_utc - NOW < timedelta(days=3660)
+    assert NOW - authority.not_valid_before_utc < timedelta(days=2)
+    for name in ("ca.key", "leaf.key"):
+        assert stat.S_IMODE((tmp_path / "tls" / name).stat().st_mode) == 0o600
+    assert len(x509.load_pem_x509_certificates(pair.chain_pem)) == 2
+    assert "PRIVATE" not in repr(pair)
+
+
+def test_the_authority_passes_strict_verification(tls_folder: Path) -> None:
+    found = subprocess.run(
+        ["openssl", "verify", "-x509_strict", "-CAfile", tls_folder / "ca.crt", tls_folder / "leaf.crt"],
+        capture_output=True,
+        text=True,
+    )
+    assert found.stdout.strip().endswith("OK"), found.stderr
+
+
+def test_the_fingerprint_is_the_one_openssl_shows(tls_folder: Path) -> None:
+    shown = subprocess.run(
+        ["openssl", "x509", "-noout", "-fingerprint", "-sha256", "-in", tls_folder / "ca.crt"],
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert shown.strip().partition("=")[2] == fingerprint((tls_folder / "ca.crt").read_bytes())
+
+
+def test_the_second_start_finds_everything_as_it_was(folder: Path) -> None:
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    ensure_development_pair(folder, [])
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize(("days", "renewed"), [(59, False), (61, True), (120, True)])
+def test_the_leaf_is_renewed_when_little_time_is_left(folder: Path, days: int, renewed: bool) -> None:
+    authority, leaf = (folder / "ca.crt").read_bytes(), (folder / "leaf.crt").read_bytes()
+    later = NOW + timedelta(days=days)
+    pair = ensure_development_pair(folder, [], later)
+    assert (folder / "ca.crt").read_bytes() == authority
+    assert ((folder / "leaf.crt").read_bytes() != leaf) == renewed
+    assert pair.days_left(later) >= 30
+
+
+def test_the_leaf_is_renewed_when_names_change(folder: Path) -> None:
+    authority = (folder / "ca.crt").read_bytes()
+    assert covers(ensure_development_pair(folder, ["other.example"]), "other.example")
+    assert not covers(ensure_development_pair(folder, []), "other.example")
+    assert (folder / "ca.crt").read_bytes() == authority
+
+
+def test_a_damaged_leaf_is_made_again(folder: Path) -> None:
+    (folder / "leaf.crt").write_bytes(b"")
+    ensure_development_pair(folder, [])
+    load(folder)
+
+
+@pytest.mark.parametrize("name", ["ca.key", "leaf.key"])
+def test_a_development_key_open_to_others_is_refused(folder: Path, name: str) -> None:
+    (folder / name).chmod(0o644)
+    with pytest.raises(Invalid, match=rf"chmod 600 .*{name}"):
+        ensure_development_pair(folder, [])
+
+
+@pytest.mark.parametrize("name", ["ca.key", "ca.crt"])
+def test_a_lost_authority_is_not_silently_replaced(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    with pytest.raises(Invalid, match=name):
+        ensure_development_pair(folder, [])
+
+
+def test_an_expired_authority_is_refused(folder: Path) -> None:
+    with pytest.raises(Invalid, match="expired"):
+        ensure_development_pair(folder, [], NOW + timedelta(days=3700))
+
+
+# judging
+
+
+def test_key_open_to_others_is_refused_with_the_remedy(folder: Path) -> None:
+    for mode in (0o644, 0o640, 0o604, 0o620):
+        (folder / "leaf.key").chmod(mode)
+        with pytest.raises(Invalid, match=f"chmod 600 {folder / 'leaf.key'}"):
+            load(folder)
+
+
+@pytest.mark.parametrize("name", ["leaf.crt", "leaf.key"])
+def test_missing_and_garbled_files_are_refused(folder: Path, name: str) -> None:
+    for content in (b"", b"garbage", (folder / name).read_bytes()[:100]):
+        (folder / name).write_bytes(content)
+        with pytest.raises(Invalid, match=f"{name} is not a PEM"):
+            load(folder)
+    (folder / name).unlink()
+    with pytest.raises(Invalid, match=f"{name} cannot be read: No such file"):
+        load(folder)
+
+
+def test_a_key_of_another_certificate_is_refused(folder: Path, authority: trustme.CA) -> None:
+    certificate = (folder / "leaf.crt").read_bytes()
+    issue(authority, folder)
+    (folder / "leaf.crt").write_bytes(certificate)
+    with pytest.raises(Invalid, match="is not the key of"):
+        load(folder)
+
+
+def test_expired_and_future_leaves_are_refused(folder: Path) -> None:
+    with pytest.raises(Invalid, match="expired on"):
+        load(folder, NOW + timedelta(days=91))
+    with pytest.raises(Invalid, match="not valid before"):
+        load(folder, NOW - timedelta(days=1))
+
+
+def self_signed(folder: Path, key: rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey, named: bool = True) -> None:
+    name = x509.Name([])
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1)
+        .not_valid_before(NOW - timedelta(days=1))
+        .not_valid_after(NOW + timedelta(days=1))
+    )
+    if named:
+        made = made.add_extension(x509.SubjectAlternativeName([x509.DNSName("a.example")]), critical=True)
+    signed = made.sign(key, hashes.SHA256() if isinstance(key, rsa.RSAPrivateKey) else None)
+    pem, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    (folder / "leaf.crt").write_bytes(signed.public_bytes(pem))
+    (folder / "leaf.key").write_bytes(key.private_bytes(pem, form, serialization.NoEncryption()))
+
+
+def test_weak_and_unusual_keys_are_refused(folder: Path) -> None:
+    self_signed(folder, rsa.generate_private_key(65537, 1024))
+    with pytest.raises(Invalid, match="RSA key of 1024 bits"):
+        load(folder)
+    self_signed(folder, ed25519.Ed25519PrivateKey.generate())
+    with pytest.raises(Invalid, match="neither an RSA nor an elliptic-curve"):
+        load(folder)
+    self_signed(folder, rsa.generate_private_key(65537, 2048))
+    load(folder)
+
+
+def test_a_leaf_without_names_is_refused(folder: Path) -> None:
+    self_signed(folder, rsa.generate_private_key(65537, 2048), named=False)
+    with pytest.raises(Invalid, match="names no host"):
+        load(folder)
+
+
+def test_an_encrypted_key_is_refused(folder: Path) -> None:
+    key = serialization.load_pem_private_key((folder / "leaf.key").read_bytes(), None)
+    sealed = serialization.BestAvailableEncryption(b"word")
+    pem, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    (folder / "leaf.key").write_bytes(key.private_bytes(pem, form, sealed))
+    with pytest.raises(Invalid, match="is encrypted"):
+        load(folder)
+
+
+def test_covers_names_addresses_and_one_label_of_a_wildcard(folder: Path, authority: trustme.CA) -> None:
+    issue(authority, folder, "a.example", "*.b.example", "10.0.0.7", "::1")
+    pair = load_pair(folder / "leaf.crt", folder / "leaf.key")
+    for host in ("a.example", "A.EXAMPLE", "x.b.example", "10.0.0.7", "::1", "[::1]", "0:0:0:0:0:0:0:1"):
+        assert covers(pair, host), host
+    for host in ("b.example", "x.y.b.example", "x.a.example", "10.0.0.8", "example", "", ".b.example"):
+        assert not covers(pair, host), host
+
+
+# the handshake
+
+
+def shake(port: int, context: ssl.SSLContext) -> ssl.SSLSocket:
+    plain = socket.create_connection(("127.0.0.1", port), timeout=5)
+    try:
+        return context.wrap_socket(plain, server_hostname="localhost")
+    except BaseException:
+        plain.close()
+        raise
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated:DeprecationWarning")
+def test_tls_1_1_is_refused(tls_folder: Path) -> None:
+    context = trusting(tls_folder)
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
+    with serving(tls_folder) as running, pytest.raises(OSError, match=r"."):
+        shake(running.port, context)
+
+
+@pytest.mark.parametrize(
+    ("ciphers", "served"),
+    [
+        ("ECDHE-ECDSA-AES128-SHA256:ECDHE-ECDSA-AES256-SHA", False),
+        ("AES128-GCM-SHA256", False),
+        ("ECDHE-ECDSA-AES128-GCM-SHA256", True),
+        ("ECDHE-ECDSA-CHACHA20-POLY1305", True),
+    ],
+)
+def test_tls_1_2_takes_forward_secret_aead_suites_only(tls_folder: Path, ciphers: str, served: bool) -> None:
+    context = trusting(tls_folder)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(ciphers)
+    with serving(tls_folder) as running:
+        if served:
+            with shake(running.port, context) as connection:
+                assert connection.version() == "TLSv1.2"
+        else:
+            with pytest.raises(OSError, match=r"."):
+                shake(running.port, context)
+
+
+def test_tls_1_3_is_spoken_and_sessions_resume(tls_folder: Path) -> None:
+    context = trusting(tls_folder)
+    with serving(tls_folder) as running:
+        with dial(running, context=context) as first:
+            assert first.version() == "TLSv1.3"
+            first.sendall(request("/"))
+            read_reply(first)
+            session = first.session
+        plain = socket.create_connection(("127.0.0.1", running.port), timeout=5)
+        with context.wrap_socket(plain, server_hostname="localhost", session=session) as second:
+            assert second.session_reused
+
+
+def test_a_handshake_that_never_ends_is_cut(tls_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.server.HANDSHAKE_SECONDS", 0.4)
+    with (
+        serving(tls_folder) as running,
+        socket.create_connection(("127.0.0.1", running.port), timeout=5) as silent,
+        socket.create_connection(("127.0.0.1", running.port), timeout=5) as cut,
+    ):
+        cut.sendall(b"\x16\x03\x01\x02\x00\x01")
+        for connection in (silent, cut):
+            try:
+                assert connection.recv(100) == b""
+            except ConnectionResetError:
+                continue
+
+
+# replacing
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LivePair, "CHECK_SECONDS", 0.0)
+
+
+def served_by(running_port: int) -> str:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with shake(running_port, context) as connection:
+        der = connection.getpeercert(binary_form=True)
+        assert der is not None
+        return x509.load_der_x509_certificate(der).fingerprint(hashes.SHA256()).hex(":").upper()
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("key_type", list(trustme.KeyType))
+def test_a_new_pair_serves_new_connections_and_drops_none(
+    folder: Path, authority: trustme.CA, key_type: trustme.KeyType
+) -> None:
+    with serving(folder) as running, dial(running) as old:
+        old.sendall(request("/"))
+        read_reply(old)
+        before = served_by(running.port)
+        issue(authority, folder, key_type=key_type)
+        wait_until(lambda: running.reloads)
+        (reload,) = running.reloads
+        assert reload.outcome is ReloadOutcome.ACCEPTED
+        assert served_by(running.port) == reload.pair.fingerprint != before
+        old.sendall(request("/"))
+        assert read_reply(old).body == b"ok"
+        with dial(running, context=trusting(folder)) as new:
+            new.sendall(request("/"))
+            assert read_reply(new).body == b"ok"
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("fault", ["garbage", "mismatch", "expired", "empty", "missing", "open"])
+def test_a_bad_pair_is_refused_once_and_the_old_one_serves(folder: Path, authority: trustme.CA, fault: str) -> None:
+    live = LivePair(folder / "leaf.crt", folder / "leaf.key")
+    before = live.pair
+    match fault:
+        case "garbage":
+            (folder / "leaf.crt").write_bytes(b"-----BEGIN CERTIFICATE-----\ngarbage\n")
+        case "mismatch":
+            certificate = (folder / "leaf.crt").read_bytes()
+            issue(authority, folder)
+            (folder / "leaf.crt").write_bytes(certificate)
+        case "expired":
+            issue(authority, folder, ends=NOW - timedelta(hours=1))
+        case "empty":
+            (folder / "leaf.key").write_bytes(b"")
+        case "missing":
+            (folder / "leaf.key").unlink()
+        case "open":
+            (folder / "leaf.key").chmod(0o644)
+    told = [live.refresh() for _ in range(4)]
+    (reload,) = [each for each in told if each is not None]
+    assert reload.outcome is ReloadOutcome.REJECTED
+    assert str(folder) in reload.reason
+    assert live.pair == before
+    assert live.warning is not None
+    assert reload.reason in live.warning
+    (folder / "leaf.key").unlink(missing_ok=True)
+    issue(authority, folder)
+    accepted = live.refresh()
+    assert accepted is not None
+    assert accepted.outcome is ReloadOutcome.ACCEPTED
+    assert live.warning is None
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_remedy_in_the_message_is_enough(folder: Path) -> None:
+    live = LivePair(folder / "leaf.crt", folder / "leaf.key")
+    (folder / "leaf.key").chmod(0o644)
+    assert any(live.refresh() for _ in range(2))
+    (folder / "leaf.key").chmod(0o600)
+    reload = live.refresh()
+    assert reload is not None
+    assert reload.outcome is ReloadOutcome.ACCEPTED
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_same_pair_written_again_is_nothing_to_tell(folder: Path) -> None:
+    live = LivePair(folder / "leaf.crt", folder / "leaf.key")
+    os.utime(folder / "leaf.crt")
+    assert [live.refresh() for _ in range(3)] == [None] * 3
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_bad_pair_does_not_disturb_the_server(folder: Path) -> None:
+    with serving(folder) as running:
+        before = served_by(running.port)
+        (folder / "leaf.crt").write_bytes(b"garbage")
+        wait_until(lambda: running.reloads)
+        assert running.reloads[0].outcome is ReloadOutcome.REJECTED
+        assert served_by(running.port) == before
+
+
+@pytest.mark.usefixtures("quick")
+def test_replacing_one_file_after_the_other_is_no_mismatch(folder: Path, authority: trustme.CA) -> None:
+    live = LivePair(folder / "leaf.crt", folder / "leaf.key")
+    key = (folder / "leaf.key").read_bytes()
+    issue(authority, folder)
+    new_key = (folder / "leaf.key").read_bytes()
+    (folder / "leaf.key").write_bytes(key)
+    assert live.refresh() is None
+    (folder / "leaf.key").write_bytes(new_key)
+    reload = live.refresh()
+    assert reload is not None
+    assert reload.outcome is ReloadOutcome.ACCEPTED
+
+
+def test_the_files_are_looked_at_once_a_second(folder: Path) -> None:
+    live = LivePair(folder / "leaf.crt", folder / "leaf.key")
+    (folder / "leaf.crt").write_bytes(b"garbage")
+    assert [live.refresh() for _ in range(5)] == [None] * 5
+
+
+def test_a_certificate_near_its_end_is_warned_about(folder: Path) -> None:
+    moment = [NOW]
+    live = LivePair(folder / "leaf.crt", folder / "leaf.key", now=lambda: moment[0])
+    assert live.warning is None
+    moment[0] = NOW + timedelta(days=80)
+    assert live.warning is not None
+    assert "expires in" in live.warning
+    moment[0] = NOW + timedelta(days=91)
+    assert live.warning is not None
+    assert "expired on" in live.warning
+
+
+def test_another_user_can_load_a_pair_after_hardening(folder: Path) -> None:
+    # Without dumpability /proc/self belongs to root; the pair must load all the same.
+    script = (
+        "import os, sys; from pathlib import Path; from gateway.server import harden;"
+        "from gateway.certificates import LivePair; folder = Path(sys.argv[1]);"
+        "os.getuid() or (os.setgid(65534), os.setuid(65534));"
+        "harden(); LivePair(folder / 'leaf.crt', folder / 'leaf.key'); print('loaded')"
+    )
+    place = Path("/tmp") / f"edge-{os.getpid()}-{folder.parent.name}"
+    shutil.copytree(folder, place)
+    try:
+        if os.getuid() == 0:
+            for path in (place, *place.iterdir()):
+                os.chown(path, 65534, 65534)
+        found = subprocess.run([sys.executable, "-c", script, place], capture_output=True, text=True)
+        assert found.stdout == "loaded\n", found.stderr
+    finally:
+        shutil.rmtree(place)
