@@ -49,9 +49,9 @@ def a_repository(house: House, name: str, *, blob: str = "sha256:" + "a" * 64, s
         connection.execute(insert(links).values(repository_id=repository, digest=blob, created_at=1))
         digest = "sha256:" + "b" * 64
         body = {"media_type": "application/vnd.oci.image.manifest.v1+json", "size_bytes": 10, "annotations": "{}"}
-        pushed = {"repository_id": repository, "digest": digest, "pushed_at": 1, "pushed_by": "writer"}
+        pushed = {"repository_id": repository, "digest": digest, "pushed_at": 1, "pushed_by": "user:1"}
         connection.execute(insert(manifests).values(**body, **pushed))
-        moved = {"name": "v1", "digest": digest, "moved_at": 1, "moved_by": "writer"}
+        moved = {"name": "v1", "digest": digest, "moved_at": 1, "moved_by": "user:1"}
         connection.execute(insert(tags).values(repository_id=repository, **moved))
         upload = {"id": secrets.token_hex(8), "repository": name, "owner": "user:1", "offset_bytes": 0}
         times = {"prefix_digest": "sha256:" + "c" * 64, "begun_at": 1, "expires_at": 2**31}

@@ -1,0 +1,119 @@
+"""Repositories and tags: seen by who may pull, removed by who may delete."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gateway.access.principals import ANONYMOUS, Caller
+from gateway.engine.embedded.assembly import embedded
+from gateway.errors import Denied, Invalid, ManifestUnknown, TagInvalid, Unknown
+from gateway.records.schema import manifests, repositories
+from tests.administration.rooms import Rooms, rooms_of
+from tests.house import OPERATOR, ORIGIN, House
+from tests.records.rows import a_repository, column
+
+
+@pytest.fixture
+def rooms(house: House, tmp_path: Path) -> Rooms:
+    rooms = rooms_of(house, engine=embedded(tmp_path / "blobs", house.database))
+    for name, project in (("jane", "gallery"), ("joe", "attic")):
+        rooms.owner(name, project)
+        a_repository(house, f"{project}/ui")
+    return rooms
+
+
+def test_everybody_lists_what_they_may_pull(rooms: Rooms) -> None:
+    a_repository(rooms.house, "gallery/api")
+    partly = rooms.user("partly")
+    rooms.run(rooms.acts.grants.add_grant(OPERATOR, "partly", "puller", "gallery/ui"))
+    listed = rooms.acts.repositories.list_repositories
+
+    def names(caller: Caller, project: str | None = None) -> list[str]:
+        return [row.name for row in rooms.run(listed(caller, project))]
+
+    assert names(OPERATOR) == ["attic/ui", "gallery/api", "gallery/ui"]
+    assert names(OPERATOR, "gallery") == ["gallery/api", "gallery/ui"]
+    assert names(rooms.caller("joe")) == ["attic/ui"]
+    assert names(partly) == ["gallery/ui"]
+    assert names(partly, "attic") == []
+    assert names(Caller(ANONYMOUS, ORIGIN)) == []
+
+
+def test_a_repository_is_shown_with_who_moved_its_tags(rooms: Rooms) -> None:
+    jane = rooms.caller("jane")
+
+    summary = rooms.run(rooms.acts.repositories.show_repository(jane, "gallery/ui"))
+
+    assert (summary.manifests, summary.blobs, summary.bytes) == (1, 1, 110)
+    assert [(tag.name, tag.moved_by) for tag in summary.tags] == [("v1", "jane")]
+    assert rooms.run(rooms.acts.repositories.list_tags(jane, "gallery/ui")) == summary.tags
+
+
+def test_who_is_gone_is_told_by_number(rooms: Rooms) -> None:
+    rooms.run(rooms.acts.accounts.remove_user(OPERATOR, "jane"))
+
+    (tag,) = rooms.run(rooms.acts.repositories.list_tags(OPERATOR, "gallery/ui"))
+
+    assert tag.moved_by == "user:1"
+
+
+def test_a_tag_is_removed_alone(rooms: Rooms) -> None:
+    jane = rooms.caller("jane")
+
+    rooms.run(rooms.acts.repositories.remove_tag(jane, "gallery/ui", "v1"))
+
+    summary = rooms.run(rooms.acts.repositories.show_repository(jane, "gallery/ui"))
+    assert (summary.tags, summary.manifests) == ((), 1)
+    event = rooms.last("tag.delete")
+    assert (event["repository"], event["reference"], list(event["before"]["tags"])) == ("gallery/ui", "v1", ["v1"])
+    with pytest.raises(ManifestUnknown):
+        rooms.run(rooms.acts.repositories.remove_tag(jane, "gallery/ui", "v1"))
+    with pytest.raises(TagInvalid):
+        rooms.run(rooms.acts.repositories.remove_tag(jane, "gallery/ui", ".v1"))
+
+
+def test_a_repository_is_removed_with_what_it_holds(rooms: Rooms) -> None:
+    rooms.run(rooms.acts.repositories.remove_repository(rooms.caller("jane"), "gallery/ui"))
+
+    assert column(rooms.house, repositories.c.name) == ["attic/ui"]
+    assert len(column(rooms.house, manifests.c.digest)) == 1
+    assert rooms.last("repository.remove")["before"] == {"tags": 1, "manifests": 1, "blobs": 1}
+
+
+@pytest.mark.parametrize("role", [None, "puller", "pusher"])
+def test_who_may_not_delete_removes_nothing(rooms: Rooms, role: str | None) -> None:
+    member = rooms.user("member")
+    if role is not None:
+        rooms.run(rooms.acts.grants.add_grant(OPERATOR, "member", role, "gallery"))
+
+    with pytest.raises(Denied, match="delete on gallery/ui is missing"):
+        rooms.run(rooms.acts.repositories.remove_repository(member, "gallery/ui"))
+    with pytest.raises(Denied):
+        rooms.run(rooms.acts.repositories.remove_tag(member, "gallery/ui", "v1"))
+
+    assert rooms.last("tag.delete")["outcome"] == "denied"
+    assert [tag.name for tag in rooms.run(rooms.acts.repositories.list_tags(OPERATOR, "gallery/ui"))] == ["v1"]
+
+
+def test_looking_needs_the_right_to_pull(rooms: Rooms) -> None:
+    joe = rooms.caller("joe")
+
+    with pytest.raises(Denied, match="pull on gallery/ui is missing"):
+        rooms.run(rooms.acts.repositories.show_repository(joe, "gallery/ui"))
+    with pytest.raises(Denied):
+        rooms.run(rooms.acts.repositories.list_tags(joe, "gallery/ui"))
+
+
+def test_an_unknown_repository_is_said_to_be_unknown(rooms: Rooms) -> None:
+    acts = rooms.acts.repositories
+    for act in (
+        acts.show_repository(OPERATOR, "gallery/none"),
+        acts.remove_repository(OPERATOR, "gallery/none"),
+        acts.list_tags(OPERATOR, "gallery/none"),
+    ):
+        with pytest.raises(Unknown, match="There is no repository gallery/none"):
+            rooms.run(act)
+    with pytest.raises(Invalid):
+        rooms.run(acts.show_repository(OPERATOR, "Gallery"))
