@@ -158,7 +158,7 @@ def _fields(content: bytes, limit_bytes: int) -> dict[str, object]:
 
 def _check_kind(fields: Mapping[str, object], media_type: str) -> None:
     version = fields.get("schemaVersion")
-    if type(version) is not int or version != 2:
+    if not isinstance(version, int) or version != 2:
         raise ManifestInvalid("Set schemaVersion to the number 2.")
     named = fields.get("mediaType")
     if named is None and media_type in DOCKER_MEDIA_TYPES:

@@ -118,6 +118,8 @@ def test_size_is_judged_first() -> None:
         (b"0." + b"1" * 5000, "64 characters"),
         (b'"\\ud800"', "surrogates"),
         (b'"\\udc00\\ud800"', "surrogates"),
+        (b'"\\udfff"', "surrogates"),
+        (b"[" * 65 + b"]" * 65, "64 levels"),
         (b'{"\\uDBFF":1}', "surrogates"),
         (b'["\\ud83d\\u0041"]', "surrogates"),
         (b'"\\u0000"', "U+0000"),

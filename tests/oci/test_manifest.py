@@ -172,6 +172,12 @@ def test_embedded_content_that_matches_is_allowed(algorithm: Algorithm) -> None:
     assert read(image(config=empty)).config is not None
 
 
+def test_embedded_content_of_another_size_is_refused() -> None:
+    embedded = entry("one", data=base64.b64encode(b"one").decode())
+    assert read(image(layers=[embedded])).layers == (Descriptor(LAYER_TYPE, digest_of("one"), 3),)
+    assert "data" in refusal(image(layers=[embedded | {"size": 4}]))
+
+
 def test_digest_is_taken_with_the_algorithm_asked_for() -> None:
     manifest = read(image(), algorithm=Algorithm.SHA512)
     assert manifest.digest == Digest.of(manifest.content, Algorithm.SHA512)
