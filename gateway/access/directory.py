@@ -38,6 +38,8 @@ class Directory(Protocol):
 
     async def projects(self, names: Iterable[ProjectName]) -> Sequence[Project]: ...
 
+    async def public_projects(self) -> Sequence[Project]: ...
+
 
 @dataclass(frozen=True, slots=True)
 class StoredAccount:

@@ -1,0 +1,1 @@
+"""The edge that speaks the distribution protocol and the token protocol."""

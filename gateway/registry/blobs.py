@@ -1,0 +1,84 @@
+"""Blobs over HTTP: asked for, downloaded whole or in part, unlinked."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+
+from gateway.engine.port import Blob
+from gateway.gate import Passage
+from gateway.oci.digest import Digest
+from gateway.oci.ranges import parse_range, render_content_range
+from gateway.registry.replies import Header, Reply, etag, matches
+from gateway.registry.request import Request
+
+
+async def head(request: Request, passage: Passage) -> Reply:
+    """`HEAD`: what a `GET` would say, without the bytes."""
+    blob = await request.engine.blobs.find(request.repository, Digest(request.reference))
+    if matches(request.header("if-none-match"), blob.digest):
+        return Reply(304, _constant(blob.digest))
+    return Reply(200, _headers(blob.digest), length_bytes=blob.size_bytes)
+
+
+async def get(request: Request, passage: Passage) -> Reply:
+    """`GET`: the blob, or the one range of it that is asked for (RFC 9110 §14)."""
+    digest = Digest(request.reference)
+    blob = await request.engine.blobs.find(request.repository, digest)
+    if matches(request.header("if-none-match"), digest):
+        return Reply(304, _constant(digest))
+    asked = parse_range(_wanted_range(request, digest), blob.size_bytes)
+    first, last = asked if asked is not None else (0, blob.size_bytes - 1)
+    length = last - first + 1
+    passage.note(bytes=length)
+    headers = _headers(digest)
+    if asked is not None:
+        headers = (*headers, ("Content-Range", render_content_range(first, last, blob.size_bytes)))
+    status = 200 if asked is None else 206
+    if length == 0:
+        return Reply(status, headers)
+    return Reply(status, headers, stream=_counted(request, passage, blob, first, last), length_bytes=length)
+
+
+async def delete(request: Request, passage: Passage) -> Reply:
+    """`DELETE`: the blob is gone from this repository; refused while a manifest here needs it."""
+    digest = Digest(request.reference)
+    passage.note(status=202)
+    await passage.commit(request.engine.blobs.delete(request.repository, digest))
+    return Reply(202)
+
+
+async def _counted(
+    request: Request, passage: Passage, blob: Blob, first: int, last: int
+) -> AsyncGenerator[bytes, None]:
+    """The bytes; the passage knows how many the transport has taken if the stream is cut."""
+    sent = 0
+    pieces: AsyncIterator[bytes] = request.engine.blobs.read(blob, first, last)
+    try:
+        async for piece in pieces:
+            yield piece
+            sent += len(piece)
+        if sent != last - first + 1:
+            # A reply that ends cleanly would be taken for the whole.
+            raise RuntimeError(f"{blob.digest} ended after {sent} of {last - first + 1} bytes")
+    finally:
+        passage.note(bytes=sent)
+        if isinstance(pieces, AsyncGenerator):
+            await pieces.aclose()
+
+
+def _wanted_range(request: Request, digest: Digest) -> str:
+    """The `Range` header, unless `If-Range` says that it is meant for other content."""
+    condition = request.header("if-range")
+    return request.header("range") if not condition or condition.strip('"') == digest.text else ""
+
+
+def _constant(digest: Digest) -> tuple[Header, ...]:
+    return (
+        ("Docker-Content-Digest", digest.text),
+        etag(digest),
+        ("Cache-Control", "private, max-age=31536000, immutable"),
+    )
+
+
+def _headers(digest: Digest) -> tuple[Header, ...]:
+    return ("Content-Type", "application/octet-stream"), ("Accept-Ranges", "bytes"), *_constant(digest)
