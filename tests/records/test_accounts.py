@@ -1,0 +1,142 @@
+"""Accounts, projects and grants as rows: true when committed, whoever else commits at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from gateway.access.names import AccountName, RobotName
+from gateway.access.policy import Reach, Role
+from gateway.access.principals import Principal, PrincipalKind
+from gateway.audit.event import Event, Kind
+from gateway.change import Change
+from gateway.errors import Conflict
+from gateway.gate import Act
+from gateway.oci.names import ProjectName
+from gateway.records import accounts, grants, projects, robots
+from gateway.records.directory import SqlDirectory
+from gateway.records.schema import accounts as account_table
+from tests.house import GATEWAY, House, opened
+from tests.records.rows import an_offline_token, column
+
+GALLERY = ProjectName("gallery")
+
+
+def commit(house: House, *changes: Change) -> list[Any]:
+    """All *changes* at once; what each found out, or its refusal."""
+
+    async def all_at_once() -> list[Any]:
+        acts = [Act(Event(Kind.ACCOUNT_SET, GATEWAY), change) for change in changes]
+        return await asyncio.gather(*(house.ledger.commit(act) for act in acts), return_exceptions=True)
+
+    return [getattr(found, "result", found) for found in house.run(all_at_once())]
+
+
+def user(name: str, *, administrator: bool = False) -> Change:
+    return accounts.add_user(AccountName(name), "hash", administrator=administrator, auditor=False, now=5)
+
+
+def test_of_two_administrators_demoted_at_once_one_stays(house: House) -> None:
+    commit(house, user("ann", administrator=True), user("ben", administrator=True))
+
+    found = commit(
+        house,
+        accounts.set_roles("ann", administrator=False, auditor=None),
+        accounts.set_enabled("ben", enabled=False),
+    )
+
+    assert [isinstance(result, Conflict) for result in found] == [False, True]
+    left = house.database.read_now(accounts.every_account)
+    assert [(account.name, account.administrator, account.enabled) for account in left] == [
+        ("ann", False, True),
+        ("ben", True, True),
+    ]
+
+
+def test_of_two_accounts_added_at_once_under_one_name_one_is(house: House) -> None:
+    found = commit(house, user("ann"), user("ann", administrator=True))
+
+    assert isinstance(found[1], Conflict)
+    assert column(house, account_table.c.administrator) == [False]
+
+
+def test_an_id_is_never_given_twice(house: House) -> None:
+    seen = set()
+    for _ in range(3):
+        (account,) = commit(house, user("ann"))
+        (project,) = commit(house, projects.add(GALLERY, public=False, now=5))
+        seen |= {("account", account.id), ("project", project.id)}
+        commit(house, accounts.remove("ann"), projects.remove(GALLERY, (), force=False))
+
+    assert len(seen) == 6
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        accounts.set_roles("ann", administrator=True, auditor=None),
+        accounts.set_enabled("ann", enabled=False),
+        accounts.set_secret("ann", "other", now=6),
+        accounts.remove("ann"),
+        accounts.revoke_tokens("ann"),
+        projects.set_public(GALLERY, public=True),
+        projects.remove(GALLERY, (), force=True),
+        grants.add("ann", Role.OWNER, Reach(GALLERY), expires_at=None, now=6),
+        grants.remove("ann", Reach(GALLERY)),
+        robots.add(RobotName(GALLERY, "ci"), "hash", Role.PUSHER, expires_at=9, now=6),
+    ],
+)
+def test_every_change_of_policy_is_seen_by_every_process(database_url: str, tmp_path: Any, change: Change) -> None:
+    with opened(database_url, tmp_path) as house, opened(database_url, tmp_path) as other:
+        (account,) = commit(house, user("ann"))
+        commit(house, projects.add(GALLERY, public=False, now=5))
+        commit(house, grants.add("ann", Role.PULLER, Reach(GALLERY), expires_at=None, now=5))
+        directory = SqlDirectory(other.database)
+        principal = Principal(PrincipalKind.USER, account.id, "ann")
+        other.run(directory.standing(principal))
+        before = directory.version()
+
+        found = commit(house, change)
+
+        assert not any(isinstance(result, Exception) for result in found)
+        assert directory.version() != before
+        fresh = other.run(SqlDirectory(other.database).standing(principal))
+        assert other.run(directory.standing(principal)) == fresh
+
+
+def test_a_new_secret_moves_the_generation_and_the_time(house: House) -> None:
+    (account,) = commit(house, user("ann"))
+    an_offline_token(house, account.id)
+
+    (changed,) = commit(house, accounts.set_secret("ann", "other", now=6))
+
+    assert column(house, account_table.c.secret) == ["other"]
+    assert column(house, account_table.c.generation) == [1]
+    assert (changed.created_at.timestamp(), changed.changed_at.timestamp()) == (5, 6)
+    assert house.database.read_now(lambda connection: accounts.offline_token_count(connection, account.id)) == 0
+
+
+def test_names_are_listed_bytewise_with_a_robots_project(house: House) -> None:
+    commit(house, user("b_b"), user("b-b"), user("bb"), projects.add(GALLERY, public=False, now=5))
+    commit(house, robots.add(RobotName(GALLERY, "ci"), "hash", Role.PUSHER, expires_at=9, now=6))
+
+    listed = house.database.read_now(accounts.every_account)
+
+    assert [(account.name, account.project) for account in listed] == [
+        ("b-b", ""),
+        ("b_b", ""),
+        ("bb", ""),
+        ("gallery+ci", "gallery"),
+    ]
+
+
+def test_owners_are_named_as_long_as_they_are_there(house: House) -> None:
+    (ann,) = commit(house, user("ann"))
+
+    def named(*owners: str) -> dict[str, str]:
+        return house.database.read_now(lambda connection: accounts.account_names(connection, owners))
+
+    assert named(f"user:{ann.id}", "user:99", "operator:0", "") == {f"user:{ann.id}": "ann"}
+    assert named(f"robot:{ann.id}") == {f"user:{ann.id}": "ann"}
