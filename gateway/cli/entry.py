@@ -1,0 +1,168 @@
+"""The command `gateway`: its options, its nouns, and what becomes of what they raise.
+
+Exit status: 0 done · 1 refused, or `can` says no, or the trail is damaged · 2 wrong usage or input · 3 unknown
+             4 conflict · 5 unavailable, try again · 70 a fault of the gateway's own
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gateway.cli import (
+    access,
+    audit,
+    certificates,
+    grants,
+    keys,
+    projects,
+    repositories,
+    robots,
+    serving,
+    tags,
+    tokens,
+    users,
+)
+from gateway.cli.session import DISTRIBUTION, Place
+from gateway.errors import (
+    BlobUnknown,
+    Conflict,
+    ContentReferenced,
+    DigestInvalid,
+    Invalid,
+    ManifestUnknown,
+    NameInvalid,
+    NameUnknown,
+    Refusal,
+    TagInvalid,
+    TooManyRequests,
+    Unavailable,
+    Unknown,
+)
+
+REFUSED, WRONG, UNKNOWN, CONFLICT, UNAVAILABLE, FAULT = 1, 2, 3, 4, 5, 70
+
+_EPILOG = (
+    "Exit status: 0 done; 1 refused, or the answer is no; 2 wrong usage or input; 3 no such thing; 4 conflict; "
+    "5 unavailable, try again; 70 a fault of the gateway's own."
+)
+
+
+def commands() -> typer.Typer:
+    """The command line as typer sees it."""
+    app = typer.Typer(
+        name="gateway",
+        help="A container registry with per-project permissions and a provable audit trail.",
+        epilog=_EPILOG,
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_options)
+    serving.add_to(app)
+    app.add_typer(users.commands(), name="user")
+    app.add_typer(projects.commands(), name="project")
+    app.add_typer(grants.commands(), name="grant")
+    app.command("revoke")(grants.revoke)
+    app.add_typer(robots.commands(), name="robot")
+    app.add_typer(tokens.commands(), name="token")
+    app.command("can")(access.can)
+    app.add_typer(repositories.commands(), name="repository")
+    app.add_typer(tags.commands(), name="tag")
+    app.add_typer(audit.commands(), name="audit")
+    app.add_typer(keys.commands(), name="key")
+    app.add_typer(certificates.commands(), name="cert")
+    return app
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"gateway {version(DISTRIBUTION)}")
+        raise typer.Exit
+
+
+def _options(
+    ctx: typer.Context,
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="DIR", help="The data directory, ./data if nothing is said.")
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", metavar="FILE", help="A settings file, instead of the data directory's own."),
+    ] = None,
+    debug: Annotated[bool, typer.Option("--debug", help="Show where a fault came from.")] = False,
+    shown: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    if data is not None and config is not None:
+        raise Invalid("Give --data or --config, not both; a settings file names its data directory itself.")
+    ctx.obj = Place(data if data is not None or config is not None else Path("data"), config)
+
+
+def run(arguments: list[str]) -> int:
+    """Runs one command and returns its exit status; whatever goes wrong is one line on standard error."""
+    debug = "--debug" in arguments
+    try:
+        # Typer's own main would print usage errors its own way and swallow the exit status of the rest.
+        status = typer.main.get_command(commands()).main(arguments, prog_name="gateway", standalone_mode=False)
+        sys.stdout.flush()
+        return status if isinstance(status, int) else 0
+    except Refusal as refusal:
+        return _end(status_of(refusal), refusal.message)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read us has read enough; the interpreter must not try to flush again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Exception as error:
+        return _other(error, debug)
+
+
+def status_of(refusal: Refusal) -> int:
+    """The exit status that says what kind of refusal it was."""
+    match refusal:
+        case Unknown() | NameUnknown() | ManifestUnknown() | BlobUnknown():
+            return UNKNOWN
+        case Conflict() | ContentReferenced():
+            return CONFLICT
+        case Unavailable() | TooManyRequests():
+            return UNAVAILABLE
+        case Invalid() | NameInvalid() | TagInvalid() | DigestInvalid():
+            return WRONG
+        case _:
+            return REFUSED
+
+
+def _other(error: Exception, debug: bool) -> int:
+    # Typer brings its own copy of click or uses the installed one, depending on its version: known by their shape.
+    shape: Any = error
+    if type(error).__name__ in {"Abort", "Exit"}:
+        return int(getattr(shape, "exit_code", REFUSED))
+    if hasattr(error, "format_message") and hasattr(error, "exit_code"):
+        if type(error).__name__ == "NoArgsIsHelpError":
+            typer.echo(shape.format_message(), err=True)
+            return WRONG
+        ctx = getattr(shape, "ctx", None)
+        command = ctx.command_path if ctx is not None else "gateway"
+        message = str(shape.format_message()).rstrip(".")
+        return _end(WRONG, f"{message}{'' if message.endswith('?') else ';'} see {command} --help")
+    if debug:
+        traceback.print_exc()
+    hint = "" if debug else "; run gateway --debug … to see where"
+    return _end(FAULT, f"a fault of the gateway's own: {type(error).__name__}: {error}{hint}")
+
+
+def _end(status: int, message: str) -> int:
+    line = " ".join(message.split())
+    typer.echo(f"gateway: {line}", err=True)
+    return status

@@ -1,0 +1,46 @@
+"""`gateway key`: the keys that sign tokens."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from gateway.cli.groups import noun
+from gateway.cli.output import say, show_json, show_table
+from gateway.cli.session import run
+from gateway.cli.words import Json
+
+
+def commands() -> typer.Typer:
+    app = noun("Keys: what signs the tokens.")
+    app.command("list")(list_)
+    app.command("rotate")(rotate)
+    app.command("revoke")(revoke)
+    return app
+
+
+def list_(ctx: typer.Context, as_json: Json = False) -> None:
+    """List the keys, the newest first."""
+    rows = run(ctx, lambda administration, caller: administration.keys.list_keys(caller))
+    columns = ("kid", "state", "created", "retires")
+    show_table([asdict(row) for row in rows], columns, as_json=as_json, empty="There are no keys.")
+
+
+def rotate(ctx: typer.Context, as_json: Json = False) -> None:
+    """Sign with the next key from now on.
+
+    Tokens of the old one stay good until they expire.
+    """
+    row = run(ctx, lambda administration, caller: administration.keys.rotate_key(caller))
+    if as_json:
+        show_json(asdict(row))
+    else:
+        say(f"Tokens are signed with key {row.kid} now.")
+
+
+def revoke(ctx: typer.Context, kid: Annotated[str, typer.Argument(metavar="KID")]) -> None:
+    """Make every token that a key signed worthless."""
+    run(ctx, lambda administration, caller: administration.keys.revoke_key(caller, kid))
+    say(f"Revoked key {kid}; the tokens it signed are worth nothing any more.")

@@ -1,0 +1,103 @@
+"""`gateway up`, `serve` and `migrate`: bring a data directory into being, and serve it."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Annotated
+
+import typer
+
+from gateway.certificates import ensure_development_pair, fingerprint
+from gateway.cli.output import say
+from gateway.cli.session import Place, act_as_owner, place
+from gateway.cli.welcome import Authority, command_path, first, short
+from gateway.folder import require_folder
+from gateway.settings import Settings, write_initial
+
+Host = Annotated[
+    list[str] | None, typer.Option("--host", metavar="NAME", help="A name or address clients use; may be repeated.")
+]
+Port = Annotated[int | None, typer.Option("--port", min=1, max=65535, help="The port, 5000 if nothing is said.")]
+Bind = Annotated[
+    str | None,
+    typer.Option("--bind", metavar="ADDR", help="127.0.0.1 if nothing is said; 0.0.0.0 opens it."),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", min=1, max=256, help="Processes; one for each core, at most 4."),
+]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Adds the commands to *app*."""
+    app.command("up")(up)
+    app.command("serve")(serve)
+    app.command("migrate")(migrate)
+
+
+def up(
+    ctx: typer.Context,
+    host: Host = None,
+    port: Port = None,
+    bind: Bind = None,
+    workers: Workers = None,
+) -> None:
+    """
+    Make what is missing, then serve in the foreground.
+
+    What is given the first time is kept in the directory's gateway.toml; later it changes that run only.
+    """
+    from gateway import app as root  # slow to import, and not needed for help
+
+    where = place(ctx)
+    given = (tuple(host or ()), port, bind, workers)
+    settings = where.settings().but(*given)
+    require_folder(settings.data, make=True)
+    act_as_owner(settings.data)
+    made = root.initialise(settings)
+    if made.first and where.config is None and settings.file is None:
+        write_initial(settings.data, *given)
+    authority = _authority(settings)
+    command = _command(where)
+    if made.first:
+        say(first(settings, made.administrator, made.password, authority, command))
+    else:
+        say(short(settings, authority, command))
+    raise typer.Exit(_serve(settings))
+
+
+def serve(ctx: typer.Context) -> None:
+    """Serve an initialised data directory in the foreground."""
+    settings = place(ctx).settings()
+    require_folder(settings.data, make=False)
+    act_as_owner(settings.data)
+    raise typer.Exit(_serve(settings))
+
+
+def migrate(ctx: typer.Context) -> None:
+    """Bring the schema up to this version of the gateway."""
+    from gateway import app as root  # as above
+
+    settings = place(ctx).settings()
+    require_folder(settings.data, make=False)
+    act_as_owner(settings.data)
+    changed = root.migrate(settings)
+    say("The schema was brought up to date." if changed else "The schema is up to date already.")
+
+
+def _serve(settings: Settings) -> int:
+    from gateway import app as root  # as above
+
+    return root.serve(settings)
+
+
+def _authority(settings: Settings) -> Authority | None:
+    if not settings.server.development:
+        return None
+    pair = ensure_development_pair(settings.tls, settings.server.names)
+    certificate = pair.authority or settings.tls / "ca.crt"
+    return Authority(certificate, fingerprint(certificate.read_bytes()))
+
+
+def _command(where: Place) -> str:
+    return shlex.join((command_path(), *where.options()))

@@ -1,0 +1,122 @@
+"""Who runs the command, on which data: every command acts through the gate as `operator:<name of the real uid>`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pwd
+import uuid
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import typer
+
+from gateway.access.principals import LOCAL, Caller, Origin, Principal, PrincipalKind
+from gateway.administration import Administration
+from gateway.errors import Invalid
+from gateway.folder import require_folder
+from gateway.settings import Settings
+
+if TYPE_CHECKING:
+    from gateway.app import Rooms
+
+T = TypeVar("T")
+
+DISTRIBUTION = "registry-gateway"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the gateway is: a data directory, or a settings file that names one."""
+
+    data: Path | None
+    config: Path | None
+
+    def settings(self) -> Settings:
+        """Its settings; raises `Invalid`."""
+        if self.config is not None:
+            return Settings.load(self.config)
+        return Settings.for_data(self.data or Path("data"))
+
+    def options(self) -> tuple[str, str]:
+        """What leads a later command to the same place, from any directory."""
+        if self.config is not None:
+            return ("--config", str(self.config.absolute()))
+        return ("--data", str((self.data or Path("data")).absolute()))
+
+
+def place(ctx: typer.Context) -> Place:
+    """The place the global options name."""
+    found = ctx.find_root().obj
+    if not isinstance(found, Place):
+        raise TypeError("the global options have not been read")
+    return found
+
+
+def operator() -> Caller:
+    """Whoever runs this command, as the operating system knows them."""
+    uid = os.getuid()
+    try:
+        name = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        name = str(uid)
+    origin = Origin("local", "local", f"gateway-cli/{version(DISTRIBUTION)}", uuid.uuid4().hex)
+    return Caller(Principal(PrincipalKind.OPERATOR, uid, f"operator:{name}"), origin, LOCAL)
+
+
+def act_as_owner(folder: Path) -> None:
+    """
+    Run as root on a directory of somebody else's, acts as that owner from now on, so that what is made is theirs.
+
+    The real user stays, and so does the name in the trail.
+    """
+    owner = folder.stat()
+    if os.geteuid() != 0 or owner.st_uid == 0:
+        return
+    try:
+        groups = os.getgrouplist(pwd.getpwuid(owner.st_uid).pw_name, owner.st_gid)
+    except KeyError:
+        groups = [owner.st_gid]
+    os.setgroups(groups)
+    os.setegid(owner.st_gid)
+    os.seteuid(owner.st_uid)
+
+
+@contextmanager
+def rooms(ctx: typer.Context) -> Iterator[Rooms]:
+    """The rooms on the data that the global options name, opened as its owner; raises `Invalid` if there is none."""
+    # All rooms at once take a while to import; help and wrong usage are answered without them.
+    from gateway.app import opened
+
+    settings = place(ctx).settings()
+    require_folder(settings.data, make=False)
+    act_as_owner(settings.data)
+    with opened(settings) as joined:
+        yield joined
+
+
+def run(ctx: typer.Context, act: Callable[[Administration, Caller], Awaitable[T]]) -> T:
+    """What *act* returns, given the acts of administration and the operator; refusals pass through."""
+
+    async def acting(administration: Administration) -> T:
+        return await act(administration, operator())
+
+    with rooms(ctx) as joined:
+        return asyncio.run(acting(joined.administration))
+
+
+def stdin_password() -> str:
+    """The password on standard input: one line, without the line end. Raises `Invalid` if it is empty or no text."""
+    with open(0, "rb", closefd=False) as stream:
+        line = stream.readline(4096)
+    try:
+        password = line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8")
+    except UnicodeDecodeError:
+        raise Invalid("The password on standard input is not UTF-8 text.") from None
+    if not password:
+        raise Invalid("No password came on standard input; pipe it in, as in: printf %s PASSWORD | gateway …")
+    return password
