@@ -1,0 +1,173 @@
+"""Credentials in the database: stored secrets, offline tokens, and the counters of failed sign-ins.
+
+`SqlCredentials` answers what `access.credentials` asks; the functions prepare what a sign-in changes, and this module
+as a whole is its `AttemptChanges`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
+
+from gateway.access.directory import Attempts, StoredAccount, StoredOfflineToken
+from gateway.access.principals import Principal, PrincipalKind
+from gateway.access.throttle import OBLIVION_SECONDS, after_failure
+from gateway.change import Change, Notes
+from gateway.errors import Unauthorized
+from gateway.records.database import Database
+from gateway.records.directory import moment
+from gateway.records.schema import accounts, attempts, offline_tokens
+
+#: Offline tokens an account holds; one more ends the one that was unused for longest.
+TOKENS_PER_ACCOUNT = 100
+#: Forgotten counters that go with each failure counted.
+_PRUNED = 20
+
+_SECRET = (
+    accounts.c.id.label("account_id"),
+    accounts.c.kind,
+    accounts.c.name,
+    accounts.c.secret,
+    accounts.c.enabled,
+    accounts.c.generation,
+    accounts.c.expires_at,
+)
+_ACCOUNT = select(*_SECRET).where(accounts.c.name == bindparam("name"))
+_TOKEN = (
+    select(offline_tokens.c.id, offline_tokens.c.service, *_SECRET)
+    .join(accounts, accounts.c.id == offline_tokens.c.account_id)
+    .where(offline_tokens.c.hashed == bindparam("hashed"))
+)
+
+
+class SqlCredentials:
+    """The secrets of accounts and the counters of the throttle, as committed; nothing is cached."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def account(self, name: str) -> StoredAccount | None:
+        row = await self._database.read(lambda connection: connection.execute(_ACCOUNT, {"name": name}).first())
+        return _account(row) if row is not None else None
+
+    async def offline_token(self, hashed: str) -> StoredOfflineToken | None:
+        row = await self._database.read(lambda connection: connection.execute(_TOKEN, {"hashed": hashed}).first())
+        return StoredOfflineToken(row.id, _account(row), row.service) if row is not None else None
+
+    async def attempts(self, keys: Sequence[str]) -> Sequence[Attempts | None]:
+        found = await self._database.read(lambda connection: _attempts(connection, keys))
+        return [found.get(key) for key in keys]
+
+
+def count_failure(keys: Sequence[str], now: datetime) -> Change:
+    """One more failed sign-in at *now* under each of *keys*; a few counters that say nothing any more go with it."""
+
+    def apply(connection: Connection) -> Notes:
+        seen = _attempts(connection, keys)
+        for key in keys:
+            counted = after_failure(key, seen.get(key), now)
+            row = {
+                "failures": counted.failures,
+                "first_at": int(counted.first_at.timestamp()),
+                "last_at": int(counted.last_at.timestamp()),
+                "suppressed": counted.suppressed,
+            }
+            if key in seen:
+                connection.execute(update(attempts).where(attempts.c.key == key).values(row))
+            else:
+                connection.execute(insert(attempts).values(key=key, **row))
+        _prune(connection, now)
+        return Notes()
+
+    return Change(apply)
+
+
+def clear(keys: Sequence[str]) -> Change:
+    """Forgets the failed sign-ins under *keys*."""
+
+    def apply(connection: Connection) -> Notes:
+        connection.execute(delete(attempts).where(attempts.c.key.in_(keys)))
+        return Notes()
+
+    return Change(apply)
+
+
+def suppress(key: str, count: int, now: datetime) -> Change:
+    """Notes that *count* throttled sign-ins under *key* had no event of their own; this event's detail counts them."""
+
+    def apply(connection: Connection) -> Notes:
+        added = {"suppressed": attempts.c.suppressed + count}
+        connection.execute(update(attempts).where(attempts.c.key == key).values(added))
+        return Notes(detail={"suppressed": count})
+
+    return Change(apply)
+
+
+def add_offline_token(
+    account_id: int, hashed: str, service: str, client: str, address: str, now: datetime, *, generation: int
+) -> Change:
+    """
+    Keeps an offline token by its keyed hash; the result is its number.
+
+    On commit raises `Unauthorized` when the account is gone, disabled, or of another *generation*: whoever signed in
+    with a password that was changed meanwhile gets nothing that outlives the change. Beyond 100 tokens an account's
+    longest unused one ends.
+    """
+
+    def apply(connection: Connection) -> Notes:
+        wanted = (accounts.c.id == account_id, accounts.c.generation == generation, accounts.c.enabled.is_(True))
+        if connection.execute(select(accounts.c.id).where(*wanted)).first() is None:
+            raise Unauthorized("The account was changed meanwhile: sign in again.")
+        _make_room(connection, account_id)
+        row = {"account_id": account_id, "hashed": hashed, "service": service, "client": client, "address": address}
+        made = connection.execute(insert(offline_tokens).values(**row, created_at=int(now.timestamp())))
+        assert made.inserted_primary_key is not None
+        return Notes(result=int(made.inserted_primary_key[0]))
+
+    return Change(apply)
+
+
+def touch_offline_token(token_id: int, now: datetime) -> Change:
+    """Notes when an offline token was last used; on commit raises `Unauthorized` when it was revoked meanwhile."""
+
+    def apply(connection: Connection) -> Notes:
+        used = update(offline_tokens).where(offline_tokens.c.id == token_id).values(used_at=int(now.timestamp()))
+        if connection.execute(used).rowcount == 0:
+            raise Unauthorized("The offline token was revoked: sign in again.")
+        return Notes()
+
+    return Change(apply)
+
+
+def _attempts(connection: Connection, keys: Sequence[str]) -> dict[str, Attempts]:
+    rows = connection.execute(select(attempts).where(attempts.c.key.in_(keys)))
+    return {row.key: Attempts(row.failures, _time(row.first_at), _time(row.last_at), row.suppressed) for row in rows}
+
+
+def _prune(connection: Connection, now: datetime) -> None:
+    old = attempts.c.last_at < int(now.timestamp()) - OBLIVION_SECONDS
+    keys = connection.execute(select(attempts.c.key).where(old).limit(_PRUNED)).scalars().all()
+    if keys:
+        connection.execute(delete(attempts).where(attempts.c.key.in_(keys)))
+
+
+def _make_room(connection: Connection, account_id: int) -> None:
+    held = select(offline_tokens.c.id, offline_tokens.c.used_at, offline_tokens.c.created_at).where(
+        offline_tokens.c.account_id == account_id
+    )
+    by_use = sorted(connection.execute(held), key=lambda row: (row.used_at or row.created_at, row.id))
+    surplus = [row.id for row in by_use[: max(0, len(by_use) - TOKENS_PER_ACCOUNT + 1)]]
+    if surplus:
+        connection.execute(delete(offline_tokens).where(offline_tokens.c.id.in_(surplus)))
+
+
+def _account(row: Any) -> StoredAccount:
+    principal = Principal(PrincipalKind(row.kind), row.account_id, row.name)
+    return StoredAccount(principal, row.secret, row.enabled, row.generation, moment(row.expires_at))
+
+
+def _time(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
