@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from gateway.access.passwords import HashingPool
 from gateway.access.secrets import Secrets
@@ -26,11 +25,9 @@ from gateway.gate import Gate
 from gateway.records.accounts import Account, OfflineTokenRow
 from gateway.records.database import Database
 from gateway.records.grants import GrantRow
+from gateway.records.keys import StoredKeys
 from gateway.records.listings import Holding, Summary, TagSummary
 from gateway.records.projects import ProjectRow
-
-if TYPE_CHECKING:
-    from gateway.records.keys import StoredKeys
 
 __all__ = [
     "FIELDS",
@@ -98,4 +95,4 @@ class Administration:
 
     @property
     def keys(self) -> Keys:
-        return Keys(self.gate, self.database, self.stored_keys)
+        return Keys(self.gate, self.stored_keys)
