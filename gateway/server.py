@@ -421,6 +421,9 @@ class Fleet:
         return [place.process for place in self._places if place.process is not None and place.process.is_alive()]
 
     def _stop(self) -> int:
+        # While one process holds a listener the system goes on queueing clients nobody will serve.
+        for listener in self._sockets:
+            listener.close()
         for process in self._alive():
             process.terminate()
         end = time.monotonic() + self._plan.drain_seconds + 5

@@ -454,3 +454,47 @@ def test_another_user_can_load_a_pair_after_hardening(folder: Path) -> None:
         assert found.stdout == "loaded\n", found.stderr
     finally:
         shutil.rmtree(place)
+
+
+# the script for private authorities
+
+SCRIPT = Path(__file__).parents[2] / "certs" / "make-ca.sh"
+
+
+def make(folder: Path, *names: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([SCRIPT, folder, *names], capture_output=True, text=True)
+
+
+def test_the_script_makes_a_pair_that_serves_and_renews_it_under_the_same_authority(tmp_path: Path) -> None:
+    names = ("registry.company.com", "*.company.com", "10.0.0.7", "::1")
+    made = make(tmp_path, *names)
+    assert made.returncode == 0, made.stderr
+    pair = load_pair(tmp_path / "gateway.crt", tmp_path / "gateway.key")
+    assert set(pair.names) == set(names)
+    assert 88 <= pair.days_left(NOW) <= 90
+    assert fingerprint((tmp_path / "authority.crt").read_bytes()) in made.stdout
+    authority = (tmp_path / "authority.crt").read_bytes()
+    assert make(tmp_path, "registry.company.com").returncode == 0
+    renewed = load_pair(tmp_path / "gateway.crt", tmp_path / "gateway.key")
+    assert renewed.fingerprint != pair.fingerprint
+    assert (tmp_path / "authority.crt").read_bytes() == authority
+    verified = subprocess.run(
+        ["openssl", "verify", "-x509_strict", "-CAfile", tmp_path / "authority.crt", tmp_path / "gateway.crt"],
+        capture_output=True,
+        text=True,
+    )
+    assert verified.returncode == 0, verified.stderr
+    assert stat.S_IMODE((tmp_path / "authority.key").stat().st_mode) == 0o600
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "authority.crt",
+        "authority.key",
+        "gateway.crt",
+        "gateway.key",
+    }
+
+
+def test_the_script_says_how_it_is_used(tmp_path: Path) -> None:
+    assert make(tmp_path).returncode == 2
+    assert make(tmp_path, "a b").returncode == 2
+    assert make(tmp_path, "a,DNS:b").returncode == 2
+    assert not (tmp_path / "authority.key").exists()

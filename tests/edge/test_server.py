@@ -1,0 +1,258 @@
+"""The process serves, stays alive, and stops when told: each test runs it as a real process."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from gateway.errors import Conflict, Invalid
+from gateway.protocol import EdgeLimits
+from gateway.server import STARTUP_FAILED, Plan, Seat, Worker, bind, serve
+from tests.edge.serving import closed, read_reply, request, trusting, wait_until
+
+BOTH = pytest.mark.parametrize("workers", [1, 2])
+
+
+@pytest.fixture
+def folder(tls_folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tls_folder, tmp_path / "tls"))
+
+
+@dataclass(slots=True)
+class Member:
+    process: subprocess.Popen[str]
+    folder: Path
+    port: int
+
+    @contextlib.contextmanager
+    def dial(self) -> Iterator[Any]:
+        with (
+            socket.create_connection(("127.0.0.1", self.port), timeout=15) as plain,
+            trusting(self.folder).wrap_socket(plain, server_hostname="localhost") as wrapped,
+        ):
+            yield wrapped
+
+    def ask(self, path: str = "/") -> Any:
+        with self.dial() as connection:
+            connection.sendall(request(path, "Connection: close"))
+            return read_reply(connection).json
+
+    def pids(self) -> dict[int, int]:
+        """The process behind each worker's number, once all of two have answered."""
+        found: dict[int, int] = {}
+        end = time.monotonic() + 20
+        while len(found) < 2 and time.monotonic() < end:
+            with contextlib.suppress(OSError):
+                shown = self.ask()
+                found[shown["number"]] = shown["pid"]
+        return found
+
+
+@contextlib.contextmanager
+def member(folder: Path, workers: int = 1, drain: float = 10.0) -> Iterator[Member]:
+    command = [sys.executable, "-m", "tests.edge.member", str(folder), str(workers), str(drain)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        port = int(line.split()[1]) if line.startswith("ready") else 0
+        yield Member(process, folder, port)
+    finally:
+        process.kill()
+        process.communicate(timeout=20)
+
+
+def gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def refuses(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=2).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+@BOTH
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_drains_and_the_exit_status_is_zero(folder: Path, workers: int, sign: signal.Signals) -> None:
+    with member(folder, workers) as running, running.dial() as busy, running.dial() as idle:
+        idle.sendall(request("/"))
+        assert not read_reply(idle).json["draining"]
+        busy.sendall(request("/wait?1.5"))
+        wait_until((folder / "waiting").exists)
+        running.process.send_signal(sign)
+        assert closed(idle)
+        wait_until(lambda: refuses(running.port), 1.0)
+        reply = read_reply(busy)
+        assert reply.status == 200
+        assert reply.json["draining"]
+        assert running.process.wait(10) == 0
+        assert len(list(folder.glob("ended-*"))) == workers
+
+
+@BOTH
+def test_a_drain_is_bounded(folder: Path, workers: int) -> None:
+    with member(folder, workers, drain=0.5) as running, running.dial() as busy:
+        busy.sendall(request("/wait?60"))
+        wait_until((folder / "waiting").exists)
+        began = time.monotonic()
+        running.process.terminate()
+        assert running.process.wait(15) == 0
+        assert time.monotonic() - began < 8
+        assert closed(busy)
+
+
+@BOTH
+def test_a_second_signal_ends_at_once(folder: Path, workers: int) -> None:
+    with member(folder, workers, drain=60) as running, running.dial() as busy:
+        busy.sendall(request("/wait?60"))
+        wait_until((folder / "waiting").exists)
+        running.process.terminate()
+        time.sleep(0.5)
+        assert running.process.poll() is None
+        running.process.terminate()
+        assert running.process.wait(5) == 1
+        assert closed(busy)
+
+
+def test_a_killed_worker_is_replaced_and_the_other_serves_on(folder: Path) -> None:
+    with member(folder, 2) as running:
+        first = running.pids()
+        assert set(first) == {0, 1}
+        os.kill(first[0], signal.SIGKILL)
+        wait_until(lambda: running.ask()["number"] == 1)
+        wait_until(lambda: running.ask()["pid"] not in first.values(), 20)
+        second = running.pids()
+        assert second[1] == first[1]
+        assert second[0] != first[0]
+        running.process.terminate()
+        assert running.process.wait(15) == 0
+
+
+def test_workers_do_not_outlive_their_parent(folder: Path) -> None:
+    with member(folder, 2) as running:
+        pids = running.pids()
+        running.process.kill()
+        wait_until(lambda: all(gone(pid) for pid in pids.values()), 15)
+
+
+@BOTH
+def test_a_worker_holds_no_core_and_may_open_many_files(folder: Path, workers: int) -> None:
+    with member(folder, workers) as running:
+        shown = running.ask()
+        assert shown["core"] == [0, 0]
+        assert shown["files"][0] == min(shown["files"][1], 1 << 20)
+        assert shown["dumpable"] == 0
+
+
+@BOTH
+@pytest.mark.parametrize("fault", ["refuse", "fail"])
+def test_a_worker_that_cannot_start_ends_the_whole(folder: Path, workers: int, fault: str) -> None:
+    (folder / fault).touch()
+    with member(folder, workers) as running:
+        status = running.process.wait(20)
+        assert status == (STARTUP_FAILED if workers == 2 or fault == "fail" else 1)
+
+
+def nobody(seat: Seat) -> Worker:
+    raise AssertionError("no worker may start")
+
+
+def plan(folder: Path, port: int = 0, bind: str = "127.0.0.1") -> Plan:
+    return Plan(bind, port, folder / "leaf.crt", folder / "leaf.key", EdgeLimits(hosts=frozenset()))
+
+
+def test_a_taken_port_is_a_conflict_before_any_worker_starts(folder: Path) -> None:
+    (taken,) = bind("127.0.0.1", 0)
+    with taken, pytest.raises(Conflict, match=r"is taken: .*--port"):
+        serve(nobody, plan(folder, taken.getsockname()[1]))
+
+
+@pytest.mark.parametrize("address", ["192.0.2.1", "no.such.host.invalid", "300.1.1.1"])
+def test_an_address_of_another_machine_is_invalid(folder: Path, address: str) -> None:
+    with pytest.raises(Invalid, match=f"{address} is not an address of this machine"):
+        serve(nobody, plan(folder, bind=address))
+
+
+def test_a_privileged_port_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: socket.socket, address: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    class Unprivileged(socket.socket):
+        bind = refuse  # type: ignore[assignment]
+
+    monkeypatch.setattr(socket, "socket", Unprivileged)
+    with pytest.raises(Invalid, match="Port 443 needs a privilege"):
+        bind("127.0.0.1", 443)
+
+
+def test_a_bad_pair_is_refused_before_the_port_is_touched(folder: Path) -> None:
+    (folder / "leaf.key").chmod(0o644)
+    (taken,) = bind("127.0.0.1", 0)
+    with taken, pytest.raises(Invalid, match="chmod 600"):
+        serve(nobody, plan(folder, taken.getsockname()[1]))
+
+
+def test_localhost_listens_on_both_families_and_one_port() -> None:
+    sockets = bind("localhost", 0)
+    try:
+        assert len({each.getsockname()[1] for each in sockets}) == 1
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def test_a_certificate_is_replaced_under_load_on_two_workers(folder: Path) -> None:
+    errors: list[BaseException] = []
+    stop = threading.Event()
+
+    def pull(running: Member) -> None:
+        try:
+            with running.dial() as connection:
+                while not stop.is_set():
+                    connection.sendall(request("/"))
+                    assert read_reply(connection).status == 200
+        except BaseException as problem:
+            errors.append(problem)
+
+    with member(folder, 2) as running:
+        pullers = [threading.Thread(target=pull, args=(running,)) for _ in range(6)]
+        for puller in pullers:
+            puller.start()
+        time.sleep(0.3)
+        authority = trustme.CA()
+        leaf = authority.issue_cert("localhost")
+        leaf.private_key_pem.write_to_path(folder / "leaf.key")
+        leaf.cert_chain_pems[0].write_to_path(folder / "leaf.crt")
+        authority.cert_pem.write_to_path(folder / "ca.crt")
+
+        def renewed() -> bool:
+            with contextlib.suppress(OSError):
+                return len({running.ask()["number"] for _ in range(12)}) == 2
+            return False
+
+        wait_until(renewed, 10)
+        stop.set()
+        for puller in pullers:
+            puller.join(10)
+        assert errors == []
