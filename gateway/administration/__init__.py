@@ -18,7 +18,7 @@ from gateway.administration.offline_tokens import OfflineTokens
 from gateway.administration.projects import Projects
 from gateway.administration.repositories import Repositories
 from gateway.administration.robots import ROBOT_LIFE, Robots
-from gateway.administration.values import AccountDetail, Answer, NewSecret, ProjectDetail
+from gateway.administration.values import AccountDetail, Answer, NewSecret, ProjectDetail, TagRow
 from gateway.audit.trail import Trail
 from gateway.engine.port import Engine
 from gateway.gate import Gate
@@ -26,8 +26,8 @@ from gateway.records.accounts import Account, OfflineTokenRow
 from gateway.records.database import Database
 from gateway.records.grants import GrantRow
 from gateway.records.keys import StoredKeys
-from gateway.records.listings import Holding, Summary, TagSummary
 from gateway.records.projects import ProjectRow
+from gateway.records.repositories import RepositoryRow
 
 __all__ = [
     "FIELDS",
@@ -37,14 +37,13 @@ __all__ = [
     "Administration",
     "Answer",
     "GrantRow",
-    "Holding",
     "KeyRow",
     "NewSecret",
     "OfflineTokenRow",
     "ProjectDetail",
     "ProjectRow",
-    "Summary",
-    "TagSummary",
+    "RepositoryRow",
+    "TagRow",
 ]
 
 

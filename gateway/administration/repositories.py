@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from gateway.access.policy import Need, parse_target
 from gateway.access.principals import Caller
 from gateway.access.scopes import Action
 from gateway.administration.sight import may_pull, standing_of
+from gateway.administration.values import TagRow
 from gateway.audit.event import Kind
 from gateway.change import Change, Notes
 from gateway.engine.port import Engine
 from gateway.errors import Unknown
 from gateway.gate import Gate
 from gateway.oci.names import ProjectName, Repository, Tag
-from gateway.records import content, listings
+from gateway.records import content
+from gateway.records import repositories as rows
 from gateway.records.accounts import account_names
 from gateway.records.database import Database
-from gateway.records.listings import Holding, Summary, TagSummary
+from gateway.records.listings import TagSummary, tag_summaries
+from gateway.records.repositories import RepositoryRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,24 +38,24 @@ class Repositories:
     database: Database
     engine: Engine
 
-    async def list_repositories(self, caller: Caller, project: str | None = None) -> tuple[Holding, ...]:
+    async def list_repositories(self, caller: Caller, project: str | None = None) -> tuple[RepositoryRow, ...]:
         """The repositories (of *project*) that the caller may pull from, by name, with what they hold."""
         name = ProjectName.parse(project) if project is not None else None
         facts = {"project": name.name} if name is not None else {}
         async with self.gate.passage(caller, Kind.REPOSITORY_LIST, **facts) as passage:
             standing = await standing_of(self.gate, caller)
-            found = await self.database.read(lambda connection: listings.repositories_of(connection, name))
+            found = await self.database.read(lambda connection: rows.rows_of(connection, project=name))
             seen = [row for row in found if await may_pull(self.gate, caller, standing, Repository(row.name))]
             await passage.seal()
         return tuple(seen)
 
-    async def show_repository(self, caller: Caller, repository: str) -> Summary:
-        """One repository with its tags and what it holds; tags as `list_tags` gives them."""
+    async def show_repository(self, caller: Caller, repository: str) -> RepositoryRow:
+        """One repository with what it holds."""
         name = parse_target(repository)
         async with self.gate.passage(caller, Kind.REPOSITORY_SHOW, Need(Action.PULL, name)) as passage:
-            summary = await self._summary(name)
+            row = await self._row(name)
             await passage.seal()
-        return summary
+        return row
 
     async def remove_repository(self, caller: Caller, repository: str) -> None:
         """Removes the repository with its tags and manifests; the bytes are freed by the next sweep."""
@@ -66,13 +70,15 @@ class Repositories:
         async with self.gate.passage(caller, Kind.REPOSITORY_REMOVE, Need(Action.DELETE, name)) as passage:
             await passage.commit(Change(apply, repositories=(name,)))
 
-    async def list_tags(self, caller: Caller, repository: str) -> tuple[TagSummary, ...]:
+    async def list_tags(self, caller: Caller, repository: str) -> tuple[TagRow, ...]:
         """Every tag by name, with its digest, and when and by whom it was moved; who is gone is told as `kind:id`."""
         name = parse_target(repository)
         async with self.gate.passage(caller, Kind.TAG_LIST, Need(Action.PULL, name)) as passage:
-            summary = await self._summary(name)
+            await self._row(name)
+            found = await self.database.read(lambda connection: tag_summaries(connection, name))
+            tags = await self._named(found)
             await passage.seal()
-        return summary.tags
+        return tags
 
     async def remove_tag(self, caller: Caller, repository: str, tag: str) -> None:
         """
@@ -85,15 +91,20 @@ class Repositories:
         async with self.gate.passage(caller, Kind.TAG_DELETE, need, reference=wanted.name) as passage:
             await passage.commit(self.engine.manifests.untag(name, wanted))
 
-    async def _summary(self, name: Repository) -> Summary:
-        summary = await self.database.read(lambda connection: listings.repository_summary(connection, name))
-        if summary is None:
+    async def _row(self, name: Repository) -> RepositoryRow:
+        found = await self.database.read(lambda connection: rows.rows_of(connection, repository=name))
+        if not found:
             raise _no_repository(name)
-        return replace(summary, tags=await self._named(summary.tags))
+        return found[0]
 
-    async def _named(self, tags: Sequence[TagSummary]) -> tuple[TagSummary, ...]:
+    async def _named(self, tags: Sequence[TagSummary]) -> tuple[TagRow, ...]:
         names = await self.database.read(lambda connection: account_names(connection, {tag.moved_by for tag in tags}))
-        return tuple(replace(tag, moved_by=names.get(tag.moved_by, tag.moved_by)) for tag in tags)
+        return tuple(_tag(tag, names.get(tag.moved_by, tag.moved_by)) for tag in tags)
+
+
+def _tag(tag: TagSummary, moved_by: str) -> TagRow:
+    moved_at = datetime.fromtimestamp(tag.moved_at, UTC)
+    return TagRow(tag.name, tag.digest, tag.media_type, tag.size_bytes, moved_at, moved_by)
 
 
 def _no_repository(name: Repository) -> Unknown:

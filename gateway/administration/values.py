@@ -52,3 +52,19 @@ class Answer:
 
     allowed: bool
     why: str
+
+
+@dataclass(frozen=True, slots=True)
+class TagRow:
+    """
+    A tag: the manifest it names, with that manifest's own size, and when (UTC) and by whom it was moved there.
+
+    *moved_by* is a name, or `kind:id` of an account that is gone.
+    """
+
+    name: str
+    digest: str
+    media_type: str
+    size_bytes: int
+    moved_at: datetime
+    moved_by: str
