@@ -12,6 +12,9 @@ from gateway.cli.output import say
 from gateway.cli.session import Place, act_as_owner, place
 from gateway.cli.welcome import Authority, command_path, first, short
 from gateway.folder import require_folder
+from gateway.initialisation import initialise
+from gateway.initialisation import migrate as bring_up_to_date
+from gateway.serving import serve as serve_settings
 from gateway.settings import Settings, write_initial
 
 Host = Annotated[
@@ -47,14 +50,12 @@ def up(
 
     What is given the first time is kept in the directory's gateway.toml; later it changes that run only.
     """
-    from gateway import app as root  # slow to import, and not needed for help
-
     where = place(ctx)
     given = (tuple(host or ()), port, bind, workers)
     settings = where.settings().but(*given)
     require_folder(settings.data, make=True)
     act_as_owner(settings.data)
-    made = root.initialise(settings)
+    made = initialise(settings)
     if made.first and where.config is None and settings.file is None:
         write_initial(settings.data, *given)
     authority = _authority(settings)
@@ -76,19 +77,15 @@ def serve(ctx: typer.Context) -> None:
 
 def migrate(ctx: typer.Context) -> None:
     """Bring the schema up to this version of the gateway."""
-    from gateway import app as root  # as above
-
     settings = place(ctx).settings()
     require_folder(settings.data, make=False)
     act_as_owner(settings.data)
-    changed = root.migrate(settings)
+    changed = bring_up_to_date(settings)
     say("The schema was brought up to date." if changed else "The schema is up to date already.")
 
 
 def _serve(settings: Settings) -> int:
-    from gateway import app as root  # as above
-
-    return root.serve(settings)
+    return serve_settings(settings)
 
 
 def _authority(settings: Settings) -> Authority | None:

@@ -34,6 +34,7 @@ _log = logging.getLogger("gateway.ledger")
 #: Acts committed together, at most: bounds the time the lock is held.
 _BATCH = 256
 _ACKNOWLEDGE_SECONDS = 30.0
+_BROKEN = "the audit trail cannot be written"
 _UNAVAILABLE = "The audit trail cannot be written now, so nothing was done; try again shortly."
 
 
@@ -65,6 +66,8 @@ class SqlLedger:
         self._closing = False
         self._thread: threading.Thread | None = None
         self._connection: Connection | None = None
+        self.broken = ""
+        """Why nothing can be committed now; empty when all is well. Looked at by readiness."""
 
     def start(self) -> None:
         with self._database.lock():
@@ -120,10 +123,12 @@ class SqlLedger:
         try:
             with self._database.lock():
                 self._transact(batch)
+            self.broken = ""
         except Exception as error:
             # Whatever it is — full disk, lost server, a defect — no one may be told that an act was done.
             _log.exception("nothing was committed of a batch of %d", len(batch))
             self._drop_connection()
+            self.broken = _BROKEN
             for waiting in batch:
                 waiting.error = Unavailable(_UNAVAILABLE)
                 waiting.error.__cause__ = error
@@ -213,10 +218,12 @@ class SqlLedger:
                 connection = self._connect()
                 project_tail(self._database, connection)
                 self._database.checkpoint(connection)
+            self.broken = ""
         except Exception:
             # Listings read the unprojected tail themselves: nothing is lost by trying again later.
             _log.exception("the searchable projection of the trail did not follow")
             self._drop_connection()
+            self.broken = _BROKEN
 
     def _connect(self) -> Connection:
         if self._connection is None:

@@ -1,0 +1,150 @@
+"""The composition root: settings become rooms, joined once, and the rooms become the application.
+
+Settings ─▶ Rooms: database · secrets · ledger · directory · gate · trail · engine · administration
+              └──▶ the application: front ─▶ registry
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import assert_never
+
+from gateway.access.credentials import Credentials
+from gateway.access.keys import KeyRing
+from gateway.access.passwords import HashingPool
+from gateway.access.secrets import FILE_NAME, Secrets
+from gateway.access.tokens import Tokens
+from gateway.administration import Administration
+from gateway.engine.embedded.assembly import embedded
+from gateway.engine.port import Engine
+from gateway.errors import Conflict
+from gateway.folder import require_folder
+from gateway.front import Front
+from gateway.gate import Gate
+from gateway.records import facts, migration
+from gateway.records import keys as key_records
+from gateway.records.credentials import CredentialRecords
+from gateway.records.database import Database
+from gateway.records.directory import SqlDirectory
+from gateway.records.ledger import SqlLedger
+from gateway.records.trail import SqlTrail
+from gateway.registry.edge import Registry
+from gateway.registry.request import Parts
+from gateway.settings import EngineKind, Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """The rooms of one process, joined; `opened` makes and closes them."""
+
+    settings: Settings
+    database: Database
+    secrets: Secrets
+    ledger: SqlLedger
+    directory: SqlDirectory
+    gate: Gate
+    trail: SqlTrail
+    engine: Engine
+    hashing: HashingPool
+    stored_keys: key_records.StoredKeys
+    administration: Administration
+
+
+@contextmanager
+def opened(settings: Settings) -> Iterator[Rooms]:
+    """
+    The rooms on an initialised data directory.
+
+    Raises `Invalid` or `Conflict` with what to do when the directory is missing, not initialised, not writable, on a
+    network file system, or was made by a newer program or under another secret; `Unavailable` without a database.
+    """
+    with joined(settings, _checked(settings)) as rooms:
+        yield rooms
+
+
+@contextmanager
+def joined(settings: Settings, secrets: Secrets) -> Iterator[Rooms]:
+    """The rooms on a data directory that has a schema, whatever else it lacks; for whoever is about to fill it."""
+    with ExitStack() as closing:
+        database = Database.open(settings.database.url, settings.data)
+        closing.callback(database.close)
+        ledger = SqlLedger(database, secrets.trail)
+        ledger.start()
+        closing.callback(ledger.close)
+        directory = SqlDirectory(database)
+        gate = Gate(directory, ledger)
+        trail = SqlTrail(database, secrets.trail)
+        engine = _engine(settings, database)
+        hashing = HashingPool()
+        closing.callback(hashing.close)
+        stored_keys = key_records.StoredKeys(database, secrets)
+        administration = Administration(gate, database, engine, trail, secrets, hashing, stored_keys)
+        yield Rooms(
+            settings, database, secrets, ledger, directory, gate, trail, engine, hashing, stored_keys, administration
+        )
+
+
+def application(rooms: Rooms, warnings: Callable[[], list[str]]) -> Front:
+    """The application of one process on *rooms*; *warnings* are told by `/health/ready` besides its own."""
+    settings = rooms.settings
+    ring = KeyRing(rooms.stored_keys, rooms.directory.version)
+    stored = CredentialRecords(rooms.database)
+    registry = Registry(
+        Parts(
+            gate=rooms.gate,
+            engine=rooms.engine,
+            credentials=Credentials(stored, stored, rooms.secrets, rooms.hashing, stored),
+            tokens=Tokens(ring, settings.tokens.issuer, settings.tokens.service, settings.tokens.lifetime_seconds),
+            jwks=ring.jwks,
+            realm_for=partial(realm_for, settings),
+            service=settings.tokens.service,
+            manifest_bytes=settings.limits.manifest_bytes,
+        )
+    )
+    certificate = settings.tls / "ca.crt" if settings.server.development else None
+    return Front(registry, lambda: rooms.ledger.broken, warnings, certificate)
+
+
+def realm_for(settings: Settings, host: str) -> str:
+    """The token endpoint under the configured name that *host* (a `Host` header) equals, or under the first one."""
+    text = host.strip().lower()
+    name, _, port = text.rpartition(":")
+    plain = (name if name and port.isdigit() else text).strip("[]")
+    names = settings.server.names
+    return f"https://{settings.addresses[names.index(plain) if plain in names else 0]}/token"
+
+
+def _engine(settings: Settings, database: Database) -> Engine:
+    match settings.engine.kind:
+        case EngineKind.EMBEDDED:
+            limits = settings.limits
+            return embedded(
+                settings.data,
+                database,
+                uploads_per_owner=limits.uploads_per_principal,
+                upload_seconds=limits.upload_seconds,
+            )
+        case _:
+            assert_never(settings.engine.kind)
+
+
+def _checked(settings: Settings) -> Secrets:
+    """The secret of a data directory in which everything was found as it should be."""
+    require_folder(settings.data, make=False)
+    command = f"gateway --data {settings.data}"
+    if not (settings.data / "keys" / FILE_NAME).exists() and not (settings.data / "gateway.db").exists():
+        raise Conflict(f"{settings.data} is not initialised; run: {command} up")
+    secrets = Secrets.load(settings.data / "keys")
+    database = Database.open(settings.database.url, settings.data)
+    try:
+        if migration.revision(database) is None or not database.read_now(facts.read).get(facts.INITIALISED):
+            raise Conflict(f"{settings.data} is only half initialised; to finish, run: {command} up")
+        if not migration.current(database):
+            raise Conflict(f"The database's schema is older than this program; run: {command} migrate")
+        database.read_now(partial(key_records.check, secrets=secrets))
+    finally:
+        database.close()
+    return secrets

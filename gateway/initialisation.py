@@ -1,0 +1,92 @@
+"""Make what a data directory lacks: its secret, the schema, signing keys, and the first administrator."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets as randomness
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+
+from gateway.access.names import AccountName
+from gateway.access.passwords import generate_password
+from gateway.access.principals import LOCAL, SYSTEM, Caller, Origin
+from gateway.access.secrets import FILE_NAME, Secrets
+from gateway.app import Rooms, joined
+from gateway.audit.event import Kind
+from gateway.change import Change, together
+from gateway.errors import Invalid
+from gateway.folder import require_folder
+from gateway.records import accounts, facts, keys, migration
+from gateway.records.database import Database
+from gateway.settings import Settings
+
+#: The account that the first run makes.
+ADMINISTRATOR = "admin"
+
+
+@dataclass(frozen=True, slots=True)
+class Initialised:
+    """What `initialise` made; *password* is the first administrator's, and is told this once."""
+
+    first: bool
+    administrator: str = ADMINISTRATOR
+    password: str | None = None
+
+
+def initialise(settings: Settings) -> Initialised:
+    """
+    Makes what is missing in the data directory; changes nothing that is there.
+
+    Safe to repeat, and to finish what was interrupted. Raises `Invalid` or `Conflict` when the directory cannot be
+    used, `Unavailable` when the database does not answer.
+    """
+    require_folder(settings.data, make=True)
+    folder = settings.data / "keys"
+    if not (folder / FILE_NAME).exists() and _was_initialised(settings):
+        raise Invalid(
+            f"{folder / FILE_NAME} is missing, and the database was made with it; restore it from the backup."
+        )
+    secrets = Secrets.create(folder)
+    migrated = migrate(settings)
+    with joined(settings, secrets) as rooms:
+        if rooms.database.read_now(facts.read).get(facts.INITIALISED):
+            rooms.database.read_now(partial(keys.check, secrets=secrets))
+            return Initialised(first=False)
+        return asyncio.run(_populate(rooms, migrated))
+
+
+def migrate(settings: Settings) -> bool:
+    """Brings the schema to what this program needs; says whether there was anything to do. Raises as `initialise`."""
+    require_folder(settings.data, make=False)
+    return migration.migrate(settings.database.migrate_url, settings.data, serving_url=settings.database.url)
+
+
+def gateway_itself() -> Caller:
+    """The caller of what the gateway does unasked."""
+    return Caller(SYSTEM, Origin("local", "local", "gateway", randomness.token_hex(16)), LOCAL)
+
+
+def _was_initialised(settings: Settings) -> bool:
+    database = Database.open(settings.database.url, settings.data)
+    try:
+        return migration.revision(database) is not None and bool(database.read_now(facts.read).get(facts.INITIALISED))
+    finally:
+        database.close()
+
+
+async def _populate(rooms: Rooms, migrated: bool) -> Initialised:
+    now = datetime.now(UTC)
+    password = generate_password()
+    account = accounts.add_user(
+        AccountName.parse(ADMINISTRATOR),
+        await rooms.hashing.hash(password),
+        administrator=True,
+        auditor=False,
+        now=int(now.timestamp()),
+    )
+    made = together(facts.first_time(), keys.keep_fingerprint(rooms.secrets), rooms.stored_keys.add_first(now), account)
+    detail = {"schema_made": migrated}
+    async with rooms.gate.passage(gateway_itself(), Kind.GATEWAY_INITIALISE, detail=detail) as passage:
+        await passage.commit(Change(made.apply, policy=True))
+    return Initialised(first=True, password=password)

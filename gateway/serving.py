@@ -1,0 +1,161 @@
+"""Serve an initialised data directory: the start is recorded, workers answer, and so is the stop.
+
+serve ─▶ gateway.start ─▶ workers, each with rooms of its own ─▶ drained ─▶ gateway.stop
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, cast
+
+from uvicorn._types import ASGI3Application
+
+from gateway.access.keys import KeyRing
+from gateway.app import Rooms, application, opened
+from gateway.audit.event import Kind
+from gateway.certificates import Reload, ReloadOutcome, ensure_development_pair
+from gateway.errors import Refusal
+from gateway.framing import EdgeLimits
+from gateway.front import Front, Receive, Scope, Send
+from gateway.initialisation import gateway_itself
+from gateway.logs import configure_logging
+from gateway.records import facts
+from gateway.server import Plan, Seat, Worker
+from gateway.server import serve as serve_plan
+from gateway.settings import Settings
+
+_log = logging.getLogger("gateway.serving")
+_KEYS_SECONDS = 600.0
+
+
+def serve(settings: Settings, on_ready: Callable[[], None] = lambda: None) -> int:
+    """
+    Serves until told to stop; returns the exit status, 0 after a drain. *on_ready* is called once workers accept.
+
+    Raises, before anything listens, `Invalid` or `Conflict` for a directory, certificate, address or port that cannot
+    be used.
+    """
+    configure_logging(settings)
+    with opened(settings) as rooms:
+        plan = _plan(settings)
+        asyncio.run(_note_start(rooms))
+    status, reason = 1, ""
+    try:
+        status = serve_plan(partial(work, settings), plan, lambda port: on_ready())
+    except Refusal as refusal:
+        reason = refusal.message
+        raise
+    finally:
+        with opened(settings) as rooms:
+            asyncio.run(_note(rooms, Kind.GATEWAY_STOP, {"status": status, "reason": reason}))
+    return status
+
+
+def work(settings: Settings, seat: Seat) -> Worker:
+    """One worker's application, in its own process, with rooms of its own."""
+    configure_logging(settings)
+    closing = ExitStack()
+    rooms = closing.enter_context(opened(settings))
+    live = seat.live
+    front = application(rooms, lambda: [live.warning] if live.warning else [])
+    served = _Served(rooms, front, closing, first=seat.number == 0)
+    return Worker(cast(ASGI3Application, served), on_certificate=served.certificate_changed, on_drain=served.drain)
+
+
+def _plan(settings: Settings) -> Plan:
+    server, limits = settings.server, settings.limits
+    certificate, key = server.certificate, server.key
+    if server.development:
+        pair = ensure_development_pair(settings.tls, server.names)
+        certificate, key = pair.certificate, pair.key
+    edge = EdgeLimits(
+        hosts=frozenset(server.names),
+        trusted_proxies=server.networks,
+        header_bytes=limits.header_bytes,
+        url_bytes=limits.url_bytes,
+        connections_per_address=limits.connections_per_address,
+        header_seconds=limits.header_seconds,
+        idle_seconds=limits.idle_seconds,
+        body_min_bytes_per_second=limits.body_min_bytes_per_second,
+    )
+    return Plan(server.bind, server.port, certificate, key, edge, server.processes, limits.drain_seconds)
+
+
+async def _note_start(rooms: Rooms) -> None:
+    shown = rooms.settings.shown()
+    if rooms.database.read_now(facts.read).get(facts.CONFIGURATION, "") != facts.text(shown):
+        async with rooms.gate.passage(gateway_itself(), Kind.CONFIGURATION_CHANGE) as passage:
+            await passage.commit(facts.configure(shown))
+    await _note(rooms, Kind.GATEWAY_START, {"names": rooms.settings.server.names, "audit": rooms.settings.audit.mode})
+
+
+async def _note(rooms: Rooms, kind: Kind, detail: Mapping[str, object]) -> None:
+    async with rooms.gate.passage(gateway_itself(), kind, detail=detail) as passage:
+        await passage.seal()
+
+
+class _Served:
+    """A worker's ASGI application with its beginning and end: its rooms are closed when it has drained."""
+
+    def __init__(self, rooms: Rooms, front: Front, closing: ExitStack, *, first: bool) -> None:
+        self._rooms = rooms
+        self._front = front
+        self._closing = closing
+        self._first = first
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+        else:
+            await self._front(scope, receive, send)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        if self._first:
+            self._begin(self._rotate_keys())
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._closing.close()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    def drain(self) -> None:
+        self._front.draining = True
+
+    def certificate_changed(self, reload: Reload) -> None:
+        """Every worker takes up a changed pair; the first one records it."""
+        if not self._first:
+            return
+        if reload.outcome is ReloadOutcome.REJECTED:
+            _log.error("certificate rejected, the old one stays: %s", reload.reason)
+            self._begin(_note(self._rooms, Kind.CERTIFICATE_REJECTED, {"reason": reload.reason}))
+        else:
+            _log.info("certificate accepted: %s", reload.pair.fingerprint)
+            self._begin(_note(self._rooms, Kind.CERTIFICATE_ACCEPTED, {"fingerprint": reload.pair.fingerprint}))
+
+    async def _rotate_keys(self) -> None:
+        ring = KeyRing(self._rooms.stored_keys, self._rooms.directory.version)
+        while True:
+            await ring.refresh()
+            if ring.due(datetime.now(UTC)):
+                async with self._rooms.gate.passage(gateway_itself(), Kind.KEY_ROTATE) as passage:
+                    await passage.commit(self._rooms.stored_keys.rotate(datetime.now(UTC), if_due=True))
+            await asyncio.sleep(_KEYS_SECONDS)
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            _log.error("work in the background failed", exc_info=task.exception())
