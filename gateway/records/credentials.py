@@ -1,8 +1,4 @@
-"""Credentials in the database: stored secrets, offline tokens, and the counters of failed sign-ins.
-
-`SqlCredentials` answers what `access.credentials` asks; the functions prepare what a sign-in changes, and this module
-as a whole is its `AttemptChanges`.
-"""
+"""Credentials in the database: stored secrets, offline tokens, and the counters of failed sign-ins."""
 
 from __future__ import annotations
 
@@ -43,8 +39,12 @@ _TOKEN = (
 )
 
 
-class SqlCredentials:
-    """The secrets of accounts and the counters of the throttle, as committed; nothing is cached."""
+class CredentialRecords:
+    """
+    What `access.credentials` asks of the records and changes in them.
+
+    Answers are as committed, nothing is cached; the changes take effect when the ledger applies them.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -61,85 +61,80 @@ class SqlCredentials:
         found = await self._database.read(lambda connection: _attempts(connection, keys))
         return [found.get(key) for key in keys]
 
+    def count_failure(self, keys: Sequence[str], now: datetime) -> Change:
+        """One more failed sign-in at *now* under each of *keys*; a few forgotten counters go with it."""
 
-def count_failure(keys: Sequence[str], now: datetime) -> Change:
-    """One more failed sign-in at *now* under each of *keys*; a few counters that say nothing any more go with it."""
+        def apply(connection: Connection) -> Notes:
+            seen = _attempts(connection, keys)
+            for key in keys:
+                counted = after_failure(key, seen.get(key), now)
+                row = {
+                    "failures": counted.failures,
+                    "first_at": int(counted.first_at.timestamp()),
+                    "last_at": int(counted.last_at.timestamp()),
+                    "suppressed": counted.suppressed,
+                }
+                if key in seen:
+                    connection.execute(update(attempts).where(attempts.c.key == key).values(row))
+                else:
+                    connection.execute(insert(attempts).values(key=key, **row))
+            _prune(connection, now)
+            return Notes()
 
-    def apply(connection: Connection) -> Notes:
-        seen = _attempts(connection, keys)
-        for key in keys:
-            counted = after_failure(key, seen.get(key), now)
-            row = {
-                "failures": counted.failures,
-                "first_at": int(counted.first_at.timestamp()),
-                "last_at": int(counted.last_at.timestamp()),
-                "suppressed": counted.suppressed,
-            }
-            if key in seen:
-                connection.execute(update(attempts).where(attempts.c.key == key).values(row))
-            else:
-                connection.execute(insert(attempts).values(key=key, **row))
-        _prune(connection, now)
-        return Notes()
+        return Change(apply)
 
-    return Change(apply)
+    def clear(self, keys: Sequence[str]) -> Change:
+        """Forgets the failed sign-ins under *keys*."""
 
+        def apply(connection: Connection) -> Notes:
+            connection.execute(delete(attempts).where(attempts.c.key.in_(keys)))
+            return Notes()
 
-def clear(keys: Sequence[str]) -> Change:
-    """Forgets the failed sign-ins under *keys*."""
+        return Change(apply)
 
-    def apply(connection: Connection) -> Notes:
-        connection.execute(delete(attempts).where(attempts.c.key.in_(keys)))
-        return Notes()
+    def suppress(self, key: str, count: int, now: datetime) -> Change:
+        """Notes that *count* throttled sign-ins under *key* had no event of their own; this one's detail says so."""
 
-    return Change(apply)
+        def apply(connection: Connection) -> Notes:
+            added = {"suppressed": attempts.c.suppressed + count}
+            connection.execute(update(attempts).where(attempts.c.key == key).values(added))
+            return Notes(detail={"suppressed": count})
 
+        return Change(apply)
 
-def suppress(key: str, count: int, now: datetime) -> Change:
-    """Notes that *count* throttled sign-ins under *key* had no event of their own; this event's detail counts them."""
+    def add_offline_token(
+        self, account_id: int, hashed: str, service: str, client: str, address: str, now: datetime, *, generation: int
+    ) -> Change:
+        """
+        Keeps an offline token by its keyed hash; the result is its number.
 
-    def apply(connection: Connection) -> Notes:
-        added = {"suppressed": attempts.c.suppressed + count}
-        connection.execute(update(attempts).where(attempts.c.key == key).values(added))
-        return Notes(detail={"suppressed": count})
+        On commit raises `Unauthorized` when the account is gone, disabled, or of another *generation*: whoever signed
+        in with a password that was changed meanwhile gets nothing that outlives the change. Beyond 100 tokens an
+        account's longest unused one ends.
+        """
 
-    return Change(apply)
+        def apply(connection: Connection) -> Notes:
+            wanted = (accounts.c.id == account_id, accounts.c.generation == generation, accounts.c.enabled.is_(True))
+            if connection.execute(select(accounts.c.id).where(*wanted)).first() is None:
+                raise Unauthorized("The account was changed meanwhile: sign in again.")
+            _make_room(connection, account_id)
+            row = {"account_id": account_id, "hashed": hashed, "service": service, "client": client, "address": address}
+            made = connection.execute(insert(offline_tokens).values(**row, created_at=int(now.timestamp())))
+            assert made.inserted_primary_key is not None
+            return Notes(result=int(made.inserted_primary_key[0]))
 
+        return Change(apply)
 
-def add_offline_token(
-    account_id: int, hashed: str, service: str, client: str, address: str, now: datetime, *, generation: int
-) -> Change:
-    """
-    Keeps an offline token by its keyed hash; the result is its number.
+    def touch_offline_token(self, token_id: int, now: datetime) -> Change:
+        """Notes when an offline token was last used; on commit raises `Unauthorized` when it was revoked meanwhile."""
 
-    On commit raises `Unauthorized` when the account is gone, disabled, or of another *generation*: whoever signed in
-    with a password that was changed meanwhile gets nothing that outlives the change. Beyond 100 tokens an account's
-    longest unused one ends.
-    """
+        def apply(connection: Connection) -> Notes:
+            used = update(offline_tokens).where(offline_tokens.c.id == token_id).values(used_at=int(now.timestamp()))
+            if connection.execute(used).rowcount == 0:
+                raise Unauthorized("The offline token was revoked: sign in again.")
+            return Notes()
 
-    def apply(connection: Connection) -> Notes:
-        wanted = (accounts.c.id == account_id, accounts.c.generation == generation, accounts.c.enabled.is_(True))
-        if connection.execute(select(accounts.c.id).where(*wanted)).first() is None:
-            raise Unauthorized("The account was changed meanwhile: sign in again.")
-        _make_room(connection, account_id)
-        row = {"account_id": account_id, "hashed": hashed, "service": service, "client": client, "address": address}
-        made = connection.execute(insert(offline_tokens).values(**row, created_at=int(now.timestamp())))
-        assert made.inserted_primary_key is not None
-        return Notes(result=int(made.inserted_primary_key[0]))
-
-    return Change(apply)
-
-
-def touch_offline_token(token_id: int, now: datetime) -> Change:
-    """Notes when an offline token was last used; on commit raises `Unauthorized` when it was revoked meanwhile."""
-
-    def apply(connection: Connection) -> Notes:
-        used = update(offline_tokens).where(offline_tokens.c.id == token_id).values(used_at=int(now.timestamp()))
-        if connection.execute(used).rowcount == 0:
-            raise Unauthorized("The offline token was revoked: sign in again.")
-        return Notes()
-
-    return Change(apply)
+        return Change(apply)
 
 
 def _attempts(connection: Connection, keys: Sequence[str]) -> dict[str, Attempts]:

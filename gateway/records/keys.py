@@ -34,7 +34,7 @@ def check(connection: Connection, secrets: Secrets) -> None:
         raise Invalid("keys/secret is not the one this database was made with: restore both from the same backup.")
 
 
-def remember(secrets: Secrets) -> Change:
+def keep_fingerprint(secrets: Secrets) -> Change:
     """Marks the database as made with *secrets*; nothing if it is. On commit raises `Invalid` if with others."""
 
     def apply(connection: Connection) -> Notes:
@@ -119,7 +119,7 @@ class StoredKeys:
             revoked = {"state": KeyState.REVOKED.value, "sealed": b"", "retires_at": int(now.timestamp())}
             connection.execute(update(signing_keys).where(signing_keys.c.kid == kid).values(revoked))
             notes = self._succeed(connection, before, fresh)
-            return Notes(notes.before, notes.after, {"revoked": kid}, result=found)
+            return Notes(notes.before, notes.after, {"kid": kid}, result=found)
 
         return Change(apply, policy=True)
 
