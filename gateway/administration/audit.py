@@ -50,7 +50,8 @@ class Audit:
 
         Each has at least `FIELDS`; the list does not contain itself.
         """
-        async with self.gate.passage(caller, Kind.AUDIT_LIST, _need(search), detail=_asked(search)) as passage:
+        need = await self._need(_project(search))
+        async with self.gate.passage(caller, Kind.AUDIT_LIST, need, detail=_asked(search)) as passage:
             if not 1 <= limit <= PAGE_LIMIT:
                 raise Invalid(f"A page has 1 to {PAGE_LIMIT} events; use the export for more.")
             found = await asyncio.to_thread(self.trail.page, search, before=before, limit=limit)
@@ -61,7 +62,7 @@ class Audit:
         """The event of this number, with all its fields. Raises `Unknown`."""
         event = await asyncio.to_thread(self.trail.event, seq)
         name = str(event.record().get("project", "")) if event is not None else ""
-        need = Need(Action.REVIEW, ProjectName(name) if name else None)
+        need = await self._need(ProjectName(name) if name else None)
         async with self.gate.passage(caller, Kind.AUDIT_SHOW, need, detail={"event": seq}) as passage:
             if event is None:
                 raise Unknown(f"There is no event {seq}; list the events to see their numbers.")
@@ -74,7 +75,8 @@ class Audit:
 
         The iterator reads the database as it is advanced: advance it in a thread where others wait.
         """
-        async with self.gate.passage(caller, Kind.AUDIT_EXPORT, _need(search), detail=_asked(search)) as passage:
+        need = await self._need(_project(search))
+        async with self.gate.passage(caller, Kind.AUDIT_EXPORT, need, detail=_asked(search)) as passage:
             await passage.seal()
         return self.trail.export(search)
 
@@ -89,19 +91,26 @@ class Audit:
             await passage.seal()
         return found
 
+    async def _need(self, project: ProjectName | None) -> Need:
+        # What happened in a project that is gone has no owner any more; auditors read it all the same.
+        if project is not None and await self.gate.directory.project(project) is None:
+            return Need(Action.REVIEW)
+        return Need(Action.REVIEW, project)
+
 
 def shown(event: Sealed) -> dict[str, object]:
     """The event as readers see it: `FIELDS` first, always there, then whatever else it says."""
     return {**dict.fromkeys(FIELDS, ""), **event.record()}
 
 
-def _need(search: Search) -> Need:
+def _project(search: Search) -> ProjectName | None:
+    """The project that *search* is limited to, if it is."""
     if search.repository:
         repository = Repository.parse(search.repository)
         if search.project and search.project != repository.project.name:
             raise Invalid(f"{repository} is not a repository of {search.project}; give one or the other.")
-        return Need(Action.REVIEW, repository.project)
-    return Need(Action.REVIEW, ProjectName.parse(search.project) if search.project else None)
+        return repository.project
+    return ProjectName.parse(search.project) if search.project else None
 
 
 def _asked(search: Search) -> dict[str, object]:

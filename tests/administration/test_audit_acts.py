@@ -72,6 +72,23 @@ def test_an_owner_reads_its_own_project_and_no_more(rooms: Rooms) -> None:
     assert rooms.last("audit.verify")["outcome"] == "denied"
 
 
+def test_what_happened_in_a_project_that_is_gone_is_the_auditors_to_read(rooms: Rooms) -> None:
+    owner = rooms.owner("jane", "gallery")
+    auditor = rooms.user("auditor", auditor=True)
+    rooms.run(rooms.acts.projects.remove_project(OPERATOR, "gallery"))
+    search = Search(project="gallery")
+
+    seen = rooms.run(rooms.acts.audit.list_events(auditor, search))
+
+    assert [event["kind"] for event in seen] == ["project.remove", "grant.add", "project.add"]
+    number = seen[0]["id"]
+    assert isinstance(number, int)
+    assert rooms.run(rooms.acts.audit.show_event(auditor, number))["kind"] == "project.remove"
+    for act in (rooms.acts.audit.list_events(owner, search), rooms.acts.audit.show_event(owner, number)):
+        with pytest.raises(Denied):
+            rooms.run(act)
+
+
 def test_a_search_cannot_borrow_another_projects_right(rooms: Rooms) -> None:
     owner = rooms.owner("jane", "gallery")
 
