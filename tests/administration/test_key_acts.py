@@ -47,7 +47,8 @@ def test_a_revoked_key_says_so_and_is_revoked_once(rooms: Rooms) -> None:
 
     assert states(rooms)["revoked"] == kid
     assert states(rooms)["current"] != kid
-    assert rooms.last("key.revoke")["detail"]["revoked"] == kid
+    event = rooms.last("key.revoke")
+    assert (event["outcome"], event["detail"], event["before"]["current"]) == ("allowed", {"kid": kid}, kid)
     with pytest.raises(Conflict):
         rooms.run(rooms.acts.keys.revoke_key(OPERATOR, kid))
     with pytest.raises(Unknown):
