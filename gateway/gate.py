@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import NoReturn, Protocol, Self
+from typing import Any, NoReturn, Protocol, Self
 
 from gateway.access.directory import Directory, View
 from gateway.access.policy import Allowed, Need, Reason, Refused, Verdict, judge
@@ -92,7 +92,7 @@ class Gate:
 class Passage:
     """One pass through the gate; collects what the event needs. Used once, as an asynchronous context manager."""
 
-    __slots__ = ("_begun", "_done", "_event", "_gate", "_kind", "_needs", "_version", "caller", "met")
+    __slots__ = ("_begun", "_done", "_facts", "_gate", "_kind", "_needs", "_time", "_version", "caller", "met")
 
     def __init__(
         self, gate: Gate, caller: Caller, kind: Kind, needs: tuple[Need, ...], facts: Mapping[str, object]
@@ -106,16 +106,18 @@ class Passage:
         self.caller = caller
         self.met: frozenset[Need] = frozenset()
         """The optional needs that the caller meets."""
-        self._event = Event(kind, caller)
+        self._time = datetime.now(UTC)
+        # The event's fields; the event itself is made once, when the passage closes.
+        self._facts: dict[str, Any] = {}
         described = next((need for need in needs if not need.optional), None)
         if described is not None:
-            self._event = self._event.but(
-                action=described.action.value,
-                project=described.project.name if described.project else "",
-                repository=described.target.name if isinstance(described.target, Repository) else "",
-            )
-        if facts:
-            self._event = self._event.but(**facts)
+            project = described.project
+            self._facts = {
+                "action": described.action.value,
+                "project": project.name if project is not None else "",
+                "repository": described.target.name if isinstance(described.target, Repository) else "",
+            }
+        self._facts.update(facts)
 
     async def __aenter__(self) -> Self:
         """Judges; what is refused is recorded and raised (`Unauthorized`, `Denied`)."""
@@ -131,7 +133,7 @@ class Passage:
         self.met = frozenset(need for need in allowed if need.optional)
         decisive = [verdict.grant for need, verdict in allowed.items() if not need.optional]
         if decisive:
-            self._event = self._event.but(grant=decisive[-1])
+            self._facts["grant"] = decisive[-1]
         return self
 
     async def __aexit__(
@@ -154,7 +156,7 @@ class Passage:
 
     def note(self, **facts: object) -> None:
         """Adds to the event: `digest`, `reference`, `bytes`, `status`, `before`, `after`, `detail`, …"""
-        self._event = self._event.but(**facts)
+        self._facts.update(facts)
 
     async def commit(self, change: Change, *also: Event) -> Notes:
         """
@@ -183,7 +185,7 @@ class Passage:
         return judge(self.caller, need, standing, project, datetime.now(UTC))
 
     def _rejudge(self, view: View) -> Verdict:
-        verdict: Verdict = Allowed(self._event.grant)
+        verdict: Verdict = Allowed(self._facts.get("grant", ""))
         for need in self._needs:
             if need.optional and need not in self.met:
                 continue
@@ -197,8 +199,11 @@ class Passage:
         return refusal(self.caller, self._needs, verdict)
 
     def _closed(self, outcome: Outcome = Outcome.ALLOWED, reason: str = "") -> Event:
+        facts = self._facts
+        if reason:
+            facts = {**facts, "reason": reason}
         elapsed = int((time.monotonic() - self._begun) * 1000)
-        return self._event.but(outcome=outcome, reason=reason or self._event.reason, duration_ms=elapsed)
+        return Event(self._kind, self.caller, outcome, self._time, duration_ms=elapsed, **facts)
 
     async def _keep(self, act: Act) -> None:
         # The passage may be closing because its task is being cancelled: what happened is written all the same.

@@ -92,8 +92,11 @@ class Database:
         """Copies a grown write-ahead log back into the database; under `lock`, outside a transaction."""
         if not self.sqlite:
             return
-        log = f"{self.engine.url.database}-wal"
-        if os.path.exists(log) and os.stat(log).st_size > _CHECKPOINT_BYTES:
+        try:
+            grown = os.stat(f"{self.engine.url.database}-wal").st_size > _CHECKPOINT_BYTES
+        except FileNotFoundError:
+            return
+        if grown:
             connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def close(self) -> None:
@@ -146,5 +149,7 @@ def _prepare_sqlite(connection: Any, _: Any) -> None:
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.execute("PRAGMA wal_autocheckpoint = 0")
+    # A log that was copied back is cut to less than the size at which it is copied, so that size tells when it is due.
+    cursor.execute(f"PRAGMA journal_size_limit = {_CHECKPOINT_BYTES // 2}")
     cursor.execute("PRAGMA cache_size = -16384")
     cursor.close()
