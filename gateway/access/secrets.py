@@ -65,14 +65,16 @@ class Secrets:
         """
         path = folder / FILE_NAME
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except FileNotFoundError:
             raise Invalid(f"{path} is missing: restore it from the backup of this data directory.") from None
         except OSError as error:
             raise Invalid(f"{path} cannot be read ({error.strerror}): run as the user it belongs to.") from error
-        with os.fdopen(descriptor, "rb") as file:
-            _check_guarded(path, os.fstat(file.fileno()))
-            root = file.read(SECRET_BYTES + 1)
+        try:
+            _check_guarded(path, os.fstat(descriptor))
+            root = os.read(descriptor, SECRET_BYTES + 1)
+        finally:
+            os.close(descriptor)
         if len(root) != SECRET_BYTES:
             raise Invalid(f"{path} does not hold {SECRET_BYTES} bytes: restore it from the backup.")
         return cls(root)
