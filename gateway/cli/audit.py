@@ -245,5 +245,5 @@ def _target(event: dict[str, object]) -> str:
     detail = event.get("detail")
     if isinstance(detail, dict):
         about = [str(detail[name]) for name in ("account", "role", "reach", "event", "kid") if name in detail]
-        return " ".join((place, *about)).strip()
+        return " ".join(about if "reach" in detail else (place, *about)).strip()
     return place

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
+from gateway.administration import KeyRow
 from gateway.cli.groups import noun
 from gateway.cli.output import say, show_json, show_table
 from gateway.cli.session import run
@@ -25,7 +25,7 @@ def list_(ctx: typer.Context, as_json: Json = False) -> None:
     """List the keys, the newest first."""
     rows = run(ctx, lambda administration, caller: administration.keys.list_keys(caller))
     columns = ("kid", "state", "created", "retires")
-    show_table([asdict(row) for row in rows], columns, as_json=as_json, empty="There are no keys.")
+    show_table([key(row) for row in rows], columns, as_json=as_json, empty="There are no keys.")
 
 
 def rotate(ctx: typer.Context, as_json: Json = False) -> None:
@@ -35,7 +35,7 @@ def rotate(ctx: typer.Context, as_json: Json = False) -> None:
     """
     row = run(ctx, lambda administration, caller: administration.keys.rotate_key(caller))
     if as_json:
-        show_json(asdict(row))
+        show_json(key(row))
     else:
         say(f"Tokens are signed with key {row.kid} now.")
 
@@ -44,3 +44,12 @@ def revoke(ctx: typer.Context, kid: Annotated[str, typer.Argument(metavar="KID")
     """Make every token that a key signed worthless."""
     run(ctx, lambda administration, caller: administration.keys.revoke_key(caller, kid))
     say(f"Revoked key {kid}; the tokens it signed are worth nothing any more.")
+
+
+def key(row: KeyRow) -> dict[str, object]:
+    """A key as programs see it."""
+    return {"kid": row.kid, "state": row.state, "created": _utc(row.created), "retires": _utc(row.retires)}
+
+
+def _utc(time: str | None) -> str | None:
+    return time.replace("+00:00", "Z") if time is not None else None

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from gateway.administration import RepositoryRow
 from gateway.cli.groups import noun
 from gateway.cli.output import say, show_record, show_table
 from gateway.cli.session import run
 from gateway.cli.words import Json
-
-if TYPE_CHECKING:
-    from gateway.records.content import RepositorySummary
 
 Name = Annotated[str, typer.Argument(metavar="REPOSITORY")]
 
@@ -48,7 +46,7 @@ def remove(ctx: typer.Context, name: Name) -> None:
     say(f"Removed repository {name}.")
 
 
-def repository(row: RepositorySummary) -> dict[str, object]:
+def repository(row: RepositoryRow) -> dict[str, object]:
     """A repository as programs see it."""
     return {
         "name": row.name,

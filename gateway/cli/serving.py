@@ -10,11 +10,8 @@ import typer
 from gateway.certificates import ensure_development_pair, fingerprint
 from gateway.cli.output import say
 from gateway.cli.session import Place, act_as_owner, place
-from gateway.cli.welcome import Authority, command_path, first, short
+from gateway.cli.welcome import Authority, command_path, first, main_address, short
 from gateway.folder import require_folder
-from gateway.initialisation import initialise
-from gateway.initialisation import migrate as bring_up_to_date
-from gateway.serving import serve as serve_settings
 from gateway.settings import Settings, write_initial
 
 Host = Annotated[
@@ -50,6 +47,8 @@ def up(
 
     What is given the first time is kept in the directory's gateway.toml; later it changes that run only.
     """
+    from gateway.initialisation import initialise  # every other command does without, and starts sooner
+
     where = place(ctx)
     given = (tuple(host or ()), port, bind, workers)
     settings = where.settings().but(*given)
@@ -77,6 +76,8 @@ def serve(ctx: typer.Context) -> None:
 
 def migrate(ctx: typer.Context) -> None:
     """Bring the schema up to this version of the gateway."""
+    from gateway.initialisation import migrate as bring_up_to_date  # as above
+
     settings = place(ctx).settings()
     require_folder(settings.data, make=False)
     act_as_owner(settings.data)
@@ -85,7 +86,9 @@ def migrate(ctx: typer.Context) -> None:
 
 
 def _serve(settings: Settings) -> int:
-    return serve_settings(settings)
+    from gateway.serving import serve as serve_settings  # as above
+
+    return serve_settings(settings, lambda: say(f"Ready: https://{main_address(settings)}"))
 
 
 def _authority(settings: Settings) -> Authority | None:

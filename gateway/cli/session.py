@@ -118,5 +118,5 @@ def stdin_password() -> str:
     except UnicodeDecodeError:
         raise Invalid("The password on standard input is not UTF-8 text.") from None
     if not password:
-        raise Invalid("No password came on standard input; pipe it in, as in: printf %s PASSWORD | gateway …")
+        raise Invalid("No password came on standard input; pipe one line in, as in: gateway … --password-stdin < FILE")
     return password

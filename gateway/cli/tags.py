@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from gateway.administration import TagRow
 from gateway.cli.groups import noun
 from gateway.cli.output import say, show_table
 from gateway.cli.session import run
 from gateway.cli.words import Json
 from gateway.errors import Invalid
-
-if TYPE_CHECKING:
-    from gateway.records.content import TagRow
 
 
 def commands() -> typer.Typer:
@@ -50,4 +48,11 @@ def remove(
 
 def tag(row: TagRow) -> dict[str, object]:
     """A tag as programs see it."""
-    return {"name": row.name, "digest": row.digest, "moved": row.moved_at, "moved_by": row.moved_by}
+    return {
+        "name": row.name,
+        "digest": row.digest,
+        "media_type": row.media_type,
+        "size_bytes": row.size_bytes,
+        "moved": row.moved_at,
+        "moved_by": row.moved_by,
+    }
