@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from functools import lru_cache
 from typing import TypeAlias, assert_never
 
 from gateway.access.principals import Caller, CredentialKind, PrincipalKind
@@ -45,9 +44,21 @@ EVERY_ACTION = frozenset(Action)
 _PATTERN_COMPONENT = re.compile(r"[a-z0-9*](?:[a-z0-9*._-]*[a-z0-9*])?", re.ASCII)
 
 
-@lru_cache(maxsize=4096)
-def _compiled(pattern: str) -> re.Pattern[str]:
-    return re.compile("[^/]*".join(re.escape(part) for part in pattern.split("*")), re.ASCII)
+def _matches(pattern: str, component: str) -> bool:
+    # No regular expression: one made of many stars would take a hostile name exponentially long to refuse.
+    first, *rest = pattern.split("*")
+    if not rest:
+        return component == pattern
+    last = rest.pop()
+    position, end = len(first), len(component) - len(last)
+    if position > end or not component.startswith(first) or not component.endswith(last):
+        return False
+    for part in rest:
+        found = component.find(part, position, end)
+        if found < 0:
+            return False
+        position = found + len(part)
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +94,8 @@ class Reach:
             return False
         if not self.pattern:
             return True
-        return _compiled(f"{self.project}/{self.pattern}").fullmatch(repository.name) is not None
+        patterns, components = self.pattern.split("/"), repository.name.split("/")[1:]
+        return len(patterns) == len(components) and all(map(_matches, patterns, components))
 
     def __str__(self) -> str:
         return f"{self.project}/{self.pattern}" if self.pattern else self.project.name
