@@ -13,43 +13,34 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import json
 import logging
 import secrets
 import socket
 import struct
-from collections import Counter
-from collections.abc import Callable
 from enum import IntEnum
 from typing import Any, Final
 from urllib.parse import unquote
 
 import httptools
-from uvicorn._types import ASGI3Application, ASGIReceiveEvent, ASGISendEvent
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import HEADER_RE, HEADER_VALUE_RE, STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr
 
+from gateway.edge import Edge, OnRefused, plain, whence
+from gateway.exchange import ClientDisconnected, Exchange
 from gateway.framing import CHUNKED, Chunks, EdgeLimits, Framing, Misframed, judge, judge_part, judge_size
 
 __all__ = ["ClientDisconnected", "EdgeLimits", "StrictProtocol", "strict_protocol"]
 
 log = logging.getLogger("gateway.edge")
 
-OnRefused = Callable[[int, str, str], None]
 
 _HIGH_WATER_BYTES: Final = 64 * 1024
 _JOIN_BYTES: Final = 32 * 1024
-_BURST_BYTES: Final = 256 * 1024
-_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 # Linux's struct tcp_info: tcpi_bytes_acked and tcpi_bytes_received are 64-bit numbers at offset 120.
 _RESET: Final = struct.pack("ii", 1, 0)
 _TCP_INFO: Final = struct.Struct("@120xQQ")
-
-
-class ClientDisconnected(OSError):
-    """The client went away before it had the whole reply; nothing sent from here on reaches it."""
 
 
 class Phase(IntEnum):
@@ -60,239 +51,6 @@ class Phase(IntEnum):
     DRAIN = 4
     IDLE = 5
     CLOSING = 6
-
-
-class Edge:
-    """What all connections of one process share: the limits, who is connected, and the sweep."""
-
-    def __init__(self, limits: EdgeLimits, on_refused: OnRefused) -> None:
-        self.limits = limits
-        self.on_refused = on_refused
-        self.addresses: Counter[str] = Counter()
-        self.open: set[StrictProtocol] = set()
-        shortest = min(
-            limits.header_seconds,
-            limits.first_byte_seconds,
-            limits.idle_seconds,
-            limits.body_window_seconds,
-            limits.write_stall_seconds,
-            limits.linger_seconds,
-        )
-        self.interval_seconds = min(1.0, shortest / 4)
-        self._sweeping = False
-
-    def enter(self, connection: StrictProtocol) -> None:
-        self.open.add(connection)
-        self.addresses[connection.origin] += 1
-        if not self._sweeping:
-            self._sweeping = True
-            connection.loop.call_later(self.interval_seconds, self._sweep, connection.loop, connection.loop.time())
-
-    def leave(self, connection: StrictProtocol) -> None:
-        if connection not in self.open:
-            return
-        self.open.discard(connection)
-        self.addresses[connection.origin] -= 1
-        if self.addresses[connection.origin] <= 0:
-            del self.addresses[connection.origin]
-
-    def _sweep(self, loop: asyncio.AbstractEventLoop, before: float) -> None:
-        now = loop.time()
-        for connection in tuple(self.open):
-            try:
-                connection.check(now, now - before)
-            except Exception:
-                log.exception("a connection could not be checked and is cut")
-                connection.transport.abort()
-        self._sweeping = bool(self.open)
-        if self._sweeping:
-            loop.call_later(self.interval_seconds, self._sweep, loop, now)
-
-
-class Exchange:
-    """One request and its reply, as the application sees them: the ASGI `receive` and `send`."""
-
-    __slots__ = (
-        "buffered",
-        "burst",
-        "chunked",
-        "chunks",
-        "complete",
-        "continues",
-        "delivered",
-        "disconnected",
-        "head",
-        "headless",
-        "keep_alive",
-        "left",
-        "more_body",
-        "news",
-        "protocol",
-        "scope",
-        "started",
-    )
-
-    def __init__(self, protocol: StrictProtocol, scope: dict[str, Any], continues: bool, keep_alive: bool) -> None:
-        self.protocol = protocol
-        self.scope = scope
-        self.continues = continues
-        self.keep_alive = keep_alive
-        self.chunks: list[bytes] = []
-        self.buffered = 0
-        self.burst = 0
-        self.more_body = True
-        self.delivered = False
-        self.disconnected = False
-        self.started = False
-        self.complete = False
-        self.news: asyncio.Event | None = None
-        self.head: bytes | None = None
-        self.headless = scope["method"] == "HEAD"
-        self.chunked = False
-        self.left = 0
-
-    async def run(self, app: ASGI3Application) -> None:
-        try:
-            await app(self.scope, self.receive, self.send)  # type: ignore[arg-type]
-        except Exception as problem:
-            if not self.disconnected and not isinstance(problem, ClientDisconnected):
-                log.exception("the application failed on %s %r", self.scope["method"], self.scope["path"])
-                self._fail()
-        except BaseException:
-            self.protocol.transport.abort()
-            raise
-        else:
-            if not self.complete and not self.disconnected:
-                log.error("the application left %s %r without a whole reply", self.scope["method"], self.scope["path"])
-                self._fail()
-        finally:
-            if self.disconnected:
-                log.info("client_disconnected %s %r", self.scope["method"], self.scope["path"])
-
-    def _fail(self) -> None:
-        if self.started and self.head is None:
-            self.protocol.transport.abort()
-        elif not self.disconnected and not self.complete:
-            self.complete = True
-            self.protocol.refuse(Misframed(500, "Try again; if it stays, ask the operator.", "UNKNOWN"))
-
-    def wake(self) -> None:
-        if self.news is not None:
-            self.news.set()
-
-    def disconnect(self) -> None:
-        if not self.complete:
-            self.disconnected = True
-        self.wake()
-
-    async def receive(self) -> ASGIReceiveEvent:
-        """The next piece of the body; `http.disconnect` once the client is gone or the reply is complete."""
-        if self.continues:
-            self.continues = False
-            if not self.started and not self.chunks and self.more_body:
-                self.protocol.transport.write(_CONTINUE)
-        while not (self.disconnected or self.complete):
-            if self.chunks or (not self.more_body and not self.delivered):
-                return self._take()
-            self.protocol.resume()
-            if self.news is None:
-                self.news = asyncio.Event()
-            self.news.clear()
-            await self.news.wait()
-        return {"type": "http.disconnect"}
-
-    def _take(self) -> ASGIReceiveEvent:
-        body = self.chunks[0] if len(self.chunks) == 1 else b"".join(self.chunks)
-        self.chunks.clear()
-        self.buffered = 0
-        self.delivered = not self.more_body
-        if self.more_body:
-            self.protocol.resume()
-        return {"type": "http.request", "body": body, "more_body": self.more_body}
-
-    async def send(self, message: ASGISendEvent) -> None:
-        """Hand the reply to the transport, waiting while its buffer is full; raises `ClientDisconnected`."""
-        protocol = self.protocol
-        if protocol.flow.write_paused and not self.disconnected:
-            self.burst = 0
-            await protocol.flow.drain()
-        elif self.burst > _BURST_BYTES:
-            # A TLS transport whose peer has gone takes bytes into nowhere until the loop has run.
-            self.burst = 0
-            await asyncio.sleep(0)
-        if self.disconnected or (not self.complete and protocol.transport.is_closing()):
-            self.disconnected = True
-            raise ClientDisconnected("the client closed the connection before the end of the reply")
-        kind = message["type"]
-        if not self.started:
-            if kind != "http.response.start":
-                raise RuntimeError(f"a reply begins with http.response.start, not with {kind}")
-            self.head = self._begin(message)  # type: ignore[arg-type]
-            self.started = True
-        elif self.complete or kind != "http.response.body":
-            raise RuntimeError(f"{kind} has no place here in the reply")
-        else:
-            self._write(message.get("body", b""), message.get("more_body", False))  # type: ignore[arg-type]
-
-    def _begin(self, message: dict[str, Any]) -> bytes:
-        status: int = message["status"]
-        lines = [STATUS_LINE[status]]
-        framed = False
-        for raw_name, value in (*self.protocol.server_state.default_headers, *message.get("headers", ())):
-            if HEADER_RE.search(raw_name) or HEADER_VALUE_RE.search(value):
-                raise RuntimeError("a reply's header holds a character that no header may hold")
-            name = raw_name.lower()
-            if name == b"content-length":
-                framed = True
-                self.left = int(value)
-            elif name == b"transfer-encoding":
-                raise RuntimeError("the edge chooses the transfer encoding of replies")
-            elif name == b"connection":
-                self.keep_alive = self.keep_alive and b"close" not in value.lower()
-                continue
-            lines += (name, b": ", value, b"\r\n")
-        if self.headless or status in {204, 304}:
-            self.headless = True
-        elif not framed and self.scope["http_version"] == "1.1":
-            self.chunked = True
-            lines.append(b"transfer-encoding: chunked\r\n")
-        elif not framed:
-            self.left = -1
-        if not self.keep_alive or not self.protocol.may_outlive(self):
-            self.keep_alive = False
-            lines.append(b"connection: close\r\n")
-        lines.append(b"\r\n")
-        return b"".join(lines)
-
-    def _write(self, body: bytes, more: bool) -> None:
-        parts: list[bytes] = []
-        if self.head is not None:
-            parts.append(self.head)
-            self.head = None
-        if self.headless:
-            pass
-        elif self.chunked:
-            if body:
-                parts += (b"%x\r\n" % len(body), body, b"\r\n")
-            if not more:
-                parts.append(b"0\r\n\r\n")
-        else:
-            if self.left >= 0:
-                self._count(len(body), more)
-            parts.append(body)
-        self.burst += len(body)
-        if parts:
-            self.protocol.write(parts)
-        if not more:
-            self.complete = True
-            self.wake()
-            self.protocol.on_response_complete()
-
-    def _count(self, size: int, more: bool) -> None:
-        self.left -= size
-        if self.left < 0 or (self.left and not more):
-            self.protocol.transport.abort()
-            raise RuntimeError("the reply's body is not as long as its Content-Length says")
 
 
 class StrictProtocol(HttpToolsProtocol):
@@ -342,16 +100,9 @@ class StrictProtocol(HttpToolsProtocol):
             self.refuse(Misframed(429, "Close some of your connections to this gateway first.", "TOOMANYREQUESTS"))
 
     def _locate(self, peer: tuple[str, int]) -> None:
-        address = _plain(peer[0])
+        self.origin, address = whence(peer[0])
         self.client = (str(address) if address else peer[0], peer[1])
-        self._proxied = address is not None and self._trusts(address)
-        if isinstance(address, ipaddress.IPv6Address):
-            self.origin = str(ipaddress.ip_network((address, 64), strict=False))
-        else:
-            self.origin = self.client[0]
-
-    def _trusts(self, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-        return any(address in network for network in self.edge.limits.trusted_proxies)
+        self._proxied = self.edge.trusts(address)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.connections.discard(self)
@@ -527,11 +278,11 @@ class StrictProtocol(HttpToolsProtocol):
         lines = [value for name, value in self.headers if name == b"x-forwarded-for"]
         hop = self.client
         for text in reversed(b",".join(lines).decode("latin-1").split(",")):
-            address = _plain(text.strip())
+            address = plain(text.strip())
             if address is None:
                 return hop
             hop = (str(address), 0)
-            if not self._trusts(address):
+            if not self.edge.trusts(address):
                 return hop
         return hop
 
@@ -671,7 +422,7 @@ class StrictProtocol(HttpToolsProtocol):
         if self._stall_seconds < limits.write_stall_seconds:
             return
         if acked - self._stall_acked < limits.write_min_bytes_per_second * self._stall_seconds:
-            self.edge.on_refused(0, "the client takes its reply too slowly", self.origin)
+            self.edge.on_refused(0, "the client takes its reply too slowly", self.client[0] if self.client else "")
             self._reset()
         self._stall_seconds = 0.0
 
@@ -681,11 +432,13 @@ class StrictProtocol(HttpToolsProtocol):
             return
         limits = self.edge.limits
         acked, received = self._progress()
-        if acked != self._stall_acked:
+        if received - self._linger_received > limits.linger_bytes:
+            self._reset()
+        elif acked != self._stall_acked:
             # The rest of the reply is still on its way, out of the kernel's buffer.
             self._stall_acked = acked
             self.since = self.loop.time()
-        elif waited > limits.linger_seconds or received - self._linger_received > limits.linger_bytes:
+        elif waited > limits.linger_seconds:
             self._reset()
 
     def _reset(self) -> None:
@@ -706,14 +459,6 @@ class StrictProtocol(HttpToolsProtocol):
         except (OSError, ValueError, struct.error):
             return 0, 0
         return found
-
-
-def _plain(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        address = ipaddress.ip_address(text.partition("%")[0])
-    except ValueError:
-        return None
-    return getattr(address, "ipv4_mapped", None) or address
 
 
 def _unheard(status: int, reason: str, peer: str) -> None:

@@ -11,8 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
-import errno
-import ipaddress
 import logging
 import multiprocessing
 import os
@@ -34,14 +32,14 @@ import uvicorn
 from uvicorn._types import ASGI3Application
 
 from gateway.certificates import LivePair, Reload, ReloadOutcome
-from gateway.errors import Conflict, Invalid, Refusal
-from gateway.protocol import EdgeLimits, StrictProtocol, strict_protocol
+from gateway.edge import Edge
+from gateway.errors import Refusal
+from gateway.framing import EdgeLimits
+from gateway.listener import Listener, bind
+from gateway.protocol import StrictProtocol, strict_protocol
 
 log = logging.getLogger("gateway.server")
 
-HANDSHAKE_SECONDS: Final = 10.0
-CLOSE_SECONDS: Final = 30.0
-BACKLOG: Final = 2048
 STARTUP_FAILED: Final = 3
 
 _STEADY_SECONDS: Final = 10.0
@@ -121,52 +119,6 @@ def serve(factory: Factory, plan: Plan, on_ready: Callable[[int], None] = lambda
     return Fleet(factory, plan, sockets).run(lambda: on_ready(port))
 
 
-def bind(address: str, port: int) -> list[socket.socket]:
-    """Listening sockets for *address* (every one a name resolves to) and *port*; raises `Conflict` or `Invalid`."""
-    try:
-        found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except (OSError, UnicodeError, OverflowError) as problem:
-        raise Invalid(f"{address} is not an address of this machine: choose another with --bind.") from problem
-    sockets: list[socket.socket] = []
-    try:
-        for family, _, _, _, where in dict.fromkeys(found):
-            bound = sockets[0].getsockname()[1] if sockets else port
-            sockets.append(_listen(family, str(where[0]), bound))
-    except OSError as problem:
-        for each in sockets:
-            each.close()
-        raise _unbound(problem, address, port) from problem
-    return sockets
-
-
-def _listen(family: int, address: str, port: int) -> socket.socket:
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            everywhere = ipaddress.ip_address(address.partition("%")[0]).is_unspecified
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if everywhere else 1)
-        listener.bind((address, port))
-        listener.listen(BACKLOG)
-        listener.setblocking(False)
-    except BaseException:
-        listener.close()
-        raise
-    return listener
-
-
-def _unbound(problem: OSError, address: str, port: int) -> Refusal:
-    match problem.errno:
-        case errno.EADDRINUSE:
-            return Conflict(
-                f"Port {port} on {address} is taken: stop what listens there, or choose another with --port."
-            )
-        case errno.EACCES | errno.EPERM:
-            return Invalid(f"Port {port} needs a privilege this user lacks: choose one from 1024 up with --port.")
-        case _:
-            return Invalid(f"{address} is not an address of this machine: choose another with --bind.")
-
-
 # one worker
 
 
@@ -216,23 +168,21 @@ class EdgeServer(uvicorn.Server):
         self._live = live
         self._drain_seconds = drain_seconds
         self._ready = ready
+        self._listeners: list[Listener] = []
+
+    @property
+    def _edge(self) -> Edge:
+        protocol: Any = self.config.http_protocol_class
+        edge: Edge = protocol.edge
+        return edge
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await self.lifespan.startup()
         if self.lifespan.should_exit:
             self.should_exit = True
             return
-        loop = asyncio.get_running_loop()
-        self.servers = [
-            await loop.create_server(
-                self._connection,
-                sock=listener,
-                ssl=self._live.context,
-                backlog=BACKLOG,
-                ssl_handshake_timeout=HANDSHAKE_SECONDS,
-                ssl_shutdown_timeout=CLOSE_SECONDS,
-            )
-            for listener in sockets or []
+        self._listeners = [
+            Listener(listener, self._edge, self._live.context, self._connection) for listener in sockets or []
         ]
         self.started = True
         self._ready()
@@ -278,9 +228,7 @@ class EdgeServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         log.info("draining %d requests for at most %g s", len(self.server_state.tasks), self._drain_seconds)
         self._worker.on_drain()
-        for server in self.servers:
-            server.close()
-        for listener in sockets or []:
+        for listener in self._listeners:
             listener.close()
         await self._settle(self._drain_seconds, lambda: bool(self.server_state.tasks))
         for task in tuple(self.server_state.tasks):

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import ipaddress
 import os
+import resource
 import socket
 import ssl
 import struct
@@ -153,7 +154,7 @@ def test_an_early_refusal_reaches_a_client_that_only_writes(tls_folder: Path) ->
 
 
 def test_what_follows_a_refusal_is_bounded(tls_folder: Path) -> None:
-    limits = {"linger_bytes": 1 << 20, "linger_seconds": 1.0}
+    limits = {"linger_bytes": 1 << 20, "linger_seconds": 0.4}
     with serving(tls_folder, **limits) as running, dial(running) as connection:
         connection.sendall(request("/refuse", "Content-Length: 10000000000", method="PUT"))
         with pytest.raises(OSError, match=r"."):
@@ -314,6 +315,10 @@ def test_receive_tells_once_the_client_is_gone(tls_folder: Path) -> None:
 )
 def test_leaving_in_any_phase_leaves_nothing_behind(tls_folder: Path, sent: bytes, how: str) -> None:
     with serving(tls_folder) as running:
+        with dial(running) as first:
+            first.sendall(request("/"))
+            read_reply(first)
+        wait_until(lambda: running.open_connections() == 0)
         before = len(os.listdir("/proc/self/fd"))
         for _ in range(5):
             with dial(running) as connection:
@@ -374,6 +379,56 @@ def test_one_address_has_only_so_many_connections(tls_folder: Path) -> None:
         with dial(running) as four:
             four.sendall(request("/"))
             assert read_reply(four).body == b"ok"
+
+
+def knock(port: int) -> socket.socket | None:
+    """A TCP connection that says nothing; None when the server has dropped it already."""
+    try:
+        return socket.create_connection(("127.0.0.1", port), timeout=5)
+    except ConnectionResetError:
+        return None
+
+
+def is_open(connection: socket.socket) -> bool:
+    connection.settimeout(0.02)
+    try:
+        return bool(connection.recv(1))
+    except TimeoutError:
+        return True
+    except ConnectionResetError:
+        return False
+
+
+def test_connections_beyond_the_share_are_dropped_before_a_handshake(tls_folder: Path) -> None:
+    with serving(tls_folder, connections_per_address=8) as running:
+        silent = [each for each in (knock(running.port) for _ in range(40)) if each is not None]
+        try:
+            wait_until(lambda: len(running.refused) == 30)
+            assert sum(map(is_open, silent)) == 10
+        finally:
+            for each in silent:
+                each.close()
+        wait_until(lambda: not running.server._edge.knocking)
+        with dial(running) as connection:
+            connection.sendall(request("/"))
+            assert read_reply(connection).body == b"ok"
+
+
+def test_a_process_out_of_files_accepts_again_once_it_has_some(tls_folder: Path) -> None:
+    with serving(tls_folder) as running:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        spare = len(os.listdir("/proc/self/fd"))
+        client = socket.socket()
+        client.settimeout(10)
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (spare, hard))
+            client.connect(("127.0.0.1", running.port))
+            time.sleep(0.2)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        with trusting(tls_folder).wrap_socket(client, server_hostname="localhost") as connection:
+            connection.sendall(request("/"))
+            assert read_reply(connection).body == b"ok"
 
 
 def test_a_trusted_proxy_is_not_counted(tls_folder: Path) -> None:

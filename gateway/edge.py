@@ -1,0 +1,115 @@
+"""What all connections of one process share: the limits, how many each address holds, and the sweep."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+from collections import Counter
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from gateway.framing import EdgeLimits
+
+if TYPE_CHECKING:
+    from gateway.protocol import StrictProtocol
+
+log = logging.getLogger("gateway.edge")
+
+OnRefused = Callable[[int, str, str], None]
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def plain(text: str) -> Address | None:
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def whence(peer: str) -> tuple[str, Address | None]:
+    """Under which key *peer* is counted (an IPv6 /64 is one household), and its address without mapping and zone."""
+    address = plain(peer)
+    if isinstance(address, ipaddress.IPv6Address):
+        return str(ipaddress.ip_network((address, 64), strict=False)), address
+    return str(address) if address else peer, address
+
+
+class Edge:
+    """
+    The edge of one process: who is knocking, who is connected, and a sweep that visits every connection.
+
+    *on_refused* hears each refusal: a status (0 when a connection is cut without one), the reason, the address.
+    """
+
+    def __init__(self, limits: EdgeLimits, on_refused: OnRefused) -> None:
+        self.limits = limits
+        self.on_refused = on_refused
+        self.addresses: Counter[str] = Counter()
+        self.knocking: Counter[str] = Counter()
+        self.open: set[StrictProtocol] = set()
+        shortest = min(
+            limits.header_seconds,
+            limits.first_byte_seconds,
+            limits.idle_seconds,
+            limits.body_window_seconds,
+            limits.write_stall_seconds,
+            limits.linger_seconds,
+        )
+        self.interval_seconds = min(1.0, shortest / 4)
+        self._sweeping = False
+
+    def knock(self, peer: str) -> str | None:
+        """Count a handshake for *peer*; None when that address has so many connections that it is not worth one."""
+        origin, address = whence(peer)
+        if self.trusts(address):
+            return self._begin(origin)
+        limit = self.limits.connections_per_address
+        # A few beyond the limit may shake hands, to be told why they are refused.
+        if self.addresses[origin] + self.knocking[origin] > limit + limit // 8:
+            self.on_refused(0, "too many connections from one address", peer)
+            return None
+        return self._begin(origin)
+
+    def _begin(self, origin: str) -> str:
+        self.knocking[origin] += 1
+        return origin
+
+    def unknock(self, origin: str) -> None:
+        """The handshake ended, well or not."""
+        _decrease(self.knocking, origin)
+
+    def trusts(self, address: Address | None) -> bool:
+        return address is not None and any(address in network for network in self.limits.trusted_proxies)
+
+    def enter(self, connection: StrictProtocol) -> None:
+        self.open.add(connection)
+        self.addresses[connection.origin] += 1
+        if not self._sweeping:
+            self._sweeping = True
+            connection.loop.call_later(self.interval_seconds, self._sweep, connection.loop, connection.loop.time())
+
+    def leave(self, connection: StrictProtocol) -> None:
+        if connection not in self.open:
+            return
+        self.open.discard(connection)
+        _decrease(self.addresses, connection.origin)
+
+    def _sweep(self, loop: asyncio.AbstractEventLoop, before: float) -> None:
+        now = loop.time()
+        for connection in tuple(self.open):
+            try:
+                connection.check(now, now - before)
+            except Exception:
+                log.exception("a connection could not be checked and is cut")
+                connection.transport.abort()
+        self._sweeping = bool(self.open)
+        if self._sweeping:
+            loop.call_later(self.interval_seconds, self._sweep, loop, now)
+
+
+def _decrease(counts: Counter[str], key: str) -> None:
+    counts[key] -= 1
+    if counts[key] <= 0:
+        del counts[key]
