@@ -46,7 +46,7 @@ async def put(request: Request, passage: Passage) -> Reply:
     if isinstance(reference, Digest) and manifest.digest != reference:
         raise DigestInvalid(f"Push these bytes under their own digest, {manifest.digest}.")
     named = (reference,) if isinstance(reference, Tag) else tags
-    await passage.commit(request.engine.manifests.put(request.repository, manifest, named))
+    await passage.commit(request.engine.manifests.put(request.repository, manifest, named, request.owner))
     return Reply(201, _created(request, manifest, tags))
 
 

@@ -74,6 +74,11 @@ class Request:
     def engine(self) -> Engine:
         return self.parts.engine
 
+    @property
+    def owner(self) -> str:
+        """In whose name content is brought here: for anybody else an upload does not exist."""
+        return f"{self.caller.principal.kind.value}:{self.caller.principal.id}"
+
     def header(self, name: str) -> str:
         """The header's value, the first if it came twice; "" if it did not come."""
         return self.headers.get(name, ("",))[0]

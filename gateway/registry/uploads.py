@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from gateway.access.policy import Need
-from gateway.access.principals import Principal
 from gateway.access.scopes import Action
 from gateway.audit.event import Kind
 from gateway.engine.port import Interrupted, Upload
@@ -103,13 +102,8 @@ async def cancel(request: Request, passage: Passage) -> Reply:
     return Reply(204)
 
 
-def owner(principal: Principal) -> str:
-    """Whose an upload is; for anybody else it does not exist."""
-    return f"{principal.kind.value}:{principal.id}"
-
-
 async def _begin(request: Request, passage: Passage) -> Upload:
-    upload, change = await request.engine.uploads.begin(request.repository, owner(request.caller.principal))
+    upload, change = await request.engine.uploads.begin(request.repository, request.owner)
     await passage.commit(change)
     return upload
 
@@ -118,7 +112,7 @@ async def _found(request: Request) -> Upload:
     upload_id = request.reference
     if len(upload_id) > _ID_CHARACTERS or not upload_id.replace("-", "").isalnum() or not upload_id.isascii():
         raise BlobUploadUnknown("There is no such upload of yours here; begin a new one.")
-    return await request.engine.uploads.find(request.repository, owner(request.caller.principal), upload_id)
+    return await request.engine.uploads.find(request.repository, request.owner, upload_id)
 
 
 async def _mount(request: Request, source: Repository, digest: Digest) -> Reply:
