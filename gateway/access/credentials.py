@@ -186,7 +186,7 @@ class Credentials:
         seen = await self._seen(keys, now)
         wait = throttle.wait(keys, *seen, now)
         if wait.refused_seconds:
-            return self._throttled(wait.key, wait.refused_seconds, name, now)
+            return self._throttled(wait.key, _too_many(wait.refused_seconds), name, now)
         if wait.slowed_seconds:
             await asyncio.sleep(wait.slowed_seconds)
         account = await self._accounts.account(name) if name else None
@@ -195,7 +195,7 @@ class Credentials:
         try:
             right = await self._right(account, secret)
         except TooManyRequests as refusal:
-            return self._throttled("hashing", refusal.retry_after_seconds, name, now)
+            return self._throttled("hashing", refusal, name, now)
         reason = _standing_reason(account, now) or ("" if right else "wrong_secret")
         if reason or account is None:
             return self._failed(keys, seen, secret, reason, name, now)
@@ -233,7 +233,7 @@ class Credentials:
         seen = await self._seen(keys, now)
         wait = throttle.wait(keys, *seen, now)
         if wait.refused_seconds:
-            return self._throttled(wait.key, wait.refused_seconds, name, now)
+            return self._throttled(wait.key, _too_many(wait.refused_seconds), name, now)
         return self._failed(keys, seen, secret, reason, name, now)
 
     def _failed(
@@ -254,10 +254,7 @@ class Credentials:
         refusal = Unauthorized("The name or the password is wrong, or the account cannot sign in.")
         return Disbelieved(reason, refusal, change, _speakable(name))
 
-    def _throttled(self, key: str, seconds: int, name: str, now: datetime) -> Disbelieved:
-        refusal = TooManyRequests(
-            f"Too many sign-ins failed; try again in {seconds} seconds.", retry_after_seconds=seconds
-        )
+    def _throttled(self, key: str, refusal: TooManyRequests, name: str, now: datetime) -> Disbelieved:
         suppressed = self._recent.event_due(key, now)
         if suppressed is None:
             return Disbelieved("throttled", refusal, None, _speakable(name), aggregated=True)
@@ -289,6 +286,10 @@ def _standing_reason(account: StoredAccount | None, now: datetime) -> str:
     if account.expires_at is not None and account.expires_at <= now:
         return "account_expired"
     return ""
+
+
+def _too_many(seconds: int) -> TooManyRequests:
+    return TooManyRequests(f"Too many sign-ins failed; try again in {seconds} seconds.", retry_after_seconds=seconds)
 
 
 def _speakable(name: str) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.ec import (
@@ -25,7 +25,14 @@ from cryptography.hazmat.primitives.asymmetric.ec import (
     generate_private_key,
 )
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_der_private_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_der_private_key,
+    load_pem_public_key,
+)
 
 from gateway.errors import Invalid, Unavailable
 
@@ -35,6 +42,9 @@ ROTATION = timedelta(days=90)
 LEEWAY_SECONDS = 30
 #: No token lives longer, whatever the settings say.
 LONGEST_TOKEN_SECONDS = 900
+
+PrivateKey: TypeAlias = EllipticCurvePrivateKey
+PublicKey: TypeAlias = EllipticCurvePublicKey
 
 _NONCE_BYTES = 12
 _RELOAD_SECONDS = 1.0
@@ -57,8 +67,8 @@ class SigningKey:
     """
 
     kid: str
-    private: EllipticCurvePrivateKey | None
-    public: EllipticCurvePublicKey
+    private: PrivateKey | None
+    public: PublicKey
     state: KeyState
     created_at: datetime
     retires_at: datetime | None = None
@@ -85,27 +95,44 @@ def new_key(state: KeyState, now: datetime) -> SigningKey:
     return SigningKey(thumbprint(private.public_key()), private, private.public_key(), state, now)
 
 
-def public_jwk(public: EllipticCurvePublicKey) -> dict[str, str]:
+def public_jwk(public: PublicKey) -> dict[str, str]:
     """The members of the key's JWK (RFC 7518 §6.2.1) that its thumbprint is taken of."""
     numbers = public.public_numbers()
     x, y = (_base64url(number.to_bytes(32, "big")) for number in (numbers.x, numbers.y))
     return {"crv": "P-256", "kty": "EC", "x": x, "y": y}
 
 
-def thumbprint(public: EllipticCurvePublicKey) -> str:
+def thumbprint(public: PublicKey) -> str:
     """The key's id: its RFC 7638 thumbprint, 43 characters."""
     canonical = json.dumps(public_jwk(public), sort_keys=True, separators=(",", ":"))
     return _base64url(hashlib.sha256(canonical.encode()).digest())
 
 
-def seal_private(private: EllipticCurvePrivateKey, kid: str, secret: bytes) -> bytes:
+def public_pem(public: PublicKey) -> str:
+    """The public half as it may be stored."""
+    return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode("ascii")
+
+
+def read_public(pem: str, kid: str) -> PublicKey:
+    """Undoes `public_pem`; raises `Invalid` for anything but the key that is named *kid*."""
+    altered = Invalid(f"The signing key {kid} was altered: restore the database from its backup.")
+    try:
+        public = load_pem_public_key(pem.encode())
+    except ValueError:
+        raise altered from None
+    if not isinstance(public, PublicKey) or thumbprint(public) != kid:
+        raise altered
+    return public
+
+
+def seal_private(private: PrivateKey, kid: str, secret: bytes) -> bytes:
     """The private half as it may be stored: PKCS #8 under AES-256-GCM, bound to its *kid*."""
     plain = private.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
     nonce = os.urandom(_NONCE_BYTES)
     return nonce + AESGCM(secret).encrypt(nonce, plain, kid.encode())
 
 
-def open_private(sealed: bytes, kid: str, secret: bytes) -> EllipticCurvePrivateKey:
+def open_private(sealed: bytes, kid: str, secret: bytes) -> PrivateKey:
     """Undoes `seal_private`; raises `Invalid` for another secret, another kid, or bytes that were altered."""
     try:
         plain = AESGCM(secret).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], kid.encode())
@@ -115,7 +142,7 @@ def open_private(sealed: bytes, kid: str, secret: bytes) -> EllipticCurvePrivate
             "database from the same backup."
         ) from None
     private = load_der_private_key(plain, password=None)
-    if not isinstance(private, EllipticCurvePrivateKey) or not isinstance(private.curve, SECP256R1):
+    if not isinstance(private, PrivateKey) or not isinstance(private.curve, SECP256R1):
         raise Invalid(f"The signing key {kid} is not a P-256 key: revoke it.")
     return private
 

@@ -85,6 +85,10 @@ class Tokens:
         self._signatures = jwt.PyJWS(algorithms=[ALGORITHM])
         self._verified: OrderedDict[bytes, Bearer] = OrderedDict()
 
+    async def refresh(self) -> None:
+        """Takes up changed keys off the event loop; `issue` and `verify` would do it where they stand."""
+        await self._ring.refresh()
+
     def issue(
         self, principal: Principal, access: Access, *, generation: int, projects: Mapping[str, int], now: datetime
     ) -> IssuedToken:

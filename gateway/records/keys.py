@@ -6,11 +6,20 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 from sqlalchemy import Connection, delete, insert, select, update
 
-from gateway.access.keys import KeyState, SigningKey, due, new_key, open_private, retirement, seal_private, thumbprint
+from gateway.access.keys import (
+    KeyState,
+    PrivateKey,
+    SigningKey,
+    due,
+    new_key,
+    open_private,
+    public_pem,
+    read_public,
+    retirement,
+    seal_private,
+)
 from gateway.access.secrets import Secrets
 from gateway.change import Change, Notes
 from gateway.errors import Conflict, Invalid, Unknown
@@ -58,7 +67,7 @@ class StoredKeys:
     def __init__(self, database: Database, secrets: Secrets) -> None:
         self._database = database
         self._secret = secrets.signing_keys
-        self._opened: dict[bytes, EllipticCurvePrivateKey] = {}
+        self._opened: dict[bytes, PrivateKey] = {}
 
     def read(self) -> Sequence[SigningKey]:
         """Every key as committed, the newest first. Raises `Invalid` if one was sealed under another secret."""
@@ -141,7 +150,7 @@ class StoredKeys:
         assert key.private is not None
         row = {
             "kid": key.kid,
-            "public": key.public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode("ascii"),
+            "public": public_pem(key.public),
             "sealed": seal_private(key.private, key.kid, self._secret),
             "state": key.state.value,
             "created_at": int(key.created_at.timestamp()),
@@ -154,14 +163,12 @@ class StoredKeys:
         return [self._key(row) for row in connection.execute(newest)]
 
     def _key(self, row: Any) -> SigningKey:
-        public = load_pem_public_key(row.public.encode("ascii"))
-        if not isinstance(public, EllipticCurvePublicKey) or thumbprint(public) != row.kid:
-            raise Invalid(f"The signing key {row.kid} was altered: restore the database from its backup.")
+        public = read_public(row.public, row.kid)
         sealed, created = bytes(row.sealed), datetime.fromtimestamp(row.created_at, UTC)
         private = self._open(sealed, row.kid) if sealed else None
         return SigningKey(row.kid, private, public, KeyState(row.state), created, moment(row.retires_at))
 
-    def _open(self, sealed: bytes, kid: str) -> EllipticCurvePrivateKey:
+    def _open(self, sealed: bytes, kid: str) -> PrivateKey:
         private = self._opened.get(sealed)
         if private is None:
             private = open_private(sealed, kid, self._secret)

@@ -22,6 +22,7 @@ from gateway.access.keys import (
     seal_private,
     thumbprint,
 )
+from gateway.access.tokens import Tokens
 from gateway.errors import Invalid, Unavailable
 from tests.access.keeping import NOW, KeptKeys
 
@@ -115,6 +116,13 @@ def test_the_ring_is_read_once_while_nothing_moves() -> None:
     asyncio.run(ring.refresh())
     ring.current()
     assert kept.reads == 2
+
+
+def test_tokens_take_up_changed_keys_beforehand() -> None:
+    kept = KeptKeys.fresh()
+    asyncio.run(Tokens(kept.ring(), "gateway", "registry", 300).refresh())
+
+    assert kept.reads == 1
 
 
 def test_unknown_kids_cause_one_reading_a_second() -> None:
