@@ -32,11 +32,8 @@ import uvicorn
 from uvicorn._types import ASGI3Application
 
 from gateway.certificates import LivePair, Reload, ReloadOutcome
-from gateway.edge import Edge
 from gateway.errors import Refusal
-from gateway.framing import EdgeLimits
-from gateway.listener import Listener, bind
-from gateway.protocol import StrictProtocol, strict_protocol
+from gateway.protocol import Edge, EdgeLimits, Listener, StrictProtocol, bind, strict_protocol
 
 log = logging.getLogger("gateway.server")
 

@@ -20,8 +20,7 @@ import uvicorn
 import uvloop
 
 from gateway.certificates import LivePair
-from gateway.listener import bind
-from gateway.protocol import ClientDisconnected, EdgeLimits, strict_protocol
+from gateway.protocol import ClientDisconnected, EdgeLimits, bind, strict_protocol
 from gateway.server import EdgeServer, Worker
 
 HOSTS = frozenset({"localhost", "127.0.0.1", "::1", "registry.local"})

@@ -289,7 +289,7 @@ def test_tls_1_3_is_spoken_and_sessions_resume(tls_folder: Path) -> None:
 
 
 def test_a_handshake_that_never_ends_is_cut(tls_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.listener.HANDSHAKE_SECONDS", 0.4)
+    monkeypatch.setattr("gateway.protocol.listener.HANDSHAKE_SECONDS", 0.4)
     with (
         serving(tls_folder) as running,
         socket.create_connection(("127.0.0.1", running.port), timeout=5) as silent,

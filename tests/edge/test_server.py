@@ -21,8 +21,7 @@ import pytest
 import trustme
 
 from gateway.errors import Conflict, Invalid
-from gateway.listener import bind
-from gateway.protocol import EdgeLimits
+from gateway.protocol import EdgeLimits, bind
 from gateway.server import STARTUP_FAILED, Plan, Seat, Worker, serve
 from tests.edge.serving import closed, read_reply, request, trusting, wait_until
 

@@ -12,7 +12,7 @@ from uvicorn.protocols.http.httptools_impl import HEADER_RE, HEADER_VALUE_RE, ST
 from gateway.framing import Misframed
 
 if TYPE_CHECKING:
-    from gateway.protocol import StrictProtocol
+    from gateway.protocol.connection import StrictProtocol
 
 log = logging.getLogger("gateway.edge")
 

@@ -12,8 +12,8 @@ import struct
 from collections.abc import Callable
 from typing import Final
 
-from gateway.edge import Edge
 from gateway.errors import Conflict, Invalid, Refusal
+from gateway.protocol.edge import Edge
 
 log = logging.getLogger("gateway.server")
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from gateway.framing import EdgeLimits
 
 if TYPE_CHECKING:
-    from gateway.protocol import StrictProtocol
+    from gateway.protocol.connection import StrictProtocol
 
 log = logging.getLogger("gateway.edge")
 
@@ -100,7 +100,7 @@ class Edge:
         now = loop.time()
         for connection in tuple(self.open):
             try:
-                connection.check(now, now - before)
+                connection.watch.check(now, now - before)
             except Exception:
                 log.exception("a connection could not be checked and is cut")
                 connection.transport.abort()

@@ -12,13 +12,9 @@ One sweep per process visits all connections about once a second; a request that
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import secrets
-import socket
-import struct
-from enum import IntEnum
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -27,30 +23,16 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr
 
-from gateway.edge import Edge, OnRefused, plain, whence
-from gateway.exchange import ClientDisconnected, Exchange
 from gateway.framing import CHUNKED, Chunks, EdgeLimits, Framing, Misframed, judge, judge_part, judge_size
-
-__all__ = ["ClientDisconnected", "EdgeLimits", "StrictProtocol", "strict_protocol"]
+from gateway.protocol.edge import Edge, OnRefused, plain, whence
+from gateway.protocol.exchange import Exchange
+from gateway.protocol.watch import Phase, Watch
 
 log = logging.getLogger("gateway.edge")
 
 
 _HIGH_WATER_BYTES: Final = 64 * 1024
 _JOIN_BYTES: Final = 32 * 1024
-# Linux's struct tcp_info: tcpi_bytes_acked and tcpi_bytes_received are 64-bit numbers at offset 120.
-_RESET: Final = struct.pack("ii", 1, 0)
-_TCP_INFO: Final = struct.Struct("@120xQQ")
-
-
-class Phase(IntEnum):
-    FIRST = 0
-    HEAD = 1
-    BODY = 2
-    REPLY = 3
-    DRAIN = 4
-    IDLE = 5
-    CLOSING = 6
 
 
 class StrictProtocol(HttpToolsProtocol):
@@ -66,20 +48,13 @@ class StrictProtocol(HttpToolsProtocol):
         self.since = 0.0
         self.origin = ""
         self._proxied = False
-        self._socket: socket.socket | None = None
         self._held = b""
         self._framing: Framing | None = None
         self._chunks: Chunks | None = None
         self._left = 0
         self._discarded = 0
-        self._flushing = False
-        self._got = 0
-        self._reading_seconds = 0.0
-        self._window_got = 0
-        self._window_seconds = 0.0
-        self._stall_seconds = 0.0
-        self._stall_acked = 0
-        self._linger_received = 0
+        self.flushing = False
+        self.watch = Watch(self)
 
     # the connection's life
 
@@ -89,7 +64,7 @@ class StrictProtocol(HttpToolsProtocol):
         self.flow = FlowControl(transport)
         self.server = get_local_addr(transport)
         self.scheme = "https"
-        self._socket = transport.get_extra_info("socket")
+        self.watch.connected(transport)
         peer = get_remote_addr(transport) or ("", 0)
         transport.set_write_buffer_limits(high=self.edge.limits.write_buffer_bytes)
         self._locate(peer)
@@ -130,19 +105,19 @@ class StrictProtocol(HttpToolsProtocol):
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        if self._flushing:
+        if self.flushing:
             self.finish()
 
     def finish(self) -> None:
         """Close once the transport has taken all that was written, reading and discarding meanwhile."""
         if self.phase is not Phase.CLOSING:
             self._turn(Phase.CLOSING)
-            self._linger_received = self._progress()[1]
+            self.watch.closing_begins()
         self._held = b""
-        self._flushing = self.transport.get_write_buffer_size() > 0
-        if not self._flushing and not self.transport.is_closing():
+        self.flushing = self.transport.get_write_buffer_size() > 0
+        if not self.flushing and not self.transport.is_closing():
             self.transport.close()
-        elif self._flushing:
+        elif self.flushing:
             self.flow.resume_reading()
 
     def _turn(self, phase: Phase) -> None:
@@ -202,8 +177,7 @@ class StrictProtocol(HttpToolsProtocol):
         self.phase = Phase.BODY
         self._discarded = 0
         if length:
-            self._got = self._window_got = 0
-            self._reading_seconds = self._window_seconds = 0.0
+            self.watch.body_begins()
         self._left = length
         self._chunks = Chunks() if length == CHUNKED else None
 
@@ -216,7 +190,7 @@ class StrictProtocol(HttpToolsProtocol):
             end = min(len(data), at + self._left)
             self._left -= end - at
             over = self._left == 0
-        self._got += end - at
+        self.watch.got += end - at
         self.parser.feed_data(data if at == 0 and end == len(data) else memoryview(data)[at:end])
         self._agree(over)
         if self.phase is Phase.DRAIN:
@@ -371,94 +345,6 @@ class StrictProtocol(HttpToolsProtocol):
         ]
         lines = [b"%s: %s\r\n" % pair for pair in headers]
         return b"".join((STATUS_LINE[misframed.status], *lines, b"\r\n", body))
-
-    # the sweep
-
-    def check(self, now: float, elapsed: float) -> None:
-        """Hold this connection to the bound of its phase; *elapsed* is the time since the last check, in seconds."""
-        limits, waited = self.edge.limits, now - self.since
-        match self.phase:
-            case Phase.FIRST if waited > limits.first_byte_seconds:
-                self.finish()
-            case Phase.IDLE if waited > limits.idle_seconds:
-                self.finish()
-            case Phase.DRAIN if waited > limits.drain_seconds:
-                self.finish()
-            case Phase.HEAD if waited > limits.header_seconds:
-                self.refuse(Misframed(408, f"Send the whole head of a request within {limits.header_seconds:g} s."))
-            case Phase.BODY:
-                self._check_body(elapsed)
-            case Phase.CLOSING:
-                self._check_closing(waited)
-            case _:
-                pass
-        self._check_writing(elapsed)
-
-    def _check_body(self, elapsed: float) -> None:
-        cycle, limits = self.cycle, self.edge.limits
-        if self.flow.read_paused or cycle is None or cycle.continues:
-            return
-        self._reading_seconds += elapsed
-        if self._reading_seconds <= limits.body_grace_seconds:
-            self._window_got = self._got
-            return
-        self._window_seconds += elapsed
-        if self._window_seconds < limits.body_window_seconds:
-            return
-        if self._got - self._window_got < limits.body_min_bytes_per_second * self._window_seconds:
-            self.refuse(Misframed(408, f"Send bodies faster than {limits.body_min_bytes_per_second} bytes per second."))
-        self._window_got = self._got
-        self._window_seconds = 0.0
-
-    def _check_writing(self, elapsed: float) -> None:
-        if not self.flow.write_paused and self.transport.get_write_buffer_size() == 0:
-            self._stall_seconds = 0.0
-            return
-        acked = self._progress()[0]
-        if self._stall_seconds == 0.0:
-            self._stall_acked = acked
-        self._stall_seconds += elapsed
-        limits = self.edge.limits
-        if self._stall_seconds < limits.write_stall_seconds:
-            return
-        if acked - self._stall_acked < limits.write_min_bytes_per_second * self._stall_seconds:
-            self.edge.on_refused(0, "the client takes its reply too slowly", self.client[0] if self.client else "")
-            self._reset()
-        self._stall_seconds = 0.0
-
-    def _check_closing(self, waited: float) -> None:
-        if self._flushing:
-            self.finish()
-            return
-        limits = self.edge.limits
-        acked, received = self._progress()
-        if received - self._linger_received > limits.linger_bytes:
-            self._reset()
-        elif acked != self._stall_acked:
-            # The rest of the reply is still on its way, out of the kernel's buffer.
-            self._stall_acked = acked
-            self.since = self.loop.time()
-        elif waited > limits.linger_seconds:
-            self._reset()
-
-    def _reset(self) -> None:
-        # An ordinary close would leave the kernel to feed megabytes to a peer that takes them by the byte.
-        if self._socket is not None:
-            with contextlib.suppress(OSError, ValueError):
-                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        self.transport.abort()
-
-    def _progress(self) -> tuple[int, int]:
-        """Bytes the peer has acknowledged and bytes it has sent, as TCP counts them."""
-        if self._socket is None:
-            return 0, 0
-        try:
-            found: tuple[int, int] = _TCP_INFO.unpack(
-                self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
-            )
-        except (OSError, ValueError, struct.error):
-            return 0, 0
-        return found
 
 
 def _unheard(status: int, reason: str, peer: str) -> None:

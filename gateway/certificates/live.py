@@ -1,0 +1,112 @@
+"""The pair that is live: watched on disk, judged when it changes, swapped without dropping a connection."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+from gateway.certificates.pair import Pair, load_pair, server_context
+from gateway.errors import Invalid
+
+WARN_DAYS: Final = 14
+
+
+class ReloadOutcome(StrEnum):
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """What became of a changed pair: the new `Pair` when accepted, else why the old one stays."""
+
+    outcome: ReloadOutcome
+    reason: str
+    pair: Pair
+
+
+Signature = tuple[tuple[int, int, int, int], ...]
+
+
+class LivePair:
+    """
+    The pair new connections are served with; `context` stays the same object while the pair behind it is replaced.
+
+    Raises `Invalid` when the pair it begins with is not fit to serve. Established connections never notice a change.
+    """
+
+    CHECK_SECONDS = 1.0
+
+    def __init__(self, certificate: Path, key: Path, *, now: Callable[[], datetime] | None = None) -> None:
+        self._now = now or (lambda: datetime.now(UTC))
+        self._paths = (certificate, key)
+        self._seen = self._signature()
+        self._doubted: Signature | None = None
+        self._rejection: str | None = None
+        self._looked = time.monotonic()
+        self.pair = load_pair(certificate, key, self._now())
+        self._current = server_context(self.pair)
+        self.context = server_context(self.pair)
+        # A context keeps one certificate per kind of key, so loading an RSA pair over an elliptic-curve one would
+        # leave the old one in use: each handshake is moved to a context that holds the current pair alone.
+        self.context.sni_callback = self._choose
+
+    def _choose(self, connection: ssl.SSLSocket | ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
+        connection.context = self._current
+
+    def _signature(self) -> Signature:
+        found = []
+        for path in self._paths:
+            try:
+                status = path.stat()
+                found.append((status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_size))
+            except OSError:
+                found.append((0, 0, 0, 0))
+        return tuple(found)
+
+    def refresh(self) -> Reload | None:
+        """
+        Look for a changed pair, at most once a second; None when there is nothing to tell.
+
+        A good pair is live when this returns. A bad one is reported once, after two looks found the same files, so
+        that a certificate and key replaced one after the other are not mistaken for a mismatch.
+        """
+        if time.monotonic() - self._looked < self.CHECK_SECONDS:
+            return None
+        self._looked = time.monotonic()
+        signature = self._signature()
+        if signature == self._seen:
+            return None
+        try:
+            pair = load_pair(*self._paths, self._now())
+            self._current = server_context(pair)
+        except Invalid as refusal:
+            return self._reject(signature, refusal.message)
+        same = self._rejection is None and (pair.chain_pem, pair.key_pem) == (self.pair.chain_pem, self.pair.key_pem)
+        self._seen, self._doubted, self._rejection, self.pair = signature, None, None, pair
+        return None if same else Reload(ReloadOutcome.ACCEPTED, "", pair)
+
+    def _reject(self, signature: Signature, reason: str) -> Reload | None:
+        if self._doubted != signature:
+            self._doubted = signature
+            return None
+        self._seen, self._doubted, self._rejection = signature, None, reason
+        return Reload(ReloadOutcome.REJECTED, reason, self.pair)
+
+    @property
+    def warning(self) -> str | None:
+        """What an operator should know about the certificate now, in one sentence; None when all is well."""
+        left = self.pair.days_left(self._now())
+        if self._rejection is not None:
+            return f"The new certificate was refused and the old one stays: {self._rejection}"
+        if left < 0:
+            return f"The certificate expired on {self.pair.not_after:%Y-%m-%d}."
+        if left < WARN_DAYS:
+            return f"The certificate expires in {left} days, on {self.pair.not_after:%Y-%m-%d}."
+        return None

@@ -1,0 +1,191 @@
+"""A certificate chain and its key: how they are judged, whom they cover, and a context that serves them."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+import ssl
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from gateway.errors import Invalid
+
+_CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
+_RSA_BITS: Final = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """
+    A certificate chain and its key that were judged fit to serve.
+
+    *names* are the leaf's subject alternative names, lower case; *fingerprint* is the leaf's SHA-256 as colon hex.
+    """
+
+    certificate: Path
+    key: Path
+    names: tuple[str, ...]
+    not_before: datetime
+    not_after: datetime
+    fingerprint: str
+    authority: Path | None = None
+    chain_pem: bytes = field(default=b"", repr=False, compare=False)
+    key_pem: bytes = field(default=b"", repr=False, compare=False)
+
+    def days_left(self, now: datetime) -> int:
+        """Whole days until the leaf expires; negative once it has."""
+        return (self.not_after - now).days
+
+
+def fingerprint(certificate_pem: bytes) -> str:
+    """The SHA-256 of the first certificate in *certificate_pem*, as colon hex: what people compare by eye."""
+    return fingerprint_of(x509.load_pem_x509_certificate(certificate_pem))
+
+
+def fingerprint_of(certificate: x509.Certificate) -> str:
+    return certificate.fingerprint(hashes.SHA256()).hex(":").upper()
+
+
+def covers(pair: Pair, host: str) -> bool:
+    """Whether a client that asks for *host* accepts the pair: by name, by address, or by a wildcard of one label."""
+    wanted = canonical(host)
+    label, _, parent = wanted.partition(".")
+    return wanted in pair.names or (bool(label) and f"*.{parent}" in pair.names)
+
+
+def canonical(host: str) -> str:
+    bare = host.lower().strip("[]")
+    try:
+        return str(ipaddress.ip_address(bare))
+    except ValueError:
+        return bare
+
+
+# judging
+
+
+def load_pair(certificate: Path, key: Path, now: datetime | None = None) -> Pair:
+    """
+    Read and judge the pair at *certificate* (leaf first, then its chain) and *key*.
+
+    Raises `Invalid` when a file is missing, unreadable or not PEM, the key is open to others, encrypted, weak or
+    another certificate's, or the leaf carries no names or is outside its validity.
+    """
+    chain_pem = read(certificate)
+    check_private(key)
+    key_pem = read(key)
+    leaf = _leaf(certificate, chain_pem)
+    _check_key(key, key_pem, certificate, leaf)
+    moment = now or datetime.now(UTC)
+    if moment < leaf.not_valid_before_utc:
+        raise Invalid(f"{certificate} is not valid before {leaf.not_valid_before_utc:%Y-%m-%d}: check the clock.")
+    if moment >= leaf.not_valid_after_utc:
+        raise Invalid(f"{certificate} expired on {leaf.not_valid_after_utc:%Y-%m-%d}: put a renewed one in its place.")
+    pair = Pair(
+        certificate=certificate,
+        key=key,
+        names=_names(certificate, leaf),
+        not_before=leaf.not_valid_before_utc,
+        not_after=leaf.not_valid_after_utc,
+        fingerprint=fingerprint_of(leaf),
+        chain_pem=chain_pem,
+        key_pem=key_pem,
+    )
+    server_context(pair)
+    return pair
+
+
+def read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as problem:
+        raise Invalid(f"{path} cannot be read: {problem.strerror}.") from problem
+
+
+def check_private(key: Path) -> None:
+    try:
+        mode = key.stat().st_mode
+    except OSError as problem:
+        raise Invalid(f"{key} cannot be read: {problem.strerror}.") from problem
+    if stat.S_IMODE(mode) & 0o077:
+        raise Invalid(f"{key} can be read by others than its owner: run `chmod 600 {key}`.")
+
+
+def _leaf(path: Path, chain_pem: bytes) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificates(chain_pem)[0]
+    except (ValueError, IndexError) as problem:
+        raise Invalid(f"{path} is not a PEM certificate: give the leaf first, then its chain.") from problem
+
+
+def _check_key(path: Path, key_pem: bytes, certificate: Path, leaf: x509.Certificate) -> None:
+    try:
+        private = serialization.load_pem_private_key(key_pem, password=None)
+    except TypeError as problem:
+        raise Invalid(f"{path} is encrypted: give a key without a passphrase, with mode 600.") from problem
+    except ValueError as problem:
+        raise Invalid(f"{path} is not a PEM private key.") from problem
+    if isinstance(private, rsa.RSAPrivateKey):
+        if private.key_size < _RSA_BITS:
+            raise Invalid(f"{path} is an RSA key of {private.key_size} bits: use at least {_RSA_BITS}, or P-256.")
+    elif not isinstance(private, ec.EllipticCurvePrivateKey):
+        raise Invalid(f"{path} is neither an RSA nor an elliptic-curve key: make one of those.")
+    if _public(private.public_key()) != _public(leaf.public_key()):
+        raise Invalid(f"{path} is not the key of {certificate}: put the matching key in its place.")
+
+
+def _public(key: object) -> bytes:
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    encoded: bytes = key.public_bytes(serialization.Encoding.DER, form)  # type: ignore[attr-defined]
+    return encoded
+
+
+def _names(path: Path, leaf: x509.Certificate) -> tuple[str, ...]:
+    try:
+        held = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        held = x509.SubjectAlternativeName([])
+    names = [name.lower() for name in held.get_values_for_type(x509.DNSName)]
+    names += [str(address) for address in held.get_values_for_type(x509.IPAddress)]
+    if not names:
+        raise Invalid(f"{path} names no host: issue it with subject alternative names.")
+    return tuple(names)
+
+
+# serving
+
+
+def server_context(pair: Pair) -> ssl.SSLContext:
+    """A context that serves *pair*: TLS 1.2 and 1.3, forward-secret AEAD suites only, `http/1.1`, no renegotiation."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(_CIPHERS)
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
+    context.set_alpn_protocols(["http/1.1"])
+    with _in_memory(pair.chain_pem) as chain, _in_memory(pair.key_pem) as key:
+        try:
+            context.load_cert_chain(chain, key)
+        except (ssl.SSLError, OSError) as problem:
+            raise Invalid(f"{pair.certificate} and {pair.key} cannot be used together: {problem}.") from problem
+    return context
+
+
+@contextlib.contextmanager
+def _in_memory(content: bytes) -> Iterator[str]:
+    # OpenSSL reads only files; a file without a name holds exactly the bytes that were judged.
+    descriptor = os.memfd_create("tls", os.MFD_CLOEXEC)
+    try:
+        with os.fdopen(os.dup(descriptor), "wb") as file:
+            file.write(content)
+        yield f"/proc/self/fd/{descriptor}"
+    finally:
+        os.close(descriptor)
