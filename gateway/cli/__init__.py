@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 
@@ -9,4 +10,8 @@ def main() -> None:
     """Runs the command line and ends the process with its exit status."""
     from gateway.cli.entry import run  # importing a noun alone needs not all of them
 
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that cannot show a character is told its code instead of a fault.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(run(sys.argv[1:]))

@@ -16,6 +16,7 @@ from typing import IO, Annotated, assert_never
 
 import typer
 
+from gateway.access.names import parse_principal
 from gateway.access.principals import Caller
 from gateway.administration import FIELDS, Administration
 from gateway.administration.audit import PAGE_LIMIT, shown
@@ -157,7 +158,7 @@ def search(
     return Search(
         project=project,
         repository=repository,
-        principal=principal,
+        principal=parse_principal(principal) if "/" in principal else principal,
         kind=kind,
         outcome=outcome,
         digest=digest,

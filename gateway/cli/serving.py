@@ -9,7 +9,8 @@ import typer
 
 from gateway.certificates import ensure_development_pair, fingerprint
 from gateway.cli.output import say
-from gateway.cli.session import Place, act_as_owner, place
+from gateway.cli.ownership import act_as_owner, become_owner
+from gateway.cli.session import Place, place
 from gateway.cli.welcome import Authority, command_path, first, main_address, short
 from gateway.folder import require_folder
 from gateway.settings import Settings, write_initial
@@ -53,7 +54,7 @@ def up(
     given = (tuple(host or ()), port, bind, workers)
     settings = where.settings().but(*given)
     require_folder(settings.data, make=True)
-    act_as_owner(settings.data)
+    become_owner(settings.data)
     made = initialise(settings)
     if made.first and where.config is None and settings.file is None:
         write_initial(settings.data, *given)
@@ -70,7 +71,7 @@ def serve(ctx: typer.Context) -> None:
     """Serve an initialised data directory in the foreground."""
     settings = place(ctx).settings()
     require_folder(settings.data, make=False)
-    act_as_owner(settings.data)
+    become_owner(settings.data)
     raise typer.Exit(_serve(settings))
 
 

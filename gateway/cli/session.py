@@ -17,6 +17,7 @@ import typer
 
 from gateway.access.principals import LOCAL, Caller, Origin, Principal, PrincipalKind
 from gateway.administration import Administration
+from gateway.cli.ownership import act_as_owner
 from gateway.errors import Invalid
 from gateway.folder import require_folder
 from gateway.settings import Settings
@@ -66,24 +67,6 @@ def operator() -> Caller:
         name = str(uid)
     origin = Origin("local", "local", f"gateway-cli/{version(DISTRIBUTION)}", uuid.uuid4().hex)
     return Caller(Principal(PrincipalKind.OPERATOR, uid, f"operator:{name}"), origin, LOCAL)
-
-
-def act_as_owner(folder: Path) -> None:
-    """
-    Run as root on a directory of somebody else's, acts as that owner from now on, so that what is made is theirs.
-
-    The real user stays, and so does the name in the trail.
-    """
-    owner = folder.stat()
-    if os.geteuid() != 0 or owner.st_uid == 0:
-        return
-    try:
-        groups = os.getgrouplist(pwd.getpwuid(owner.st_uid).pw_name, owner.st_gid)
-    except KeyError:
-        groups = [owner.st_gid]
-    os.setgroups(groups)
-    os.setegid(owner.st_gid)
-    os.seteuid(owner.st_uid)
 
 
 @contextmanager

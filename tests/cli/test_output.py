@@ -97,6 +97,8 @@ def test_search_takes_kinds_nouns_and_times() -> None:
         "denied",
     )
     assert wanted.since is not None
+    assert search("", "", "gallery/ci", "", "", "", "", "", "").principal == "gallery+ci"
+    assert search("", "", "operator:root", "", "", "", "", "", "").principal == "operator:root"
     assert wanted.until == datetime(2026, 1, 31, tzinfo=UTC)
 
 
