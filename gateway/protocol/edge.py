@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -59,6 +60,8 @@ class Edge:
         )
         self.interval_seconds = min(1.0, shortest / 4)
         self._sweeping = False
+        self._told: set[str] = set()
+        self._told_since = 0.0
 
     def knock(self, peer: str) -> str | None:
         """Count a handshake for *peer*; None when that address has so many connections that it is not worth one."""
@@ -68,9 +71,18 @@ class Edge:
         limit = self.limits.connections_per_address
         # A few beyond the limit may shake hands, to be told why they are refused.
         if self.addresses[origin] + self.knocking[origin] > limit + limit // 8:
-            self.on_refused(0, "too many connections from one address", peer)
+            self._tell(origin, peer)
             return None
         return self._begin(origin)
+
+    def _tell(self, origin: str, peer: str) -> None:
+        # A flood of connections must not become a flood of log lines.
+        if time.monotonic() - self._told_since > 1:
+            self._told_since = time.monotonic()
+            self._told.clear()
+        if origin not in self._told:
+            self._told.add(origin)
+            self.on_refused(0, "too many connections from one address", peer)
 
     def _begin(self, origin: str) -> str:
         self.knocking[origin] += 1

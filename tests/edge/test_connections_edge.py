@@ -403,8 +403,8 @@ def test_connections_beyond_the_share_are_dropped_before_a_handshake(tls_folder:
     with serving(tls_folder, connections_per_address=8) as running:
         silent = [each for each in (knock(running.port) for _ in range(40)) if each is not None]
         try:
-            wait_until(lambda: len(running.refused) == 30)
-            assert sum(map(is_open, silent)) == 10
+            wait_until(lambda: sum(map(is_open, silent)) == 10)
+            assert 1 <= len(running.refused) <= 3, "a flood is told once a second"
         finally:
             for each in silent:
                 each.close()
