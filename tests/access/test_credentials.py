@@ -166,11 +166,15 @@ def test_a_disabled_robot_is_not_believed(door: Door, robot_secret: str) -> None
 
 
 def test_a_users_name_opens_nothing_with_a_robots_secret_nor_the_other_way(door: Door, robot_secret: str) -> None:
-    door.kept.add("gallery+odd", hash_password(PASSWORD, COST))
-    door.kept.add("odd", keyed_hash(SECRETS.robots, robot_secret), kind=PrincipalKind.ROBOT)
+    hashed, keyed = hash_password(PASSWORD, COST), keyed_hash(SECRETS.robots, robot_secret)
+    door.kept.add("gallery+odd", keyed)
+    door.kept.add("gallery+old", hashed)
+    door.kept.add("odd", hashed, kind=PrincipalKind.ROBOT)
+    door.kept.add("old", keyed, kind=PrincipalKind.ROBOT)
 
-    assert isinstance(door.knock("gallery+odd", PASSWORD), Disbelieved)
-    assert isinstance(door.knock("odd", robot_secret), Disbelieved)
+    for name in ("gallery+odd", "gallery+old", "odd", "old"):
+        assert isinstance(door.knock(name, PASSWORD), Disbelieved)
+        assert isinstance(door.knock(name, robot_secret), Disbelieved)
     assert isinstance(door.knock("writer", robot_secret), Disbelieved)
 
 

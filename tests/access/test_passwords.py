@@ -7,6 +7,7 @@ import threading
 import unicodedata
 from collections.abc import Iterator
 
+import bcrypt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -112,7 +113,15 @@ def test_a_hash_of_another_cost_or_form_is_to_be_renewed() -> None:
 
 def test_nobody_has_the_hash_that_is_missing(pool: HashingPool) -> None:
     assert not asyncio.run(pool.verify("-", None))
-    assert not asyncio.run(pool.verify("", None))
+    pool._dummy = hash_password("correct horse", COST)
+    assert not asyncio.run(pool.verify("correct horse", None))
+
+
+def test_what_is_hashed_in_place_of_no_password_is_no_password() -> None:
+    hashed = bcrypt.hashpw(b"-", bcrypt.gensalt(COST)).decode()
+
+    assert verify("-", hashed)
+    assert not any(verify(text, hashed) for text in ("", "x" * 73, "\ud800", "\0"))
 
 
 def test_the_pool_hashes_and_verifies(pool: HashingPool) -> None:

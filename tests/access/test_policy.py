@@ -128,6 +128,8 @@ def test_a_grant_on_one_project_is_nothing_on_another_whatever_its_name(action: 
         ("gallery/*e*", {"gallery/ui-web", "gallery/other"}),
         ("gallery/u*i", {"gallery/ui"}),
         ("gallery/*/*/*", set()),
+        ("gallery/ui*ui", set()),
+        ("gallery/u*i*i", set()),
         ("gallery2", set()),
     ],
 )
