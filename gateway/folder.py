@@ -47,7 +47,7 @@ def require_folder(folder: Path, *, make: bool) -> None:
     except FileExistsError:
         pass
     except OSError as error:
-        raise Invalid(f"The data directory {folder} cannot be made: {_why(error)}.") from error
+        raise Invalid(f"The data directory {folder} cannot be {'made' if make else 'read'}: {_why(error)}.") from error
     if not folder.is_dir():
         raise Invalid(f"{folder} is not a directory; choose another with --data.")
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):

@@ -20,8 +20,8 @@ from typing import Annotated, TypeAlias, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from gateway.errors import Conflict
-from gateway.sources import NOWHERE, Values, masked, read_secret
+from gateway.errors import Conflict, Invalid
+from gateway.sources import NOWHERE, Values, is_address, is_host, is_network, masked, read_secret
 
 #: The settings of a data directory, written when it is initialised.
 FILE_NAME = "gateway.toml"
@@ -41,9 +41,6 @@ Lifetime: TypeAlias = Annotated[int, Meta(ge=60, le=900, description="a number o
 Workers: TypeAlias = Annotated[int, Meta(ge=0, le=256, description="a number of processes, 0 to 256")]
 
 S = TypeVar("S", bound=Struct)
-_HOST_NAME = re.compile(
-    r"(?=.{1,253}\Z)[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*", re.ASCII
-)
 
 
 class EngineKind(StrEnum):
@@ -206,7 +203,11 @@ class Settings(Struct, frozen=True, kw_only=True):
         """The settings of the data directory *folder*: its `gateway.toml` if there is one, the defaults otherwise."""
         folder = folder.absolute()
         path = folder / FILE_NAME
-        if path.exists():
+        try:
+            found = path.exists()
+        except PermissionError:
+            raise Invalid(f"The data directory {folder} cannot be read; run as its owner, or choose another.") from None
+        if found:
             return cls.load(path, environment)
         return _settled(Values.read(None, SECTIONS, environment), folder, None)
 
@@ -334,40 +335,18 @@ def _check_server(values: Values, server: Server) -> None:
     if not server.names:
         raise values.wrong("server", "names", "needs at least one host name or address")
     for name in server.names:
-        if not _is_host(name):
+        if not is_host(name):
             raise values.wrong(
                 "server", "names", f"has {name!r}, which is no host name or address in lower case, without port"
             )
-    if not _is_address(server.bind):
+    if not is_address(server.bind):
         raise values.wrong("server", "bind", "must be an address of this machine, as in 127.0.0.1 or 0.0.0.0")
     for network in server.trusted_proxies:
-        if not _is_network(network):
+        if not is_network(network):
             raise values.wrong("server", "trusted_proxies", f"has {network!r}, which is no network, as in 10.1.0.0/16")
     if (server.certificate == NOWHERE) != (server.key == NOWHERE):
         given, missing = ("key", "certificate") if server.certificate == NOWHERE else ("certificate", "key")
         raise values.wrong("server", given, f"needs {missing} beside it")
-
-
-def _is_host(text: str) -> bool:
-    # A name whose last part is all digits would be taken for a malformed address by clients.
-    if _is_address(text):
-        return text == str(ipaddress.ip_address(text))
-    return _HOST_NAME.fullmatch(text) is not None and not text.rpartition(".")[2].isdigit()
-
-
-def _is_address(text: str) -> bool:
-    try:
-        return not getattr(ipaddress.ip_address(text), "scope_id", None)
-    except ValueError:
-        return False
-
-
-def _is_network(text: str) -> bool:
-    try:
-        ipaddress.ip_network(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _database(values: Values, database: Database, folder: Path, root: Path) -> Database:
@@ -378,6 +357,9 @@ def _database(values: Values, database: Database, folder: Path, root: Path) -> D
         url = f"sqlite:///{root / 'gateway.db'}"
     elif place != url:
         url = f"sqlite:///{os.path.normpath(folder / place)}"
+    if url.startswith("sqlite:") and set(url) & set("?%"):
+        # In a URL these two mean something else, and the database would be made elsewhere.
+        raise Invalid(f"{url.removeprefix('sqlite:///')} has a '?' or '%' in it; choose another path for the database.")
     if migrate_url and url.startswith("sqlite:"):
         raise values.wrong("database", "migrate_url", "is for PostgreSQL; leave it away with SQLite")
     return msgspec.structs.replace(database, url=url, migrate_url=migrate_url or url)

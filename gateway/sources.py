@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import os
 import re
 import stat
@@ -22,6 +23,9 @@ PREFIX = "GATEWAY_"
 NOWHERE = Path()
 
 Section = TypeVar("Section", bound=Struct)
+_HOST_NAME = re.compile(
+    r"(?=.{1,253}\Z)[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*", re.ASCII
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +149,31 @@ def masked(url: str) -> str:
     if at and ":" in user:
         rest = f"{user.partition(':')[0]}:***@{place}"
     return f"{scheme}{separator}{rest}{question and '?***'}"
+
+
+def is_host(text: str) -> bool:
+    """Whether *text* is a host name or an address as it is written shortest, in lower case, without port."""
+    # A name whose last part is all digits would be taken for a malformed address by clients.
+    if is_address(text):
+        return text == str(ipaddress.ip_address(text))
+    return _HOST_NAME.fullmatch(text) is not None and not text.rpartition(".")[2].isdigit()
+
+
+def is_address(text: str) -> bool:
+    """Whether *text* is an IPv4 or IPv6 address, without zone."""
+    try:
+        return not getattr(ipaddress.ip_address(text), "scope_id", None)
+    except ValueError:
+        return False
+
+
+def is_network(text: str) -> bool:
+    """Whether *text* is a network in CIDR form, its host bits zero."""
+    try:
+        ipaddress.ip_network(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _text(file: Path) -> str:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from gateway.errors import Conflict, Invalid
+from gateway.folder import require_folder
 from gateway.settings import LOCAL_NAMES, SECTIONS, Settings, write_initial
 from gateway.sources import line_of, masked
 
@@ -175,6 +176,29 @@ def test_environment_wins_over_the_file(tmp_path: Path) -> None:
 )
 def test_wrong_variable_is_refused_by_name(tmp_path: Path, name: str, value: str, says: str) -> None:
     assert says in refusal(tmp_path, "", **{name: value})
+
+
+@pytest.mark.parametrize("name", ["what?", "100%", "a%20b"])
+def test_path_that_would_not_survive_as_a_url_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(Invalid, match="choose another path"):
+        Settings.for_data(tmp_path / name, {})
+
+
+def test_folder_of_somebody_else_is_refused(tmp_path: Path) -> None:
+    assert os.getuid() == 0, "the tests of real clients run as root, and so does this"
+    folder = tmp_path / "theirs" / "data"
+    folder.mkdir(parents=True)
+    folder.parent.chmod(0o700)
+    os.seteuid(65534)
+    try:
+        with pytest.raises(Invalid, match="cannot be read"):
+            Settings.for_data(folder, {})
+        with pytest.raises(Invalid, match="cannot be read: permission denied"):
+            require_folder(folder, make=False)
+        with pytest.raises(Invalid, match="cannot be made: permission denied"):
+            require_folder(folder / "x", make=True)
+    finally:
+        os.seteuid(0)
 
 
 def test_database_url_is_read_from_a_private_file_and_never_shown(tmp_path: Path) -> None:

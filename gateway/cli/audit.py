@@ -201,6 +201,12 @@ def _destination(output: Path | None) -> Iterator[IO[str]]:
     if output is None:
         yield sys.stdout
         return
+    if output.exists() and not output.is_file():
+        # A device or a pipe is written to, never replaced.
+        with _opened(output) as device:
+            yield device
+        return
+    output = output.resolve()
     try:
         file = tempfile.NamedTemporaryFile(  # noqa: SIM115 - renamed or removed below
             "w", dir=output.absolute().parent, prefix=f".{output.name}-", delete=False, encoding="utf-8", newline=""
@@ -218,6 +224,13 @@ def _destination(output: Path | None) -> Iterator[IO[str]]:
         with _real_user(), contextlib.suppress(OSError):
             Path(file.name).unlink()
         raise
+
+
+def _opened(output: Path) -> IO[str]:
+    try:
+        return output.open("w", encoding="utf-8", newline="")
+    except OSError as error:
+        raise Invalid(f"{output} cannot be written: {(error.strerror or 'unknown reason').lower()}.") from None
 
 
 @contextlib.contextmanager

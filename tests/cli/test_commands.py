@@ -327,6 +327,19 @@ def test_an_export_holds_every_event_oldest_first(furnished: Line, tmp_path: Pat
     assert [entry.name for entry in tmp_path.iterdir() if "out.csv" in entry.name] == ["out.csv"]
 
 
+def test_an_export_follows_a_link_and_never_replaces_a_device(line: Line, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    line.done("audit", "export", "--output", str(tmp_path / "link"))
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").read_text(encoding="utf-8").count("\n") >= 1
+    os.mkfifo(tmp_path / "pipe")
+    reader = subprocess.Popen(["cat", str(tmp_path / "pipe")], stdout=subprocess.PIPE)
+    line.done("audit", "export", "--output", str(tmp_path / "pipe"))
+    assert b"audit.export" in reader.communicate(timeout=30)[0]
+    assert (tmp_path / "pipe").is_fifo()
+    assert line("audit", "export", "--output", str(tmp_path)).status == 2
+
+
 def test_a_reader_that_leaves_early_is_no_fault(furnished: Line) -> None:
     command = f"{PROGRAM} --data {furnished.folder} audit export | true"
     ended = subprocess.run(["bash", "-c", command], capture_output=True, timeout=60)
