@@ -53,8 +53,8 @@ TABLE = {
     "registry": (f"engine.port change {_EDGE}", "starlette"),
     "api": (f"administration {_EDGE}", "starlette msgspec jinja2"),
     "console": (f"administration {_EDGE}", "starlette msgspec jinja2"),
-    # `gateway up` and `gateway serve` start the server.
-    "cli": (f"administration {_EDGE} app settings folder server certificates", "typer rich"),
+    # `gateway up` and `gateway serve` make what is missing and start the server.
+    "cli": (f"administration {_EDGE} app settings folder certificates initialisation serving", "typer rich"),
     "__main__": ("cli", ""),
     "settings": ("sources oci errors", "msgspec"),
     "sources": ("errors", "msgspec"),
@@ -63,10 +63,18 @@ TABLE = {
     "framing": ("errors", ""),
     "protocol": ("framing errors", "uvicorn httptools"),
     "certificates": ("errors", "trustme cryptography"),
-    "server": ("app settings protocol certificates errors", "uvicorn trustme cryptography"),
+    "server": ("protocol certificates framing errors", "uvicorn trustme cryptography"),
+    # What the gateway says of itself; the registry is handed to it.
+    "front": ("errors", "starlette"),
+    "logs": ("settings", "structlog"),
     "app": (
-        f"{_ENGINES} records administration registry api console settings folder certificates change {_EDGE}",
-        "starlette structlog",
+        f"{_ENGINES} records administration registry api console settings folder front change {_EDGE}",
+        "starlette",
+    ),
+    "initialisation": (f"app settings folder records change {_EDGE}", ""),
+    "serving": (
+        f"app settings initialisation logs front framing certificates server records change {_EDGE}",
+        "uvicorn",
     ),
 }
 
