@@ -93,9 +93,7 @@ def test_content_one_has_is_not_sent_again(world: World) -> None:
     token = world.widest("alice", name)
     digest = world.push_blob(token, name, CONTENT)
     for method in ("GET", "HEAD"):
-        answer = world.ask(
-            method, f"/v2/{name}/blobs/{digest}", token=token, headers={"If-None-Match": f'"{digest}"'}
-        )
+        answer = world.ask(method, f"/v2/{name}/blobs/{digest}", token=token, headers={"If-None-Match": f'"{digest}"'})
         assert (answer.status, answer.body, answer.header("content-length")) == (304, b"", "")
 
 

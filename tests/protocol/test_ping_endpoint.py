@@ -101,3 +101,30 @@ def test_the_realm_is_the_configured_one_whatever_headers_say(world: World, host
     answer = world.ask("GET", "/v2/", headers={"Host": host, "X-Forwarded-Host": "evil.example"})
     assert challenge_of(answer)["realm"] == REALM
     assert "evil" not in str(answer)
+
+
+def test_a_revoked_key_ends_its_tokens_at_once_and_a_rotated_one_does_not(world: World) -> None:
+    token = world.token("bob")
+    world.house.run(world.acts.keys.rotate_key(OPERATOR))
+    assert world.ask("GET", "/v2/", token=token).status == 200
+    kid = world.registry.parts.tokens.verify(token, world.clock()).kid
+    world.house.run(world.acts.keys.revoke_key(OPERATOR, kid))
+    assert challenge_of(world.ask("GET", "/v2/", token=token))["error"] == "invalid_token"
+    shown = world.ask("GET", "/.well-known/jwks.json").json()["keys"]
+    assert kid not in [key["kid"] for key in shown]
+    assert world.ask("GET", "/v2/", token=world.token("bob")).status == 200
+
+
+def test_a_project_made_again_owes_nothing_to_tokens_of_the_old_one(world: World) -> None:
+    def make() -> None:
+        world.house.run(world.acts.projects.add_project(OPERATOR, "gone"))
+        world.house.run(world.acts.grants.add_grant(OPERATOR, "bob", "puller", "gone"))
+
+    make()
+    token = world.widest("bob", "gone/x")
+    assert world.ask("GET", "/v2/gone/x/manifests/v1", token=token).status == 404
+    world.house.run(world.acts.projects.remove_project(OPERATOR, "gone"))
+    make()
+    answer = world.ask("GET", "/v2/gone/x/manifests/v1", token=token)
+    assert (answer.status, challenge_of(answer)["error"]) == (401, "invalid_token")
+    assert world.ask("GET", "/v2/gone/x/manifests/v1", token=world.widest("bob", "gone/x")).status == 404

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from gateway.engine.port import Interrupted
@@ -88,9 +90,7 @@ def test_a_range_may_be_written_as_http_has_it(world: World) -> None:
 
 @pytest.mark.parametrize("at", ["5-14", "50-59"])
 @pytest.mark.parametrize("method", ["PATCH", "PUT"])
-def test_a_chunk_with_a_gap_is_told_where_the_upload_stands_and_can_go_on(
-    world: World, at: str, method: str
-) -> None:
+def test_a_chunk_with_a_gap_is_told_where_the_upload_stands_and_can_go_on(world: World, at: str, method: str) -> None:
     name = world.name()
     token = world.widest("alice", name)
     location = world.begin(token, name)
@@ -377,3 +377,23 @@ def test_a_source_is_looked_at_only_where_something_is_mounted(world: World) -> 
 
 def test_an_interruption_is_an_end_of_file() -> None:
     assert issubclass(Interrupted, EOFError), "the gate calls it a client that left"
+
+
+def test_two_requests_never_write_to_one_upload_together(world: World) -> None:
+    name = world.name()
+    token = world.widest("alice", name)
+    location = world.begin(token, name)
+    headers = [("Host", "registry.test"), ("Authorization", f"Bearer {token}")]
+    pieces = [CONTENT[place : place + 64] for place in range(0, len(CONTENT), 64)]
+
+    async def both() -> list[Answer]:
+        asks = [world._ask("PATCH", location, headers, pieces, False, None, "192.0.2.1") for _ in range(2)]
+        return list(await asyncio.gather(*asks))
+
+    answers = sorted(asyncio.run(both()), key=lambda answer: answer.status)
+    assert [answer.status for answer in answers] in ([202, 409], [202, 202])
+    if answers[1].status == 409:
+        assert answers[1].code == "BLOB_UPLOAD_INVALID"
+        assert finish(world, token, location, CONTENT).status == 201
+    else:
+        assert finish(world, token, location, CONTENT + CONTENT).status == 201
