@@ -174,6 +174,8 @@ def _check_kind(fields: Mapping[str, object], media_type: str) -> None:
 
 def _entries(fields: Mapping[str, object], name: str) -> tuple[Descriptor, ...]:
     found = fields.get(name)
+    if found is None and name in fields:
+        return ()  # so Go programs write an empty list that was never made
     if not isinstance(found, list):
         raise ManifestInvalid(f"Set {name} to a list of descriptors; it may be empty.")
     if len(found) > ENTRIES:
