@@ -135,8 +135,8 @@ async def _commit(passage: Passage, request: Request, belief: Believed | None, a
         return ""
     changes: list[Change] = [] if belief.change is None else [belief.change]
     offline_token = ""
-    person = belief.principal.kind is PrincipalKind.USER
-    if ask.offline and person and belief.credential.kind is CredentialKind.PASSWORD:
+    # A robot has its secret, and who came with an offline token has one.
+    if ask.offline and belief.credential.kind is CredentialKind.PASSWORD:
         parts = request.parts
         offline_token, change = parts.credentials.new_offline_token(
             belief.principal, belief.generation, parts.service, ask.client, request.origin

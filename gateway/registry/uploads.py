@@ -55,7 +55,9 @@ async def mount(request: Request, passage: Passage) -> Reply:
     if request.parameter("digest"):
         async with request.gate.passage(request.caller, Kind.BLOB_PUSH, *_push(request)) as pushing:
             return await whole(request, pushing)
-    return await begin(request, passage)
+    # Judged afresh, for the target alone: the right to pull the source may be what was lost.
+    async with request.gate.passage(request.caller, Kind.UPLOAD_BEGIN, *_push(request)) as beginning:
+        return await begin(request, beginning)
 
 
 def mount_source(request: Request) -> Repository | None:

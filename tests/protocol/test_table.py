@@ -126,6 +126,10 @@ def test_the_wrong_role_is_refused_and_recorded_on_every_row(world: World, row: 
     [event] = seen
     assert (event["kind"], event["outcome"], event["reason"]) == (row.kind.value, "denied", "insufficient_scope")
     assert (event["principal"], event["repository"], event["project"]) == (lesser, name, "alpha")
+    if "manifests/" in tried.target:
+        assert event["reference"] == tried.target.rpartition("/")[2]
+    if row.pattern in {routes.BLOB, routes.BY_DIGEST, routes.REFERRERS}:
+        assert event["digest"] == tried.target.rpartition("/")[2]
     assert world.ask("GET", f"/v2/{name}/manifests/v1", token=dave).status == 200, "nothing came of it"
 
 

@@ -8,7 +8,9 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from sqlalchemy import func, select
 
+from gateway.records.schema import attempts
 from tests.house import OPERATOR
 from tests.protocol.harness import PASSWORD, SERVICE, Answer, World, basic
 
@@ -121,7 +123,9 @@ def test_the_account_must_be_who_signs_in(world: World) -> None:
     with world.watching() as seen:
         answer = world.sign_in("alice", account="root", service=SERVICE)
     assert answer.status == 401
-    assert [(event["kind"], event["reason"]) for event in seen] == [("account.sign_in", "account_mismatch")]
+    assert [(event["kind"], event["reason"], event["principal"]) for event in seen] == [
+        ("account.sign_in", "account_mismatch", "alice")
+    ]
 
 
 def test_a_robot_signs_in_under_either_spelling_of_its_name(world: World) -> None:
@@ -168,6 +172,27 @@ def test_a_credential_that_cannot_be_read_is_refused_and_never_taken_for_none(wo
         answer = world.ask("GET", "/token", headers={"Authorization": value}, address="192.0.2.99")
     assert answer.status == 401
     assert [event["outcome"] for event in seen] == ["denied"]
+
+
+def test_two_credentials_or_a_damaged_one_are_refused_even_if_right(world: World) -> None:
+    right = basic("alice", PASSWORD)
+    both = world.ask("GET", "/token", headers=[("Authorization", right), ("Authorization", right)])
+    damaged = world.ask("GET", "/token", headers={"Authorization": right[:12] + "!" + right[12:]})
+    assert (both.status, damaged.status) == (401, 401)
+
+
+def test_a_failed_sign_in_is_counted_where_every_process_sees_it(world: World) -> None:
+    def failures() -> int:
+        return int(
+            world.house.database.read_now(
+                lambda connection: connection.execute(select(func.coalesce(func.sum(attempts.c.failures), 0))).scalar()
+            )
+        )
+
+    before = failures()
+    headers = {"Authorization": basic("dave", "wrong horse battery")}
+    assert world.ask("GET", "/token", headers=headers, address="203.0.113.77").status == 401
+    assert failures() > before
 
 
 def test_signing_in_and_the_token_are_recorded_in_that_order_with_wanted_and_granted(world: World) -> None:
@@ -237,6 +262,8 @@ def test_an_offline_token_is_given_when_asked_for_and_signs_in_every_way(world: 
     nameless = world.ask("GET", f"/token?scope={scope}", headers={"Authorization": basic("", offline)})
     assert granted(world, nameless) == {"alpha/app": {"pull", "push"}}
     [row] = world.house.run(world.acts.offline_tokens.list_tokens(OPERATOR, "alice"))
+    assert (row.client, row.address) == ("docker", "192.0.2.10")
+    assert row.used_at is not None
     world.house.run(world.acts.offline_tokens.revoke_token(OPERATOR, row.id))
     revoked = post(world, ("grant_type", "refresh_token"), ("refresh_token", offline), ("service", SERVICE))
     assert revoked.status == 401
@@ -258,6 +285,8 @@ def test_sign_in_and_offline_token_are_recorded_together_and_never_its_text(worl
     assert "granted" in seen[-1]["detail"]
     assert offline not in str(seen)
     assert answer.json()["token"] not in str(seen)
+    [row] = world.house.run(world.acts.offline_tokens.list_tokens(OPERATOR, "dave"))
+    assert row.client == "helm"
 
 
 def test_a_changed_password_ends_offline_tokens(world: World) -> None:
@@ -266,6 +295,8 @@ def test_a_changed_password_ends_offline_tokens(world: World) -> None:
     world.house.run(world.acts.accounts.set_password(OPERATOR, "erin", "another horse battery"))
     assert post(world, ("grant_type", "refresh_token"), ("refresh_token", offline)).status == 401
     assert world.sign_in("erin").status == 401
+    fresh = world.sign_in("erin", password="another horse battery").json()["token"]
+    assert world.ask("GET", "/v2/", token=fresh).status == 200
 
 
 # OAuth 2

@@ -114,6 +114,15 @@ def test_a_chunk_is_as_long_as_its_range(world: World, at: str) -> None:
     assert (pieces.status, pieces.code) == (400, "SIZE_INVALID")
 
 
+def test_a_chunk_that_will_not_be_as_long_as_its_range_is_refused_before_it_is_read(world: World) -> None:
+    name = world.name()
+    token = world.widest("alice", name)
+    location = world.begin(token, name)
+    headers = {"Content-Range": "0-9", "Content-Length": "99"}
+    assert world.ask("PATCH", location, token=token, body=b"x", cut=True, headers=headers).code == "SIZE_INVALID"
+    assert world.ask("GET", location, token=token).header("range") == "0-0"
+
+
 @pytest.mark.parametrize("at", ["x", "9-0", "0-", "-5", "0-9-9", "bytes=0-9"])
 def test_a_range_that_is_none_is_refused(world: World, at: str) -> None:
     name = world.name()
@@ -131,7 +140,7 @@ def test_a_body_is_as_long_as_its_length(world: World, length: str) -> None:
     assert (answer.status, answer.code) == (400, "SIZE_INVALID")
 
 
-@pytest.mark.parametrize("length", ["-1", "+5", "0x5", "1" * 30, "five"])
+@pytest.mark.parametrize("length", ["-1", "+5", "0x5", "1" * 30, "1" * 5000, "five"])
 def test_a_length_that_is_none_is_refused(world: World, length: str) -> None:
     name = world.name()
     token = world.widest("alice", name)
@@ -329,6 +338,9 @@ def test_a_mount_that_cannot_be_is_an_upload_and_does_not_tell_why(world: World)
     source, target = world.name(), world.name("beta")
     alice, carol = world.widest("alice", source), world.widest("carol", target, source)
     digest = world.push_blob(alice, source, CONTENT)
+    with world.watching() as seen:
+        mount(world, alice, world.name(), sha256(b"nowhere"), source)
+    assert [event for event in seen if event["kind"] == "blob.mount"] == [], "nothing was tried"
     cases = [
         mount(world, carol, target, digest, source),
         mount(world, carol, target, sha256(b"nowhere"), source),
@@ -362,7 +374,30 @@ def test_a_mount_that_cannot_be_takes_the_body_that_came_with_it(world: World) -
     with world.watching() as seen:
         answer = world.ask("POST", f"/v2/{target}/blobs/uploads/?{query}", token=token, body=CONTENT)
     assert answer.status == 201
-    assert "blob.push" in [event["kind"] for event in seen]
+    assert [event["kind"] for event in seen] == ["blob.push"]
+    wrong = f"mount={digest}x&from={source}&digest={sha256(b'x')}"
+    with world.watching() as seen:
+        refused = world.ask("POST", f"/v2/{target}/blobs/uploads/?{wrong}", token=token, body=CONTENT)
+    assert refused.code == "DIGEST_INVALID"
+    assert [(event["kind"], event["outcome"]) for event in seen] == [("blob.push", "failed")]
+
+
+def test_a_mount_whose_source_is_closed_meanwhile_is_an_upload(world: World) -> None:
+    source, target = world.name("alpha"), world.name("beta")
+    digest = world.push_blob(world.widest("alice", source), source, CONTENT)
+    world.house.run(world.acts.grants.add_grant(OPERATOR, "carol", "puller", "alpha"))
+    token = world.widest("carol", source, target)
+    blobs = type(world.registry.parts.engine.blobs)
+    find = blobs.find
+
+    async def and_then_closed(*arguments: object) -> object:
+        found = await find(*arguments)  # type: ignore[arg-type]
+        await world.acts.grants.remove_grant(OPERATOR, "carol", "alpha")
+        return found
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(blobs, "find", and_then_closed)
+        assert mount(world, token, target, digest, source).status == 202
 
 
 def test_the_challenge_of_a_mount_asks_for_both_repositories(world: World) -> None:
