@@ -121,7 +121,7 @@ class Uploads(Protocol):
         Appends *body*, compares the digest of the whole and puts the blob in its place; *change* links it.
 
         Raises `DigestInvalid` on a mismatch, and the upload is gone then; `RangeInvalid`, `UploadBusy` as `append`;
-        `Interrupted` if the body stopped: what came is kept.
+        `Interrupted` if the body stopped: the upload stands where it stood. `Unavailable` when the storage is full.
         """
         ...
 
@@ -135,9 +135,10 @@ class Manifests(Protocol):
         """The manifest; raises `ManifestUnknown`, or `NameUnknown` if the repository does not exist."""
         ...
 
-    def put(self, repository: Repository, manifest: Manifest, tags: Sequence[Tag]) -> Change:
+    def put(self, repository: Repository, manifest: Manifest, tags: Sequence[Tag], owner: str = "") -> Change:
         """
-        Keeps the manifest by its digest and moves *tags* to it; its subject is indexed.
+        Keeps the manifest by its digest and moves *tags* to it, in the name of *owner* (`kind:id`); its subject is
+        indexed.
 
         On commit raises `ManifestBlobUnknown` unless everything it requires is linked in *repository*. The notes say
         `before` and `after` of each tag.

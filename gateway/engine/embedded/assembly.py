@@ -1,0 +1,55 @@
+"""The embedded engine, put together from a data directory and its database."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
+
+from gateway.engine.embedded.acts import Acts
+from gateway.engine.embedded.blobs import EmbeddedBlobs, Verified
+from gateway.engine.embedded.listings import EmbeddedListings
+from gateway.engine.embedded.manifests import EmbeddedManifests
+from gateway.engine.embedded.uploads import EmbeddedUploads
+from gateway.engine.port import Engine
+from gateway.engine.stores.filesystem import Filesystem
+from gateway.records.database import Database
+
+#: Threads that hash, write, sync and read. One waits for the disk as long as an fsync takes, so more than processors.
+_THREADS: Final = 16
+DAY_SECONDS: Final = 24 * 60 * 60
+
+
+def embedded(
+    root: Path,
+    database: Database,
+    *,
+    uploads_per_owner: int = 100,
+    upload_seconds: int = DAY_SECONDS,
+    clock: Callable[[], float] = time.time,
+    store: Filesystem | None = None,
+) -> Engine:
+    """
+    The engine that keeps bytes below *root* (made when first needed) and the rest in *database*.
+
+    An upload nobody appended to for *upload_seconds* is gone; a principal has at most *uploads_per_owner* open.
+    """
+    store = store or Filesystem(root)
+    threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="content")
+    acts, verified = Acts(clock), Verified()
+    return Engine(
+        blobs=EmbeddedBlobs(store, database, threads, acts, verified),
+        uploads=EmbeddedUploads(
+            store,
+            database,
+            threads,
+            acts,
+            verified,
+            per_owner=uploads_per_owner,
+            lifetime_seconds=upload_seconds,
+        ),
+        manifests=EmbeddedManifests(database, acts),
+        listings=EmbeddedListings(database),
+    )

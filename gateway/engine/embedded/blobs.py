@@ -1,0 +1,150 @@
+"""Blobs: bytes in the store under their digest, seen from a repository only through its links."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, AsyncIterator
+from concurrent.futures import Executor
+from contextlib import aclosing
+from typing import Any, Final
+
+from gateway.change import Change, Notes
+from gateway.engine.embedded.acts import Acts
+from gateway.engine.embedded.layout import blob_key
+from gateway.engine.embedded.recent import Recent
+from gateway.engine.port import Blob
+from gateway.engine.stores.filesystem import Filesystem, Stored
+from gateway.errors import BlobUnknown, Unavailable
+from gateway.oci.digest import Digest
+from gateway.oci.names import Repository
+from gateway.records import content
+from gateway.records.content import Act
+from gateway.records.database import Database
+
+#: What is in memory is read where it stands, in pieces that hold up the event loop for some 10 µs.
+_CACHED_BYTES: Final = 64 * 1024
+#: What is on the disk is read in a thread, in pieces worth the way there.
+_COLD_BYTES: Final = 256 * 1024
+_AHEAD_BYTES: Final = 4 * 1024 * 1024
+_REMEMBERED: Final = 16_384
+
+
+class Verified:
+    """Files whose bytes this process has seen to have their digest; any change of the file makes it another."""
+
+    def __init__(self) -> None:
+        self._seen: OrderedDict[Digest, tuple[int, int, int]] = OrderedDict()
+
+    def keep(self, digest: Digest, identity: tuple[int, int, int]) -> None:
+        self._seen[digest] = identity
+        if len(self._seen) > _REMEMBERED:
+            self._seen.popitem(last=False)
+
+    def has(self, digest: Digest, identity: tuple[int, int, int]) -> bool:
+        return self._seen.get(digest) == identity
+
+
+class BlobDamaged(OSError):
+    """The bytes on disk are not those of the digest: the transfer must not end as if it had gone well."""
+
+
+class EmbeddedBlobs:
+    """
+    Blobs of one data directory.
+
+    A blob whose file is missing or has another length is `Unavailable`, never unknown: `find` sees that before a byte
+    is sent. The first whole read of a file in this process compares the digest before the last piece is given out.
+    """
+
+    def __init__(
+        self, store: Filesystem, database: Database, threads: Executor, acts: Acts, verified: Verified
+    ) -> None:
+        self._store = store
+        self._database = database
+        self._threads = threads
+        self._acts = acts
+        self._verified = verified
+        self._recent: Recent[Blob] = Recent(database.versions, _REMEMBERED)
+
+    async def find(self, repository: Repository, digest: Digest) -> Blob:
+        version = self._recent.version(repository)
+        blob = self._recent.find(repository, digest, version)
+        if blob is None:
+            size = await self._database.read(lambda connection: content.find_blob(connection, repository, digest))
+            if size is None:
+                raise BlobUnknown(f"{repository} holds no blob {digest}.")
+            blob = Blob(digest, size)
+            self._acts.saw(repository.project)
+            self._recent.keep(repository, digest, version, blob)
+        if self._store.size(blob_key(digest)) != blob.size_bytes:
+            raise _damaged(digest)
+        return blob
+
+    async def read(self, blob: Blob, first: int, last: int) -> AsyncIterator[bytes]:
+        try:
+            stored = self._store.open(blob_key(blob.digest))
+        except FileNotFoundError:
+            raise _damaged(blob.digest) from None
+        try:
+            if stored.size != blob.size_bytes:
+                raise _damaged(blob.digest)
+            whole = first == 0 and last == blob.size_bytes - 1
+            checked = whole and not self._verified.has(blob.digest, stored.identity)
+            pieces = self._checked(stored, blob) if checked else self._pieces(stored, first, last + 1)
+            async with aclosing(pieces):
+                async for piece in pieces:
+                    yield piece
+        finally:
+            stored.release()
+
+    def mount(self, source: Repository, target: Repository, digest: Digest) -> Change:
+        def apply(connection: Any, act: Act) -> Notes:
+            return content.mount_blob(connection, source, target, digest, act)
+
+        return self._acts.change(target, apply)
+
+    def delete(self, repository: Repository, digest: Digest) -> Change:
+        def apply(connection: Any) -> Notes:
+            return content.unlink_blob(connection, repository, digest)
+
+        return Change(apply, repositories=(repository,))
+
+    async def _pieces(self, stored: Stored, offset: int, end: int) -> AsyncGenerator[bytes]:
+        loop = asyncio.get_running_loop()
+        buffer = memoryview(bytearray(min(_CACHED_BYTES, max(0, end - offset))))
+        while offset < end:
+            count = stored.cached(offset, buffer[: end - offset])
+            if count:
+                piece = bytes(buffer[:count])
+            else:
+                stored.ahead(offset, min(_AHEAD_BYTES, end - offset))
+                size = min(_COLD_BYTES, end - offset)
+                piece = await loop.run_in_executor(self._threads, stored.read, offset, size)
+            if not piece:
+                raise BlobDamaged("a blob's file became shorter while it was read")
+            offset += len(piece)
+            yield piece
+
+    async def _checked(self, stored: Stored, blob: Blob) -> AsyncGenerator[bytes]:
+        loop = asyncio.get_running_loop()
+        hasher = blob.digest.algorithm.hasher()
+
+        def read(offset: int) -> bytes:
+            piece = stored.read(offset, _COLD_BYTES)
+            hasher.update(piece)
+            return piece
+
+        offset = 0
+        while offset < blob.size_bytes:
+            piece = await loop.run_in_executor(self._threads, read, offset)
+            offset += len(piece)
+            if offset >= blob.size_bytes and hasher.hexdigest() == blob.digest.hex:
+                self._verified.keep(blob.digest, stored.identity)
+            elif offset >= blob.size_bytes or not piece:
+                raise BlobDamaged("a blob's file does not have its digest")
+            yield piece
+
+
+def _damaged(digest: Digest) -> Unavailable:
+    return Unavailable(f"The stored bytes of {digest} are damaged; push the blob again to heal it.")

@@ -1,0 +1,66 @@
+"""Listings: pages of tags, repositories and referrers, read from the records each time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar
+
+from gateway.engine.port import Page
+from gateway.errors import NameUnknown
+from gateway.oci.descriptor import Descriptor
+from gateway.oci.digest import Digest
+from gateway.oci.names import ProjectName, Repository
+from gateway.records import listings
+from gateway.records.database import Database
+
+T = TypeVar("T")
+
+#: Repositories looked at in one go while those that may not be seen are passed over.
+_STRIDE: Final = 256
+
+
+class EmbeddedListings:
+    """Listings of one data directory, as committed when they are asked for."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def tags(self, repository: Repository, *, after: str, limit: int) -> Page[str]:
+        found = await self._database.read(
+            lambda connection: listings.tag_names(connection, repository, after, limit + 1)
+        )
+        if found is None:
+            raise NameUnknown(f"There is no repository {repository}.")
+        return _page(found, limit)
+
+    async def repositories(
+        self,
+        *,
+        after: str,
+        limit: int,
+        projects: Sequence[ProjectName] | None,
+        admits: Callable[[Repository], bool],
+    ) -> Page[str]:
+        admitted: list[str] = []
+        while len(admitted) <= limit:
+            names = await self._stride(after, max(_STRIDE, limit + 1), projects)
+            admitted.extend(name for name in names if admits(Repository(name)))
+            if len(names) < max(_STRIDE, limit + 1):
+                break
+            after = names[-1]
+        return _page(admitted, limit)
+
+    async def referrers(self, repository: Repository, subject: Digest, *, after: str, limit: int) -> Page[Descriptor]:
+        found = await self._database.read(
+            lambda connection: listings.referrers(connection, repository, subject, after, limit + 1)
+        )
+        return _page(found, limit)
+
+    async def _stride(self, after: str, size: int, projects: Sequence[ProjectName] | None) -> list[str]:
+        return await self._database.read(
+            lambda connection: listings.repository_names(connection, after, size, projects)
+        )
+
+
+def _page(found: Sequence[T], limit: int) -> Page[T]:
+    return Page(tuple(found[:limit]), len(found) > limit)

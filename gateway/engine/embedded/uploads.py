@@ -1,0 +1,338 @@
+"""Uploads: a spool that grows and a row that says how far it durably stands.
+
+    append   lock spool ─ align it with the row ─ write, hash, fsync ─▶ change: row moves, lock goes
+    finish   lock spool ─ align ─ write, hash ─ compare ─ fsync ─ rename ─ fsync directories ─▶ change: linked, row goes
+
+**The lock** on the spool is held until the change has been applied, or is dropped unapplied. The transaction is still
+open then, so whoever takes the lock next may find the spool longer than the row. It then waits for the writers' lock
+before it believes the row, and only after that cuts off what was never acknowledged.
+
+**A spool that is missing** though its row counts bytes was published by a `finish` whose commit did not come about, or
+is lost. A retry of `finish` copies the acknowledged bytes back from the blob it names, if their digest is the row's,
+and goes on as if nothing had been; nothing is linked that this upload did not send. Everything else is refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import uuid
+import weakref
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Executor, Future
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+
+from gateway.change import Change, Notes
+from gateway.engine.embedded.acts import Acts
+from gateway.engine.embedded.blobs import Verified
+from gateway.engine.embedded.intake import Intake, SpoolDamaged
+from gateway.engine.embedded.layout import blob_key, is_upload_id, upload_key
+from gateway.engine.port import Appended, Blob, Interrupted, Upload
+from gateway.engine.stores.filesystem import Filesystem, Spool
+from gateway.errors import BlobUploadUnknown, DigestInvalid, RangeInvalid, Unavailable, UploadBusy
+from gateway.oci.digest import Algorithm, Digest
+from gateway.oci.names import Repository
+from gateway.records import content, uploads
+from gateway.records.content import Act
+from gateway.records.database import Database
+from gateway.records.uploads import EMPTY, UploadRow
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_HASHERS: Final = 1024
+_PRUNED: Final = 16
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+class EmbeddedUploads:
+    """Uploads of one data directory; every process may continue what another began."""
+
+    def __init__(
+        self,
+        store: Filesystem,
+        database: Database,
+        threads: Executor,
+        acts: Acts,
+        verified: Verified,
+        *,
+        per_owner: int,
+        lifetime_seconds: int,
+    ) -> None:
+        self._store = store
+        self._database = database
+        self._threads = threads
+        self._acts = acts
+        self._verified = verified
+        self._per_owner = per_owner
+        self._lifetime_seconds = lifetime_seconds
+        self._hashers: OrderedDict[str, tuple[str, _Hash]] = OrderedDict()
+
+    async def begin(self, repository: Repository, owner: str) -> tuple[Upload, Change]:
+        if await self._database.read(lambda connection: content.project_exists(connection, repository.project)):
+            self._acts.saw(repository.project)
+        now = self._acts.now()
+        pruned = await self._prune(now)
+        row = UploadRow(str(uuid.uuid4()), 0, EMPTY, now, now + self._lifetime_seconds)
+
+        def apply(connection: Any, act: Act) -> Notes:
+            _, also = content.ensure_project(connection, repository.project, act)
+            uploads.remove_expired(connection, pruned, now)
+            uploads.begin(connection, repository, owner, row, self._per_owner)
+            return Notes(also=also)
+
+        change = self._acts.change(repository, apply, owner)
+        # An upload shows nobody anything: what is remembered of the repository stays true.
+        return _upload(row, repository, owner), replace(change, repositories=())
+
+    async def find(self, repository: Repository, owner: str, upload_id: str) -> Upload:
+        return _upload(await self._row(repository, owner, upload_id), repository, owner)
+
+    async def append(self, upload: Upload, body: AsyncIterator[bytes], first: int | None) -> Appended:
+        spool, row = await self._take(upload, first, None)
+        try:
+            intake = Intake(spool, row.prefix_digest, self._hasher(row), self._threads)
+            interrupted = await self._guarded(spool, row, self._append, spool, intake, body)
+        except BaseException:
+            spool.release()
+            raise
+        prefix = intake.digest()
+        if intake.hasher is not None:
+            self._remember(row.id, prefix, intake.hasher)
+        new = replace(
+            row,
+            offset=spool.size,
+            prefix_digest=prefix,
+            expires_at=max(row.expires_at, self._acts.now() + self._lifetime_seconds),
+        )
+
+        def apply(connection: Any) -> Notes:
+            try:
+                uploads.advance(connection, row, new)
+            except BlobUploadUnknown:
+                spool.discard()
+                raise
+            finally:
+                spool.release()
+            return Notes()
+
+        # Whoever drops the change unapplied drops the lock, and not only when the garbage collector comes by.
+        weakref.finalize(apply, spool.release).atexit = False
+        return Appended(Change(apply), new.offset, interrupted)
+
+    async def finish(
+        self, upload: Upload, body: AsyncIterator[bytes], first: int | None, digest: Digest
+    ) -> tuple[Blob, Change]:
+        spool, row = await self._take(upload, first, digest)
+        try:
+            intake = Intake(spool, row.prefix_digest, self._hasher(row), self._threads)
+            await self._guarded(spool, row, self._finish, spool, intake, body, digest)
+        finally:
+            spool.release()
+        blob = Blob(digest, spool.size)
+
+        def apply(connection: Any, act: Act) -> Notes:
+            uploads.remove(connection, row.id)
+            return content.link_blob(connection, upload.repository, digest, blob.size_bytes, act)
+
+        return blob, self._acts.change(upload.repository, apply, upload.owner)
+
+    async def cancel(self, upload: Upload) -> Change:
+        spool = await self._lock(upload)
+        await self._in_thread(spool.discard)
+
+        def apply(connection: Any) -> Notes:
+            if not uploads.remove(connection, upload.id):
+                raise _unknown()
+            return Notes()
+
+        return Change(apply)
+
+    # the steps
+
+    async def _append(self, spool: Spool, intake: Intake, body: AsyncIterator[bytes]) -> bool:
+        interrupted = await intake.receive(body)
+
+        def conclude() -> None:
+            intake.flush()
+            spool.sync()
+
+        await self._in_thread(conclude)
+        return interrupted
+
+    async def _finish(self, spool: Spool, intake: Intake, body: AsyncIterator[bytes], digest: Digest) -> None:
+        if await intake.receive(body):
+            raise Interrupted("the body stopped before its end")
+
+        def conclude() -> None:
+            intake.flush()
+            found = _digest(spool, intake, digest.algorithm)
+            if found != digest.text:
+                raise DigestInvalid(
+                    f"The bytes sent have the digest {found}, not {digest}; push the blob again.",
+                    detail={"sent": found, "claimed": digest.text},
+                )
+            spool.sync()
+            self._store.publish(spool, blob_key(digest))
+            with_identity = self._store.open(blob_key(digest))
+            self._verified.keep(digest, with_identity.identity)
+            with_identity.release()
+
+        await self._in_thread(conclude)
+
+    async def _guarded(
+        self, spool: Spool, row: UploadRow, step: Callable[P, Any], *args: P.args, **kwargs: P.kwargs
+    ) -> Any:
+        """Runs a step; what leaves the spool worthless discards it, with its row."""
+        try:
+            return await step(*args, **kwargs)
+        except DigestInvalid:
+            await self._in_thread(self._discard, spool, row)
+            raise
+        except SpoolDamaged:
+            await self._in_thread(self._discard, spool, row)
+            raise _unknown() from None
+        except Interrupted:
+            await self._in_thread(spool.truncate, row.offset)
+            raise
+        except OSError as error:
+            # After a failed write or fsync nobody knows what is on the disk: it is not tried again.
+            await self._in_thread(self._discard, spool, row)
+            raise _storage_fault(error) from error
+
+    def _discard(self, spool: Spool, row: UploadRow) -> None:
+        spool.discard()
+        uploads.forget(self._database, row.id)
+
+    # the lock, and what stands when it is held
+
+    async def _take(self, upload: Upload, first: int | None, digest: Digest | None) -> tuple[Spool, UploadRow]:
+        """The upload's spool, locked and cut or restored to what is acknowledged, and its row."""
+        spool = await self._lock(upload)
+        try:
+            row = await self._current(upload)
+            if row is not None and spool.size != row.offset:
+                row = await self._in_thread(self._align, spool, upload, digest)
+            if row is None:
+                await self._in_thread(spool.discard)
+                raise _unknown()
+            if first is not None and first != row.offset:
+                raise RangeInvalid(f"Continue the upload at byte {row.offset}.", offset=row.offset)
+        except BaseException:
+            spool.release()
+            raise
+        return spool, row
+
+    async def _lock(self, upload: Upload) -> Spool:
+        opening = self._threads.submit(self._store.grow, upload_key(upload.id))
+        try:
+            return await asyncio.wrap_future(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_release)
+            raise
+        except BlockingIOError:
+            raise UploadBusy("Another request is writing to this upload; wait for it to end.") from None
+        except OSError as error:
+            raise _storage_fault(error) from error
+
+    async def _current(self, upload: Upload) -> UploadRow | None:
+        now = self._acts.now()
+        return await self._database.read(
+            lambda connection: uploads.find(connection, upload.repository, upload.owner, upload.id, now)
+        )
+
+    def _align(self, spool: Spool, upload: Upload, digest: Digest | None) -> UploadRow | None:
+        now = self._acts.now()
+        with self._database.lock():
+            row = self._database.read_now(
+                lambda connection: uploads.find(connection, upload.repository, upload.owner, upload.id, now)
+            )
+        if row is None:
+            return None
+        if spool.size > row.offset:
+            spool.truncate(row.offset)
+        elif spool.size < row.offset and not (digest is not None and self._restore(spool, row, digest)):
+            return None
+        return row
+
+    def _restore(self, spool: Spool, row: UploadRow, digest: Digest) -> bool:
+        """Whether the acknowledged bytes could be copied back from the blob that an earlier `finish` published."""
+        try:
+            stored = self._store.open(blob_key(digest))
+        except FileNotFoundError:
+            return False
+        hasher = Algorithm.SHA256.hasher()
+        spool.truncate(0)
+        try:
+            for piece in stored.pieces(row.offset):
+                hasher.update(piece)
+                spool.write([piece])
+        finally:
+            stored.release()
+        return spool.size == row.offset and f"sha256:{hasher.hexdigest()}" == row.prefix_digest
+
+    async def _row(self, repository: Repository, owner: str, upload_id: str) -> UploadRow:
+        now = self._acts.now()
+        if not is_upload_id(upload_id):
+            raise _unknown()
+        row = await self._database.read(lambda connection: uploads.find(connection, repository, owner, upload_id, now))
+        if row is None:
+            raise _unknown()
+        return row
+
+    async def _prune(self, now: int) -> list[str]:
+        """Discards the bytes of some expired uploads; the rows go with the change that is being prepared."""
+        found = await self._database.read(lambda connection: uploads.expired(connection, now, _PRUNED))
+        if not found:
+            return []
+        return await self._in_thread(
+            lambda: [upload_id for upload_id in found if self._store.discard(upload_key(upload_id))]
+        )
+
+    def _hasher(self, row: UploadRow) -> _Hash | None:
+        if row.offset == 0:
+            return Algorithm.SHA256.hasher()
+        # Taken out: it moves on with the bytes, and is put back when they are on disk.
+        prefix, hasher = self._hashers.pop(row.id, ("", None))
+        return hasher if prefix == row.prefix_digest else None
+
+    def _remember(self, upload_id: str, prefix: str, hasher: _Hash) -> None:
+        self._hashers[upload_id] = prefix, hasher
+        if len(self._hashers) > _HASHERS:
+            self._hashers.popitem(last=False)
+
+    async def _in_thread(self, job: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: job(*args, **kwargs))
+
+
+def _release(opening: Future[Spool]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().release()
+
+
+def _digest(spool: Spool, intake: Intake, algorithm: Algorithm) -> str:
+    if algorithm is Algorithm.SHA256:
+        return intake.digest()
+    hasher = algorithm.hasher()
+    for piece in spool.pieces(spool.size):
+        hasher.update(piece)
+    return f"{algorithm.value}:{hasher.hexdigest()}"
+
+
+def _upload(row: UploadRow, repository: Repository, owner: str) -> Upload:
+    return Upload(row.id, repository, owner, row.offset, row.begun_at, row.expires_at)
+
+
+def _unknown() -> BlobUploadUnknown:
+    return BlobUploadUnknown("There is no such upload; begin a new one.")
+
+
+def _storage_fault(error: OSError) -> Exception:
+    if error.errno in _FULL:
+        return Unavailable("The registry's storage is full; try again when its operator has made room.")
+    return error

@@ -1,0 +1,1 @@
+"""Where bytes live, under keys; they know nothing of what the bytes mean."""

@@ -1,0 +1,302 @@
+"""What content exists and who holds it: repositories, links to blobs, manifests with their edges, tags.
+
+The functions that change something run inside the ledger's transaction, under the writers' lock: what they look up
+stays true until they commit, so looking first and inserting afterwards races with nobody.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+from sqlalchemy import Connection, Table, bindparam, delete, exists, insert, select, update
+
+from gateway.change import Notes
+from gateway.errors import BlobUnknown, ContentReferenced, ManifestBlobUnknown, ManifestUnknown, Unavailable
+from gateway.oci.digest import Digest
+from gateway.oci.manifest import Manifest
+from gateway.oci.names import ProjectName, Reference, Repository, Tag
+from gateway.records.schema import (
+    blobs,
+    edges,
+    links,
+    manifest_bodies,
+    manifests,
+    projects,
+    repositories,
+    tags,
+)
+
+Also: TypeAlias = tuple[tuple[str, Mapping[str, object]], ...]
+
+#: Values in one IN list: below what either database takes, and few enough to keep a statement cheap.
+_CHUNK: Final = 500
+
+# Built once: building a statement costs more than running it.
+_PROJECT: Final = select(projects.c.id).where(projects.c.name == bindparam("name"))
+_REPOSITORY: Final = select(repositories.c.id).where(repositories.c.name == bindparam("name"))
+_LINKED: Final = (
+    select(blobs.c.size_bytes)
+    .join(links, links.c.digest == blobs.c.digest)
+    .join(repositories, repositories.c.id == links.c.repository_id)
+    .where(repositories.c.name == bindparam("repository"), links.c.digest == bindparam("digest"))
+)
+_BODIES: Final = (
+    select(manifests.c.digest, manifests.c.media_type, manifest_bodies.c.content)
+    .join(repositories, repositories.c.id == manifests.c.repository_id)
+    .join(manifest_bodies, manifest_bodies.c.digest == manifests.c.digest)
+    .where(repositories.c.name == bindparam("repository"))
+)
+_BY_DIGEST: Final = _BODIES.where(manifests.c.digest == bindparam("reference"))
+_BY_TAG: Final = _BODIES.join(
+    tags, (tags.c.repository_id == manifests.c.repository_id) & (tags.c.digest == manifests.c.digest)
+).where(tags.c.name == bindparam("reference"))
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """What a change of content needs beside its nouns: UNIX seconds, `kind:id` of who acts, and whether a missing
+    project may be made (only a change that was declared to move policy may)."""
+
+    now: int
+    owner: str = ""
+    makes_project: bool = False
+
+
+# reading
+
+
+def project_exists(connection: Connection, name: ProjectName) -> bool:
+    return connection.execute(_PROJECT, {"name": name.name}).first() is not None
+
+
+def find_blob(connection: Connection, repository: Repository, digest: Digest) -> int | None:
+    """The size of the blob, if it is linked in *repository*."""
+    row = connection.execute(_LINKED, {"repository": repository.name, "digest": digest.text}).first()
+    return None if row is None else int(row.size_bytes)
+
+
+def find_manifest(
+    connection: Connection, repository: Repository, reference: Reference
+) -> tuple[Digest, str, bytes] | None:
+    """Digest, media type and bytes of what *reference* names in *repository*."""
+    statement, text = (_BY_TAG, reference.name) if isinstance(reference, Tag) else (_BY_DIGEST, reference.text)
+    row = connection.execute(statement, {"repository": repository.name, "reference": text}).first()
+    return None if row is None else (Digest(row.digest), row.media_type, bytes(row.content))
+
+
+# projects and repositories come into being with their first content
+
+
+def ensure_project(connection: Connection, name: ProjectName, act: Act) -> tuple[int, Also]:
+    """
+    The project's id, and the event of its making if it was missing; who may make one has been judged.
+
+    Raises `Unavailable` if it is missing and the change was not declared to make it: it was removed meanwhile.
+    """
+    row = connection.execute(_PROJECT, {"name": name.name}).first()
+    if row is not None:
+        return int(row.id), ()
+    if not act.makes_project:
+        raise Unavailable(f"Project {name} was removed while this was under way; try again.", retry_after_seconds=1)
+    found = connection.execute(
+        insert(projects).values(name=name.name, public=False, created_at=act.now).returning(projects.c.id)
+    ).scalar_one()
+    return int(found), (("project.add", {"project": name.name, "after": {"public": False}}),)
+
+
+def ensure_repository(connection: Connection, repository: Repository, act: Act) -> tuple[int, Also]:
+    """The repository's id; it and its project are made if they are missing, as by `ensure_project`."""
+    found = repository_id(connection, repository)
+    if found is not None:
+        return found, ()
+    project_id, also = ensure_project(connection, repository.project, act)
+    made = connection.execute(
+        insert(repositories)
+        .values(project_id=project_id, name=repository.name, created_at=act.now)
+        .returning(repositories.c.id)
+    ).scalar_one()
+    return int(made), also
+
+
+def repository_id(connection: Connection, repository: Repository) -> int | None:
+    row = connection.execute(_REPOSITORY, {"name": repository.name}).first()
+    return None if row is None else int(row.id)
+
+
+# blobs
+
+
+def link_blob(connection: Connection, repository: Repository, digest: Digest, size_bytes: int, act: Act) -> Notes:
+    """Links a blob whose bytes are in place into *repository*; again is no harm."""
+    place, also = ensure_repository(connection, repository, act)
+    if not _has(connection, blobs, digest=digest.text):
+        connection.execute(insert(blobs).values(digest=digest.text, size_bytes=size_bytes, created_at=act.now))
+    _link(connection, place, digest, act)
+    return Notes(digest=digest.text, also=also)
+
+
+def mount_blob(connection: Connection, source: Repository, target: Repository, digest: Digest, act: Act) -> Notes:
+    """Links *source*'s blob into *target*; the result is its size. Raises `BlobUnknown`."""
+    size_bytes = find_blob(connection, source, digest)
+    if size_bytes is None:
+        raise BlobUnknown(f"Push the blob; {source} holds no {digest}.")
+    place, also = ensure_repository(connection, target, act)
+    _link(connection, place, digest, act)
+    return Notes(digest=digest.text, detail={"from": source.name}, result=size_bytes, also=also)
+
+
+def unlink_blob(connection: Connection, repository: Repository, digest: Digest) -> Notes:
+    """Raises `BlobUnknown`, or `ContentReferenced` while a manifest of the repository names the blob."""
+    place = repository_id(connection, repository)
+    if place is None or not _has(connection, links, repository_id=place, digest=digest.text):
+        raise BlobUnknown(f"{repository} holds no blob {digest}.")
+    if _has(connection, edges, repository_id=place, target=digest.text):
+        raise ContentReferenced(f"Delete the manifests that reference {digest} first.")
+    connection.execute(delete(links).where(links.c.repository_id == place, links.c.digest == digest.text))
+    return Notes(digest=digest.text)
+
+
+# manifests
+
+
+def put_manifest(
+    connection: Connection, repository: Repository, manifest: Manifest, names: Sequence[Tag], act: Act
+) -> Notes:
+    """Keeps *manifest* and moves the tags; raises `ManifestBlobUnknown` naming all that is missing."""
+    place, also = ensure_repository(connection, repository, act)
+    _require(connection, place, repository, manifest)
+    digest = manifest.digest.text
+    if not _has(connection, manifest_bodies, digest=digest):
+        connection.execute(insert(manifest_bodies).values(digest=digest, content=manifest.content))
+    _keep_manifest(connection, place, manifest, act)
+    before, after = _move_tags(connection, place, names, digest, act)
+    return Notes({"tags": before}, {"tags": after}, digest=digest, also=also)
+
+
+def delete_manifest(connection: Connection, repository: Repository, digest: Digest) -> Notes:
+    """Removes the manifest with its tags; what refers to it or lists it stays. Raises `ManifestUnknown`."""
+    place = repository_id(connection, repository)
+    if place is None or not _has(connection, manifests, repository_id=place, digest=digest.text):
+        raise ManifestUnknown(f"{repository} holds no manifest {digest}.")
+    mine = (tags.c.repository_id == place) & (tags.c.digest == digest.text)
+    names = [row.name for row in connection.execute(select(tags.c.name).where(mine).order_by(tags.c.name))]
+    connection.execute(delete(tags).where(mine))
+    connection.execute(delete(edges).where(edges.c.repository_id == place, edges.c.source == digest.text))
+    connection.execute(delete(manifests).where(manifests.c.repository_id == place, manifests.c.digest == digest.text))
+    if not _has(connection, manifests, digest=digest.text):
+        connection.execute(delete(manifest_bodies).where(manifest_bodies.c.digest == digest.text))
+    return Notes({"tags": dict.fromkeys(names, digest.text)}, {"tags": {}}, digest=digest.text)
+
+
+def untag(connection: Connection, repository: Repository, tag: Tag) -> Notes:
+    """Removes the tag alone; raises `ManifestUnknown`."""
+    place = repository_id(connection, repository)
+    mine = (tags.c.repository_id == place) & (tags.c.name == tag.name)
+    row = None if place is None else connection.execute(select(tags.c.digest).where(mine)).first()
+    if row is None:
+        raise ManifestUnknown(f"{repository} has no tag {tag}.")
+    connection.execute(delete(tags).where(mine))
+    return Notes({"tags": {tag.name: row.digest}}, {"tags": {}}, digest=row.digest)
+
+
+def remove_repository(connection: Connection, repository: Repository) -> Notes | None:
+    """Removes the repository with all it holds; None if there is none. The notes count what went."""
+    place = repository_id(connection, repository)
+    if place is None:
+        return None
+    counts = {
+        table.name: len(connection.execute(select(table.c.repository_id).where(table.c.repository_id == place)).all())
+        for table in (tags, manifests, links)
+    }
+    elsewhere = manifests.alias("elsewhere")
+    only_here = select(manifests.c.digest).where(
+        manifests.c.repository_id == place,
+        ~exists().where(elsewhere.c.digest == manifests.c.digest, elsewhere.c.repository_id != place),
+    )
+    connection.execute(delete(manifest_bodies).where(manifest_bodies.c.digest.in_(only_here)))
+    for table in (tags, edges, manifests, links):
+        connection.execute(delete(table).where(table.c.repository_id == place))
+    connection.execute(delete(repositories).where(repositories.c.id == place))
+    before = {"tags": counts["tags"], "manifests": counts["manifests"], "blobs": counts["links"]}
+    return Notes(before=before, result=before)
+
+
+def _require(connection: Connection, place: int, repository: Repository, manifest: Manifest) -> None:
+    wanted = [digest.text for digest in manifest.required]
+    held = _held(connection, links, place, wanted)
+    if manifest.is_index:
+        held |= _held(connection, manifests, place, wanted)
+    missing = tuple(text for text in wanted if text not in held)
+    if missing:
+        shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+        raise ManifestBlobUnknown(f"Push {shown} to {repository} first, then this manifest.", missing=missing)
+
+
+def _held(connection: Connection, table: Table, place: int, wanted: Sequence[str]) -> set[str]:
+    held: set[str] = set()
+    for start in range(0, len(wanted), _CHUNK):
+        statement = select(table.c.digest).where(
+            table.c.repository_id == place, table.c.digest.in_(wanted[start : start + _CHUNK])
+        )
+        held.update(connection.execute(statement).scalars())
+    return held
+
+
+def _keep_manifest(connection: Connection, place: int, manifest: Manifest, act: Act) -> None:
+    digest = manifest.digest.text
+    row = {
+        "media_type": manifest.media_type,
+        "size_bytes": len(manifest.content),
+        "artifact_type": manifest.artifact_type,
+        "subject": manifest.subject.digest.text if manifest.subject is not None else None,
+        "annotations": json.dumps(dict(manifest.annotations), ensure_ascii=False),
+        "pushed_at": act.now,
+        "pushed_by": act.owner,
+    }
+    if _has(connection, manifests, repository_id=place, digest=digest):
+        mine = (manifests.c.repository_id == place) & (manifests.c.digest == digest)
+        connection.execute(update(manifests).where(mine).values(row))
+        return
+    connection.execute(insert(manifests).values(repository_id=place, digest=digest, **row))
+    # The bytes say what they name: edges of a manifest that is held already are right already.
+    _insert_all(
+        connection,
+        edges,
+        [{"repository_id": place, "target": named.text, "source": digest} for named in manifest.references],
+    )
+
+
+def _move_tags(
+    connection: Connection, place: int, names: Sequence[Tag], digest: str, act: Act
+) -> tuple[dict[str, str], dict[str, str]]:
+    before: dict[str, str] = {}
+    for tag in dict.fromkeys(names):
+        mine = (tags.c.repository_id == place) & (tags.c.name == tag.name)
+        row = connection.execute(select(tags.c.digest).where(mine)).first()
+        moved = {"digest": digest, "moved_at": act.now, "moved_by": act.owner}
+        if row is None:
+            connection.execute(insert(tags).values(repository_id=place, name=tag.name, **moved))
+            continue
+        before[tag.name] = row.digest
+        if row.digest != digest:
+            connection.execute(update(tags).where(mine).values(moved))
+    return before, {tag.name: digest for tag in names}
+
+
+def _link(connection: Connection, place: int, digest: Digest, act: Act) -> None:
+    if not _has(connection, links, repository_id=place, digest=digest.text):
+        connection.execute(insert(links).values(repository_id=place, digest=digest.text, created_at=act.now))
+
+
+def _has(connection: Connection, table: Table, **where: Any) -> bool:
+    conditions = [table.c[name] == value for name, value in where.items()]
+    return connection.execute(select(next(iter(table.c))).where(*conditions).limit(1)).first() is not None
+
+
+def _insert_all(connection: Connection, table: Table, rows: Iterable[Mapping[str, object]]) -> None:
+    found = list(rows)
+    if found:
+        connection.execute(insert(table), found)

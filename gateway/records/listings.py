@@ -1,0 +1,180 @@
+"""What is where, in bytewise order: tags, repositories, referrers, and the summaries administrators read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import ColumnElement, Connection, exists, func, or_, select
+
+from gateway.oci.descriptor import Descriptor
+from gateway.oci.digest import Digest
+from gateway.oci.names import ProjectName, Repository
+from gateway.records.content import repository_id
+from gateway.records.schema import blobs, links, manifests, projects, repositories, tags
+
+_NAMES: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """A repository in a list: how many tags, manifests and blobs it holds."""
+
+    name: str
+    tags: int
+    manifests: int
+    blobs: int
+
+
+@dataclass(frozen=True, slots=True)
+class TagSummary:
+    """A tag: the manifest it points at and its size, when it was moved there (UNIX seconds) and by whom (`kind:id`)."""
+
+    name: str
+    digest: str
+    size_bytes: int
+    media_type: str
+    moved_at: int
+    moved_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A repository in detail; *bytes* counts each of its blobs and manifests once, shared elsewhere or not."""
+
+    name: str
+    created_at: int
+    tags: tuple[TagSummary, ...]
+    manifests: int
+    blobs: int
+    bytes: int
+
+
+def _held() -> ColumnElement[bool]:
+    return or_(
+        exists().where(manifests.c.repository_id == repositories.c.id),
+        exists().where(links.c.repository_id == repositories.c.id),
+    )
+
+
+def repository_exists(connection: Connection, repository: Repository) -> bool:
+    """Whether *repository* holds a manifest or a blob; one that holds neither does not exist for anybody."""
+    statement = select(repositories.c.id).where(repositories.c.name == repository.name, _held())
+    return connection.execute(statement).first() is not None
+
+
+def tag_names(connection: Connection, repository: Repository, after: str, limit: int) -> list[str] | None:
+    """Up to *limit* tags after *after*; None if the repository does not exist."""
+    if not repository_exists(connection, repository):
+        return None
+    statement = (
+        select(tags.c.name)
+        .join(repositories, repositories.c.id == tags.c.repository_id)
+        .where(repositories.c.name == repository.name, tags.c.name > after)
+        .order_by(tags.c.name)
+        .limit(limit)
+    )
+    return list(connection.execute(statement).scalars())
+
+
+def repository_names(connection: Connection, after: str, limit: int, within: Sequence[ProjectName] | None) -> list[str]:
+    """Up to *limit* repositories after *after*, of the projects *within* (None: of all)."""
+    statement = select(repositories.c.name).where(repositories.c.name > after, _held())
+    if within is None:
+        return list(connection.execute(statement.order_by(repositories.c.name).limit(limit)).scalars())
+    found: list[str] = []
+    names = [project.name for project in within]
+    for start in range(0, len(names), _NAMES):
+        chosen = statement.join(projects, projects.c.id == repositories.c.project_id).where(
+            projects.c.name.in_(names[start : start + _NAMES])
+        )
+        found.extend(connection.execute(chosen.order_by(repositories.c.name).limit(limit)).scalars())
+    return sorted(found)[:limit]
+
+
+def referrers(
+    connection: Connection, repository: Repository, subject: Digest, after: str, limit: int
+) -> list[Descriptor]:
+    """Up to *limit* manifests of *repository* whose subject is *subject*, by digest after *after*."""
+    statement = (
+        select(manifests)
+        .join(repositories, repositories.c.id == manifests.c.repository_id)
+        .where(
+            repositories.c.name == repository.name,
+            manifests.c.subject == subject.text,
+            manifests.c.digest > after,
+        )
+        .order_by(manifests.c.digest)
+        .limit(limit)
+    )
+    return [
+        Descriptor(row.media_type, Digest(row.digest), row.size_bytes, row.artifact_type, json.loads(row.annotations))
+        for row in connection.execute(statement)
+    ]
+
+
+# for administrators
+
+
+def repositories_of(connection: Connection, project: ProjectName | None) -> list[Holding]:
+    """The repositories of *project* (None: of all) that hold anything, with counts."""
+    counts = [
+        select(func.count()).where(table.c.repository_id == repositories.c.id).scalar_subquery()
+        for table in (tags, manifests, links)
+    ]
+    statement = select(repositories.c.name, *counts).where(_held()).order_by(repositories.c.name)
+    if project is not None:
+        statement = statement.join(projects, projects.c.id == repositories.c.project_id).where(
+            projects.c.name == project.name
+        )
+    return [Holding(*row) for row in connection.execute(statement)]
+
+
+def repository_summary(connection: Connection, repository: Repository) -> Summary | None:
+    """The repository in detail; None if it does not exist."""
+    place = repository_id(connection, repository)
+    if place is None or not repository_exists(connection, repository):
+        return None
+    created = connection.execute(select(repositories.c.created_at).where(repositories.c.id == place)).scalar_one()
+    kept = connection.execute(
+        select(func.count(), func.coalesce(func.sum(manifests.c.size_bytes), 0)).where(
+            manifests.c.repository_id == place
+        )
+    ).one()
+    linked = connection.execute(
+        select(func.count(), func.coalesce(func.sum(blobs.c.size_bytes), 0))
+        .join_from(links, blobs, links.c.digest == blobs.c.digest)
+        .where(links.c.repository_id == place)
+    ).one()
+    return Summary(
+        name=repository.name,
+        created_at=created,
+        tags=tuple(tag_summaries(connection, repository)),
+        manifests=kept[0],
+        blobs=linked[0],
+        bytes=int(kept[1]) + int(linked[1]),
+    )
+
+
+def tag_summaries(connection: Connection, repository: Repository) -> list[TagSummary]:
+    """Every tag of *repository*, with the manifest's own size."""
+    statement = (
+        select(
+            tags.c.name,
+            tags.c.digest,
+            manifests.c.size_bytes,
+            manifests.c.media_type,
+            tags.c.moved_at,
+            tags.c.moved_by,
+        )
+        .join(repositories, repositories.c.id == tags.c.repository_id)
+        .join(
+            manifests,
+            (manifests.c.repository_id == tags.c.repository_id) & (manifests.c.digest == tags.c.digest),
+        )
+        .where(repositories.c.name == repository.name)
+        .order_by(tags.c.name)
+    )
+    return [TagSummary(*row) for row in connection.execute(statement)]

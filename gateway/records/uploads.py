@@ -1,0 +1,114 @@
+"""The rows of uploads: whose they are, how far they durably stand, and when they are forgotten."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+from sqlalchemy.exc import SQLAlchemyError
+
+from gateway.errors import BlobUploadUnknown, RangeInvalid, TooManyRequests
+from gateway.oci.names import Repository
+from gateway.records.database import Database
+from gateway.records.schema import uploads
+
+_log = logging.getLogger("gateway.uploads")
+
+#: SHA-256 of nothing: where every upload begins.
+EMPTY: Final = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+_RETRY_SECONDS: Final = 60
+
+_FIND: Final = select(uploads).where(
+    uploads.c.id == bindparam("id"),
+    uploads.c.repository == bindparam("repository"),
+    uploads.c.owner == bindparam("owner"),
+    uploads.c.expires_at > bindparam("now"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class UploadRow:
+    """An upload as it durably stands; *prefix_digest* is the SHA-256 of its first *offset* bytes."""
+
+    id: str
+    offset: int
+    prefix_digest: str
+    begun_at: int
+    expires_at: int
+
+
+def find(connection: Connection, repository: Repository, owner: str, upload_id: str, now: int) -> UploadRow | None:
+    """The upload *owner* began in *repository*, unless it has expired."""
+    key = {"id": upload_id, "repository": repository.name, "owner": owner, "now": now}
+    row = connection.execute(_FIND, key).first()
+    if row is None:
+        return None
+    return UploadRow(row.id, row.offset_bytes, row.prefix_digest, row.begun_at, row.expires_at)
+
+
+def begin(connection: Connection, repository: Repository, owner: str, row: UploadRow, limit: int) -> None:
+    """Raises `TooManyRequests` when *owner* has *limit* uploads open."""
+    count = select(func.count()).where(uploads.c.owner == owner, uploads.c.expires_at > row.begun_at)
+    if connection.execute(count).scalar_one() >= limit:
+        raise TooManyRequests(
+            f"Finish or cancel some of your {limit} open uploads first.", retry_after_seconds=_RETRY_SECONDS
+        )
+    connection.execute(
+        insert(uploads).values(
+            id=row.id,
+            repository=repository.name,
+            owner=owner,
+            offset_bytes=row.offset,
+            prefix_digest=row.prefix_digest,
+            begun_at=row.begun_at,
+            expires_at=row.expires_at,
+        )
+    )
+
+
+def advance(connection: Connection, old: UploadRow, new: UploadRow) -> None:
+    """Moves the upload from where *old* stood; raises `RangeInvalid` if it stands elsewhere, `BlobUploadUnknown`."""
+    moved = connection.execute(
+        update(uploads)
+        .where(uploads.c.id == old.id, uploads.c.offset_bytes == old.offset)
+        .values(offset_bytes=new.offset, prefix_digest=new.prefix_digest, expires_at=new.expires_at)
+    )
+    if moved.rowcount:
+        return
+    row = connection.execute(select(uploads.c.offset_bytes).where(uploads.c.id == old.id)).first()
+    if row is None:
+        raise BlobUploadUnknown("This upload is gone; begin a new one.")
+    raise RangeInvalid(f"Continue the upload at byte {row.offset_bytes}.", offset=row.offset_bytes)
+
+
+def remove(connection: Connection, upload_id: str) -> bool:
+    """False if it was gone already."""
+    return bool(connection.execute(delete(uploads).where(uploads.c.id == upload_id)).rowcount)
+
+
+def expired(connection: Connection, now: int, limit: int) -> list[str]:
+    """Some uploads nobody can continue any more, the oldest first."""
+    statement = select(uploads.c.id).where(uploads.c.expires_at <= now).order_by(uploads.c.expires_at).limit(limit)
+    return list(connection.execute(statement).scalars())
+
+
+def remove_expired(connection: Connection, upload_ids: Sequence[str], now: int) -> None:
+    connection.execute(delete(uploads).where(uploads.c.id.in_(upload_ids), uploads.c.expires_at <= now))
+
+
+def forget(database: Database, upload_id: str) -> None:
+    """
+    Removes the row of an upload whose bytes were discarded, at once and without an event of its own; blocks.
+
+    If that fails, the row stays until it expires and lets nobody do anything: its bytes are gone.
+    """
+    try:
+        with database.lock(), database.writer() as connection:
+            database.begin(connection)
+            remove(connection, upload_id)
+            connection.exec_driver_sql("COMMIT")
+    except SQLAlchemyError:
+        _log.exception("the row of upload %s stays until it expires", upload_id)

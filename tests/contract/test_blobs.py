@@ -1,0 +1,122 @@
+"""What every engine promises of blobs."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from gateway.errors import BlobUnknown, ContentReferenced
+from gateway.oci.digest import Algorithm, Digest
+from tests.contract.house import OTHER, UI, House, Houses, read, run
+
+CONTENT = bytes(range(256)) * 5000
+
+
+def test_a_blob_is_read_back_byte_for_byte(house: House) -> None:
+    async def story() -> None:
+        for content in (CONTENT, b"x", b""):
+            blob = await house.push(UI, content)
+            assert blob.size_bytes == len(content)
+            assert await house.pull(UI, Digest.of(content)) == content
+
+    run(story())
+
+
+def test_a_blob_is_found_by_the_algorithm_it_was_pushed_under(house: House) -> None:
+    async def story() -> None:
+        digest = Digest.of(CONTENT, Algorithm.SHA512)
+        await house.push(UI, CONTENT, Algorithm.SHA512)
+        assert await house.pull(UI, digest) == CONTENT
+        with pytest.raises(BlobUnknown):
+            await house.engine.blobs.find(UI, Digest.of(CONTENT))
+
+    run(story())
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, 0), (0, 9), (70_000, 200_000), (1, len(CONTENT) - 1)])
+def test_any_range_is_read_exactly_and_in_pieces_of_256_kib_at_most(house: House, first: int, last: int) -> None:
+    async def story() -> None:
+        blob = await house.push(UI, CONTENT)
+        pieces = [piece async for piece in house.engine.blobs.read(blob, first, last)]
+        assert b"".join(pieces) == CONTENT[first : last + 1]
+        assert max(map(len, pieces)) <= 256 * 1024
+
+    run(story())
+
+
+def test_a_blob_is_invisible_from_where_it_was_not_linked(house: House) -> None:
+    async def story() -> None:
+        blob = await house.push(UI, CONTENT)
+        for stranger in (OTHER, Digest.of(b"never pushed")):
+            place, digest = (stranger, blob.digest) if stranger is OTHER else (UI, stranger)
+            with pytest.raises(BlobUnknown):
+                await house.engine.blobs.find(place, digest)  # type: ignore[arg-type]
+
+    run(story())
+
+
+def test_a_mount_makes_the_blob_readable_from_its_target(house: House) -> None:
+    async def story() -> None:
+        blob = await house.push(UI, CONTENT)
+        notes = house.commit(house.engine.blobs.mount(UI, OTHER, blob.digest))
+        assert notes.digest == blob.digest.text
+        assert notes.result == blob.size_bytes
+        assert await house.pull(OTHER, blob.digest) == CONTENT
+        house.commit(house.engine.blobs.mount(UI, OTHER, blob.digest))
+        house.commit(house.engine.blobs.delete(UI, blob.digest))
+        assert await house.pull(OTHER, blob.digest) == CONTENT
+
+    run(story())
+
+
+def test_a_mount_takes_nothing_its_source_does_not_hold(house: House) -> None:
+    async def story() -> None:
+        blob = await house.push(UI, CONTENT)
+        with pytest.raises(BlobUnknown):
+            house.commit(house.engine.blobs.mount(OTHER, UI, blob.digest))
+        with pytest.raises(BlobUnknown):
+            house.commit(house.engine.blobs.mount(UI, OTHER, Digest.of(b"never pushed")))
+
+    run(story())
+
+
+def test_a_deleted_blob_is_gone_here_and_nowhere_else_at_once_for_every_process(houses: Houses) -> None:
+    async def story() -> None:
+        here, there = houses.open(), houses.open()
+        blob = await here.push(UI, CONTENT)
+        await here.push(OTHER, CONTENT)
+        assert await there.pull(UI, blob.digest) == CONTENT
+        here.commit(here.engine.blobs.delete(UI, blob.digest))
+        for house in (here, there):
+            with pytest.raises(BlobUnknown):
+                await house.engine.blobs.find(UI, blob.digest)
+            assert await house.pull(OTHER, blob.digest) == CONTENT
+        with pytest.raises(BlobUnknown):
+            here.commit(here.engine.blobs.delete(UI, blob.digest))
+
+    run(story())
+
+
+def test_a_blob_a_manifest_names_is_not_deleted_until_the_manifest_is(house: House) -> None:
+    async def story() -> None:
+        manifest = await house.push_image(UI, "v1")
+        layer = manifest.layers[0].digest
+        with pytest.raises(ContentReferenced):
+            house.commit(house.engine.blobs.delete(UI, layer))
+        house.commit(house.engine.manifests.delete(UI, manifest.digest))
+        house.commit(house.engine.blobs.delete(UI, layer))
+
+    run(story())
+
+
+def test_two_uploads_of_the_same_bytes_both_succeed(house: House) -> None:
+    async def story() -> None:
+        content = os.urandom(300_000)
+        await house.push(UI, content)
+        await house.push(UI, content)
+        await house.push(OTHER, content)
+        blob = await house.engine.blobs.find(OTHER, Digest.of(content))
+        assert await read(house.engine, blob) == content
+
+    run(story())
