@@ -14,8 +14,9 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.access.policy import Refused
@@ -36,6 +37,14 @@ _BATCH = 256
 _ACKNOWLEDGE_SECONDS = 30.0
 _BROKEN = "the audit trail cannot be written"
 _UNAVAILABLE = "The audit trail cannot be written now, so nothing was done; try again shortly."
+
+
+_HEAD = select(trail_head.c.seq, trail_head.c.hash)
+_MOVE_HEAD = (
+    update(trail_head)
+    .where(trail_head.c.id == 1)
+    .values(seq=bindparam("head_seq"), hash=bindparam("head_hash"), seal=bindparam("head_seal"))
+)
 
 
 @dataclass(slots=True, eq=False)
@@ -188,14 +197,12 @@ class SqlLedger:
         return _events(act, notes)
 
     def _append(self, connection: Connection, sealed: Sequence[Sealed]) -> None:
-        rows = [{"seq": event.seq, "body": event.body, "hash": event.hash} for event in sealed]
-        connection.execute(insert(events), rows)
+        # One statement for all: the drivers hand the interpreter over for every row of an `executemany`.
+        values = tuple(value for event in sealed for value in (event.seq, event.body, event.hash))
+        connection.exec_driver_sql(_insertion(len(sealed), connection.dialect.paramstyle), values)
         head = Head(sealed[-1].seq, sealed[-1].hash)
-        connection.execute(
-            update(trail_head)
-            .where(trail_head.c.id == 1)
-            .values(seq=head.seq, hash=head.hash, seal=head_seal(head, self._trail_key))
-        )
+        told = {"head_seq": head.seq, "head_hash": head.hash, "head_seal": head_seal(head, self._trail_key)}
+        connection.execute(_MOVE_HEAD, told)
 
     def _commit(self, connection: Connection, sealed: Sequence[Sealed]) -> None:
         try:
@@ -249,8 +256,15 @@ def _events(act: Act, notes: Notes) -> list[Event]:
     return [*caused, *act.also, act.event.but(**{name: value for name, value in told.items() if value is not None})]
 
 
+@lru_cache(maxsize=1024)
+def _insertion(rows: int, paramstyle: str) -> str:
+    mark = "?" if paramstyle == "qmark" else "%s"
+    row = f"({mark}, {mark}, {mark})"
+    return f"INSERT INTO events (seq, body, hash) VALUES {', '.join([row] * rows)}"  # noqa: S608 - nothing but marks
+
+
 def _read_head(connection: Connection) -> Head:
-    row = connection.execute(select(trail_head.c.seq, trail_head.c.hash)).one()
+    row = connection.execute(_HEAD).one()
     return Head(row.seq, bytes(row.hash))
 
 
