@@ -119,15 +119,22 @@ def test_an_act_behind_a_policy_change_in_the_same_transaction_is_judged_again(h
         change = house.ledger.commit(Act(EVENT, keep("a", policy=True), version))
         return await asyncio.gather(change, house.ledger.commit(refuse), return_exceptions=True)
 
+    entered, go = threading.Event(), threading.Event()
+
+    def hold(connection: Connection) -> Notes:
+        entered.set()
+        go.wait(10)
+        return Notes()
+
+    # While the committer is held in this one, whatever comes is its next transaction.
+    first = threading.Thread(target=lambda: house.run(house.ledger.commit(Act(EVENT, Change(hold)))))
+    first.start()
+    entered.wait(10)
     answers: list[Any] = []
-    with house.database.lock():
-        # The committer takes this one and waits for the lock; whatever comes meanwhile is its next transaction.
-        first = threading.Thread(target=lambda: house.run(house.ledger.commit(Act(EVENT))))
-        first.start()
-        wait_until(lambda: first.is_alive() and not house.ledger._waiting)
-        both = threading.Thread(target=lambda: answers.extend(house.run(queued())))
-        both.start()
-        wait_until(lambda: len(house.ledger._waiting) == 2)
+    both = threading.Thread(target=lambda: answers.extend(house.run(queued())))
+    both.start()
+    wait_until(lambda: len(house.ledger._waiting) == 2)
+    go.set()
     first.join()
     both.join()
 
