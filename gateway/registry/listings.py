@@ -40,8 +40,6 @@ async def tags(request: Request, passage: Passage) -> Reply:
 async def catalog(request: Request, passage: Passage) -> Reply:
     """`_catalog`: the repositories that the caller may pull; the token must carry `registry:catalog:*`."""
     limit, after = _page(request)
-    if not limit:
-        return json_reply(200, {"repositories": []})
     projects, admits = await _visible(request, passage.caller)
     page = await request.engine.listings.repositories(after=after, limit=limit, projects=projects, admits=admits)
     return json_reply(200, {"repositories": list(page.entries)}, *_link(request, page.entries, page.more, limit))
@@ -103,8 +101,6 @@ async def _referrers(request: Request, subject: Digest, after: str) -> AsyncIter
 async def _fallback(request: Request, subject: Digest) -> list[Descriptor]:
     try:
         stored = await request.engine.manifests.find(request.repository, fallback_tag(subject))
-        if stored.media_type != OCI_INDEX:
-            return []
         index = load(stored.content, stored.media_type, limit_bytes=len(stored.content))
     except ContentRefusal:
         # There is no such tag or repository; or the tag, which is anybody's, holds no index.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.errors import BlobUnknown
 from gateway.registry import blobs as blob_endpoints
 from tests.protocol.harness import World, image, sha256, sha512
 
@@ -148,6 +149,22 @@ def test_a_blob_that_ends_too_early_never_ends_cleanly(world: World, monkeypatch
     with world.watching() as seen, pytest.raises(RuntimeError, match="ended after 10 of 2048"):
         world.ask("GET", f"/v2/{name}/blobs/{digest}", token=token)
     assert [(event["kind"], event.get("bytes")) for event in seen] == [("blob.pull", 2048), ("blob.pull.ended", 10)]
+
+
+def test_a_refusal_in_the_middle_of_a_blob_cuts_it_and_starts_no_second_reply(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = world.name()
+    token = world.widest("alice", name)
+    digest = world.push_blob(token, name, CONTENT)
+
+    async def refuses(*_: object) -> object:
+        yield CONTENT[:10]
+        raise BlobUnknown("It was deleted meanwhile.")
+
+    monkeypatch.setattr(type(world.registry.parts.engine.blobs), "read", refuses)
+    with pytest.raises(BlobUnknown):
+        world.ask("GET", f"/v2/{name}/blobs/{digest}", token=token)
 
 
 def test_a_fault_before_the_first_byte_is_a_500_that_tells_nothing_but_its_number(

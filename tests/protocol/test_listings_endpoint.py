@@ -324,6 +324,19 @@ def test_referrers_under_the_fallback_tag_are_listed_too_each_once(
         assert (merged["artifactType"], merged["annotations"]) == ("application/x.old", {"kept": "1"})
 
 
+def test_referrers_may_stand_under_the_fallback_tag_alone(world: World) -> None:
+    name = world.name()
+    token = world.widest("alice", name)
+    subject = world.push_image(token, name, "v1")
+    older = [image(b"{}", annotations={"older": str(n)}) for n in range(3)]
+    for content in older:
+        world.push_manifest(token, name, sha256(content), content)
+    fallback = index(*((content, OCI_MANIFEST) for content in older))
+    world.push_manifest(token, name, sha256(subject).replace(":", "-"), fallback, OCI_INDEX)
+    found = [entry["digest"] for entry in referrers(world, token, name, subject).json()["manifests"]]
+    assert found == sorted(map(sha256, older))
+
+
 def test_a_fallback_tag_that_is_no_index_is_not_asked(world: World) -> None:
     name = world.name()
     token = world.widest("alice", name)
