@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from types import TracebackType
 from typing import Any, NoReturn, Protocol, Self
 
@@ -231,6 +232,7 @@ def refusal(caller: Caller, needs: tuple[Need, ...], verdict: Refused) -> Refusa
     return Unauthorized(f"{message}.", scope=wanted_scope(needs), error=error, detail=detail)
 
 
+@lru_cache(maxsize=4096)
 def wanted_scope(needs: tuple[Need, ...]) -> str:
     """The scope that a request with *needs* should ask a token for: one scope a repository, joined by spaces."""
     wanted: dict[Repository, set[Action]] = {}

@@ -55,6 +55,11 @@ class _Waiting:
     notes: Notes = field(default_factory=Notes)
     error: BaseException | None = None
 
+    def give_up(self) -> None:
+        # The act may still be committed when the lock is free: it is not acknowledged, and may be repeated.
+        if not self.future.done():
+            self.future.set_exception(Unavailable(_UNAVAILABLE))
+
     def wake(self) -> None:
         if self.future.done():
             return
@@ -100,10 +105,11 @@ class SqlLedger:
                 raise Unavailable("The gateway is stopping; try again shortly.")
             self._waiting.append(waiting)
             self._wanted.notify()
+        patience = loop.call_later(_ACKNOWLEDGE_SECONDS, waiting.give_up)
         try:
-            return await asyncio.wait_for(waiting.future, _ACKNOWLEDGE_SECONDS)
-        except TimeoutError:
-            raise Unavailable(_UNAVAILABLE) from None
+            return await waiting.future
+        finally:
+            patience.cancel()
 
     # the committing thread
 

@@ -243,3 +243,12 @@ def test_a_policy_change_is_seen_by_another_process_at_once(house: House, databa
         house.run(house.ledger.commit(Act(EVENT, Change(add, policy=True))))
 
         assert other.run(other.directory.project(ProjectName("gallery"))) is not None
+
+
+def test_an_act_that_waits_too_long_for_the_lock_is_not_acknowledged(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.records.ledger._ACKNOWLEDGE_SECONDS", 0.2)
+
+    with house.database.lock(), pytest.raises(Unavailable):
+        house.run(house.ledger.commit(Act(EVENT)))
