@@ -31,7 +31,7 @@ class Acts:
         return int(self._clock())
 
     def saw(self, project: ProjectName) -> None:
-        """*project* was found in the records."""
+        """*project* was found in the records, not made by what is still to be committed."""
         self._seen[project.name] = None
         if len(self._seen) > _PROJECTS:
             self._seen.popitem(last=False)
@@ -43,9 +43,12 @@ class Acts:
 
         def run(connection: object) -> Notes:
             try:
-                return apply(connection, act)
+                notes = apply(connection, act)
             except Unavailable:
                 self._seen.pop(repository.project.name, None)
                 raise
+            if not notes.also:
+                self.saw(repository.project)
+            return notes
 
         return Change(run, policy=makes_project, repositories=(repository,))

@@ -36,6 +36,7 @@ class Intake:
         self._threads = threads
         self._start = spool.size
         self._batch: list[bytes] = []
+        self._writing: asyncio.Future[None] | None = None
         self.hasher = hasher
 
     async def receive(self, body: AsyncIterator[bytes]) -> bool:
@@ -44,36 +45,40 @@ class Intake:
 
         Whatever else the body raises is raised. `OSError` is the store's, never the client's.
         """
-        pieces = aiter(body)
-        writing: asyncio.Future[None] | None = None
+        try:
+            interrupted = await self._gather(aiter(body))
+        except BaseException:
+            if self._writing is not None:
+                self._writing.cancel()
+            raise
+        await self._written()
+        return interrupted
+
+    async def _gather(self, pieces: AsyncIterator[bytes]) -> bool:
         size = 0
-        interrupted = False
         while True:
             try:
                 piece = await anext(pieces)
             except StopAsyncIteration:
-                break
+                return False
             except (EOFError, OSError):
-                interrupted = True
-                break
-            if not piece:
-                continue
-            self._batch.append(piece)
-            size += len(piece)
+                return True
+            if piece:
+                self._batch.append(piece)
+                size += len(piece)
             if size >= BATCH_BYTES or len(self._batch) >= _BATCH_PIECES:
-                if writing is not None:
-                    await writing
-                writing = self._run(self._write, self._batch)
+                await self._written()
+                self._writing = self._run(self._write, self._batch)
                 self._batch, size = [], 0
-        if writing is not None:
-            await writing
-        return interrupted
 
     def flush(self) -> None:
         """Hashes and writes what `receive` left over; blocks."""
         if self._batch:
             self._write(self._batch)
-            self._batch = []
+
+    async def _written(self) -> None:
+        if self._writing is not None:
+            await self._writing
 
     def digest(self) -> str:
         """The SHA-256 of everything in the spool, once flushed."""
@@ -85,6 +90,8 @@ class Intake:
         for piece in pieces:
             self.hasher.update(piece)
         self._spool.write(pieces)
+        # The pool's thread may hold its job a while after it has answered, and the next batch is under way by then.
+        pieces.clear()
 
     def _rehashed(self) -> _Hash:
         hasher = Algorithm.SHA256.hasher()

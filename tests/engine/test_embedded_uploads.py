@@ -1,0 +1,393 @@
+"""Uploads when things go wrong between two steps: crashes, full and failing disks, requests that vanish."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import gc
+import os
+import threading
+import tracemalloc
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.change import Notes
+from gateway.engine.port import Upload
+from gateway.engine.stores.filesystem import Filesystem, Spool
+from gateway.errors import BlobUnknown, BlobUploadUnknown, DigestInvalid, RangeInvalid, Unavailable, UploadBusy
+from gateway.oci.digest import Algorithm, Digest
+from tests.contract.house import OTHER, UI, WRITER, House, Houses, body, run
+
+CONTENT = os.urandom(700_000)
+DIGEST = Digest.of(CONTENT)
+
+
+async def begin(house: House) -> Upload:
+    upload, change = await house.engine.uploads.begin(UI, WRITER)
+    house.commit(change)
+    return upload
+
+
+async def append(house: House, upload: Upload, content: bytes) -> None:
+    house.commit((await house.engine.uploads.append(upload, body(content), None)).change)
+
+
+async def finish(house: House, upload: Upload, digest: Digest, *pieces: bytes) -> None:
+    _, change = await house.engine.uploads.finish(upload, body(*pieces), None, digest)
+    house.commit(change)
+
+
+# a crash, or a commit that fails, between any two steps
+
+
+@pytest.mark.parametrize("algorithm", list(Algorithm))
+@pytest.mark.parametrize("appended", [0, 300_000, len(CONTENT)])
+def test_finishing_again_after_the_commit_failed_works_even_on_another_process(
+    houses: Houses, appended: int, algorithm: Algorithm
+) -> None:
+    async def story() -> None:
+        here, there = houses.open(), houses.open()
+        digest = Digest.of(CONTENT, algorithm)
+        upload = await begin(here)
+        await append(here, upload, CONTENT[:appended])
+        for _ in range(2):
+            await here.engine.uploads.finish(upload, body(CONTENT[appended:]), None, digest)
+            with pytest.raises(BlobUnknown):
+                await here.engine.blobs.find(UI, digest)
+        await finish(there, upload, digest, CONTENT[appended:])
+        assert await here.pull(UI, digest) == CONTENT
+        assert here.spools() == []
+
+    run(story())
+
+
+def test_a_lost_spool_is_not_made_up_from_a_strangers_blob(house: House) -> None:
+    async def story() -> None:
+        await house.push(OTHER, CONTENT)
+        upload = await begin(house)
+        await append(house, upload, os.urandom(300_000))
+        house.spools()[0].unlink()
+        with pytest.raises(BlobUploadUnknown):
+            await finish(house, upload, DIGEST)
+        with pytest.raises(BlobUnknown):
+            await house.engine.blobs.find(UI, DIGEST)
+        assert house.spools() == []
+
+    run(story())
+
+
+def test_a_lost_spool_refuses_a_chunk(house: House) -> None:
+    async def story() -> None:
+        upload = await begin(house)
+        await append(house, upload, b"123")
+        house.spools()[0].unlink()
+        with pytest.raises(BlobUploadUnknown):
+            await append(house, upload, b"4")
+        assert house.spools() == []
+
+    run(story())
+
+
+def test_a_spool_with_other_bytes_than_were_acknowledged_is_given_up(houses: Houses) -> None:
+    async def story() -> None:
+        here, there = houses.open(), houses.open()
+        upload = await begin(here)
+        await append(here, upload, b"12345")
+        here.spools()[0].write_bytes(b"12X45")
+        with pytest.raises(BlobUploadUnknown):
+            await append(there, upload, b"6")
+        with pytest.raises(BlobUploadUnknown):
+            await here.engine.uploads.find(UI, WRITER, upload.id)
+
+    run(story())
+
+
+def test_bytes_of_an_append_nobody_committed_are_cut_off_on_any_process(houses: Houses) -> None:
+    async def story() -> None:
+        here, there = houses.open(), houses.open()
+        upload = await begin(here)
+        await append(here, upload, b"123")
+        await here.engine.uploads.append(upload, body(b"never acknowledged"), None)
+        assert here.spools()[0].stat().st_size == 21
+        await append(there, upload, b"45")
+        await finish(here, upload, Digest.of(b"12345"))
+
+    run(story())
+
+
+def test_whoever_comes_between_a_change_and_its_commit_cuts_nothing_off(houses: Houses) -> None:
+    """The lock is let go inside the transaction: the next one must wait for it before it believes the row."""
+
+    async def story() -> None:
+        here, there = houses.open(), houses.open()
+        upload = await begin(here)
+        appended = await here.engine.uploads.append(upload, body(b"123"), None)
+        applied, go_on = threading.Event(), threading.Event()
+
+        def apply_and_wait(connection: Any) -> Notes:
+            notes = appended.change.apply(connection)
+            applied.set()
+            assert go_on.wait(10)
+            return notes
+
+        committing = threading.Thread(target=here.commit, args=(type(appended.change)(apply_and_wait),))
+        committing.start()
+        assert await asyncio.to_thread(applied.wait, 10)
+        next_one = asyncio.create_task(there.engine.uploads.append(upload, body(b"45"), 3))
+        await asyncio.sleep(0.2)
+        assert not next_one.done()
+        go_on.set()
+        there.commit((await next_one).change)
+        committing.join()
+        await finish(there, upload, Digest.of(b"12345"))
+
+    run(story())
+
+
+def test_two_processes_that_append_at_once_never_mix_nor_lose_what_was_acknowledged(houses: Houses) -> None:
+    def work(house: House, upload: Upload, mark: bytes, acknowledged: list[tuple[int, bytes]]) -> None:
+        async def story() -> None:
+            while len(acknowledged) < 40:
+                piece = mark * (1 + len(acknowledged) % 7) * 1000
+                try:
+                    appended = await house.engine.uploads.append(upload, body(piece), None)
+                    house.commit(appended.change)
+                except (UploadBusy, RangeInvalid):
+                    await asyncio.sleep(0)
+                    continue
+                acknowledged.append((appended.offset, piece))
+
+        run(story())
+
+    async def settle(acknowledged: list[tuple[int, bytes]]) -> None:
+        whole = b""
+        for offset, piece in sorted(acknowledged):
+            whole += piece
+            assert len(whole) == offset
+        house = houses.open()
+        await finish(house, upload, Digest.of(whole))
+        assert await house.pull(UI, Digest.of(whole)) == whole
+
+    upload = run(begin(houses.open()))
+    lists: list[list[tuple[int, bytes]]] = [[], []]
+    threads = [
+        threading.Thread(target=work, args=(houses.open(), upload, mark, found))
+        for mark, found in zip((b"a", b"b"), lists, strict=True)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    run(settle(lists[0] + lists[1]))
+
+
+def test_two_that_finish_the_same_upload_at_once_both_succeed_or_are_told(houses: Houses) -> None:
+    async def story() -> None:
+        here, there = houses.open(), houses.open()
+        upload = await begin(here)
+        _, first = await here.engine.uploads.finish(upload, body(CONTENT), None, DIGEST)
+        _, second = await there.engine.uploads.finish(upload, body(CONTENT), None, DIGEST)
+        here.commit(first)
+        there.commit(second)
+        assert await here.pull(UI, DIGEST) == CONTENT
+        assert here.spools() == []
+
+    run(story())
+
+
+def test_an_append_that_meets_a_finish_leaves_no_file_behind(house: House) -> None:
+    async def story() -> None:
+        upload = await begin(house)
+        _, finished = await house.engine.uploads.finish(upload, body(CONTENT), None, DIGEST)
+        late = await house.engine.uploads.append(upload, body(b"late"), None)
+        house.commit(finished)
+        with pytest.raises(BlobUploadUnknown):
+            house.commit(late.change)
+        assert house.spools() == []
+        assert await house.pull(UI, DIGEST) == CONTENT
+
+    run(story())
+
+
+# requests that vanish
+
+
+def test_a_cancelled_request_lets_go_of_the_upload(house: House) -> None:
+    async def story() -> None:
+        upload = await begin(house)
+
+        async def endless() -> AsyncIterator[bytes]:
+            while True:
+                yield b"x" * 100_000
+                await asyncio.sleep(0.001)
+
+        writing = asyncio.create_task(house.engine.uploads.append(upload, endless(), None))
+        await asyncio.sleep(0.1)
+        writing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await writing
+        await finish(house, upload, Digest.of(b"123"), b"123")
+
+    gc.disable()
+    try:
+        run(story())
+    finally:
+        gc.enable()
+
+
+def test_a_change_dropped_unapplied_lets_go_of_the_upload_at_once(house: House) -> None:
+    async def story() -> None:
+        upload = await begin(house)
+        appended = await house.engine.uploads.append(upload, body(b"123"), None)
+        with pytest.raises(UploadBusy):
+            await append(house, upload, b"45")
+        del appended
+        await append(house, upload, b"45")
+
+    gc.disable()
+    try:
+        run(story())
+    finally:
+        gc.enable()
+
+
+def test_no_file_stays_open(house: House) -> None:
+    async def story() -> None:
+        await house.push(UI, b"warm")
+        before = len(os.listdir("/proc/self/fd"))
+        for number in range(20):
+            upload = await begin(house)
+            await append(house, upload, b"%d" % number)
+            with pytest.raises(RangeInvalid):
+                await house.engine.uploads.append(upload, body(b"x"), 99)
+            with pytest.raises(DigestInvalid):
+                await finish(house, upload, DIGEST)
+            blob = await house.push(UI, b"%d" % number)
+            async for _ in house.engine.blobs.read(blob, 0, blob.size_bytes - 1):
+                break
+        gc.collect()
+        assert len(os.listdir("/proc/self/fd")) <= before + 16  # a thread's own connection to the database each
+
+    run(story())
+
+
+def test_expired_uploads_are_removed_with_their_bytes_when_others_begin(house: House) -> None:
+    async def story() -> None:
+        for _ in range(3):
+            await append(house, await begin(house), b"forgotten")
+        assert len(house.spools()) == 3
+        house.clock.now += 25 * 60 * 60
+        fresh = await begin(house)
+        await append(house, fresh, b"new")
+        assert [spool.name for spool in house.spools()] == [fresh.id]
+
+    run(story())
+
+
+# disks
+
+
+class BadDisk(Filesystem):
+    """A store whose disk fails at one operation, as often as it is told."""
+
+    def __init__(self, root: Path, operation: str, error: int) -> None:
+        super().__init__(root)
+        self.operation = operation
+        self.error = error
+        self.failing = True
+
+    def fail(self, operation: str) -> None:
+        if self.failing and operation == self.operation:
+            raise OSError(self.error, os.strerror(self.error))
+
+    def grow(self, key: str) -> Spool:
+        spool = super().grow(key)
+        disk = self
+
+        class BadSpool(Spool):
+            __slots__ = ()
+
+            def write(self, pieces: Sequence[bytes]) -> None:
+                super().write([b"".join(pieces)[:5]])
+                disk.fail("write")
+                self.truncate(self.size - 5)
+                super().write(pieces)
+
+            def sync(self) -> None:
+                disk.fail("sync")
+                super().sync()
+
+        bad = BadSpool(os.dup(spool._descriptor), spool.path)
+        spool.release()
+        return bad
+
+    def publish(self, spool: Spool, key: str) -> None:
+        self.fail("publish")
+        super().publish(spool, key)
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+@pytest.mark.parametrize("operation", ["write", "sync", "publish"])
+def test_a_disk_that_fails_ends_the_upload_and_a_new_one_works(
+    houses: Houses, tmp_path: Path, operation: str, error: int
+) -> None:
+    async def story() -> None:
+        disk = BadDisk(tmp_path / "data", operation, error)
+        house = houses.open(store=disk)
+        expected: type[Exception] = OSError if error == errno.EIO else Unavailable
+        upload = await begin(house)
+        with pytest.raises(expected):
+            await finish(house, upload, DIGEST, CONTENT)
+        with pytest.raises(BlobUploadUnknown):
+            await house.engine.uploads.find(UI, WRITER, upload.id)
+        if operation != "publish":
+            upload = await begin(house)
+            with pytest.raises(expected):
+                await append(house, upload, CONTENT)
+            with pytest.raises(BlobUploadUnknown):
+                await house.engine.uploads.find(UI, WRITER, upload.id)
+        assert house.spools() == []
+        disk.failing = False
+        await house.push(UI, CONTENT)
+        assert await house.pull(UI, DIGEST) == CONTENT
+
+    run(story())
+
+
+def test_a_full_disk_is_told_as_such(houses: Houses, tmp_path: Path) -> None:
+    async def story() -> None:
+        house = houses.open(store=BadDisk(tmp_path / "data", "write", errno.ENOSPC))
+        with pytest.raises(Unavailable, match="storage is full"):
+            await append(house, await begin(house), CONTENT)
+
+    run(story())
+
+
+# memory
+
+
+@pytest.mark.parametrize("piece", [997, 64 * 1024])
+def test_an_upload_of_any_size_takes_less_than_a_mebibyte(house: House, piece: int) -> None:
+    total = 64 * 1024 * 1024
+    count = total // piece
+
+    async def long_body() -> AsyncIterator[bytes]:
+        for number in range(count):
+            yield number.to_bytes(8, "big") * (piece // 8) + b"." * (piece % 8)
+
+    async def story() -> int:
+        upload = await begin(house)
+        await append(house, upload, b"warm")
+        tracemalloc.start()
+        try:
+            appended = await house.engine.uploads.append(upload, long_body(), None)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+            assert appended.offset == 4 + count * piece
+            house.commit(appended.change)
+
+    assert run(story()) < 1024 * 1024
