@@ -1,0 +1,1 @@
+"""Figures beside those of real peers, in one run, taking turns: `make bench`."""

@@ -1,0 +1,282 @@
+"""What is measured: the gateway with its workers, and its peers, each on loopback behind the same certificate.
+
+Stand ─▶ Gateway × 1 worker · Gateway × 2 workers · Distribution (token auth) · nginx (a static file: the ceiling)
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import ssl
+import subprocess
+import sys
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import jwt
+
+from tests.services.authority import Authority, Pair
+from tests.services.daemon import Daemon, accepts_connections, free_port
+
+PROJECT = "bench"
+ROBOT = f"{PROJECT}/ci"
+ADMINISTRATOR, PASSWORD = "root", "a-long-bench-password"
+_SERVICE = "bench"
+
+
+@dataclass(slots=True)
+class Target:
+    """One server that is being measured; `authorization` gives the header its clients send, "" where none is asked."""
+
+    name: str
+    port: int
+    daemon: Daemon
+    ca: Path
+    registry: bool = True
+
+    @property
+    def url(self) -> str:
+        return f"https://127.0.0.1:{self.port}"
+
+    def authorization(self, *repositories: str) -> str:
+        return ""
+
+    def path(self, repository: str, digest: str) -> str:
+        """Where the blob is pulled from."""
+        return f"/v2/{repository}/blobs/{digest}"
+
+
+@dataclass(slots=True)
+class Gateway(Target):
+    """The gateway on a data directory of its own."""
+
+    data: Path = field(default_factory=Path)
+    secret: str = ""
+
+    def authorization(self, *repositories: str) -> str:
+        scopes = [f"repository:{each}:pull,push" for each in repositories]
+        return f"Bearer {self.token(f'{PROJECT}+ci', self.secret, scopes)['token']}"
+
+    def token(self, name: str, secret: str, scopes: Sequence[str], **more: str) -> dict[str, Any]:
+        """What the token endpoint answers."""
+        query = urllib.parse.urlencode([("scope", each) for each in scopes] + list(more.items()))
+        request = urllib.request.Request(f"{self.url}/token?{query}", headers={"Authorization": basic(name, secret)})
+        with urllib.request.urlopen(request, context=ssl.create_default_context(cafile=str(self.ca))) as answer:
+            told: dict[str, Any] = json.load(answer)
+        return told
+
+
+@dataclass(slots=True)
+class Distribution(Target):
+    """Debian's registry; its tokens are signed here, with the certificate in the token, as it wants them."""
+
+    content: Path = field(default_factory=Path)
+    signer: Pair | None = None
+
+    def authorization(self, *repositories: str) -> str:
+        access = [{"type": "repository", "name": each, "actions": ["pull", "push"]} for each in repositories]
+        return self.bearer([*access, {"type": "registry", "name": "catalog", "actions": ["*"]}])
+
+    def bearer(self, access: Sequence[Mapping[str, object]]) -> str:
+        """A token for *access*, good for an hour."""
+        assert self.signer is not None
+        now = int(time.time())
+        claims = {"iss": _SERVICE, "sub": "ci", "aud": _SERVICE, "nbf": now - 10, "iat": now, "exp": now + 3600}
+        leaf = ssl.PEM_cert_to_DER_cert(self.signer.certificate.read_text())
+        headers = {"x5c": [base64.b64encode(leaf).decode()]}
+        key = self.signer.key.read_text()
+        text = jwt.encode({**claims, "jti": uuid4().hex, "access": access}, key, "ES256", headers)
+        return f"Bearer {text}"
+
+
+@dataclass(slots=True)
+class Nginx(Target):
+    """A web server that sends files: what this machine's TLS and loopback can do at all."""
+
+    files: Path = field(default_factory=Path)
+
+    def path(self, repository: str, digest: str) -> str:
+        return f"/{digest.partition(':')[2]}"
+
+
+def basic(name: str, secret: str) -> str:
+    return "Basic " + base64.b64encode(f"{name}:{secret}".encode()).decode()
+
+
+@dataclass(slots=True)
+class Stand:
+    """Makes targets in a scratch directory; whatever it starts has ended when its block ends."""
+
+    directory: Path
+    authority: Authority = field(init=False)
+    pair: Pair = field(init=False)
+    _template: Path | None = None
+    _secret: str = ""
+
+    def __post_init__(self) -> None:
+        self.authority = Authority(self.directory)
+        self.pair = self.authority.issue("127.0.0.1", "localhost")
+
+    @contextmanager
+    def gateway(
+        self, workers: int = 1, *, name: str = "", data: Path | None = None, audited: bool = True
+    ) -> Iterator[Gateway]:
+        """The gateway, on a fresh copy of an initialised directory unless *data* is one."""
+        data = data or self.fresh_data()
+        port = free_port()
+        _configure(data, port, workers, self.pair)
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("GATEWAY_")}
+        if not audited:
+            environment |= {"PYTHONPATH": str(Path(__file__).parent / "unaudited")}
+        name = name or f"gateway, {workers} worker{'s' if workers > 1 else ''}"
+        daemon = Daemon([*program(), "--data", str(data), "up"], data.with_suffix(".log"), environment=environment)
+        gateway = Gateway(name, port, daemon, self.authority.certificate, data=data, secret=self._secret)
+        daemon.start(lambda: is_ready(gateway))
+        try:
+            yield gateway
+        finally:
+            daemon.stop()
+
+    def fresh_data(self) -> Path:
+        """A data directory of an initialised gateway with a project, its robot and an administrator."""
+        if self._template is None:
+            self._template = self.directory / "template"
+            self._initialise(self._template)
+        made = self.directory / f"gateway-{uuid4().hex[:8]}"
+        shutil.copytree(self._template, made)
+        return made
+
+    def _initialise(self, data: Path) -> None:
+        data.mkdir()
+        with self.gateway(1, data=data):
+            command(data, "project", "add", PROJECT)
+            self._secret = json.loads(command(data, "robot", "add", ROBOT, "owner", "--json"))["secret"]
+            command(data, "user", "add", ADMINISTRATOR, "--admin", "--password-stdin", stdin=PASSWORD)
+
+    @contextmanager
+    def distribution(self) -> Iterator[Distribution]:
+        directory = self.directory / f"distribution-{uuid4().hex[:8]}"
+        directory.mkdir()
+        port = free_port()
+        token = {
+            "realm": "https://127.0.0.1/token",
+            "service": _SERVICE,
+            "issuer": _SERVICE,
+            "rootcertbundle": str(self.authority.certificate),
+        }
+        configuration = {
+            "version": "0.1",
+            "log": {"level": "error", "accesslog": {"disabled": True}},
+            "storage": {"filesystem": {"rootdirectory": str(directory / "content")}, "cache": _CACHE},
+            "auth": {"token": token},
+            "http": {
+                "addr": f"127.0.0.1:{port}",
+                "tls": {"certificate": str(self.pair.certificate), "key": str(self.pair.key)},
+            },
+        }
+        written = directory / "config.yml"
+        written.write_text(json.dumps(configuration))
+        # Every REGISTRY_* variable overrides its configuration, and skopeo's REGISTRY_AUTH_FILE has just such a name.
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("REGISTRY_")}
+        daemon = Daemon(["docker-registry", "serve", str(written)], directory / "log", environment=environment)
+        signer = self.authority.issue("signer.test")
+        peer = Distribution(
+            "Distribution", port, daemon, self.authority.certificate, content=directory / "content", signer=signer
+        )
+        daemon.start(lambda: accepts_connections(port))
+        try:
+            yield peer
+        finally:
+            daemon.stop()
+
+    @contextmanager
+    def nginx(self, files: Path) -> Iterator[Nginx]:
+        directory = self.directory / f"nginx-{uuid4().hex[:8]}"
+        directory.mkdir()
+        port = free_port()
+        written = directory / "nginx.conf"
+        written.write_text(_NGINX.format(directory=directory, port=port, pair=self.pair, files=files))
+        daemon = Daemon(["nginx", "-c", str(written), "-e", str(directory / "error.log")], directory / "log")
+        ceiling = Nginx("nginx, static", port, daemon, self.authority.certificate, registry=False, files=files)
+        daemon.start(lambda: accepts_connections(port))
+        try:
+            yield ceiling
+        finally:
+            daemon.stop()
+
+
+# As its packages and images set it up.
+_CACHE = {"blobdescriptor": "inmemory"}
+_NGINX = """\
+daemon off;
+user root;
+worker_processes auto;
+pid {directory}/pid;
+events {{ worker_connections 4096; }}
+http {{
+  access_log off;
+  sendfile on;
+  keepalive_requests 1000000;
+  client_body_temp_path {directory}/body;
+  proxy_temp_path {directory}/proxy;
+  fastcgi_temp_path {directory}/fastcgi;
+  uwsgi_temp_path {directory}/uwsgi;
+  scgi_temp_path {directory}/scgi;
+  server {{
+    listen 127.0.0.1:{port} ssl;
+    ssl_certificate {pair.certificate};
+    ssl_certificate_key {pair.key};
+    root {files};
+  }}
+}}
+"""
+
+
+def program() -> tuple[str, ...]:
+    """The `gateway` command beside the Python that runs this."""
+    return (str(Path(sys.executable).parent / "gateway"),)
+
+
+def command(data: Path, *arguments: str, stdin: str = "") -> str:
+    """Runs a command of the gateway's on *data*; gives what it printed."""
+    argv = [*program(), "--data", str(data), *arguments]
+    ended = subprocess.run(argv, input=stdin, capture_output=True, text=True, timeout=120)
+    if ended.returncode:
+        raise RuntimeError(f"{' '.join(argv)} ended with {ended.returncode}: {ended.stderr}")
+    return ended.stdout
+
+
+def is_ready(gateway: Target) -> bool:
+    """Whether the gateway says that it is ready."""
+    trusted = ssl.create_default_context(cafile=str(gateway.ca))
+    try:
+        with urllib.request.urlopen(f"{gateway.url}/health/ready", context=trusted, timeout=2) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def _configure(data: Path, port: int, workers: int, pair: Pair) -> None:
+    (data / "gateway.toml").write_text(f"""\
+[server]
+names = ["127.0.0.1", "localhost"]
+port = {port}
+workers = {workers}
+certificate = "{pair.certificate}"
+key = "{pair.key}"
+[tokens]
+lifetime_seconds = 900
+[limits]
+connections_per_address = 4096
+[logging]
+level = "warning"
+""")
