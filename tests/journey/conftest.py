@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,17 +13,23 @@ from tests.services.authority import Authority
 from tests.services.clients import DOCKER_PROGRAMS, Ctr, Docker, Podman, Skopeo
 from tests.services.daemon import scratch
 from tests.services.engines import Engine, running_containerd, running_docker
+from tests.services.gateway import Gateway, running_gateway
 from tests.services.images import Layout
-from tests.services.machine import known_hosts
+from tests.services.machine import ADDRESS, known_hosts, own_address, trusted
 
 # The names that journeys give to registries on this machine.
-NAMES = ("plain.test", "registry.local", "registry.company.com")
+PLAIN_NAME = "plain.test"
+NAME = "hub.test"
+# The one that every gateway has may be in the machine's hosts already, as the address that docker trusts unseen.
+NAMES = (NAME, "registry.local", "registry.company.com")
+
+Open = Callable[..., AbstractContextManager[Gateway]]
 
 
 @pytest.fixture(scope="session")
 def known_names() -> Iterator[None]:
-    """NAMES lead to this machine; the engines start after they do, for they remember the file of names for a while."""
-    with known_hosts(*NAMES):
+    """The names lead to this machine; the engines start after they do: they remember the file of names for a while."""
+    with own_address(), known_hosts(PLAIN_NAME), known_hosts(*NAMES, address=ADDRESS):
         yield
 
 
@@ -81,3 +89,23 @@ def docker(request: pytest.FixtureRequest, client_home: Path, docker_engine: Eng
 def ctr(client_home: Path, containerd_engine: Engine) -> Ctr:
     """containerd's client."""
     return Ctr(client_home / "ctr", containerd_engine)
+
+
+@pytest.fixture(scope="session")
+def opened(known_names: None) -> Open:
+    """Starts gateways: `with opened(workers=2) as gateway`; clients of this machine trust its authority meanwhile."""
+
+    @contextmanager
+    def open_one(*, name: str = NAME, workers: int = 1, **more: Any) -> Iterator[Gateway]:
+        with running_gateway(address=ADDRESS, name=name, workers=workers, **more) as gateway:
+            with trusted(gateway.registry, gateway.certificate):
+                yield gateway
+
+    return open_one
+
+
+@pytest.fixture(scope="module")
+def gateway(opened: Open) -> Iterator[Gateway]:
+    """A gateway with two workers, which the tests of a module share."""
+    with opened(workers=2) as running:
+        yield running
