@@ -212,6 +212,25 @@ def test_an_append_that_meets_a_finish_leaves_no_file_behind(house: House) -> No
     run(story())
 
 
+def test_a_chunk_is_durable_with_its_name_before_it_is_acknowledged(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def told(descriptor: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        fsync(descriptor)
+
+    async def story() -> None:
+        upload = await begin(house)
+        monkeypatch.setattr("os.fsync", told)
+        await house.engine.uploads.append(upload, body(b"123"), None)
+        assert synced[-2:] == [f"{house.root}/uploads/{upload.id}", f"{house.root}/uploads"]
+
+    run(story())
+
+
 # requests that vanish
 
 

@@ -218,7 +218,6 @@ def test_bytes_are_synced_before_they_get_their_name_and_every_new_directory_aft
         f"fsync {data}",
         "pwritev",
         f"fsync {data}/uploads/one",
-        f"fsync {data}/uploads",
         move,
         f"fsync {data}",
         f"fsync {data}/blobs",
@@ -226,3 +225,19 @@ def test_bytes_are_synced_before_they_get_their_name_and_every_new_directory_aft
         move,
         f"fsync {data}/blobs/sha256/ab",
     ]
+
+
+def test_the_name_of_a_new_spool_is_synced_once(
+    store: Filesystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for content, expected in ((b"x", 1), (b"y", 0)):
+        spool = store.grow("uploads/one")
+        recorder = Recorder(monkeypatch)
+        for _ in range(2):
+            spool.write([content])
+            spool.sync()
+            spool.sync_name()
+        assert recorder.steps.count(f"fsync {tmp_path}/data/uploads") == expected
+        assert recorder.steps.count(f"fsync {tmp_path}/data/uploads/one") == 2
+        spool.release()
+        monkeypatch.undo()

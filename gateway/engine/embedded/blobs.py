@@ -22,8 +22,8 @@ from gateway.records import content
 from gateway.records.content import Act
 from gateway.records.database import Database
 
-#: What is in memory is read where it stands, in pieces that hold up the event loop for some 10 µs.
-_CACHED_BYTES: Final = 64 * 1024
+#: What is in memory is read where it stands: with its encryption, a piece holds up the event loop for some 0.1 ms.
+_CACHED_BYTES: Final = 128 * 1024
 #: What is on the disk is read in a thread, in pieces worth the way there.
 _COLD_BYTES: Final = 256 * 1024
 _AHEAD_BYTES: Final = 4 * 1024 * 1024
@@ -136,14 +136,21 @@ class EmbeddedBlobs:
             return piece
 
         offset = 0
-        while offset < blob.size_bytes:
-            piece = await loop.run_in_executor(self._threads, read, offset)
-            offset += len(piece)
-            if offset >= blob.size_bytes and hasher.hexdigest() == blob.digest.hex:
-                self._verified.keep(blob.digest, stored.identity)
-            elif offset >= blob.size_bytes or not piece:
-                raise BlobDamaged("a blob's file does not have its digest")
-            yield piece
+        coming = loop.run_in_executor(self._threads, read, offset)
+        try:
+            while offset < blob.size_bytes:
+                piece = await coming
+                offset += len(piece)
+                if piece and offset < blob.size_bytes:
+                    # One piece ahead: hashing goes on while this one is sent.
+                    coming = loop.run_in_executor(self._threads, read, offset)
+                elif hasher.hexdigest() == blob.digest.hex:
+                    self._verified.keep(blob.digest, stored.identity)
+                else:
+                    raise BlobDamaged("a blob's file does not have its digest")
+                yield piece
+        finally:
+            coming.cancel()
 
 
 def _damaged(digest: Digest) -> Unavailable:

@@ -161,6 +161,7 @@ class EmbeddedUploads:
         def conclude() -> None:
             intake.flush()
             spool.sync()
+            spool.sync_name()
 
         await self._in_thread(conclude)
         return interrupted

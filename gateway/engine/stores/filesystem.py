@@ -102,12 +102,15 @@ class Spool(_Open):
             self.size = size
 
     def sync(self) -> None:
-        """Makes what was written durable, the file's name too. After an `OSError` the file is worth nothing."""
+        """Makes the bytes durable, not yet their name. After an `OSError` the file is worth nothing."""
         with self._using() as descriptor:
             os.fsync(descriptor)
-            if self._fresh:
-                _sync_directory(self.path.parent)
-                self._fresh = False
+
+    def sync_name(self) -> None:
+        """Makes the file's name durable, once, if it may be new; whoever publishes at once needs not."""
+        if self._fresh:
+            _sync_directory(self.path.parent)
+            self._fresh = False
 
     def pieces(self, size: int) -> Iterator[bytes]:
         """The first *size* bytes, in pieces; ends early where the file does."""
@@ -164,6 +167,7 @@ class Filesystem:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._prefix = f"{root}/"  # joining text is ten times as fast, and reads do it for each request
 
     def grow(self, key: str) -> Spool:
         """
@@ -200,12 +204,12 @@ class Filesystem:
 
     def open(self, key: str) -> Stored:
         """The bytes at *key*; raises `FileNotFoundError`."""
-        return Stored(os.open(self._root / key, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW))
+        return Stored(os.open(self._prefix + key, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW))
 
     def size(self, key: str) -> int | None:
         """How many bytes are at *key*; None if there is no such key."""
         try:
-            return os.stat(self._root / key).st_size
+            return os.stat(self._prefix + key).st_size
         except FileNotFoundError:
             return None
 
