@@ -27,6 +27,7 @@ Refusal                          code, message, detail
 ├─ CapabilityRefusal             the gateway cannot, now or ever
 │  ├─ Unsupported
 │  ├─ BodyTooLarge
+│  ├─ BodyTooSlow                a small body that takes longer than it may
 │  └─ Unavailable                retry_after_seconds; try again later
 └─ AdministrationRefusal         an administrator's act cannot be done
    ├─ Unknown                    no such account, project, grant, key…
@@ -210,6 +211,10 @@ class Unsupported(CapabilityRefusal):
 
 
 class BodyTooLarge(CapabilityRefusal):
+    code = "SIZE_INVALID"
+
+
+class BodyTooSlow(CapabilityRefusal):
     code = "SIZE_INVALID"
 
 

@@ -37,6 +37,7 @@ async def authenticate(request: Request, kind: Kind, scope: str) -> Caller:
     if scheme.lower() != "bearer":
         raise Unauthorized(_ASK, scope=scope)
     parts = request.parts
+    await parts.tokens.refresh()
     try:
         bearer = parts.tokens.verify(text.strip(" "), parts.now())
     except Unauthorized:

@@ -34,6 +34,7 @@ STATUSES: Final[Mapping[type[Refusal], int]] = {
     errors.TooManyRequests: 429,
     errors.Unsupported: 405,
     errors.BodyTooLarge: 413,
+    errors.BodyTooSlow: 408,
     errors.Unavailable: 503,
     errors.Unknown: 404,
     errors.Conflict: 409,

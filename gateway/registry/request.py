@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ from gateway.access.credentials import Credentials
 from gateway.access.principals import Caller, Origin
 from gateway.access.tokens import Tokens
 from gateway.engine.port import Engine, Interrupted
-from gateway.errors import BodyTooLarge, Invalid, Refusal, SizeInvalid
+from gateway.errors import BodyTooLarge, BodyTooSlow, Invalid, Refusal, SizeInvalid
 from gateway.gate import Gate
 from gateway.oci.manifest import LIMIT_BYTES
 from gateway.oci.names import Repository
@@ -21,6 +22,8 @@ Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 #: Fields of one query string or form; honest ones have a dozen.
 FIELDS = 100
+#: How long a body that is kept in memory may take.
+BODY_SECONDS = 30
 
 
 def _now() -> datetime:
@@ -123,7 +126,18 @@ class Request:
                 yield piece
 
     async def body(self, limit_bytes: int, too_large: Callable[[str], Refusal] = BodyTooLarge) -> bytes:
-        """The whole body; refuses with *too_large* over *limit_bytes*, before it is read if its length tells."""
+        """
+        The whole body; refuses with *too_large* over *limit_bytes*, before it is read if its length tells.
+
+        Raises `BodyTooSlow` when it is not there within 30 seconds: only blobs take their time.
+        """
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                return await self._body(limit_bytes, too_large)
+        except TimeoutError:
+            raise BodyTooSlow(f"Send this body within {BODY_SECONDS} seconds.") from None
+
+    async def _body(self, limit_bytes: int, too_large: Callable[[str], Refusal]) -> bytes:
         promised = self.length_bytes
         if promised is not None and promised > limit_bytes:
             raise too_large(f"Send at most {limit_bytes} bytes here; this body has {promised}.")

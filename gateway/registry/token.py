@@ -123,6 +123,7 @@ async def _sign(request: Request, caller: Caller, wanted: Access) -> tuple[Issue
     access = granted(caller, wanted, standing, projects, now)
     ids = {project.name.name: project.id for project in projects}
     named = {Repository(name).project.name for name in access.repositories}
+    await parts.tokens.refresh()
     bound = {name: number for name, number in ids.items() if name in named}
     issued = parts.tokens.issue(caller.principal, access, generation=caller.generation, projects=bound, now=now)
     return issued, access
