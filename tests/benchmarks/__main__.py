@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sys
 import tempfile
@@ -12,8 +13,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.benchmarks import alone, asking, images, memory, scale, transfers
-from tests.benchmarks.figures import Book
+from tests.benchmarks import alone, asking, drawing, images, machine, memory, report, scale, transfers
+from tests.benchmarks.figures import Book, Case
 from tests.benchmarks.sizes import DEFAULT, FULL, SHORT, Sizes
 from tests.benchmarks.stand import Stand
 from tests.benchmarks.transfers import Field
@@ -57,19 +58,42 @@ GROUPS: dict[str, Callable[[Run], None]] = {
 
 def main() -> int:
     arguments = _arguments()
+    if machine.missing():
+        print(f"Missing here: {', '.join(machine.missing())}. Install them with: make tools", file=sys.stderr)
+        return 3
     sizes = SHORT if arguments.short else FULL if arguments.full else DEFAULT
-    directory = Path(tempfile.mkdtemp(prefix="bench-", dir=arguments.scratch))
-    begun = time.monotonic()
-    book = Book(say=lambda line: print(f"{time.monotonic() - begun:6.1f} s  {line}", flush=True))
+    # Beside the source, so that a disk is measured and not a file system in memory.
+    scratch = arguments.scratch or Path(os.environ.get("TMPDIR", "build"))
+    scratch.mkdir(parents=True, exist_ok=True)
+    directory = Path(tempfile.mkdtemp(prefix="bench-", dir=scratch)).absolute()
     try:
-        with ExitStack() as closing:
-            run = Run(sizes, Stand(directory), book, closing)
-            for name, measure in GROUPS.items():
-                if not arguments.only or name in arguments.only:
-                    measure(run)
+        found = machine.described(directory)
+        cases = _measured(sizes, directory, arguments.only)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-    return 0
+    written = report.write(arguments.out, arguments.name, sizes, found, cases)
+    print(f"Written: {written} and {written.with_suffix('.md')}")
+    if not arguments.no_plots:
+        drawing.draw(written)
+    broken = [case.name for case in cases if _failed(case)]
+    if broken:
+        print(f"Not all was answered as it should be in: {'; '.join(broken)}", file=sys.stderr)
+    return 1 if broken else 0
+
+
+def _measured(sizes: Sizes, directory: Path, only: list[str] | None) -> list[Case]:
+    begun = time.monotonic()
+    book = Book(say=lambda line: print(f"{time.monotonic() - begun:6.1f} s  {line}", flush=True))
+    with ExitStack() as closing:
+        run = Run(sizes, Stand(directory), book, closing)
+        for name, measure in GROUPS.items():
+            if not only or name in only:
+                measure(run)
+    return book.cases
+
+
+def _failed(case: Case) -> bool:
+    return any(sample.errors for samples in case.samples.values() for sample in samples)
 
 
 def _arguments() -> argparse.Namespace:
@@ -78,8 +102,19 @@ def _arguments() -> argparse.Namespace:
     size.add_argument("--short", action="store_true", help="small sizes, at most a minute: does it all work?")
     size.add_argument("--full", action="store_true", help="more rounds, the largest tables: the record")
     parser.add_argument("--only", action="append", choices=list(GROUPS), help="this group; may be repeated")
-    parser.add_argument("--scratch", type=Path, default=None, help="where the data goes while it runs")
-    return parser.parse_args()
+    parser.add_argument(
+        "--scratch", type=Path, default=None, help="where the data goes while it runs: TMPDIR, or build/"
+    )
+    parser.add_argument("--out", type=Path, default=Path("docs"), help="where the report goes: docs/")
+    parser.add_argument("--name", default=None, help="the report's name: benchmarks, or one that tells of the mode")
+    parser.add_argument("--no-plots", action="store_true", help="draw nothing")
+    arguments = parser.parse_args()
+    # A look at a part must not replace the record.
+    partly = arguments.short or arguments.only
+    arguments.name = arguments.name or ("benchmarks-part" if partly else "benchmarks")
+    if partly and arguments.out == Path("docs"):
+        arguments.out = Path("build")
+    return arguments
 
 
 if __name__ == "__main__":

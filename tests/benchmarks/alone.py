@@ -19,7 +19,7 @@ def measure_start(stand: Stand, sizes: Sizes, book: Book) -> None:
     case = Case("start until ready", "start", "seconds", "less", "looked at every 0.05 s")
     data = stand.fresh_data()
     for _ in range(min(3, sizes.rounds)):
-        for workers in (1, 2):
+        for workers in sizes.workers:
             begun = time.perf_counter()
             with stand.gateway(workers, data=data) as gateway:
                 took = time.perf_counter() - begun

@@ -45,19 +45,16 @@ def measure_requests(field: Field, book: Book) -> None:
 
 def measure_audit_cost(field: Field, stand: Stand, book: Book) -> None:
     """The same gateway with its trail and with an imitation that keeps nothing."""
-    field.fill_image()
     sizes = field.sizes
-    audited = next(each for each in field.registries if isinstance(each, Gateway))
-    with stand.gateway(1, name="the same, audit off") as probe:
-        data = probe.data
-    with stand.gateway(1, name="the same, audit off", data=data, audited=False) as unaudited:
-        _copy_image(field, unaudited)
+    with stand.gateway(1, name="audit on") as audited, stand.gateway(1, name="audit off", audited=False) as unaudited:
+        for target in (audited, unaudited):
+            _copy_image(field, target)
 
         def measure(target: Target, _: int) -> Sample:
             asking = Asking([MANIFEST], target.authorization(REPOSITORY))
             return clients.requests(target, asking, 64, sizes.request_seconds, field.scratch)
 
-        case = Case("audit on against off: manifest GET, 64 connections", "requests", "requests/s")
+        case = Case("manifest GET, 64 connections, with the trail and with an imitation", "audit-cost", "requests/s")
         book.alternate(case, [audited, unaudited], sizes.rounds, measure)
 
 

@@ -55,23 +55,13 @@ def measure_catalog(stand: Stand, sizes: Sizes, book: Book) -> None:
     fill.add_users(data, ["ten"], PASSWORD)
     command(data, "grant", "add", "ten", "puller", "few")
     there = 0
-    for count in sizes.repository_counts:
-        with fill.filling(data) as (_, connection):
-            for number in range(100):
-                fill.add_repositories(connection, f"p{number:02}", range(there // 100, count // 100))
-        there = count
-        with stand.gateway(1, data=data) as gateway:
-            case = Case(f"_catalog, a page of {_PAGE} of {count:,} repositories", "scale-catalog", "ms", "less")
-            administrator = _administrator(gateway, _CATALOG)
-            last = quote(f"p99/r{count // 100 - _PAGE:07}")
-            askers = {
-                "administrator, first page": ("", administrator),
-                "administrator, last page": (last, administrator),
-                "user who may see 10": ("", f"Bearer {gateway.token('ten', PASSWORD, [_CATALOG])['token']}"),
-            }
-            for name, (after, authorization) in askers.items():
-                case.samples[name] = times(gateway, f"/v2/_catalog?n={_PAGE}&last={after}", authorization)
-            book.tell(book.add(case))
+    with stand.gateway(1, data=data) as gateway:
+        for count in sizes.repository_counts:
+            with fill.filling(data) as (_, connection):
+                for number in range(100):
+                    fill.add_repositories(connection, f"p{number:02}", range(there // 100, count // 100))
+            there = count
+            book.tell(book.add(_catalog(gateway, count)))
     with stand.distribution() as peer:
         case = Case(f"_catalog, the last page of {_PAGE} (Distribution)", "scale-catalog-peer", "ms", "less")
         for count in (each for each in sizes.repository_counts if each <= sizes.peer_repositories):
@@ -79,6 +69,20 @@ def measure_catalog(stand: Stand, sizes: Sizes, book: Book) -> None:
             path = f"/v2/_catalog?n={_PAGE}&last={quote(f'p/r{count - _PAGE:07}')}"
             case.samples[f"{count:,}"] = times(peer, path, peer.authorization(), 3)
         book.tell(book.add(case))
+
+
+def _catalog(gateway: Gateway, count: int) -> Case:
+    case = Case(f"_catalog, a page of {_PAGE} of {count:,} repositories", "scale-catalog", "ms", "less")
+    administrator = _administrator(gateway, _CATALOG)
+    last = quote(f"p99/r{max(0, count // 100 - _PAGE):07}")
+    askers = {
+        "administrator, first page": ("", administrator),
+        "administrator, last page": (last, administrator),
+        "user who may see 10": ("", f"Bearer {gateway.token('ten', PASSWORD, [_CATALOG])['token']}"),
+    }
+    for name, (after, authorization) in askers.items():
+        case.samples[name] = times(gateway, f"/v2/_catalog?n={_PAGE}&last={after}", authorization)
+    return case
 
 
 def measure_referrers(stand: Stand, sizes: Sizes, book: Book) -> None:

@@ -14,6 +14,7 @@ class Sizes:
     """Sizes in bytes, times in seconds; every case runs `rounds` times for each target, the targets taking turns."""
 
     mode: str
+    workers: tuple[int, ...]
     rounds: int
     request_seconds: int
     big_bytes: int
@@ -44,13 +45,14 @@ class Sizes:
 
 SHORT: Final = Sizes(
     mode="short",
+    workers=(2,),
     rounds=1,
     request_seconds=1,
     big_bytes=64 * MIB,
     pull_bytes=16 * MIB,
     push_bytes=8 * MIB,
     small_blobs=100,
-    wide_connections=(1, 16),
+    wide_connections=(16,),
     head_connections=(16,),
     layer_bytes=1 * MIB,
     crowd_layer_bytes=KIB,
@@ -65,11 +67,12 @@ SHORT: Final = Sizes(
     idle_connections=100,
     pulls=20,
     uploads=10,
-    hold_seconds=1,
+    hold_seconds=0.3,
     commit_seconds=1,
 )
 DEFAULT: Final = Sizes(
     mode="default",
+    workers=(1, 2),
     rounds=3,
     request_seconds=2,
     big_bytes=1024 * MIB,
@@ -96,6 +99,7 @@ DEFAULT: Final = Sizes(
 )
 FULL: Final = Sizes(
     mode="full",
+    workers=(1, 2),
     rounds=5,
     request_seconds=5,
     big_bytes=1024 * MIB,

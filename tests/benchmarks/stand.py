@@ -5,6 +5,7 @@ Stand ─▶ Gateway × 1 worker · Gateway × 2 workers · Distribution (token 
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import os
@@ -24,6 +25,11 @@ from uuid import uuid4
 
 import jwt
 
+from gateway.administration import Administration
+from gateway.app import opened
+from gateway.cli.session import operator
+from gateway.initialisation import initialise
+from gateway.settings import Settings
 from tests.services.authority import Authority, Pair
 from tests.services.daemon import Daemon, accepts_connections, free_port
 
@@ -133,7 +139,7 @@ class Stand:
         """The gateway, on a fresh copy of an initialised directory unless *data* is one."""
         data = data or self.fresh_data()
         port = free_port()
-        _configure(data, port, workers, self.pair)
+        configure(data, port, workers, self.pair)
         environment = {key: value for key, value in os.environ.items() if not key.startswith("GATEWAY_")}
         if not audited:
             environment |= {"PYTHONPATH": str(Path(__file__).parent / "unaudited")}
@@ -157,10 +163,11 @@ class Stand:
 
     def _initialise(self, data: Path) -> None:
         data.mkdir()
-        with self.gateway(1, data=data):
-            command(data, "project", "add", PROJECT)
-            self._secret = json.loads(command(data, "robot", "add", ROBOT, "owner", "--json"))["secret"]
-            command(data, "user", "add", ADMINISTRATOR, "--admin", "--password-stdin", stdin=PASSWORD)
+        configure(data, free_port(), 1, self.pair)
+        settings = Settings.for_data(data)
+        initialise(settings)
+        with opened(settings) as rooms:
+            self._secret = asyncio.run(_populate(rooms.administration))
 
     @contextmanager
     def distribution(self) -> Iterator[Distribution]:
@@ -265,7 +272,15 @@ def is_ready(gateway: Target) -> bool:
         return False
 
 
-def _configure(data: Path, port: int, workers: int, pair: Pair) -> None:
+async def _populate(administration: Administration) -> str:
+    """A project, its robot, whose secret it gives, and an administrator."""
+    caller = operator()
+    await administration.projects.add_project(caller, PROJECT)
+    await administration.accounts.add_user(caller, ADMINISTRATOR, administrator=True, password=PASSWORD)
+    return (await administration.robots.add_robot(caller, ROBOT, "owner")).secret
+
+
+def configure(data: Path, port: int, workers: int, pair: Pair) -> None:
     (data / "gateway.toml").write_text(f"""\
 [server]
 names = ["127.0.0.1", "localhost"]

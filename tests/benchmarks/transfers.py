@@ -35,11 +35,12 @@ class Field:
 
     @classmethod
     def entered(cls, stand: Stand, sizes: Sizes, closing: ExitStack) -> Field:
-        """Starts the gateway with one worker and with two, Distribution and nginx."""
+        """Starts the gateway, with each number of workers in turn, Distribution and nginx."""
         files = stand.directory / "files"
         files.mkdir()
         enter = closing.enter_context
-        registries: list[Target] = [enter(stand.gateway(1)), enter(stand.gateway(2)), enter(stand.distribution())]
+        registries: list[Target] = [enter(stand.gateway(workers)) for workers in sizes.workers]
+        registries.append(enter(stand.distribution()))
         return cls(sizes, stand.directory, registries, enter(stand.nginx(files)))
 
     @property
