@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator
 
 from gateway.access.policy import Need
 from gateway.access.scopes import Action
 from gateway.audit.event import Kind
 from gateway.engine.port import Interrupted, Upload
-from gateway.errors import AccessRefusal, BlobUploadUnknown, ContentRefusal, NameInvalid, SizeInvalid
+from gateway.errors import AccessRefusal, BlobUploadUnknown, ContentRefusal, DigestInvalid, NameInvalid, SizeInvalid
 from gateway.gate import Passage
 from gateway.oci.digest import Digest
 from gateway.oci.names import Repository
@@ -33,7 +34,14 @@ async def whole(request: Request, passage: Passage) -> Reply:
     passage.note(digest=digest.text, status=201)
     async with request.gate.passage(request.caller, Kind.UPLOAD_BEGIN, *_push(request)) as beginning:
         upload = await _begin(request, beginning)
-    _, change = await request.engine.uploads.finish(upload, request.pieces(), None, digest)
+    try:
+        _, change = await request.engine.uploads.finish(upload, request.pieces(), None, digest)
+    except DigestInvalid:
+        raise
+    except Exception:
+        # Nobody was told its id: it could only wait, and count as open, until it expires.
+        await _forget(request, upload)
+        raise
     await passage.commit(change)
     return _created(request, digest)
 
@@ -108,6 +116,12 @@ async def _begin(request: Request, passage: Passage) -> Upload:
     upload, change = await request.engine.uploads.begin(request.repository, request.owner)
     await passage.commit(change)
     return upload
+
+
+async def _forget(request: Request, upload: Upload) -> None:
+    with contextlib.suppress(ContentRefusal, AccessRefusal):
+        async with request.gate.passage(request.caller, Kind.UPLOAD_CANCEL, *_push(request)) as passage:
+            await passage.commit(await request.engine.uploads.cancel(upload))
 
 
 async def _found(request: Request) -> Upload:
