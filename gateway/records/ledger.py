@@ -110,6 +110,9 @@ class SqlLedger:
             return await waiting.future
         finally:
             patience.cancel()
+            # What is raised holds this frame: without a way back to it, a dropped change ends here and now, and with
+            # it the lock it may hold.
+            del waiting
 
     # the committing thread
 
@@ -123,6 +126,8 @@ class SqlLedger:
                     return
                 else:
                     self._follow()
+                # Changes that were not applied are not kept while nothing happens.
+                del batch
         finally:
             if self._connection is not None:
                 with self._database.lock():
@@ -146,7 +151,7 @@ class SqlLedger:
             self.broken = _BROKEN
             for waiting in batch:
                 waiting.error = Unavailable(_UNAVAILABLE)
-                waiting.error.__cause__ = error
+                waiting.error.__cause__ = error.with_traceback(None)
         loops: dict[asyncio.AbstractEventLoop, list[_Waiting]] = {}
         for waiting in batch:
             loops.setdefault(waiting.loop, []).append(waiting)
