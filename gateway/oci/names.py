@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeAlias
 
 from gateway.errors import Invalid, NameInvalid, TagInvalid
@@ -47,7 +48,7 @@ class Repository:
     @property
     def project(self) -> ProjectName:
         """The project this repository belongs to; a repository `gallery` belongs to project `gallery`."""
-        return ProjectName(self.name.partition("/")[0])
+        return _project_of(self.name)
 
     def __str__(self) -> str:
         return self.name
@@ -71,6 +72,11 @@ class ProjectName:
 
     def __str__(self) -> str:
         return self.name
+
+
+@lru_cache(maxsize=8192)
+def _project_of(repository: str) -> ProjectName:
+    return ProjectName(repository.partition("/")[0])
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -35,6 +35,8 @@ _log = logging.getLogger("gateway.ledger")
 #: Acts committed together, at most: bounds the time the lock is held.
 _BATCH = 256
 _ACKNOWLEDGE_SECONDS = 30.0
+#: How often the searchable projection follows while nothing is committed.
+_FOLLOW_SECONDS = 0.5
 _BROKEN = "the audit trail cannot be written"
 _UNAVAILABLE = "The audit trail cannot be written now, so nothing was done; try again shortly."
 
@@ -78,6 +80,7 @@ class SqlLedger:
         self._waiting: deque[_Waiting] = deque()
         self._wanted = threading.Condition()
         self._closing = False
+        self._idle = False
         self._thread: threading.Thread | None = None
         self._connection: Connection | None = None
         self.broken = ""
@@ -100,11 +103,12 @@ class SqlLedger:
     async def commit(self, act: Act) -> Notes:
         loop = asyncio.get_running_loop()
         waiting = _Waiting(act, loop, loop.create_future())
-        with self._wanted:
-            if self._closing:
-                raise Unavailable("The gateway is stopping; try again shortly.")
-            self._waiting.append(waiting)
-            self._wanted.notify()
+        if self._closing:
+            raise Unavailable("The gateway is stopping; try again shortly.")
+        self._waiting.append(waiting)
+        if self._idle:
+            with self._wanted:
+                self._wanted.notify()
         patience = loop.call_later(_ACKNOWLEDGE_SECONDS, waiting.give_up)
         try:
             return await waiting.future
@@ -135,8 +139,11 @@ class SqlLedger:
 
     def _next_batch(self) -> list[_Waiting]:
         with self._wanted:
+            # Said before looking: whoever appends after this look sees it and notifies.
+            self._idle = True
             if not self._waiting and not self._closing:
-                self._wanted.wait(timeout=0.5)
+                self._wanted.wait(timeout=_FOLLOW_SECONDS)
+            self._idle = False
             return [self._waiting.popleft() for _ in range(min(len(self._waiting), _BATCH))]
 
     def _settle(self, batch: Sequence[_Waiting]) -> None:

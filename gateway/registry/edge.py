@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import MutableMapping
 from dataclasses import dataclass
 from typing import Any
-from uuid import uuid4
 
 from gateway.access.principals import Origin
 from gateway.access.scopes import CATALOG
@@ -22,11 +22,13 @@ from gateway.gate import wanted_scope
 from gateway.oci.names import Repository
 from gateway.registry import routes
 from gateway.registry.authentication import authenticate, require_catalog, require_standing
-from gateway.registry.replies import API_VERSION, Header, Reply, Send, fault, problem, refused
+from gateway.registry.replies import API_VERSION, RawHeader, Reply, Send, fault, problem, refused
 from gateway.registry.request import Parts, Receive, Request, read_fields, read_headers
 
 _log = logging.getLogger("gateway.registry")
 _BODIES = frozenset({"POST", "PUT", "PATCH"})
+# Content is a stranger's: a browser must not make anything else of it than what it is said to be.
+_UNSNIFFED: RawHeader = (b"x-content-type-options", b"nosniff")
 
 
 class Gone(ConnectionError):
@@ -47,8 +49,9 @@ class Registry:
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             raise RuntimeError(f"the registry speaks http, not {scope['type']}")
-        request_id = uuid4().hex
-        exchange = _Exchange(scope["method"] == "HEAD", (API_VERSION, ("X-Request-Id", request_id)), send)
+        request_id = os.urandom(16).hex()
+        always = (API_VERSION, _UNSNIFFED, (b"x-request-id", request_id.encode()))
+        exchange = _Exchange(scope["method"] == "HEAD", always, send)
         try:
             await self._answer(_request(self.parts, scope, receive, request_id), scope, exchange)
         except (Gone, Interrupted):
@@ -62,7 +65,7 @@ class Registry:
                 await exchange.deliver(fault(request_id))
 
     async def _answer(self, request: Request, scope: MutableMapping[str, Any], exchange: _Exchange) -> None:
-        realm = ""
+        challenging = False
         try:
             request.query = read_fields(scope.get("query_string", b"").decode("latin-1"))
             row = _row(request, scope)
@@ -71,7 +74,7 @@ class Registry:
             elif isinstance(row, routes.OpenRow):
                 await exchange.deliver(await row.endpoint(request))
             else:
-                realm = self.parts.realm_for(request.header("host"))
+                challenging = True
                 await _pass(request, row, exchange)
         except _WrongMethod as wrong:
             allowed = ("Allow", ", ".join(sorted(wrong.allowed)))
@@ -79,6 +82,7 @@ class Registry:
         except Refusal as refusal:
             if exchange.begun:
                 raise
+            realm = self.parts.realm_for(request.header("host")) if challenging else ""
             await exchange.deliver(refused(refusal, path=request.path, realm=realm, service=self.parts.service))
 
 
@@ -108,14 +112,14 @@ class _Exchange:
 
     __slots__ = ("_headers", "_headless", "_send", "begun")
 
-    def __init__(self, headless: bool, headers: tuple[Header, ...], send: Send) -> None:
+    def __init__(self, headless: bool, headers: tuple[RawHeader, ...], send: Send) -> None:
         self._headless = headless
         self._headers = headers
         self._send = send
         self.begun = False
 
     async def deliver(self, reply: Reply) -> None:
-        await reply.and_headers(*self._headers).deliver(self._forward, headless=self._headless)
+        await reply.deliver(self._forward, self._headers, headless=self._headless)
 
     async def _forward(self, message: MutableMapping[str, Any]) -> None:
         self.begun = True

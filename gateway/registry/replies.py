@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, MutableMapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
 from gateway import errors
@@ -15,6 +16,8 @@ from gateway.oci.ranges import render_unsatisfied_range, render_upload_range
 
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Header: TypeAlias = tuple[str, str]
+#: As it is sent: bytes, the name in lower case.
+RawHeader: TypeAlias = tuple[bytes, bytes]
 
 #: A refusal's status; a class that is not named here has that of the nearest ancestor that is.
 STATUSES: Final[Mapping[type[Refusal], int]] = {
@@ -41,7 +44,7 @@ STATUSES: Final[Mapping[type[Refusal], int]] = {
     errors.Invalid: 400,
 }
 #: Some ages-old clients ask for it before they believe that this is a registry.
-API_VERSION: Final = ("Docker-Distribution-API-Version", "registry/2.0")
+API_VERSION: Final = (b"docker-distribution-api-version", b"registry/2.0")
 JSON: Final = ("Content-Type", "application/json")
 NO_STORE: Final = ("Cache-Control", "no-store")
 
@@ -67,17 +70,20 @@ class Reply:
         """This reply with more headers."""
         return replace(self, headers=(*self.headers, *headers))
 
-    async def deliver(self, send: Send, *, headless: bool = False) -> None:
+    async def deliver(self, send: Send, more: tuple[RawHeader, ...] = (), *, headless: bool = False) -> None:
         """
-        Sends the reply; with *headless*, as to a HEAD: the length a GET would have told, and never a body.
+        Sends the reply, with *more* headers; with *headless*, as to a HEAD: the length a GET would have told, and
+        never a body.
 
         A HEAD that is refused tells the length 0: clients read what follows on the connection as the next reply.
         """
         length = len(self.body) if self.length_bytes is None else self.length_bytes
         if headless and self.status >= 400:
             length = 0
-        headers = self.headers if self.status in _BODILESS else (*self.headers, ("Content-Length", str(length)))
-        raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+        raw = [(_raw_name(name), value.encode("latin-1")) for name, value in self.headers]
+        raw += more
+        if self.status not in _BODILESS:
+            raw.append((b"content-length", b"%d" % length))
         await send({"type": "http.response.start", "status": self.status, "headers": raw})
         if self.stream is not None and not headless:
             async with aclosing(self.stream) as pieces:
@@ -85,6 +91,11 @@ class Reply:
                     await send({"type": "http.response.body", "body": piece, "more_body": True})
         body = b"" if headless or self.status in _BODILESS else self.body
         await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+@lru_cache(maxsize=256)
+def _raw_name(name: str) -> bytes:
+    return name.lower().encode("latin-1")
 
 
 def json_reply(status: int, value: object, *headers: Header) -> Reply:
