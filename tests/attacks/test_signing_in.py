@@ -13,39 +13,11 @@ from tests.attacks.site import SERVICE, Site, password_of
 from tests.house import OPERATOR
 from tests.protocol.harness import Answer
 
-DEFAULTS = tuple(
-    [
-        "admin",
-        "password",
-        "Password1",
-        "Harbor12345",
-        "changeme",
-        "secret",
-        "root",
-        "toor",
-        "registry",
-        "gateway",
-        "docker",
-        "letmein",
-        "12345678",
-        "password123",
-        "P@ssw0rd",
-        "Admin123!",
-        "administrator",
-        "qwerty123",
-        "welcome1",
-        "test1234",
-        "default",
-        "guest",
-        "public",
-        "private",
-        "minioadmin",
-        "admin123",
-        "nexus123",
-        "artifactory",
-        "postgres",
-        "adminadmin",
-    ]
+DEFAULTS = (
+    *("admin", "password", "Password1", "Harbor12345", "changeme", "secret", "root", "toor", "registry", "gateway"),
+    *("docker", "letmein", "12345678", "password123", "P@ssw0rd", "Admin123!", "administrator", "qwerty123", "default"),
+    *("welcome1", "test1234", "guest", "public", "private", "minioadmin", "admin123", "nexus123", "artifactory"),
+    *("postgres", "adminadmin", "admin@123"),
 )
 
 
