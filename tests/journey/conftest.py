@@ -97,9 +97,11 @@ def opened(known_names: None) -> Open:
 
     @contextmanager
     def open_one(*, name: str = NAME, workers: int = 1, **more: Any) -> Iterator[Gateway]:
-        with running_gateway(address=ADDRESS, name=name, workers=workers, **more) as gateway:
-            with trusted(gateway.registry, gateway.certificate):
-                yield gateway
+        with (
+            running_gateway(address=ADDRESS, name=name, workers=workers, **more) as gateway,
+            trusted(gateway.registry, gateway.certificate),
+        ):
+            yield gateway
 
     return open_one
 

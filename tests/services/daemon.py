@@ -90,6 +90,11 @@ class Daemon:
         except subprocess.TimeoutExpired:
             return self.kill()
 
+    def wait(self, timeout_seconds: float) -> int:
+        """Wait until it has ended by itself; returns its exit code."""
+        assert self._process is not None, f"{self.argv[0]} has not been started"
+        return self._process.wait(timeout_seconds)
+
     def kill(self) -> int:
         """End it as a power cut would, with no chance to tidy up; returns its exit code."""
         assert self._process is not None, f"{self.argv[0]} has not been started"

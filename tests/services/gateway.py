@@ -1,9 +1,10 @@
-"""The real gateway: the installed program on a directory of its own, started, asked, stopped, killed and started again."""
+"""The real gateway: the installed program on a directory of its own, started, asked, stopped, killed."""
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -85,10 +86,18 @@ class Gateway:
         """SIGTERM, and the exit status after the drain."""
         return self.daemon.stop(timeout_seconds=60)
 
+    def terminate(self) -> None:
+        """SIGTERM, and no waiting."""
+        os.kill(self.daemon.pid, signal.SIGTERM)
+
+    def ended(self, timeout_seconds: float = 60) -> int:
+        """Wait until it has ended by itself; gives its exit status."""
+        return self.daemon.wait(timeout_seconds)
+
     def kill(self) -> None:
         """End parent and workers at the same instant, as a power cut would."""
         for pid in (*self.workers(), self.daemon.pid):
-            os.kill(pid, 9)
+            os.kill(pid, signal.SIGKILL)
         self.daemon.kill()
 
     def restart(self) -> str:
