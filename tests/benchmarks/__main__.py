@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -61,11 +62,15 @@ def main() -> int:
     if machine.missing():
         print(f"Missing here: {', '.join(machine.missing())}. Install them with: make tools", file=sys.stderr)
         return 3
+    # Asked to end, it clears away what it made.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sizes = SHORT if arguments.short else FULL if arguments.full else DEFAULT
     # Beside the source, so that a disk is measured and not a file system in memory.
     scratch = arguments.scratch or Path(os.environ.get("TMPDIR", "build"))
     scratch.mkdir(parents=True, exist_ok=True)
     directory = Path(tempfile.mkdtemp(prefix="bench-", dir=scratch)).absolute()
+    print(f"Measuring ({sizes.mode}) in {directory}", flush=True)
     try:
         found = machine.described(directory)
         cases = _measured(sizes, directory, arguments.only)

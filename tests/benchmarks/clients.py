@@ -105,7 +105,7 @@ def _own(target: Target, program: str, shares: Sequence[Mapping[str, object]]) -
     processes = [subprocess.Popen(argv, stdin=subprocess.PIPE, **_PIPED) for _ in shares]
     for share, each in zip(shares, processes, strict=True):
         _tell(each, json.dumps(share))
-        if each.stdout.readline().strip() != "ready":
+        if each.stdout is None or each.stdout.readline().strip() != "ready":
             raise RuntimeError(f"{program} did not begin")
     with costed(target) as clock:
         for each in processes:

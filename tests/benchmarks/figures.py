@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -65,12 +65,6 @@ class Book:
         self.tell(case)
         return self.add(case)
 
-    def single(self, case: Case, values: Mapping[str, float]) -> Case:
-        """Keeps a case of which there is one value a target."""
-        case.samples = {name: [Sample(value, 0.0)] for name, value in values.items()}
-        self.tell(case)
-        return self.add(case)
-
     def tell(self, case: Case) -> None:
         values = [
             f"{name} {statistics.median(each.value for each in samples):.4g}"
@@ -88,10 +82,10 @@ class Clock:
     client_seconds: float = 0.0
     server_seconds: float = 0.0
 
-    def sample(self, value: float, **more: float | int | None) -> Sample:
-        return Sample(
-            value, self.seconds, client_seconds=self.client_seconds, server_seconds=self.server_seconds, **more
-        )  # type: ignore[arg-type]  # the field names are the callers' own
+    def sample(
+        self, value: float, p50_ms: float | None = None, p99_ms: float | None = None, *, errors: int = 0
+    ) -> Sample:
+        return Sample(value, self.seconds, p50_ms, p99_ms, self.client_seconds, self.server_seconds, errors)
 
 
 @contextmanager

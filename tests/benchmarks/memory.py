@@ -21,7 +21,7 @@ def measure_memory(field: Field, book: Book) -> None:
     if not field.big:
         field.fill_large()
     path = f"/v2/{REPOSITORY}/blobs/{field.big}"
-    states = (
+    states: tuple[tuple[str, dict[str, object]], ...] = (
         ("at rest", {}),
         (
             f"{sizes.idle_connections:,} idle connections",

@@ -1,9 +1,12 @@
 """Plots of what a run found: `plots.py FILE.json` draws FILE-*.png. Needs matplotlib, and of this project nothing."""
 
+from __future__ import annotations
+
 import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 
@@ -23,7 +26,7 @@ def main() -> None:
     lines(found, {"scale-audit"}, written.with_name(f"{written.stem}-audit.png"), r"of ([\d,]+) (events)")
 
 
-def bars(found, groups, to, label):
+def bars(found: dict[str, Any], groups: set[str], to: Path, label: str) -> None:
     cases = [case for case in found["cases"] if case["group"] in groups]
     if not cases:
         return
@@ -48,8 +51,8 @@ def bars(found, groups, to, label):
     save(figure, to)
 
 
-def lines(found, groups, to, pattern):
-    series = {}
+def lines(found: dict[str, Any], groups: set[str], to: Path, pattern: str) -> None:
+    series: dict[str, list[tuple[int, float]]] = {}
     for case in found["cases"]:
         size = re.search(pattern, case["name"])
         if case["group"] in groups and size:
@@ -75,7 +78,7 @@ def lines(found, groups, to, pattern):
     save(figure, to)
 
 
-def save(figure, to):
+def save(figure: Any, to: Path) -> None:
     figure.tight_layout()
     figure.savefig(to, dpi=110)
     plt.close(figure)

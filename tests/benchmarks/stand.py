@@ -277,7 +277,8 @@ async def _populate(administration: Administration) -> str:
     caller = operator()
     await administration.projects.add_project(caller, PROJECT)
     await administration.accounts.add_user(caller, ADMINISTRATOR, administrator=True, password=PASSWORD)
-    return (await administration.robots.add_robot(caller, ROBOT, "owner")).secret
+    robot = await administration.robots.add_robot(caller, ROBOT, "owner")
+    return robot.secret or ""
 
 
 def configure(data: Path, port: int, workers: int, pair: Pair) -> None:

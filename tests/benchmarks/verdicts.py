@@ -34,7 +34,7 @@ def judged(cases: Sequence[Case]) -> list[Verdict]:
 def _judge(case: Case) -> Iterator[Verdict]:
     gateways = [name for name in case.samples if name.startswith("gateway")]
     for name in gateways:
-        for wanted, other in _RATIOS.get(case.group, lambda _: ())(case):
+        for wanted, other in _RATIOS.get(case.group, _nothing)(case):
             if other in case.samples:
                 yield _ratio(case, name, other, wanted)
         if case.group in {"requests", "pull"} and PEER in case.samples and _wants_tail(case):
@@ -47,6 +47,10 @@ def _judge(case: Case) -> Iterator[Verdict]:
     if case.group == "audit-cost":
         on, off = (_value(case, name) for name in ("audit on", "audit off"))
         yield Verdict(case.name, "gateway, 1 worker", "≥ 0.85 × audit off", f"{on / off:.2f} ×", on / off >= 0.85)
+
+
+def _nothing(case: Case) -> tuple[tuple[float, str], ...]:
+    return ()
 
 
 def _pull(case: Case) -> tuple[tuple[float, str], ...]:
