@@ -114,7 +114,7 @@ def test_anybody_pulls_what_is_public_and_nothing_else(
     nobody.pull(f"{hub.registry}/open/anybody:v1", pulled.source("v1")).must()
     assert not nobody.pull(f"{hub.registry}/gallery/anybody:v1", pulled.source("v2")).ok
     assert not nobody.push(layout.source("v1"), f"{hub.registry}/open/anybody:v2").ok
-    (pull,) = [event for event in hub.events(kind="manifest.pull", repository="open/anybody")]
+    (pull,) = hub.events(kind="manifest.pull", repository="open/anybody")
     assert (pull["principal_kind"], pull["outcome"]) == ("anonymous", "allowed")
 
 

@@ -79,7 +79,7 @@ class Gateway:
         def said() -> str:
             return self.log.read_bytes()[before:].decode(errors="replace")
 
-        self.daemon.start(lambda: "\nReady: " in said(), timeout_seconds=60)
+        self.daemon.start(lambda: "\nReady: " in f"\n{said()}", timeout_seconds=60)
         return said()
 
     def stop(self) -> int | None:
