@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
 from types import TracebackType
@@ -22,8 +22,9 @@ from typing import Any, NoReturn, Protocol, Self
 
 from gateway.access.directory import Directory, View
 from gateway.access.policy import Allowed, Need, Reason, Refused, Verdict, judge
-from gateway.access.principals import Caller, CredentialKind
+from gateway.access.principals import Caller, CredentialKind, PrincipalKind
 from gateway.access.scopes import TOKEN_ACTIONS, Action, scope_text
+from gateway.access.throttle import Strangers
 from gateway.audit.event import QUIET, STEPS, Event, Kind, Outcome
 from gateway.change import Change, Notes
 from gateway.errors import AccessRefusal, ContentRefusal, Denied, Refusal, Unauthorized, Unavailable
@@ -69,6 +70,7 @@ class Gate:
 
     directory: Directory
     ledger: Ledger
+    strangers: Strangers = field(default_factory=Strangers)
 
     def passage(self, caller: Caller, kind: Kind, *needs: Need, **facts: object) -> Passage:
         """One pass through the gate; *facts* are the event's fields known beforehand."""
@@ -86,8 +88,19 @@ class Gate:
     ) -> NoReturn:
         """Records that the gate refused *caller*, for a *reason* found before any passage, and raises *refusal*."""
         event = Event(kind, caller, Outcome.DENIED, reason=reason).but(**facts)
-        await self.ledger.commit(Act(event, change))
+        await self.refuse(Act(event, change))
         raise refusal
+
+    async def refuse(self, act: Act) -> None:
+        """Makes a denied event durable, unless it is one of a flood by somebody who proved nothing (`Strangers`)."""
+        event = act.event
+        if act.change is None and event.caller.principal.kind is PrincipalKind.ANONYMOUS:
+            number = self.strangers.strike(event.caller.origin.address)
+            if not number:
+                return
+            if number > self.strangers.EVENTS:
+                act = Act(event.but(detail={**(event.detail or {}), "refusals": number}))
+        await self.ledger.commit(act)
 
 
 class Passage:
@@ -128,7 +141,7 @@ class Passage:
             if isinstance(verdict, Refused) and not need.optional:
                 self._done = True
                 event = self._closed(Outcome.DENIED, verdict.reason.value)
-                await self._gate.ledger.commit(Act(event))
+                await self._gate.refuse(Act(event))
                 raise self._refusal(verdict)
         allowed = {need: verdict for need, verdict in verdicts.items() if isinstance(verdict, Allowed)}
         self.met = frozenset(need for need in allowed if need.optional)

@@ -14,7 +14,9 @@ import hmac
 import ipaddress
 import math
 import secrets as randomness
+import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeVar
@@ -197,6 +199,35 @@ class Recent:
             return None
         _keep(self._told, key, (now, 0), self.ENTRIES)
         return 0 if told is None else told[1]
+
+
+class Strangers:
+    """
+    Which refusals of callers who proved nothing are events of their own; in bounded memory, one a process.
+
+    From one address the first 250 of ten minutes are. Of a flood beyond that the 500th is, the 1,000th and so on, each
+    with its number: the trail tells how large it was, and cannot be filled by it.
+    """
+
+    ENTRIES = 10_000
+    EVENTS = 250
+    SECONDS = 600.0
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._counted: OrderedDict[str, tuple[float, int]] = OrderedDict()
+
+    def strike(self, address: str) -> int:
+        """The number of this refusal among those of its address; 0 when no event is due for it."""
+        key, now = address_block(address), self._clock()
+        begun, count = self._counted.get(key, (now, 0))
+        if now - begun >= self.SECONDS:
+            begun, count = now, 0
+        count += 1
+        _keep(self._counted, key, (begun, count), self.ENTRIES)
+        times, rest = divmod(count, self.EVENTS)
+        told = count <= self.EVENTS or (rest == 0 and times.bit_count() == 1)
+        return count if told else 0
 
 
 def _keep(entries: OrderedDict[str, V], key: str, value: V, most: int) -> None:

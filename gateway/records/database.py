@@ -8,6 +8,7 @@ transaction. Connections are in the driver's autocommit mode; whoever writes say
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import threading
@@ -134,13 +135,31 @@ def _engine(url: str) -> Engine:
             pool_size=_READERS,
             max_overflow=4,
             pool_pre_ping=True,
+            hide_parameters=True,
             connect_args={"connect_timeout": 10},
         )
+    _guard(Path(parsed.database))
     engine = create_engine(
-        parsed, isolation_level="AUTOCOMMIT", poolclass=NullPool, connect_args={"check_same_thread": False}
+        parsed,
+        isolation_level="AUTOCOMMIT",
+        poolclass=NullPool,
+        hide_parameters=True,
+        connect_args={"check_same_thread": False},
     )
     event.listen(engine, "connect", _prepare_sqlite)
     return engine
+
+
+def _guard(path: Path) -> None:
+    """Makes the file its owner's alone, before anything is in it; SQLite gives its log the same mode."""
+    # Where that cannot be done, opening it says why.
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            if os.fstat(descriptor).st_mode & 0o077:
+                os.fchmod(descriptor, 0o600)
+        finally:
+            os.close(descriptor)
 
 
 def _prepare_sqlite(connection: Any, _: Any) -> None:
