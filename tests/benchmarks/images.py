@@ -20,9 +20,9 @@ _NOTE = "skopeo brings its token along: Distribution has no token endpoint of it
 
 def measure_images(field: Field, book: Book) -> None:
     sizes = field.sizes
-    _race(field, book, "skopeo", [sizes.layer_bytes] * sizes.layers, 1, sizes.rounds)
+    _race(field, book, "skopeo", [sizes.layer_bytes] * sizes.layers, 1, sizes.heavy_rounds)
     crowd = [sizes.crowd_layer_bytes] * sizes.layers
-    _race(field, book, f"{sizes.crowd} skopeos at once", crowd, sizes.crowd, min(2, sizes.rounds))
+    _race(field, book, f"{sizes.crowd} skopeos at once", crowd, sizes.crowd, min(2, sizes.heavy_rounds))
 
 
 def _race(field: Field, book: Book, who: str, layers: Sequence[int], count: int, rounds: int) -> None:

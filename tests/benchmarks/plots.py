@@ -66,15 +66,25 @@ def lines(found: dict[str, Any], groups: set[str], to: Path, pattern: str) -> No
     if not series:
         return
     figure, axes = plt.subplots(figsize=(9, 5.5))
-    for label, points in series.items():
+    colours = mpl.colormaps["tab20"]
+    for number, (label, points) in enumerate(series.items()):
         dashed = "--" if label.startswith("Distribution") else "-"
-        axes.plot(*zip(*points, strict=True), dashed, marker="o", markersize=4, linewidth=1.2, label=label)
+        axes.plot(
+            *zip(*points, strict=True),
+            dashed,
+            marker="o",
+            markersize=4,
+            linewidth=1.2,
+            label=label,
+            color=colours(number % 20),
+        )
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlabel("how many there are")
     axes.set_ylabel("ms a page")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=7, ncols=2)
+    axes.set_ylim(bottom=0.1)
+    axes.legend(fontsize=7, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.12))
     save(figure, to)
 
 

@@ -11,11 +11,13 @@ KIB: Final = 1 << 10
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """Sizes in bytes, times in seconds; every case runs `rounds` times for each target, the targets taking turns."""
+    """Sizes in bytes, times in seconds; every case runs `rounds` times for each target, the targets taking turns,
+    and those that write much `heavy_rounds`."""
 
     mode: str
     workers: tuple[int, ...]
     rounds: int
+    heavy_rounds: int
     request_seconds: int
     big_bytes: int
     pull_bytes: int
@@ -47,6 +49,7 @@ SHORT: Final = Sizes(
     mode="short",
     workers=(2,),
     rounds=1,
+    heavy_rounds=1,
     request_seconds=1,
     big_bytes=64 * MIB,
     pull_bytes=16 * MIB,
@@ -74,6 +77,7 @@ DEFAULT: Final = Sizes(
     mode="default",
     workers=(1, 2),
     rounds=3,
+    heavy_rounds=2,
     request_seconds=2,
     big_bytes=1024 * MIB,
     pull_bytes=256 * MIB,
@@ -101,6 +105,7 @@ FULL: Final = Sizes(
     mode="full",
     workers=(1, 2),
     rounds=5,
+    heavy_rounds=5,
     request_seconds=5,
     big_bytes=1024 * MIB,
     pull_bytes=256 * MIB,

@@ -142,7 +142,8 @@ class Stand:
         configure(data, port, workers, self.pair)
         environment = {key: value for key, value in os.environ.items() if not key.startswith("GATEWAY_")}
         if not audited:
-            environment |= {"PYTHONPATH": str(Path(__file__).parent / "unaudited")}
+            paths = [str(Path(__file__).parent / "unaudited"), environment.get("PYTHONPATH", "")]
+            environment |= {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
         name = name or f"gateway, {workers} worker{'s' if workers > 1 else ''}"
         daemon = Daemon([*program(), "--data", str(data), "up"], data.with_suffix(".log"), environment=environment)
         gateway = Gateway(name, port, daemon, self.authority.certificate, data=data, secret=self._secret)

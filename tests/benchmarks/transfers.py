@@ -117,7 +117,7 @@ def measure_pushes(field: Field, book: Book) -> None:
 
         name = f"push {size // MIB} MiB" if count == 1 else f"push {count} × {size // MIB} MiB"
         case = Case(name, "push", "GB/s", bytes=size * count, note=DURABILITY)
-        book.alternate(case, field.registries, sizes.rounds, measure)
+        book.alternate(case, field.registries, sizes.heavy_rounds, measure)
         _remove([file for each in made for file in each.values()])
 
     streams(1, sizes.big_bytes)
