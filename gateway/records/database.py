@@ -152,14 +152,14 @@ def _engine(url: str) -> Engine:
 
 def _guard(path: Path) -> None:
     """Makes the file its owner's alone, before anything is in it; SQLite gives its log the same mode."""
-    # Where that cannot be done, opening it says why.
+    # Never opened where it exists: closing any descriptor of it would drop the locks this process has on it.
+    # Where it cannot be guarded, opening it says why.
     with contextlib.suppress(OSError):
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            if os.fstat(descriptor).st_mode & 0o077:
-                os.fchmod(descriptor, 0o600)
-        finally:
-            os.close(descriptor)
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        except FileExistsError:
+            if path.stat().st_mode & 0o077:
+                path.chmod(0o600)
 
 
 def _prepare_sqlite(connection: Any, _: Any) -> None:
