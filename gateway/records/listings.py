@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, exists, func, or_, select
@@ -16,6 +17,7 @@ from gateway.records.content import repository_id
 from gateway.records.schema import blobs, links, manifests, projects, repositories, tags
 
 _NAMES: Final = 500
+_REFERRERS_BYTES: Final = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,23 +98,26 @@ def repository_names(connection: Connection, after: str, limit: int, within: Seq
 
 def referrers(
     connection: Connection, repository: Repository, subject: Digest, after: str, limit: int
-) -> list[Descriptor]:
-    """Up to *limit* manifests of *repository* whose subject is *subject*, by digest after *after*."""
-    statement = (
-        select(manifests)
-        .join(repositories, repositories.c.id == manifests.c.repository_id)
-        .where(
-            repositories.c.name == repository.name,
-            manifests.c.subject == subject.text,
-            manifests.c.digest > after,
-        )
-        .order_by(manifests.c.digest)
-        .limit(limit)
-    )
-    return [
+) -> tuple[list[Descriptor], bool]:
+    """
+    Up to *limit* manifests of *repository* about *subject*, by digest after *after*; and whether more follow.
+
+    Fewer, but one at least, when they are large: together they may be 4 MiB, since their annotations are told.
+    """
+    place = select(repositories.c.id).where(repositories.c.name == repository.name).scalar_subquery()
+    mine = (manifests.c.repository_id == place) & (manifests.c.subject == subject.text) & (manifests.c.digest > after)
+    sizes = select(manifests.c.digest, manifests.c.size_bytes).where(mine).order_by(manifests.c.digest).limit(limit + 1)
+    weighed = connection.execute(sizes).all()
+    summed = accumulate(row.size_bytes for row in weighed[:limit])
+    count = max(sum(1 for total in summed if total <= _REFERRERS_BYTES), min(1, limit, len(weighed)))
+    if not count:
+        return [], False
+    statement = select(manifests).where(mine, manifests.c.digest <= weighed[count - 1].digest)
+    found = [
         Descriptor(row.media_type, Digest(row.digest), row.size_bytes, row.artifact_type, json.loads(row.annotations))
-        for row in connection.execute(statement)
+        for row in connection.execute(statement.order_by(manifests.c.digest))
     ]
+    return found, len(weighed) > count
 
 
 # for administrators

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from urllib.parse import quote
 
 from gateway.access.policy import Allowed, Need, Project, Standing, judge
@@ -26,6 +28,9 @@ from gateway.registry.request import Request
 ENTRIES = 1000
 #: Clients read no index over 4 MiB; annotations are the pushers' own and can be long.
 REFERRERS_BYTES = 3 * 1024 * 1024
+#: A larger fallback index is not looked into: this one has room for some 3,000 referrers.
+FALLBACK_BYTES = 1024 * 1024
+_INLINE_BYTES = 64 * 1024
 
 
 async def tags(request: Request, passage: Passage) -> Reply:
@@ -94,6 +99,8 @@ async def _referrers(request: Request, subject: Digest, after: str) -> AsyncIter
             after = entry.digest.text
         if not page.entries:
             break
+        # There may be many pages, none with an entry that is wanted; others wait.
+        await asyncio.sleep(0)
     for each in kept:
         yield each
 
@@ -101,7 +108,11 @@ async def _referrers(request: Request, subject: Digest, after: str) -> AsyncIter
 async def _fallback(request: Request, subject: Digest) -> list[Descriptor]:
     try:
         stored = await request.engine.manifests.find(request.repository, fallback_tag(subject))
-        index = load(stored.content, stored.media_type, limit_bytes=len(stored.content))
+        if len(stored.content) > FALLBACK_BYTES:
+            return []
+        # It is anybody's who may push, and made to hurt it takes long to read.
+        read = partial(load, stored.content, stored.media_type, limit_bytes=FALLBACK_BYTES)
+        index = read() if len(stored.content) <= _INLINE_BYTES else await asyncio.to_thread(read)
     except ContentRefusal:
         # There is no such tag or repository; or the tag, which is anybody's, holds no index.
         return []

@@ -51,10 +51,10 @@ class EmbeddedListings:
         return _page(admitted, limit)
 
     async def referrers(self, repository: Repository, subject: Digest, *, after: str, limit: int) -> Page[Descriptor]:
-        found = await self._database.read(
-            lambda connection: listings.referrers(connection, repository, subject, after, limit + 1)
+        found, more = await self._database.read(
+            lambda connection: listings.referrers(connection, repository, subject, after, limit)
         )
-        return _page(found, limit)
+        return Page(tuple(found), more)
 
     async def _stride(self, after: str, size: int, projects: Sequence[ProjectName] | None) -> list[str]:
         return await self._database.read(
