@@ -116,6 +116,12 @@ def serve(factory: Factory, plan: Plan, on_ready: Callable[[int], None] = lambda
     return Fleet(factory, plan, sockets).run(lambda: on_ready(port))
 
 
+def require_port(address: str, port: int) -> None:
+    """Returns when *address* and *port* could be listened on just now; raises as `serve` does."""
+    for listener in bind(address, port):
+        listener.close()
+
+
 # one worker
 
 

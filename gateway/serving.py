@@ -18,14 +18,14 @@ from uvicorn._types import ASGI3Application
 from gateway.access.keys import KeyRing
 from gateway.app import Rooms, application, opened
 from gateway.audit.event import Kind
-from gateway.certificates import Reload, ReloadOutcome, ensure_development_pair
+from gateway.certificates import LivePair, Reload, ReloadOutcome, ensure_development_pair
 from gateway.errors import Refusal
 from gateway.framing import EdgeLimits
 from gateway.front import Front, Receive, Scope, Send
 from gateway.initialisation import gateway_itself
 from gateway.logs import configure_logging
 from gateway.records import facts
-from gateway.server import Plan, Seat, Worker
+from gateway.server import Plan, Seat, Worker, require_port
 from gateway.server import serve as serve_plan
 from gateway.settings import Settings
 
@@ -54,6 +54,14 @@ def serve(settings: Settings, on_ready: Callable[[], None] = lambda: None) -> in
         with opened(settings) as rooms:
             asyncio.run(_note(rooms, Kind.GATEWAY_STOP, {"status": status, "reason": reason}))
     return status
+
+
+def require_servable(settings: Settings) -> None:
+    """Raises what `serve` would for a certificate, address or port that cannot be used, before anything is made."""
+    server = settings.server
+    if not server.development:
+        LivePair(server.certificate, server.key)
+    require_port(server.bind, server.port)
 
 
 def work(settings: Settings, seat: Seat) -> Worker:

@@ -49,12 +49,15 @@ def up(
     What is given the first time is kept in the directory's gateway.toml; later it changes that run only.
     """
     from gateway.initialisation import initialise  # every other command does without, and starts sooner
+    from gateway.serving import require_servable
 
     where = place(ctx)
     given = (tuple(host or ()), port, bind, workers)
     settings = where.settings().but(*given)
     require_folder(settings.data, make=True)
     become_owner(settings.data)
+    # A first run that could not serve would have told its password already, and kept the port that is taken.
+    require_servable(settings)
     made = initialise(settings)
     if made.first and where.config is None and settings.file is None:
         write_initial(settings.data, *given)

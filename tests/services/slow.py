@@ -12,14 +12,18 @@ _PIECE_BYTES = 16 * 1024
 
 
 class SlowLine:
-    """A relay on 127.0.0.1; `bytes_per_second` is for all connections together, and only on the way to the server."""
+    """
+    A relay to another port of the same address.
 
-    def __init__(self, server_port: int, bytes_per_second: int, port: int = 0) -> None:
-        self._server_port = server_port
+    `bytes_per_second` is for all connections together, and only on the way to the server.
+    """
+
+    def __init__(self, server_port: int, bytes_per_second: int, port: int = 0, address: str = "127.0.0.1") -> None:
+        self._server = (address, server_port)
         self._rate = bytes_per_second
         self._lock = threading.Lock()
         self._free_at = time.monotonic()
-        self._listener = socket.create_server(("127.0.0.1", port))
+        self._listener = socket.create_server((address, port))
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -35,7 +39,7 @@ class SlowLine:
                 client, _ = self._listener.accept()
             except OSError:
                 return
-            server = socket.create_connection(("127.0.0.1", self._server_port))
+            server = socket.create_connection(self._server)
             # A small buffer, or the client believes that it has sent what has not left yet.
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _PIECE_BYTES)
             for source, target, slow in ((client, server, True), (server, client, False)):
@@ -59,9 +63,9 @@ class SlowLine:
 
 
 @contextmanager
-def slow_line(server_port: int, bytes_per_second: int, port: int = 0) -> Iterator[SlowLine]:
+def slow_line(server_port: int, bytes_per_second: int, port: int = 0, address: str = "127.0.0.1") -> Iterator[SlowLine]:
     """A slow line to the server for as long as the block lasts."""
-    line = SlowLine(server_port, bytes_per_second, port)
+    line = SlowLine(server_port, bytes_per_second, port, address)
     try:
         yield line
     finally:
