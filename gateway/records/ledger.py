@@ -28,7 +28,7 @@ from gateway.gate import Act
 from gateway.records.database import Database
 from gateway.records.directory import ConnectionView
 from gateway.records.schema import events, trail_head
-from gateway.records.trail import project_tail
+from gateway.records.trail import SLICE, project_tail
 
 _log = logging.getLogger("gateway.ledger")
 
@@ -37,6 +37,9 @@ _BATCH = 256
 _ACKNOWLEDGE_SECONDS = 30.0
 #: How often the searchable projection follows while nothing is committed.
 _FOLLOW_SECONDS = 0.5
+_CATCH_UP_SECONDS = 0.02
+#: Searches read what the projection has not reached: under steady load it must not fall behind for ever.
+_AHEAD = 8192
 _BROKEN = "the audit trail cannot be written"
 _UNAVAILABLE = "The audit trail cannot be written now, so nothing was done; try again shortly."
 
@@ -83,6 +86,8 @@ class SqlLedger:
         self._idle = False
         self._thread: threading.Thread | None = None
         self._connection: Connection | None = None
+        self._ahead = 0
+        self._behind = False
         self.broken = ""
         """Why nothing can be committed now; empty when all is well. Looked at by readiness."""
 
@@ -126,9 +131,10 @@ class SqlLedger:
                 batch = self._next_batch()
                 if batch:
                     self._settle(batch)
+                    self._ahead += len(batch)
                 elif self._closing:
                     return
-                else:
+                if not batch or self._ahead > _AHEAD:
                     self._follow()
                 # Changes that were not applied are not kept while nothing happens.
                 del batch
@@ -142,7 +148,7 @@ class SqlLedger:
             # Said before looking: whoever appends after this look sees it and notifies.
             self._idle = True
             if not self._waiting and not self._closing:
-                self._wanted.wait(timeout=_FOLLOW_SECONDS)
+                self._wanted.wait(timeout=_CATCH_UP_SECONDS if self._behind else _FOLLOW_SECONDS)
             self._idle = False
             return [self._waiting.popleft() for _ in range(min(len(self._waiting), _BATCH))]
 
@@ -237,16 +243,19 @@ class SqlLedger:
             return row is not None and bytes(row.hash) == event.hash
 
     def _follow(self) -> None:
-        """With nothing to commit, lets the searchable projection catch up a little."""
+        """With nothing to commit, or far ahead of it, lets the searchable projection catch up a little."""
         try:
             with self._database.lock():
                 connection = self._connect()
-                project_tail(self._database, connection)
+                count = project_tail(self._database, connection)
                 self._database.checkpoint(connection)
+            self._behind = count == SLICE
+            self._ahead = self._ahead if self._behind else 0
             self.broken = ""
         except Exception:
             # Listings read the unprojected tail themselves: nothing is lost by trying again later.
             _log.exception("the searchable projection of the trail did not follow")
+            self._behind = False
             self._drop_connection()
             self.broken = _BROKEN
 

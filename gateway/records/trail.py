@@ -20,7 +20,7 @@ from gateway.records.schema import event_index, events, trail_head
 
 _PAGE = 1000
 #: Events are projected this many at a time: a slice holds the writers' lock for some milliseconds.
-_SLICE = 256
+SLICE = 256
 #: Commits of many processes may seal events a little out of the order of their times.
 _DISORDER = 10_000
 _FIELDS = ("kind", "outcome", "principal", "project", "repository", "digest", "address")
@@ -98,7 +98,7 @@ class SqlTrail:
 
 def project_tail(database: Database, connection: Connection) -> int:
     """Projects the next few events, if there are any; under the lock, outside a transaction. Returns how many."""
-    rows = _chain(connection, _projected_until(connection), _SLICE)
+    rows = _chain(connection, _projected_until(connection), SLICE)
     if not rows:
         return 0
     database.begin(connection)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import json
 import os
 import subprocess
+import time
 import traceback
 from pathlib import Path
 from urllib.parse import urlencode
@@ -16,8 +18,13 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.access.throttle import Strangers
+from gateway.audit.event import Event, Kind
+from gateway.gate import Act
+from gateway.records import ledger
 from gateway.records.database import Database
+from gateway.records.trail import _projected_until
 from tests.attacks.site import OCI_MANIFEST, PROGRAM, SERVICE, Site, head
+from tests.house import GATEWAY, opened
 from tests.protocol.harness import sha256, world_on
 
 CANARY = "canary-7f3e9a1c"
@@ -235,6 +242,26 @@ def test_a_flood_is_counted_anew_after_ten_minutes() -> None:
     for number in range(Strangers.ENTRIES * 2):
         strangers.strike(f"10.{number // 65536}.{number // 256 % 256}.{number % 256}")
     assert len(strangers._counted) == Strangers.ENTRIES
+
+
+def test_steady_traffic_does_not_keep_the_trail_from_being_searchable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "_AHEAD", 256)
+    with opened(f"sqlite:///{tmp_path / 'gateway.db'}", tmp_path) as house:
+
+        async def hammer() -> int:
+            act = Act(Event(Kind.MANIFEST_PULL, GATEWAY))
+            for _ in range(100):
+                await asyncio.gather(*(house.ledger.commit(act) for _ in range(30)))
+            return house.database.read_now(_projected_until)
+
+        assert house.run(hammer()) > 1500
+        until = time.monotonic() + 10
+        while house.database.read_now(_projected_until) < 3000:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        assert house.trail.verify().fault == ""
 
 
 def test_the_trail_is_whole_after_all_this(site: Site) -> None:
