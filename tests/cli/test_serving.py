@@ -246,14 +246,10 @@ def test_a_fault_is_one_line_and_a_traceback_only_when_asked(line: Line, monkeyp
     assert "Traceback" in asked.err
 
 
-def test_a_terminal_that_knows_few_letters_is_no_fault(line: Line) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        words = ("up", "--workers", "1", "--port", str(taken.getsockname()[1]))
-        said = line.program(*words, env={**os.environ, "PYTHONIOENCODING": "ascii"})
-    assert said.status == 4
-    assert "\\u2026" in said.out
+def test_a_terminal_that_knows_few_letters_is_no_fault(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    with running("--data", str(line.folder), "up", "--workers", "1", "--port", str(free_port())) as gateway:
+        assert "\\u2026" in gateway.until_ready()
 
 
 def test_help_and_version_need_no_data(capsys: pytest.CaptureFixture[str]) -> None:
