@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -31,6 +32,7 @@ from gateway.settings import Settings
 
 _log = logging.getLogger("gateway.serving")
 _KEYS_SECONDS = 600.0
+_TURN_SECONDS = 0.0005
 
 
 def serve(settings: Settings, on_ready: Callable[[], None] = lambda: None) -> int:
@@ -67,6 +69,8 @@ def require_servable(settings: Settings) -> None:
 def work(settings: Settings, seat: Seat) -> Worker:
     """One worker's application, in its own process, with rooms of its own."""
     configure_logging(settings)
+    # The event loop and the committer take turns: neither may keep the other waiting for the usual five milliseconds.
+    sys.setswitchinterval(_TURN_SECONDS)
     closing = ExitStack()
     rooms = closing.enter_context(opened(settings))
     live = seat.live

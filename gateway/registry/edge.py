@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
+import random
 from collections.abc import MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.access.principals import Origin
@@ -45,11 +45,13 @@ class Registry:
     """
 
     parts: Parts
+    # Request ids are to be unique, not secret: a system call for each would give the interpreter away.
+    numbers: random.Random = field(default_factory=random.Random)
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             raise RuntimeError(f"the registry speaks http, not {scope['type']}")
-        request_id = os.urandom(16).hex()
+        request_id = f"{self.numbers.getrandbits(128):032x}"
         always = (API_VERSION, _UNSNIFFED, (b"x-request-id", request_id.encode()))
         exchange = _Exchange(scope["method"] == "HEAD", always, send)
         try:
