@@ -226,6 +226,8 @@ class StrictProtocol(HttpToolsProtocol):
         version = parser.get_http_version()
         state = self.app_state.copy()
         state["host"] = framing.host
+        if self._proxied:
+            state["peer_address"] = self.client[0]
         scope: dict[str, Any] = {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.3"},

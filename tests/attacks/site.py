@@ -38,6 +38,7 @@ __all__ = ["CONFIG_TYPE", "LAYER_TYPE", "OCI_MANIFEST", "Site", "standing"]
 SERVICE = "registry-gateway"
 PROGRAM = Path(sys.executable).with_name("gateway")
 UPLOADS = 25
+PROXY = "127.0.0.250"
 USERS = ("alice", "bob", "dave", "carol", "mallory", "auditor", "root")
 SECRET_LAYER = b"bytes that only members of alpha may read"
 
@@ -51,7 +52,7 @@ class Site:
     rooms: Rooms
     process: subprocess.Popen[bytes]
     log: Path
-    trust: ssl.SSLContext
+    trust: ssl.SSLContext = field(default_factory=ssl.create_default_context)
     tokens: dict[tuple[str, ...], tuple[float, str]] = field(default_factory=dict)
     manifest: bytes = b""
     addresses: int = 10
@@ -73,6 +74,16 @@ class Site:
     def name(self, project: str = "alpha") -> str:
         self.numbers += 1
         return f"{project}/r{self.numbers}"
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(60)
+
+    def restart(self, signal_number: int = signal.SIGTERM) -> None:
+        """Ends the gateway, kindly or not, and starts it again on the same data."""
+        self.process.send_signal(signal_number)
+        self.process.wait(60)
+        self.process = _started(self.data, self.log)
 
     # speaking
 
@@ -207,40 +218,40 @@ def read_answer(wire: ssl.SSLSocket) -> Answer:
 
 
 @contextmanager
-def standing(data: Path, **environment: str) -> Iterator[Site]:
+def standing(data: Path) -> Iterator[Site]:
     """A furnished gateway on *data*, until the end of the block; it must survive and be killed by nobody else."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
     data.mkdir(mode=0o700, parents=True)
     (data / "gateway.toml").write_text(
-        f"[server]\nport = {port}\nworkers = 2\n\n[limits]\nuploads_per_principal = {UPLOADS}\n\n"
+        f'[server]\nport = {port}\nworkers = 2\ntrusted_proxies = ["{PROXY}/32"]\n\n'
+        f"[limits]\nuploads_per_principal = {UPLOADS}\n\n"
         '[logging]\nlevel = "debug"\nformat = "json"\n'
     )
     settings = Settings.for_data(data, {})
     initialise(settings)
     log = data.parent / "log"
-    with opened(settings) as rooms, log.open("wb") as output:
+    with opened(settings) as rooms:
         asyncio.run(_furnish(rooms))
-        process = subprocess.Popen(
-            [str(PROGRAM), "--data", str(data), "up"], stdout=output, stderr=subprocess.STDOUT, env=None
-        )
+        made = Site(data, settings, rooms, _started(data, log), log)
         try:
-            _until_ready(process, log)
-            trust = ssl.create_default_context(cafile=str(data / "tls" / "ca.crt"))
-            made = Site(data, settings, rooms, process, log, trust)
+            made.trust.load_verify_locations(data / "tls" / "ca.crt")
             made.manifest = made.push_image(made.widest("alice", "alpha/app"), "alpha/app", "v1", SECRET_LAYER)
             yield made
-            assert process.poll() is None, log.read_text()[-3000:]
+            assert made.process.poll() is None, log.read_text()[-3000:]
         finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(60)
+            made.stop()
 
 
-def _until_ready(process: subprocess.Popen[bytes], log: Path) -> None:
+def _started(data: Path, log: Path) -> subprocess.Popen[bytes]:
+    with log.open("ab") as output:
+        begun = output.tell()
+        command = [str(PROGRAM), "--data", str(data), "up"]
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
     for _ in range(600):
-        if b"Ready: " in log.read_bytes():
-            return
+        if b"Ready: " in log.read_bytes()[begun:]:
+            return process
         assert process.poll() is None, log.read_text()
         time.sleep(0.1)
     raise AssertionError(log.read_text())

@@ -23,7 +23,7 @@ from gateway.gate import Act
 from gateway.records import ledger
 from gateway.records.database import Database
 from gateway.records.trail import _projected_until
-from tests.attacks.site import OCI_MANIFEST, PROGRAM, SERVICE, Site, head
+from tests.attacks.site import OCI_MANIFEST, PROGRAM, PROXY, SERVICE, Site, head
 from tests.house import GATEWAY, opened
 from tests.protocol.harness import sha256, world_on
 
@@ -64,6 +64,20 @@ def test_every_refusal_and_every_act_is_one_event(site: Site) -> None:
         assert event["address"] == "127.0.0.1"
     signed = site.events_of(site.sign_in("alice", "", f"repository:{name}:pull"))
     assert sorted(event["kind"] for event in signed) == ["account.sign_in", "token.issue"]
+
+
+def test_addresses_are_those_of_sockets_and_of_proxies_that_are_trusted(site: Site) -> None:
+    token = site.widest("alice", "alpha/app")
+    claimed = {"X-Forwarded-For": "203.0.113.9, 198.51.100.7", "X-Real-IP": "203.0.113.9"}
+    untrusted = site.ask("GET", "/v2/alpha/app/manifests/v1", token=token, headers=claimed)
+    assert site.event_of(untrusted)["address"] == "127.0.0.1"
+    trusted = site.ask("GET", "/v2/alpha/app/manifests/v1", token=token, headers=claimed, address=PROXY)
+    event = site.event_of(trusted)
+    assert (event["address"], event["peer_address"]) == ("198.51.100.7", PROXY)
+    for value in ("junk", "", "203.0.113.9,", "1.2.3.4.5, ::ffff:999.1.1.1", "\xff"):
+        bent = {"X-Forwarded-For": value}
+        answer = site.ask("GET", "/v2/alpha/app/manifests/v1", token=token, headers=bent, address=PROXY)
+        assert site.event_of(answer)["address"] == PROXY
 
 
 def test_secrets_are_nowhere(site: Site) -> None:
@@ -201,7 +215,7 @@ def test_what_clients_log_cannot_look_like_our_lines(site: Site) -> None:
         site.ask("GET", path, token=site.widest("alice", "alpha/app"))
     lines = site.log.read_text().splitlines()
     assert not [line for line in lines if line.startswith('{"event": "forged"')]
-    served = lines[next(place for place, line in enumerate(lines) if line.startswith("Ready: ")) + 1 :]
+    served = lines[max(place for place, line in enumerate(lines) if line.startswith("Ready: ")) + 1 :]
     assert all(isinstance(json.loads(line), dict) for line in served if line)
 
 
