@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 _PIECE_BYTES = 16 * 1024
+_BUFFER_BYTES = 256 * 1024
 
 
 class SlowLine:
@@ -41,7 +42,7 @@ class SlowLine:
                 return
             server = socket.create_connection(self._server)
             # A small buffer, or the client believes that it has sent what has not left yet.
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _PIECE_BYTES)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER_BYTES)
             for source, target, slow in ((client, server, True), (server, client, False)):
                 threading.Thread(target=self._relay, args=(source, target, slow), daemon=True).start()
 
