@@ -12,6 +12,8 @@ from typing import NoReturn
 #: No manifest or API body nests deeper than a dozen; the interpreter's own limit lies near a thousand.
 DEPTH = 64
 NUMBER_CHARACTERS = 64
+#: Lists, objects and what is in them; 4,096 descriptors with a dozen fields and annotations each have fewer.
+PARTS = 262_144
 _QUOTED_CHARACTERS = 60
 
 _BOM = b"\xef\xbb\xbf"
@@ -27,7 +29,7 @@ def strict_json(content: bytes, *, limit_bytes: int, depth: int = DEPTH) -> obje
     """
     The value *content* spells as JSON (RFC 8259); raises `ValueError`, whose text is a sentence fit for the caller.
 
-    Refused besides what is not JSON: more than *limit_bytes*, more than *depth* levels, a byte order mark, bytes
+    Refused besides what is not JSON: more than *limit_bytes*, *depth* levels or 262,144 parts, a byte order mark, bytes
     that are not UTF-8, a key that occurs twice in an object, NaN and infinities (`1e999` too), numbers over 64
     characters, and strings that no database could keep: unpaired surrogates and NUL. No other exception is raised,
     and never more than 60 characters of *content* are repeated in the text.
@@ -40,8 +42,9 @@ def strict_json(content: bytes, *, limit_bytes: int, depth: int = DEPTH) -> obje
         text = content.decode("utf-8")
     except UnicodeDecodeError as fault:
         raise ValueError(f"Send JSON in UTF-8; byte {fault.start} is not.") from fault
-    if _is_deeper(content, depth):
-        raise ValueError(f"Send JSON that nests at most {depth} levels deep.")
+    brackets = content.count(b"[") + content.count(b"{")
+    if brackets > depth or brackets + content.count(b",") > PARTS:
+        _refuse_costly(content, depth)
     try:
         value: object = _DECODER.decode(text)
     except json.JSONDecodeError as fault:
@@ -58,18 +61,21 @@ def quoted(text: str) -> str:
     return json.dumps(text)
 
 
-def _is_deeper(content: bytes, depth: int) -> bool:
+def _refuse_costly(content: bytes, depth: int) -> None:
     """
-    Whether brackets outside strings open more than *depth* levels before the first syntax error.
+    Refuses brackets outside strings that open more than *depth* levels before the first syntax error, and too many.
 
     What follows a syntax error is miscounted, but the decoder never gets there: it may refuse, not recurse.
     """
-    if content.count(b"[") + content.count(b"{") <= depth:
-        return False
     if b"\\" in content:
         content = content.replace(b"\\\\", b"").replace(b'\\"', b"")
-    brackets = _STRINGS.sub(b"", content).translate(_STEPS, _NO_BRACKETS)
-    return max(accumulate(array("b", brackets)), default=0) > depth
+    content = _STRINGS.sub(b"", content)
+    # Reading them holds up everything else in this process, however many threads there are.
+    if content.count(b"[") + content.count(b"{") + content.count(b",") > PARTS:
+        raise ValueError(f"Send JSON of at most {PARTS} lists, objects and entries.")
+    brackets = content.translate(_STEPS, _NO_BRACKETS)
+    if max(accumulate(array("b", brackets)), default=0) > depth:
+        raise ValueError(f"Send JSON that nests at most {depth} levels deep.")
 
 
 def _refuse_unkeepable(text: str, value: object) -> None:

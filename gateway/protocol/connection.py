@@ -226,7 +226,7 @@ class StrictProtocol(HttpToolsProtocol):
         version = parser.get_http_version()
         state = self.app_state.copy()
         state["host"] = framing.host
-        if self._proxied:
+        if self._proxied and self.client is not None:
             state["peer_address"] = self.client[0]
         scope: dict[str, Any] = {
             "type": "http",

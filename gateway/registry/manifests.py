@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 
 from gateway.engine.port import StoredManifest
 from gateway.errors import DigestInvalid, Invalid, ManifestTooLarge
@@ -79,7 +81,15 @@ async def _load(request: Request, content: bytes, reference: Reference) -> Manif
     def read() -> Manifest:
         return load(content, content_type, algorithm=algorithm, limit_bytes=limit)
 
-    return read() if len(content) <= _INLINE_BYTES else await asyncio.to_thread(read)
+    if len(content) <= _INLINE_BYTES:
+        return read()
+    return await asyncio.get_running_loop().run_in_executor(_reader(), read)
+
+
+@lru_cache
+def _reader() -> ThreadPoolExecutor:
+    # One thread: several would take turns with the event loop for the interpreter, and it would get few of them.
+    return ThreadPoolExecutor(1, "manifests")
 
 
 def _reply(request: Request, stored: StoredManifest, reference: Reference) -> Reply:

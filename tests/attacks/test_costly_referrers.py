@@ -63,7 +63,7 @@ def test_a_hostile_fallback_index_holds_nobody_up(world: World) -> None:
     token = world.widest("alice", NAME)
     other = image(b"{}", b"a layer", annotations={"is": "another subject"})
     tag = "sha256-" + sha256(other)[7:]
-    bomb = b'{"schemaVersion":2,"manifests":[],"x":[' + b"[]," * 1_390_000 + b"1]}"
+    bomb = b'{"schemaVersion":2,"manifests":[],"x":[' + b"[]," * 130_000 + b'"' + b"x" * 3_700_000 + b'"]}'
     assert world.push_manifest(token, NAME, tag, bomb, OCI_INDEX).status == 201
     begun = time.monotonic()
     answers = [world.ask("GET", f"/v2/{NAME}/referrers/{sha256(other)}", token=token) for _ in range(10)]
