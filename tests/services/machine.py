@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ CERTIFICATES = Path("/etc/docker/certs.d")
 HOSTS = Path("/etc/hosts")
 # Of a range that is nobody's (RFC 5737). docker does not check certificates of whatever leads to 127.0.0.0/8.
 ADDRESS = "198.51.100.10"
+_MARK = "# added by a test, process"
 
 
 @contextmanager
@@ -38,15 +40,29 @@ def known_hosts(*names: str, address: str = "127.0.0.1") -> Iterator[None]:
 
     A program written in Go looks at the file every five seconds only: enter the block before a daemon is started.
     """
-    # Another run beside this one has lines of its own.
-    line = f"{address} {' '.join(names)} # added by a test, process {os.getpid()}\n"
-    before = HOSTS.read_text().replace(line, "")
-    # Written in place: in a container the file is a mount and cannot be replaced.
-    HOSTS.write_text(before + ("" if before.endswith("\n") else "\n") + line)
+    line = f"{address} {' '.join(names)} {_MARK} {os.getpid()}"
+    _edit_hosts(add=line)
     try:
         yield
     finally:
-        HOSTS.write_text(HOSTS.read_text().replace(line, ""))
+        _edit_hosts(remove=line)
+
+
+def _edit_hosts(*, add: str = "", remove: str = "") -> None:
+    """Changes lines of our own in /etc/hosts, beside other runs that do the same, and clears away those of dead ones."""
+    # Written in place, under a lock: in a container the file is a mount and cannot be replaced.
+    with HOSTS.open("r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        lines = [line for line in file.read().splitlines() if line not in {add, remove} and not _is_stale(line)]
+        text = "\n".join([*lines, add] if add else lines) + "\n"
+        file.seek(0)
+        file.write(text)
+        file.truncate()
+
+
+def _is_stale(line: str) -> bool:
+    _, mark, process = line.partition(_MARK)
+    return bool(mark) and not Path(f"/proc/{process.strip()}").exists()
 
 
 @contextmanager
