@@ -49,7 +49,7 @@ def known_hosts(*names: str, address: str = "127.0.0.1") -> Iterator[None]:
 
 
 def _edit_hosts(*, add: str = "", remove: str = "") -> None:
-    """Changes lines of our own in /etc/hosts, beside other runs that do the same, and clears away those of dead ones."""
+    """Changes lines of our own in /etc/hosts, beside other runs that do so, and clears away those of dead ones."""
     # Written in place, under a lock: in a container the file is a mount and cannot be replaced.
     with HOSTS.open("r+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
