@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 
 _PIECE_BYTES = 16 * 1024
 _BUFFER_BYTES = 256 * 1024
+_SMALL_BYTES = 4096
 
 
 class SlowLine:
@@ -40,17 +41,22 @@ class SlowLine:
                 client, _ = self._listener.accept()
             except OSError:
                 return
-            server = socket.create_connection(self._server)
-            # A small buffer, or the client believes that it has sent what has not left yet.
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER_BYTES)
-            for source, target, slow in ((client, server, True), (server, client, False)):
-                threading.Thread(target=self._relay, args=(source, target, slow), daemon=True).start()
+            threading.Thread(target=self._join, args=(client,), daemon=True).start()
+
+    def _join(self, client: socket.socket) -> None:
+        # A big buffer would let the client believe that it has sent what has not left yet.
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER_BYTES)
+        with client, socket.create_connection(self._server) as server:
+            back = threading.Thread(target=self._relay, args=(server, client, False), daemon=True)
+            back.start()
+            self._relay(client, server, True)
+            back.join()
 
     def _relay(self, source: socket.socket, target: socket.socket, slow: bool) -> None:
         with suppress(OSError):
             while piece := source.recv(_PIECE_BYTES):
                 # What is small is not what makes a line slow: handshakes and heads pass at once.
-                if slow and len(piece) > 4096:
+                if slow and len(piece) > _SMALL_BYTES:
                     self._wait(len(piece))
                 target.sendall(piece)
         with suppress(OSError):
