@@ -25,6 +25,7 @@ from gateway.access.policy import Allowed, Need, Reason, Refused, Verdict, judge
 from gateway.access.principals import Caller, CredentialKind, PrincipalKind
 from gateway.access.scopes import TOKEN_ACTIONS, Action, scope_text
 from gateway.access.throttle import Strangers
+from gateway.access.verdicts import Verdicts
 from gateway.audit.event import QUIET, STEPS, Event, Kind, Outcome
 from gateway.change import Change, Notes
 from gateway.errors import AccessRefusal, ContentRefusal, Denied, Refusal, Unauthorized, Unavailable
@@ -71,6 +72,7 @@ class Gate:
     directory: Directory
     ledger: Ledger
     strangers: Strangers = field(default_factory=Strangers)
+    verdicts: Verdicts = field(default_factory=Verdicts)
 
     def passage(self, caller: Caller, kind: Kind, *needs: Need, **facts: object) -> Passage:
         """One pass through the gate; *facts* are the event's fields known beforehand."""
@@ -194,9 +196,16 @@ class Passage:
             await self._gate.ledger.commit(Act(self._closed(), also=also))
 
     async def _judge(self, need: Need) -> Verdict:
-        standing = await self._gate.directory.standing(self.caller.principal)
-        project = await self._gate.directory.project(need.project) if need.project is not None else None
-        return judge(self.caller, need, standing, project, datetime.now(UTC))
+        known = self._gate.verdicts.find(self.caller, need, self._version)
+        if known is not None:
+            return known
+        directory = self._gate.directory
+        standing = await directory.standing(self.caller.principal)
+        project = await directory.project(need.project) if need.project is not None else None
+        verdict = judge(self.caller, need, standing, project, datetime.now(UTC))
+        if self._version % 2 == 0 and directory.version() == self._version:
+            self._gate.verdicts.keep(self.caller, need, self._version, verdict)
+        return verdict
 
     def _rejudge(self, view: View) -> Verdict:
         verdict: Verdict = Allowed(self._facts.get("grant", ""))

@@ -40,7 +40,8 @@ TABLE = {
     "oci": ("errors", ""),
     # What a sign-in leaves behind (a renewed hash, an offline token) is prepared like any other change.
     "access": ("change oci errors", "jwt bcrypt cryptography"),
-    "audit": ("access oci errors", "cryptography"),
+    # msgspec spells the canonical form five times as fast as the standard library does.
+    "audit": ("access oci errors", "cryptography msgspec"),
     # What engines and administration prepare, the gate hands over and the ledger commits.
     "change": ("oci errors", ""),
     "gate": (f"change {_CORE}", ""),

@@ -27,7 +27,8 @@ class Directory(Protocol):
     Policy as it stands now, cached per process and never older than the last acknowledged change.
 
     `version` moves with every change of an account, project or grant, by any process; it costs eight bytes of shared
-    memory to read. The look-ups may touch the database, off the event loop where that would block it.
+    memory to read. It is odd while such a change is being committed: what is concluded then may not be remembered. The
+    look-ups may touch the database, off the event loop where that would block it.
     """
 
     def version(self) -> int: ...

@@ -8,6 +8,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import msgspec
+
+_ENCODER = msgspec.json.Encoder(order="sorted")
+
 #: The hash before the first event.
 GENESIS = bytes(32)
 
@@ -30,14 +34,14 @@ class Sealed:
 
     def record(self) -> dict[str, object]:
         """The event as a mapping: `id`, its fields, and its `hash` in hexadecimal."""
-        record: dict[str, object] = json.loads(self.body)
+        record: dict[str, object] = msgspec.json.decode(self.body)
         record["hash"] = self.hash.hex()
         return record
 
 
 def canonical(record: Mapping[str, object]) -> str:
-    """One line of ASCII JSON, keys sorted, no spaces: the same mapping always gives the same text."""
-    return json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    """One line of JSON, keys sorted, no spaces: the same mapping always gives the same text."""
+    return _ENCODER.encode(record).decode()
 
 
 def seal(head: Head, record: Mapping[str, object]) -> Sealed:
@@ -49,7 +53,7 @@ def seal(head: Head, record: Mapping[str, object]) -> Sealed:
 
 def digest(previous: bytes, body: str) -> bytes:
     """SHA-256 of the previous event's hash followed by this one's canonical form."""
-    return hashlib.sha256(previous + body.encode("ascii")).digest()
+    return hashlib.sha256(previous + body.encode()).digest()
 
 
 def head_seal(head: Head, key: bytes) -> bytes:

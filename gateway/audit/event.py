@@ -98,6 +98,9 @@ class Outcome(StrEnum):
     FAILED = "failed"
 
 
+_TEXTS = ("project", "repository", "reference", "digest", "action", "reason", "grant")
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """
@@ -143,23 +146,23 @@ class Event:
             "address": clean(caller.origin.address),
             "request_id": clean(caller.origin.request_id),
         }
-        optional: dict[str, object] = {
-            "credential_id": clean(caller.credential.id),
-            "agent": clean(caller.origin.agent),
-            "project": self.project,
-            "repository": self.repository,
-            "reference": clean(self.reference),
-            "digest": clean(self.digest),
-            "action": self.action,
-            "reason": clean(self.reason),
-            "grant": clean(self.grant),
-            "status": self.status,
-        }
-        if caller.origin.peer_address != caller.origin.address:
-            optional["peer_address"] = clean(caller.origin.peer_address)
-        record.update({name: value for name, value in optional.items() if value})
-        kept = {"bytes": self.bytes, "duration_ms": self.duration_ms}
-        record.update({name: value for name, value in kept.items() if value is not None})
+        origin = caller.origin
+        if caller.credential.id:
+            record["credential_id"] = clean(caller.credential.id)
+        if origin.agent:
+            record["agent"] = clean(origin.agent)
+        if origin.peer_address != origin.address:
+            record["peer_address"] = clean(origin.peer_address)
+        for name in _TEXTS:
+            text = getattr(self, name)
+            if text:
+                record[name] = clean(text)
+        if self.status:
+            record["status"] = self.status
+        if self.bytes is not None:
+            record["bytes"] = self.bytes
+        if self.duration_ms is not None:
+            record["duration_ms"] = self.duration_ms
         for name, mapping in (("before", self.before), ("after", self.after), ("detail", self.detail)):
             if mapping is not None:
                 record[name] = _clean_value(mapping)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 from gateway.access.policy import Need
@@ -150,6 +151,7 @@ class Place:
     reference: str = ""
 
 
+@lru_cache(maxsize=4096)
 def find(path: str, raw_path: bytes, *, query: frozenset[str] = frozenset(), posts: bool = False) -> Place:
     """
     The place that *path*, decoded, names; *raw_path* is the path as it was sent.
