@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, insert, literal, select
@@ -23,6 +24,8 @@ _PAGE = 1000
 SLICE = 256
 #: Commits of many processes may seal events a little out of the order of their times.
 _DISORDER = 10_000
+#: The time as no index knows it: a page is read in the order of its numbers, not by times that are sorted afterwards.
+_plain_time = event_index.c.time.op("||")("")
 _FIELDS = ("kind", "outcome", "principal", "project", "repository", "digest", "address")
 
 
@@ -115,15 +118,23 @@ def _projected(event: Sealed) -> dict[str, object]:
 
 def _page(connection: Connection, search: Search, before: int | None, limit: int) -> list[Sealed]:
     until = _projected_until(connection)
-    tail = select(events.c.seq, events.c.body, events.c.hash).where(events.c.seq > until, *_body_conditions(search))
-    if before is not None:
-        tail = tail.where(events.c.seq < before)
-    rows = connection.execute(tail.order_by(events.c.seq.desc()))
-    found = [event for event in (_sealed(row) for row in rows) if matches(search, event)][:limit]
+    found = list(islice(_tail(connection, search, until, before), limit))
     if len(found) < limit:
         upper = until if before is None else min(until, before - 1)
         found += _indexed(connection, search, upper, limit - len(found))
     return found
+
+
+def _tail(connection: Connection, search: Search, until: int, before: int | None) -> Iterator[Sealed]:
+    """The events after *until* that match, newest first, a page of memory at a time."""
+    wanted = select(events.c.seq, events.c.body, events.c.hash).where(events.c.seq > until, *_body_conditions(search))
+    while True:
+        page = wanted if before is None else wanted.where(events.c.seq < before)
+        rows = [_sealed(row) for row in connection.execute(page.order_by(events.c.seq.desc()).limit(_PAGE))]
+        yield from (event for event in rows if matches(search, event))
+        if len(rows) < _PAGE:
+            return
+        before = rows[-1].seq
 
 
 def _indexed(connection: Connection, search: Search, upper: int, limit: int) -> list[Sealed]:
@@ -178,12 +189,12 @@ def _index_conditions(connection: Connection, search: Search) -> list[ColumnElem
         since = event_text(search.since)
         first = select(event_index.c.seq).where(event_index.c.time >= since).order_by(event_index.c.time).limit(1)
         number = connection.execute(first).scalar()
-        conditions += [event_index.c.time >= since, event_index.c.seq >= (number or 0) - _DISORDER]
+        conditions += [_plain_time >= since, event_index.c.seq >= (number or 0) - _DISORDER]
     if search.until is not None:
         until = event_text(search.until)
         final = select(event_index.c.seq).where(event_index.c.time < until).order_by(event_index.c.time.desc()).limit(1)
         number = connection.execute(final).scalar()
-        conditions += [event_index.c.time < until, event_index.c.seq <= (number or 0) + _DISORDER]
+        conditions += [_plain_time < until, event_index.c.seq <= (number or 0) + _DISORDER]
     return conditions
 
 
