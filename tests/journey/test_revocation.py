@@ -147,6 +147,7 @@ def test_an_offline_token_is_listed_and_revoked(hub: Gateway, writer: tuple[str,
     docker.remove(name).must()
 
 
+@pytest.mark.parametrize("docker", DOCKER_PROGRAMS[:1], indirect=True, ids=["debian"])
 def test_an_offline_token_survives_a_restart(hub: Gateway, writer: tuple[str, str], docker: Docker) -> None:
     name = f"{hub.registry}/gallery/ui:v1"
     docker.login(hub.registry, *writer).must()

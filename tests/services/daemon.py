@@ -7,11 +7,11 @@ import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 POLL_SECONDS = 0.05
 
@@ -128,7 +128,9 @@ def scratch(name: str) -> Iterator[Path]:
 
     pytest's directories are closed to other users and too long for the path of a Unix socket.
     """
-    directory = Path(tempfile.mkdtemp(prefix=f"gw-{name}-", dir="/tmp"))
+    # Not tempfile's names: podman takes a path for the name of an image, which knows fewer letters.
+    directory = Path(f"/tmp/gw-{name}-{uuid4().hex[:12]}")
+    directory.mkdir()
     directory.chmod(0o755)
     try:
         yield directory

@@ -45,7 +45,12 @@ class Connection:
 
     def __init__(self, wire: Wire) -> None:
         raw = socket.create_connection((wire.address, wire.port), timeout=60)
-        self.socket = wire.trust().wrap_socket(raw, server_hostname=wire.name)
+        try:
+            self.socket = wire.trust().wrap_socket(raw, server_hostname=wire.name, do_handshake_on_connect=False)
+            self.socket.do_handshake()
+        except BaseException:
+            self.socket.close()
+            raise
         self._http = http.client.HTTPConnection(wire.name, wire.port, timeout=60)
         self._http.sock = self.socket
         # What opens a second connection unasked hides which process answers.
