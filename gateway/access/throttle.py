@@ -230,6 +230,33 @@ class Strangers:
         return count if told else 0
 
 
+class Budget:
+    """
+    How often callers who proved nothing may ask, by address: a bucket each, in bounded memory, one a process.
+
+    *per_second* requests are earned back each second, up to *burst*.
+    """
+
+    ENTRIES = 10_000
+
+    def __init__(
+        self, per_second: float = 20.0, burst: float = 200.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._per_second = per_second
+        self._burst = burst
+        self._clock = clock
+        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def spend(self, address: str) -> int:
+        """0 when the request may be answered; otherwise the whole seconds after which the next one may."""
+        key, now = address_block(address), self._clock()
+        at, left = self._left.get(key, (now, self._burst))
+        left = min(self._burst, left + (now - at) * self._per_second)
+        allowed = left >= 1.0
+        _keep(self._left, key, (now, left - 1.0 if allowed else left), self.ENTRIES)
+        return 0 if allowed else max(1, math.ceil((1.0 - left) / self._per_second))
+
+
 def _keep(entries: OrderedDict[str, V], key: str, value: V, most: int) -> None:
     entries[key] = value
     entries.move_to_end(key)

@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl
 
 from gateway.access.credentials import Credentials
 from gateway.access.principals import Caller, Origin
+from gateway.access.throttle import Budget
 from gateway.access.tokens import Tokens
 from gateway.engine.port import Engine, Interrupted
 from gateway.errors import BodyTooLarge, BodyTooSlow, Invalid, Refusal, SizeInvalid
@@ -47,6 +48,7 @@ class Parts:
     realm_for: Callable[[str], str]
     service: str
     manifest_bytes: int = LIMIT_BYTES
+    anonymous: Budget = field(default_factory=Budget)
     now: Callable[[], datetime] = _now
 
 

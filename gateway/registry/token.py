@@ -17,7 +17,7 @@ from gateway.access.scopes import Access, parse_scopes
 from gateway.access.tokens import IssuedToken
 from gateway.audit.event import Event, Kind
 from gateway.change import Change, together
-from gateway.errors import Invalid, Refusal, Unauthorized
+from gateway.errors import Invalid, Refusal, TooManyRequests, Unauthorized
 from gateway.gate import Passage
 from gateway.oci.media import essence
 from gateway.oci.names import Repository
@@ -105,7 +105,12 @@ async def _issue(request: Request, ask: Ask) -> Reply:
             raise belief.refusal
         await _deny(request, belief.refusal, belief.reason, name=belief.name, change=belief.change)
     caller = stranger(request)
-    if belief is not None:
+    if belief is None:
+        # Each costs a signature and an event, and nobody answers for it: a flood of them is not let in.
+        wait_seconds = request.parts.anonymous.spend(request.origin.address)
+        if wait_seconds:
+            raise TooManyRequests("Ask less often, or sign in.", retry_after_seconds=wait_seconds)
+    else:
         caller = Caller(belief.principal, request.origin, belief.credential, generation=belief.generation)
     async with request.parts.gate.passage(caller, Kind.TOKEN_ISSUE) as passage:
         issued, access = await _sign(request, caller, ask.wanted)

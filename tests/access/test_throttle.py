@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.access.directory import Attempts
 from gateway.access.throttle import (
+    Budget,
     Keys,
     Recent,
     address_block,
@@ -167,3 +168,26 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         recent.event_due(f"pair:{number}", NOW)
 
     assert len(recent._counted) == len(recent._wrong) == len(recent._told) == 3
+
+
+def test_a_stranger_spends_a_burst_and_earns_it_back() -> None:
+    now = 100.0
+    budget = Budget(per_second=2.0, burst=3.0, clock=lambda: now)
+    assert [budget.spend("192.0.2.1") for _ in range(4)] == [0, 0, 0, 1]
+    assert budget.spend("192.0.2.2") == 0
+
+    now += 0.5
+
+    assert [budget.spend("192.0.2.1") for _ in range(2)] == [0, 1]
+
+
+def test_a_budget_never_grows_over_its_burst_nor_its_memory() -> None:
+    now = 100.0
+    budget = Budget(per_second=2.0, burst=3.0, clock=lambda: now)
+    budget.spend("192.0.2.1")
+    now += 3600
+    assert [budget.spend("192.0.2.1") for _ in range(4)] == [0, 0, 0, 1]
+
+    for number in range(Budget.ENTRIES + 10):
+        budget.spend(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}")
+    assert len(budget._left) <= Budget.ENTRIES

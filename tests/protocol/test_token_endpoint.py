@@ -363,3 +363,14 @@ def test_too_many_parameters_are_refused(world: World) -> None:
 def test_other_methods_are_not_allowed(world: World) -> None:
     answer = world.ask("PUT", "/token")
     assert (answer.status, answer.code, answer.header("allow")) == (405, "UNSUPPORTED", "GET, POST")
+
+
+def test_a_flood_of_anonymous_tokens_is_told_to_wait(world: World) -> None:
+    for _ in range(400):
+        answer = world.ask("GET", "/token?service=registry.test", address="203.0.113.99")
+        if answer.status == 429:
+            break
+
+    assert answer.status == 429
+    assert int(answer.header("Retry-After")) >= 1
+    assert world.ask("GET", "/token?service=registry.test", address="203.0.113.98").status == 200
