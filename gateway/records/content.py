@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
-from sqlalchemy import Connection, Table, bindparam, delete, exists, insert, select, update
+from sqlalchemy import Connection, Select, Table, bindparam, delete, exists, insert, select, update
 
 from gateway.change import Notes
 from gateway.errors import BlobUnknown, ContentReferenced, ManifestBlobUnknown, ManifestUnknown, Unavailable
@@ -37,6 +38,8 @@ _CHUNK: Final = 500
 # Built once: building a statement costs more than running it.
 _PROJECT: Final = select(projects.c.id).where(projects.c.name == bindparam("name"))
 _REPOSITORY: Final = select(repositories.c.id).where(repositories.c.name == bindparam("name"))
+_NEW_BLOB: Final = insert(blobs)
+_NEW_LINK: Final = insert(links)
 _LINKED: Final = (
     select(blobs.c.size_bytes)
     .join(links, links.c.digest == blobs.c.digest)
@@ -133,7 +136,7 @@ def link_blob(connection: Connection, repository: Repository, digest: Digest, si
     """Links a blob whose bytes are in place into *repository*; again is no harm."""
     place, also = ensure_repository(connection, repository, act)
     if not _has(connection, blobs, digest=digest.text):
-        connection.execute(insert(blobs).values(digest=digest.text, size_bytes=size_bytes, created_at=act.now))
+        connection.execute(_NEW_BLOB, {"digest": digest.text, "size_bytes": size_bytes, "created_at": act.now})
     _link(connection, place, digest, act)
     return Notes(digest=digest.text, also=also)
 
@@ -288,12 +291,16 @@ def _move_tags(
 
 def _link(connection: Connection, place: int, digest: Digest, act: Act) -> None:
     if not _has(connection, links, repository_id=place, digest=digest.text):
-        connection.execute(insert(links).values(repository_id=place, digest=digest.text, created_at=act.now))
+        connection.execute(_NEW_LINK, {"repository_id": place, "digest": digest.text, "created_at": act.now})
 
 
 def _has(connection: Connection, table: Table, **where: Any) -> bool:
-    conditions = [table.c[name] == value for name, value in where.items()]
-    return connection.execute(select(next(iter(table.c))).where(*conditions).limit(1)).first() is not None
+    return connection.execute(_presence(table, tuple(where)), where).first() is not None
+
+
+@lru_cache
+def _presence(table: Table, names: tuple[str, ...]) -> Select[Any]:
+    return select(next(iter(table.c))).where(*(table.c[name] == bindparam(name) for name in names)).limit(1)
 
 
 def _insert_all(connection: Connection, table: Table, rows: Iterable[Mapping[str, object]]) -> None:

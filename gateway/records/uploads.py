@@ -27,6 +27,11 @@ _FIND: Final = select(uploads).where(
     uploads.c.owner == bindparam("owner"),
     uploads.c.expires_at > bindparam("now"),
 )
+_OPEN: Final = select(func.count()).where(
+    uploads.c.owner == bindparam("owner"), uploads.c.expires_at > bindparam("now")
+)
+_NEW: Final = insert(uploads)
+_GONE: Final = delete(uploads).where(uploads.c.id == bindparam("gone"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,21 +56,21 @@ def find(connection: Connection, repository: Repository, owner: str, upload_id: 
 
 def begin(connection: Connection, repository: Repository, owner: str, row: UploadRow, limit: int) -> None:
     """Raises `TooManyRequests` when *owner* has *limit* uploads open."""
-    count = select(func.count()).where(uploads.c.owner == owner, uploads.c.expires_at > row.begun_at)
-    if connection.execute(count).scalar_one() >= limit:
+    if connection.execute(_OPEN, {"owner": owner, "now": row.begun_at}).scalar_one() >= limit:
         raise TooManyRequests(
             f"Finish or cancel some of your {limit} open uploads first.", retry_after_seconds=_RETRY_SECONDS
         )
     connection.execute(
-        insert(uploads).values(
-            id=row.id,
-            repository=repository.name,
-            owner=owner,
-            offset_bytes=row.offset,
-            prefix_digest=row.prefix_digest,
-            begun_at=row.begun_at,
-            expires_at=row.expires_at,
-        )
+        _NEW,
+        {
+            "id": row.id,
+            "repository": repository.name,
+            "owner": owner,
+            "offset_bytes": row.offset,
+            "prefix_digest": row.prefix_digest,
+            "begun_at": row.begun_at,
+            "expires_at": row.expires_at,
+        },
     )
 
 
@@ -86,7 +91,7 @@ def advance(connection: Connection, old: UploadRow, new: UploadRow) -> None:
 
 def remove(connection: Connection, upload_id: str) -> bool:
     """False if it was gone already."""
-    return bool(connection.execute(delete(uploads).where(uploads.c.id == upload_id)).rowcount)
+    return bool(connection.execute(_GONE, {"gone": upload_id}).rowcount)
 
 
 def expired(connection: Connection, now: int, limit: int) -> list[str]:
@@ -96,7 +101,8 @@ def expired(connection: Connection, now: int, limit: int) -> list[str]:
 
 
 def remove_expired(connection: Connection, upload_ids: Sequence[str], now: int) -> None:
-    connection.execute(delete(uploads).where(uploads.c.id.in_(upload_ids), uploads.c.expires_at <= now))
+    if upload_ids:
+        connection.execute(delete(uploads).where(uploads.c.id.in_(upload_ids), uploads.c.expires_at <= now))
 
 
 def forget(database: Database, upload_id: str) -> None:
