@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import ssl
 import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
-from tests.services.daemon import scratch
+from tests.services.daemon import Daemon, free_port, scratch
 from tests.services.engines import ENVIRONMENT
 
 ROOT = Path(__file__).parent.parent
@@ -64,3 +66,28 @@ def test_the_installed_command_explains_itself(installed: Path, tmp_path: Path) 
     assert ended.returncode == 0, ended.stderr
     assert "up" in ended.stdout
     assert list(tmp_path.iterdir()) == [], "asking for help leaves something behind"
+
+
+def test_the_installed_gateway_comes_up_in_an_empty_folder(installed: Path, tmp_path: Path) -> None:
+    port = free_port()
+    argv = [str(installed / "gateway"), "up", "--port", str(port), "--workers", "1"]
+    with scratch("wheel-up") as folder:
+        daemon = Daemon(argv, tmp_path / "log", environment=ENVIRONMENT, directory=folder)
+        try:
+            daemon.start(lambda: is_ready(folder / "data/tls/ca.crt", port))
+        finally:
+            daemon.stop()
+        assert (folder / "data/gateway.db").exists()
+        assert "Password" in (tmp_path / "log").read_text()
+
+
+def is_ready(authority: Path, port: int) -> bool:
+    """Whether a gateway answers, with a certificate that its own authority vouches for."""
+    if not authority.exists():
+        return False
+    trust = ssl.create_default_context(cafile=str(authority))
+    try:
+        with urlopen(f"https://localhost:{port}/health/ready", context=trust, timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
