@@ -35,6 +35,29 @@ _HIGH_WATER_BYTES: Final = 64 * 1024
 _JOIN_BYTES: Final = 32 * 1024
 
 
+class _Lost(asyncio.Transport):
+    """The transport of a connection that is gone: takes everything, does nothing."""
+
+    def is_closing(self) -> bool:
+        return True
+
+    def close(self) -> None: ...
+
+    def abort(self) -> None: ...
+
+    def write(self, data: bytes | bytearray | memoryview) -> None: ...
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+
+_LOST: Final = _Lost()
+
+
 class StrictProtocol(HttpToolsProtocol):
     """One connection; made by the class that `strict_protocol` returns."""
 
@@ -89,6 +112,10 @@ class StrictProtocol(HttpToolsProtocol):
         self.phase = Phase.CLOSING
         self._held = b""
         self.parser = None  # type: ignore[assignment]
+        # A lost transport holds the buffers of its TLS: let go of, they are freed now, not when garbage is collected.
+        self.transport = _LOST
+        self.flow = FlowControl(_LOST)
+        self.watch.lost()
 
     def eof_received(self) -> None:
         # Over TLS nothing can be written after the peer's close_notify: a half-closed client is a gone client.

@@ -61,6 +61,9 @@ class Watch:
     def connected(self, transport: asyncio.Transport) -> None:
         self._socket = transport.get_extra_info("socket")
 
+    def lost(self) -> None:
+        self._socket = None
+
     def body_begins(self) -> None:
         self.got = self.window_got = 0
         self.reading_seconds = self.window_seconds = 0.0
