@@ -49,6 +49,8 @@ class Edge:
         self.on_refused = on_refused
         self.addresses: Counter[str] = Counter()
         self.knocking: Counter[str] = Counter()
+        # Connections in their handshake; each counts once, there or in `addresses`.
+        self.knocks: dict[asyncio.BaseProtocol, str] = {}
         self.open: set[StrictProtocol] = set()
         shortest = min(
             limits.header_seconds,
@@ -88,14 +90,17 @@ class Edge:
         self.knocking[origin] += 1
         return origin
 
-    def unknock(self, origin: str) -> None:
-        """The handshake ended, well or not."""
-        _decrease(self.knocking, origin)
+    def unknock(self, connection: asyncio.BaseProtocol) -> None:
+        """The handshake ended, well or not; again is no harm."""
+        origin = self.knocks.pop(connection, None)
+        if origin is not None:
+            _decrease(self.knocking, origin)
 
     def trusts(self, address: Address | None) -> bool:
         return address is not None and any(address in network for network in self.limits.trusted_proxies)
 
     def enter(self, connection: StrictProtocol) -> None:
+        self.unknock(connection)
         self.open.add(connection)
         self.addresses[connection.origin] += 1
         if not self._sweeping:

@@ -132,9 +132,11 @@ class Listener:
         task.add_done_callback(self._handshakes.discard)
 
     async def _shake(self, accepted: socket.socket, origin: str) -> None:
+        connection = self._connection()
+        self._edge.knocks[connection] = origin
         try:
             await self._loop.connect_accepted_socket(
-                self._connection,
+                lambda: connection,
                 accepted,
                 ssl=self._context,
                 ssl_handshake_timeout=HANDSHAKE_SECONDS,
@@ -144,4 +146,4 @@ class Listener:
             log.debug("a handshake failed: %s", problem)
             accepted.close()
         finally:
-            self._edge.unknock(origin)
+            self._edge.unknock(connection)
