@@ -57,7 +57,9 @@ def _locked(path: Path) -> Iterator[None]:
 
 def _authority(folder: Path, moment: datetime) -> trustme.CA:
     certificate, key = folder / "ca.crt", folder / "ca.key"
-    if not certificate.exists() and not key.exists():
+    # A key alone is what a first run left that was killed between the two: nobody can have trusted its authority.
+    begun = key.exists() and (folder / "leaf.crt").exists()
+    if not certificate.exists() and not begun:
         _make_authority(certificate, key, moment)
     check_private(key)
     try:
