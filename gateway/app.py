@@ -102,6 +102,7 @@ def application(rooms: Rooms, warnings: Callable[[], list[str]]) -> Front:
             realm_for=partial(realm_for, settings),
             service=settings.tokens.service,
             manifest_bytes=settings.limits.manifest_bytes,
+            containerd_push_seconds=settings.tokens.containerd_push_seconds,
         )
     )
     certificate = settings.tls / "ca.crt" if settings.server.development else None

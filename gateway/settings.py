@@ -123,6 +123,8 @@ class Tokens(Struct, frozen=True, kw_only=True):
     issuer: Name = "registry-gateway"
     service: Name = "registry-gateway"
     lifetime_seconds: Lifetime = 300
+    containerd_push_seconds: Lifetime = 900
+    """How long at least when containerd asks for push: up to version 1.7 it keeps one token for the whole push."""
 
 
 class Audit(Struct, frozen=True, kw_only=True):

@@ -90,22 +90,30 @@ class Tokens:
         await self._ring.refresh()
 
     def issue(
-        self, principal: Principal, access: Access, *, generation: int, projects: Mapping[str, int], now: datetime
+        self,
+        principal: Principal,
+        access: Access,
+        *,
+        generation: int,
+        projects: Mapping[str, int],
+        now: datetime,
+        at_least_seconds: int = 0,
     ) -> IssuedToken:
         """
         A bearer for *principal* that carries *access*, signed by the current key.
 
-        *generation* and *projects* (ids by name) are those that *access* was granted under. Raises `Unavailable` when
-        there is no key.
+        *generation* and *projects* (ids by name) are those that *access* was granted under. It lives as long as tokens
+        do here, or *at_least_seconds* if that is more, 900 at most. Raises `Unavailable` when there is no key.
         """
         key = self._ring.current()
         assert key.private is not None
         issued, token_id = int(now.timestamp()), randomness.token_urlsafe(16)
+        lifetime_seconds = min(max(self._lifetime_seconds, at_least_seconds), LONGEST_TOKEN_SECONDS)
         claims = {
             "iss": self._issuer,
             "sub": "" if principal.kind is PrincipalKind.ANONYMOUS else principal.name,
             "aud": self._service,
-            "exp": issued + self._lifetime_seconds,
+            "exp": issued + lifetime_seconds,
             "nbf": issued,
             "iat": issued,
             "jti": token_id,
@@ -117,7 +125,7 @@ class Tokens:
         }
         payload = json.dumps(claims, separators=(",", ":")).encode()
         text = self._signatures.encode(payload, key.private, algorithm=ALGORITHM, headers={"kid": key.kid})
-        return IssuedToken(text, self._lifetime_seconds, datetime.fromtimestamp(issued, UTC), token_id)
+        return IssuedToken(text, lifetime_seconds, datetime.fromtimestamp(issued, UTC), token_id)
 
     def verify(self, text: str, now: datetime) -> Bearer:
         """

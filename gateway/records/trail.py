@@ -24,6 +24,9 @@ _PAGE = 1000
 SLICE = 256
 #: Commits of many processes may seal events a little out of the order of their times.
 _DISORDER = 10_000
+#: Where several filters meet, the newest events are looked through first, and then the rarest filter leads.
+_WINDOW = 4096
+_RARE, _FREQUENT = 512, (16_384, 524_288)
 #: The time as no index knows it: a page is read in the order of its numbers, not by times that are sorted afterwards.
 _plain_time = event_index.c.time.op("||")("")
 _FIELDS = ("kind", "outcome", "principal", "project", "repository", "digest", "address")
@@ -138,9 +141,41 @@ def _tail(connection: Connection, search: Search, until: int, before: int | None
 
 
 def _indexed(connection: Connection, search: Search, upper: int, limit: int) -> list[Sealed]:
-    conditions = [event_index.c.seq <= upper, *_index_conditions(connection, search)]
-    numbers = select(event_index.c.seq).where(and_(*conditions)).order_by(event_index.c.seq.desc()).limit(limit)
-    return [event for event in _bodies(connection, numbers, descending=True) if matches(search, event)]
+    equal = [name for name in _FIELDS if getattr(search, name) and not getattr(search, name).endswith(".*")]
+    if len(equal) < 2:
+        return _found(connection, search, _index_conditions(connection, search), (0, upper), limit)
+    lead = _rarest(connection, search, equal, upper, _RARE)
+    found: list[Sealed] = []
+    if not lead:
+        floor = max(0, upper - _WINDOW)
+        found = _found(connection, search, _index_conditions(connection, search), (floor, upper), limit)
+        if len(found) == limit or not floor:
+            return found
+        upper = floor
+        lead = next(filter(None, (_rarest(connection, search, equal, upper, most) for most in _FREQUENT)), "")
+    conditions = _index_conditions(connection, search, lead)
+    return found + _found(connection, search, conditions, (0, upper), limit - len(found))
+
+
+def _rarest(connection: Connection, search: Search, names: Sequence[str], upper: int, most: int) -> str:
+    """That one of the filters *names* which fewest events up to *upper* meet; "" if each is met by *most* or more."""
+    counts: dict[str, int] = {}
+    for name in names:
+        meeting = select(event_index.c.seq).where(event_index.c[name] == getattr(search, name))
+        counted = meeting.where(event_index.c.seq <= upper).limit(most).subquery()
+        counts[name] = connection.execute(select(func.count()).select_from(counted)).scalar_one()
+    rarest = min(names, key=lambda name: counts[name])
+    return rarest if counts[rarest] < most else ""
+
+
+def _found(
+    connection: Connection, search: Search, conditions: list[ColumnElement[bool]], between: tuple[int, int], limit: int
+) -> list[Sealed]:
+    """The newest of the projected events that meet the *conditions*, with numbers after the one and up to the other."""
+    after, upper = between
+    numbers = select(event_index.c.seq).where(event_index.c.seq > after, event_index.c.seq <= upper, *conditions)
+    newest = numbers.order_by(event_index.c.seq.desc()).limit(limit)
+    return [event for event in _bodies(connection, newest, descending=True) if matches(search, event)]
 
 
 def _bodies(connection: Connection, numbers: Select[tuple[int]], *, descending: bool) -> list[Sealed]:
@@ -173,13 +208,16 @@ def _following(connection: Connection, search: Search, after: int, last: int) ->
     return _Following([event for event in found if event.seq <= last and matches(search, event)], end)
 
 
-def _index_conditions(connection: Connection, search: Search) -> list[ColumnElement[bool]]:
+def _index_conditions(connection: Connection, search: Search, lead: str = "") -> list[ColumnElement[bool]]:
+    """What the projection is searched by; with a *lead*, by no other index than that of this filter."""
     conditions: list[ColumnElement[bool]] = []
     for name in _FIELDS:
         wanted = getattr(search, name)
         if not wanted:
             continue
-        column = event_index.c[name]
+        column: ColumnElement[Any] = event_index.c[name]
+        if lead and name != lead:
+            column = column.op("||")("")
         if name == "kind" and wanted.endswith(".*"):
             stem = wanted[:-1]
             conditions += [column >= stem, column < stem[:-1] + chr(ord(stem[-1]) + 1)]

@@ -48,6 +48,7 @@ class Parts:
     realm_for: Callable[[str], str]
     service: str
     manifest_bytes: int = LIMIT_BYTES
+    containerd_push_seconds: int = 900
     anonymous: Budget = field(default_factory=Budget)
     now: Callable[[], datetime] = _now
 

@@ -13,7 +13,7 @@ from typing import NoReturn
 from gateway.access.credentials import Belief, Believed, Disbelieved, account_name
 from gateway.access.policy import granted
 from gateway.access.principals import ANONYMOUS, Caller, CredentialKind, Principal, PrincipalKind
-from gateway.access.scopes import Access, parse_scopes
+from gateway.access.scopes import Access, Action, parse_scopes
 from gateway.access.tokens import IssuedToken
 from gateway.audit.event import Event, Kind
 from gateway.change import Change, together
@@ -26,6 +26,8 @@ from gateway.registry.replies import NO_STORE, Reply, json_reply, problem, refus
 from gateway.registry.request import Request, read_fields
 
 FORM_BYTES = 64 * 1024
+#: What containerd calls itself.
+CONTAINERD = "containerd-client"
 _FORM = "application/x-www-form-urlencoded"
 
 
@@ -113,24 +115,33 @@ async def _issue(request: Request, ask: Ask) -> Reply:
     else:
         caller = Caller(belief.principal, request.origin, belief.credential, generation=belief.generation)
     async with request.parts.gate.passage(caller, Kind.TOKEN_ISSUE) as passage:
-        issued, access = await _sign(request, caller, ask.wanted)
+        issued, access = await _sign(request, caller, ask)
         passage.note(detail={"id": issued.id, "wanted": ask.wanted.texts(), "granted": access.texts()})
         offline_token = await _commit(passage, request, belief, ask)
         return _reply(issued, access, offline_token, ask)
 
 
-async def _sign(request: Request, caller: Caller, wanted: Access) -> tuple[IssuedToken, Access]:
+async def _sign(request: Request, caller: Caller, ask: Ask) -> tuple[IssuedToken, Access]:
     parts = request.parts
-    names = {Repository(name).project for name in wanted.repositories}
+    names = {Repository(name).project for name in ask.wanted.repositories}
     projects = await parts.gate.directory.projects(names)
     standing = await parts.gate.directory.standing(caller.principal)
     now = parts.now()
-    access = granted(caller, wanted, standing, projects, now)
+    access = granted(caller, ask.wanted, standing, projects, now)
     ids = {project.name.name: project.id for project in projects}
     named = {Repository(name).project.name for name in access.repositories}
     await parts.tokens.refresh()
     bound = {name: number for name, number in ids.items() if name in named}
-    issued = parts.tokens.issue(caller.principal, access, generation=caller.generation, projects=bound, now=now)
+    # Up to version 1.7, containerd keeps its token for the whole push, and cannot send a manifest twice.
+    pushes = any(Action.PUSH in actions for actions in access.repositories.values())
+    issued = parts.tokens.issue(
+        caller.principal,
+        access,
+        generation=caller.generation,
+        projects=bound,
+        now=now,
+        at_least_seconds=parts.containerd_push_seconds if pushes and ask.client == CONTAINERD else 0,
+    )
     return issued, access
 
 

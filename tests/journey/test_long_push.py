@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -131,30 +129,15 @@ def test_docker_fetches_another_token_with_its_offline_token(
     assert {event["credential"] for event in told if event["kind"] == "token.issue"} == {"offline_token"}
 
 
-def test_containerd_s_layers_outlive_its_token_and_the_next_push_ends_at_once(
+def test_containerd_ends_its_push_with_the_one_token_it_keeps(
     slow: tuple[Gateway, str], ctr: Ctr, layout: Layout
 ) -> None:
-    # Version 1.6 keeps a token for as long as it runs. Asked for another one at the manifest, it waits for ever with
-    # a request whose body it has given away before; later versions send it again. Either way, no layer is lost.
+    # Asked for another one at the manifest, version 1.6 has given the request's body away before: its token must last.
     gateway, registry = slow
     image = layout.add_image("v1", LAYER_BYTES, seed=504)
     name = f"{registry}/gallery/slow:v1"
     ctr.trust(registry, gateway.certificate)
     ctr.load(layout, "v1", name).must()
-    begun = time.time()
-    pushing = ctr.start("images", "push", "-u", ":".join(WRITER), "--hosts-dir", str(ctr.home / "hosts"), name)
-    with suppress(subprocess.TimeoutExpired):
-        pushing.communicate(timeout=sum(LAYER_BYTES) / BYTES_PER_SECOND + 40)
-    if pushing.poll() is None:
-        pushing.kill()
-        pushing.communicate()
-    told = [event for event in gateway.events() if seconds(event) >= begun and event["kind"] != "audit.export"]
-    report(told, begun, time.time() - begun)
-    assert {event["digest"] for event in told if event["kind"] == "blob.push"} == {
-        part.digest for part in (image.config, *image.layers)
-    }
-    again = time.monotonic()
-    ctr.push(name, WRITER).must()
-    assert time.monotonic() - again < LAYER_BYTES[0] / BYTES_PER_SECOND
+    told = outlives(gateway, image, lambda: ctr.push(name, WRITER))
     ctr.remove(name, "loaded:v1").must()
-    assert gateway.events(kind="manifest.push")[-1]["outcome"] == "allowed"
+    assert tokens(told) == 1

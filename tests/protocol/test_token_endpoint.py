@@ -54,6 +54,25 @@ def test_scopes_may_be_repeated_and_joined_by_spaces_and_overlap(world: World) -
     assert granted(world, answer) == {"alpha/a": {"pull", "push"}, "alpha/b": {"pull", "push"}}
 
 
+@pytest.mark.parametrize(
+    ("client", "actions", "seconds"),
+    [("containerd-client", "pull,push", 900), ("containerd-client", "pull", 300), ("docker", "pull,push", 300)],
+)
+def test_containerd_which_keeps_one_token_for_a_whole_push_gets_one_that_lasts(
+    world: World, client: str, actions: str, seconds: int
+) -> None:
+    told = post(world, *password_grant("alice", scope=f"repository:alpha/app:{actions}", client_id=client)).json()
+    assert told["expires_in"] == seconds
+    parts = world.registry.parts
+    until = parts.tokens.verify(told["access_token"], datetime.now(UTC)).expires_at
+    assert abs((until - datetime.now(UTC)).total_seconds() - seconds) < 10
+
+
+def test_containerd_gets_no_longer_token_for_a_push_it_may_not_make(world: World) -> None:
+    form = password_grant("bob", scope="repository:alpha/app:pull,push", client_id="containerd-client")
+    assert post(world, *form).json()["expires_in"] == 300
+
+
 def test_a_puller_who_asks_for_everything_is_given_pull(world: World) -> None:
     answer = world.sign_in("bob", "repository:alpha/app:pull,push,delete,*", service=SERVICE)
     assert granted(world, answer) == {"alpha/app": {"pull"}}

@@ -107,6 +107,31 @@ def test_a_search_finds_exactly_what_matches_however_far_the_projection_is(house
         assert paged == expected[::-1]
 
 
+@pytest.mark.parametrize(("window", "rare", "frequent"), [(4, 1, (5, 40)), (1, 3, (9,)), (1000, 1, (2,)), (6, 1, ())])
+def test_filters_that_meet_find_the_same_whichever_of_them_leads(
+    house: House, monkeypatch: pytest.MonkeyPatch, window: int, rare: int, frequent: tuple[int, ...]
+) -> None:
+    monkeypatch.setattr("gateway.records.trail._WINDOW", window)
+    monkeypatch.setattr("gateway.records.trail._RARE", rare)
+    monkeypatch.setattr("gateway.records.trail._FREQUENT", frequent)
+    fill(house, 60)
+    project(house)
+    kept = [event.record() for event in house.trail.export(Search())]
+    for search in (
+        {"project": "project1", "outcome": "denied"},
+        {"project": "project1", "outcome": "failed"},
+        {"project": "project2", "repository": "project1/ui"},
+        {"project": "project0", "repository": "project0/ui", "digest": f"sha256:{3:064x}"},
+        {"kind": "blob.pull", "outcome": "allowed", "principal": "gateway", "since": BEGUN + timedelta(seconds=9)},
+        {"kind": "manifest.*", "outcome": "denied", "project": "project2", "until": BEGUN + timedelta(seconds=50)},
+    ):
+        expected = [record["id"] for record in reversed(kept) if wanted(search, record)]
+        for limit in (1, 3, 100):
+            assert [event.seq for event in house.trail.page(Search(**search), limit=limit)] == expected[:limit]
+        below = [seq for seq in expected if seq < 31]
+        assert [event.seq for event in house.trail.page(Search(**search), before=31)] == below
+
+
 def test_an_event_is_found_at_once(house: House) -> None:
     fill(house, 5)
     project(house)
