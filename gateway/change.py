@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,18 +27,36 @@ class Notes:
 
 
 @dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """
+    What an act does outside our database, between two transactions.
+
+    *intend* is applied first, with the event's record so far: it keeps what is needed to find out later what became
+    of the act. *run* does it; a `Refusal` says that nothing was done there, and *drop* is applied, which removes the
+    intent; only an `UpstreamUnavailable` that is *uncertain* leaves the intent, to be settled by asking. The change's
+    own *apply* comes last and removes the intent too.
+    """
+
+    intend: Callable[[Any, Mapping[str, Any]], None]
+    run: Callable[[], Awaitable[None]]
+    drop: Callable[[Any], None]
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """
     *apply* is called once, with the ledger's open transaction (a SQLAlchemy Core connection), in the ledger's thread.
 
     It does no slow work and no input or output but SQL; a `Refusal` it raises undoes its own statements and no one
     else's. *policy* says that accounts, projects or grants change; *repositories* names those whose tags, links or
-    manifests do: every process sees the change from the moment it is acknowledged.
+    manifests do: every process sees the change from the moment it is acknowledged. *elsewhere* is what has to be done
+    outside the database before.
     """
 
     apply: Callable[[Any], Notes]
     policy: bool = False
     repositories: tuple[Repository, ...] = ()
+    elsewhere: Elsewhere | None = None
 
 
 def together(*changes: Change) -> Change:

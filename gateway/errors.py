@@ -29,6 +29,9 @@ Refusal                          code, message, detail
 │  ├─ BodyTooLarge
 │  ├─ BodyTooSlow                a small body that takes longer than it may
 │  └─ Unavailable                retry_after_seconds; try again later
+│     └─ UpstreamUnavailable     the registry behind us cannot be asked now
+│        ├─ UpstreamFailed       it answered wrongly, or broke off
+│        └─ UpstreamSlow         it took longer than it may
 └─ AdministrationRefusal         an administrator's act cannot be done
    ├─ Unknown                    no such account, project, grant, key…
    ├─ Conflict                   it exists already, or something depends on it
@@ -226,6 +229,26 @@ class Unavailable(CapabilityRefusal):
     def __init__(self, message: str, *, retry_after_seconds: int = 5) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
+
+
+class UpstreamUnavailable(Unavailable):
+    """
+    The registry behind us cannot be asked now: it does not answer, or has failed so often that it is left alone.
+
+    *uncertain* says that it may have done what it was asked: nobody knows until it is asked again.
+    """
+
+    def __init__(self, message: str, *, retry_after_seconds: int = 5, uncertain: bool = False) -> None:
+        super().__init__(message, retry_after_seconds=retry_after_seconds)
+        self.uncertain = uncertain
+
+
+class UpstreamFailed(UpstreamUnavailable):
+    """It answered with an error of its own, with something that is no answer of a registry, or broke off."""
+
+
+class UpstreamSlow(UpstreamUnavailable):
+    """It took longer than it may."""
 
 
 # administration

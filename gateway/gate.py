@@ -27,8 +27,16 @@ from gateway.access.scopes import TOKEN_ACTIONS, Action, scope_text
 from gateway.access.throttle import Strangers
 from gateway.access.verdicts import Verdicts
 from gateway.audit.event import QUIET, STEPS, Event, Kind, Outcome
-from gateway.change import Change, Notes
-from gateway.errors import AccessRefusal, ContentRefusal, Denied, Refusal, Unauthorized, Unavailable
+from gateway.change import Change, Elsewhere, Notes
+from gateway.errors import (
+    AccessRefusal,
+    ContentRefusal,
+    Denied,
+    Refusal,
+    Unauthorized,
+    Unavailable,
+    UpstreamUnavailable,
+)
 from gateway.oci.names import Repository
 
 _PULLS = frozenset({Kind.BLOB_PULL, Kind.MANIFEST_PULL, Kind.AUDIT_EXPORT})
@@ -178,14 +186,45 @@ class Passage:
         """
         Makes *change* and this passage's event durable in one transaction; policy is judged again if it has moved.
 
-        Raises what the change refuses, `Unauthorized` or `Denied` if the right is gone, `Unavailable` if nothing
-        could be written.
+        What the change does elsewhere is done in between: judged again and intended durably before, recorded after,
+        even if the caller is gone by then. Raises what the change refuses, `Unauthorized` or `Denied` if the right is
+        gone, `Unavailable` if nothing could be written.
         """
         self._done = True
         silent = self._kind in STEPS
+        if change.elsewhere is not None:
+            carrying = asyncio.ensure_future(self._carry_out(change, change.elsewhere, also))
+            # Whoever waits may be cancelled; what was begun elsewhere is brought to its end, and its event written.
+            carrying.add_done_callback(_heard)
+            return await asyncio.shield(carrying)
         return await self._gate.ledger.commit(
             Act(self._closed(), change, self._version, self._rejudge, self._refusal, silent, also)
         )
+
+    async def _carry_out(self, change: Change, elsewhere: Elsewhere, also: tuple[Event, ...]) -> Notes:
+        ledger = self._gate.ledger
+        silent = self._kind in STEPS
+        record = self._closed().record()
+
+        def intend(connection: Any) -> Notes:
+            elsewhere.intend(connection, record)
+            return Notes()
+
+        def drop(connection: Any) -> Notes:
+            elsewhere.drop(connection)
+            return Notes()
+
+        intent = Change(intend, repositories=change.repositories)
+        await ledger.commit(Act(self._closed(), intent, self._version, self._rejudge, self._refusal, silent=True))
+        try:
+            await elsewhere.run()
+        except BaseException as error:
+            outcome = Outcome.DENIED if isinstance(error, AccessRefusal) else Outcome.FAILED
+            uncertain = not isinstance(error, Refusal) or getattr(error, "uncertain", False)
+            undone = None if uncertain else Change(drop, repositories=change.repositories)
+            await ledger.commit(Act(self._closed(outcome, _reason(error)), undone))
+            raise
+        return await ledger.commit(Act(self._closed(), change, silent=silent, also=also))
 
     async def seal(self, *also: Event) -> None:
         """Makes the event durable before the first byte of an answer; nothing if that was done, or is not an event."""
@@ -264,8 +303,15 @@ def wanted_scope(needs: tuple[Need, ...]) -> str:
     return " ".join(scope_text(repository, actions) for repository, actions in wanted.items())
 
 
+def _heard(task: asyncio.Future[Any]) -> None:
+    if not task.cancelled():
+        task.exception()
+
+
 def _reason(error: BaseException) -> str:
     match error:
+        case UpstreamUnavailable():
+            return "upstream_uncertain" if error.uncertain else "upstream_unavailable"
         case Unavailable():
             return "unavailable"
         case Refusal():

@@ -45,6 +45,7 @@ S = TypeVar("S", bound=Struct)
 
 class EngineKind(StrEnum):
     EMBEDDED = "embedded"
+    UPSTREAM = "upstream"
 
 
 class AuditMode(StrEnum):
@@ -98,10 +99,18 @@ class Server(Struct, frozen=True, kw_only=True):
 
 
 class Engine(Struct, frozen=True, kw_only=True):
-    """What keeps the content; *root* is the data directory."""
+    """What keeps the content; *root* is the data directory, *url* the registry behind an upstream engine."""
 
-    kind: Annotated[EngineKind, Meta(description='"embedded"')] = EngineKind.EMBEDDED
+    kind: Annotated[EngineKind, Meta(description='"embedded" or "upstream"')] = EngineKind.EMBEDDED
     root: Location = NOWHERE
+    url: Text = ""
+    username: Text = ""
+    password: Text = ""
+    password_file: Location = NOWHERE
+    ca_file: Location = NOWHERE
+
+    def __repr__(self) -> str:
+        return f"Engine(kind={self.kind.value!r}, root={str(self.root)!r}, url={masked(self.url)!r})"
 
 
 class Database(Struct, frozen=True, kw_only=True):

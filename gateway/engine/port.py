@@ -6,8 +6,9 @@ commits together with its event. Engines raise content refusals and know no stat
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Generic, Protocol, TypeVar
 
 from gateway.change import Change
@@ -175,9 +176,30 @@ class Listings(Protocol):
         ...
 
 
+class Feature(StrEnum):
+    """What an engine may have to stand in for, because what keeps the content cannot do it."""
+
+    UNTAG = "untag"
+    REFERRERS = "referrers"
+
+
+async def _nothing() -> None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Engine:
+    """
+    The four parts of what keeps content.
+
+    *emulated* says, in a sentence each, how a feature that is stood in for differs from the real one: clients are
+    warned. *trouble* tells what keeps the engine from working now, "" for nothing. *close* lets go of connections.
+    """
+
     blobs: Blobs
     uploads: Uploads
     manifests: Manifests
     listings: Listings
+    emulated: Mapping[Feature, str] = field(default_factory=dict)
+    trouble: Callable[[], str] = str
+    close: Callable[[], Awaitable[None]] = _nothing

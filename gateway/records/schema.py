@@ -217,7 +217,31 @@ uploads = Table(
     Column("prefix_digest", String(71), nullable=False),  # of the first offset_bytes bytes
     Column("begun_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False, index=True),
+    Column("state", Text, nullable=False, server_default=""),  # the engine's own
     Index(None, "owner"),
+)
+
+#: Tags that were removed here alone, while the registry behind us still has them: hidden as long as they are unmoved.
+untagged = Table(
+    "untagged",
+    metadata,
+    Column("repository_id", _Id, ForeignKey("repositories.id", ondelete="CASCADE"), primary_key=True),
+    Column("name", String(128).with_variant(String(128, collation="C"), "postgresql"), primary_key=True),
+    Column("digest", String(135), nullable=False),
+    Column("removed_at", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+#: Acts begun in the registry behind us whose outcome is not recorded yet; settled by asking it.
+intents = Table(
+    "intents",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("kind", String(32), nullable=False),  # of the event
+    Column("repository", _Name, nullable=False),
+    Column("act", Text, nullable=False),  # JSON: what was asked
+    Column("event", Text, nullable=False),  # JSON: the record of the event so far
+    Column("begun_at", BigInteger, nullable=False),
 )
 
 #: The chain: appended to, never changed; triggers refuse everything else.

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.engine.embedded.recent import Recent
 from gateway.oci.names import Repository
+from gateway.records.recent import Recent
 from gateway.records.versions import Versions
 
 UI = Repository("gallery/ui")

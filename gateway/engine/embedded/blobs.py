@@ -12,7 +12,6 @@ from typing import Any, Final
 from gateway.change import Change, Notes
 from gateway.engine.embedded.acts import Acts
 from gateway.engine.embedded.layout import blob_key
-from gateway.engine.embedded.recent import Recent
 from gateway.engine.port import Blob
 from gateway.engine.stores.filesystem import Filesystem, Stored
 from gateway.errors import BlobUnknown, Unavailable
@@ -21,6 +20,7 @@ from gateway.oci.names import Repository
 from gateway.records import content
 from gateway.records.content import Act
 from gateway.records.database import Database
+from gateway.records.recent import Recent
 
 #: What is in memory is read where it stands: with its encryption, a piece holds up the event loop for some 0.1 ms.
 _CACHED_BYTES: Final = 128 * 1024

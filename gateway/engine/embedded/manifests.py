@@ -7,7 +7,6 @@ from typing import Any, Final
 
 from gateway.change import Change, Notes
 from gateway.engine.embedded.acts import Acts
-from gateway.engine.embedded.recent import Recent
 from gateway.engine.port import StoredManifest
 from gateway.errors import ManifestUnknown
 from gateway.oci.digest import Digest
@@ -16,6 +15,7 @@ from gateway.oci.names import Reference, Repository, Tag
 from gateway.records import content
 from gateway.records.content import Act
 from gateway.records.database import Database
+from gateway.records.recent import Recent
 
 _REMEMBERED_BYTES: Final = 32 * 1024 * 1024
 #: What an entry costs beside its content.
