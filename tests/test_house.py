@@ -48,7 +48,7 @@ TABLE = {
     "records": (f"change {_EDGE}", "sqlalchemy alembic psycopg"),
     "engine.port": ("change oci errors", ""),
     "engine.embedded": ("engine.port engine.stores records change oci errors", ""),
-    "engine.upstream": ("engine.port records change oci errors", ""),
+    "engine.upstream": ("engine.port records change oci errors", "aiohttp"),
     "engine.stores": ("oci errors", ""),
     "administration": (f"engine.port records change {_EDGE}", ""),
     "registry": (f"engine.port change {_EDGE}", "starlette"),
