@@ -8,13 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
-from gateway.engine.embedded.acts import Acts
 from gateway.engine.embedded.blobs import EmbeddedBlobs, Verified
 from gateway.engine.embedded.listings import EmbeddedListings
 from gateway.engine.embedded.manifests import EmbeddedManifests
 from gateway.engine.embedded.uploads import EmbeddedUploads
 from gateway.engine.port import Engine
 from gateway.engine.stores.filesystem import Filesystem
+from gateway.records.acts import Acts
 from gateway.records.database import Database
 
 #: Threads that hash, write, sync and read. One waits for the disk as long as an fsync takes, so more than processors.

@@ -10,7 +10,6 @@ from contextlib import aclosing
 from typing import Any, Final
 
 from gateway.change import Change, Notes
-from gateway.engine.embedded.acts import Acts
 from gateway.engine.embedded.layout import blob_key
 from gateway.engine.port import Blob
 from gateway.engine.stores.filesystem import Filesystem, Stored
@@ -18,6 +17,7 @@ from gateway.errors import BlobUnknown, Unavailable
 from gateway.oci.digest import Digest
 from gateway.oci.names import Repository
 from gateway.records import content
+from gateway.records.acts import Acts
 from gateway.records.content import Act
 from gateway.records.database import Database
 from gateway.records.recent import Recent

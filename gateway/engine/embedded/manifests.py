@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from gateway.change import Change, Notes
-from gateway.engine.embedded.acts import Acts
 from gateway.engine.port import StoredManifest
 from gateway.errors import ManifestUnknown
 from gateway.oci.digest import Digest
 from gateway.oci.manifest import Manifest
 from gateway.oci.names import Reference, Repository, Tag
 from gateway.records import content
+from gateway.records.acts import Acts
 from gateway.records.content import Act
 from gateway.records.database import Database
 from gateway.records.recent import Recent

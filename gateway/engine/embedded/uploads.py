@@ -25,7 +25,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from gateway.change import Change, Notes
-from gateway.engine.embedded.acts import Acts
 from gateway.engine.embedded.blobs import Verified
 from gateway.engine.embedded.intake import Intake, SpoolDamaged
 from gateway.engine.embedded.layout import blob_key, is_upload_id, upload_key
@@ -35,6 +34,7 @@ from gateway.errors import BlobUploadUnknown, DigestInvalid, RangeInvalid, Unava
 from gateway.oci.digest import Algorithm, Digest
 from gateway.oci.names import Repository
 from gateway.records import content, uploads
+from gateway.records.acts import Acts
 from gateway.records.content import Act
 from gateway.records.database import Database
 from gateway.records.uploads import EMPTY, UploadRow
