@@ -1,0 +1,79 @@
+"""Intents: acts begun in the registry behind us whose outcome is not recorded yet.
+
+    begin ─▶ the act is done elsewhere ─▶ end, with what it changes here and its event: one transaction
+                        └── nobody knows what became of it ─▶ the intent stays, and is settled by asking
+
+What an intent's *act* holds, by kind of event; digests, tags and repositories as text:
+
+    manifest.push      digest, tags (a list), owner (`kind:id`)
+    manifest.delete    digest
+    blob.push          digest, size_bytes, owner, upload (its id)
+    blob.mount         digest, source (a repository)
+    blob.delete        digest
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, select
+
+from gateway.oci.names import Repository
+from gateway.records.schema import intents
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """
+    An act whose outcome is not recorded: *act* is what was asked, *event* the record of its event as it stood then.
+
+    *kind* is that of the event; *begun_at* is UNIX seconds.
+    """
+
+    id: str
+    kind: str
+    repository: Repository
+    act: Mapping[str, Any]
+    event: Mapping[str, Any]
+    begun_at: int
+
+
+def begin(
+    connection: Connection,
+    intent_id: str,
+    kind: str,
+    repository: Repository,
+    act: Mapping[str, Any],
+    event: Mapping[str, Any],
+    *,
+    now: float | None = None,
+) -> None:
+    """Keeps what it takes to find out later what became of the act; *act* and *event* are JSON-able."""
+    connection.execute(
+        insert(intents).values(
+            id=intent_id,
+            kind=kind,
+            repository=repository.name,
+            act=json.dumps(dict(act), ensure_ascii=False),
+            event=json.dumps(dict(event), ensure_ascii=False),
+            begun_at=int(time.time() if now is None else now),
+        )
+    )
+
+
+def end(connection: Connection, intent_id: str) -> bool:
+    """Forgets the intent; False if it was ended before: whoever ends it records the act's outcome."""
+    return connection.execute(delete(intents).where(intents.c.id == intent_id)).rowcount > 0
+
+
+def open_intents(connection: Connection, begun_before: float) -> list[Intent]:
+    """The intents begun before *begun_before* (UNIX seconds) that were not ended, oldest first."""
+    wanted = select(intents).where(intents.c.begun_at < begun_before).order_by(intents.c.begun_at, intents.c.id)
+    return [
+        Intent(row.id, row.kind, Repository(row.repository), json.loads(row.act), json.loads(row.event), row.begun_at)
+        for row in connection.execute(wanted)
+    ]
