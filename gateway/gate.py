@@ -116,7 +116,7 @@ class Gate:
 class Passage:
     """One pass through the gate; collects what the event needs. Used once, as an asynchronous context manager."""
 
-    __slots__ = ("_begun", "_done", "_facts", "_gate", "_kind", "_needs", "_time", "_version", "caller", "met")
+    __slots__ = ("_begun", "_done", "_facts", "_gate", "_kind", "_needs", "_version", "caller", "met")
 
     def __init__(
         self, gate: Gate, caller: Caller, kind: Kind, needs: tuple[Need, ...], facts: Mapping[str, object]
@@ -130,7 +130,6 @@ class Passage:
         self.caller = caller
         self.met: frozenset[Need] = frozenset()
         """The optional needs that the caller meets."""
-        self._time = datetime.now(UTC)
         # The event's fields; the event itself is made once, when the passage closes.
         self._facts: dict[str, Any] = {}
         described = next((need for need in needs if not need.optional), None)
@@ -265,7 +264,7 @@ class Passage:
         if reason:
             facts = {**facts, "reason": reason}
         elapsed = int((time.monotonic() - self._begun) * 1000)
-        return Event(self._kind, self.caller, outcome, self._time, duration_ms=elapsed, **facts)
+        return Event(self._kind, self.caller, outcome, datetime.now(UTC), duration_ms=elapsed, **facts)
 
     async def _keep(self, act: Act) -> None:
         # The passage may be closing because its task is being cancelled: what happened is written all the same.

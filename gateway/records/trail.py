@@ -12,7 +12,7 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, insert, literal, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, func, insert, literal, select
 
 from gateway.audit.chain import Head, Sealed, fault, head_seal
 from gateway.audit.trail import Search, Verification
@@ -22,7 +22,7 @@ from gateway.records.schema import event_index, events, trail_head
 _PAGE = 1000
 #: Events are projected this many at a time: a slice holds the writers' lock for some milliseconds.
 SLICE = 256
-#: Commits of many processes may seal events a little out of the order of their times.
+#: What waits for a commit at the same moment may be sealed out of the order of its times, so many events at most.
 _DISORDER = 10_000
 #: Where several filters meet, the newest events are looked through first, and then the rarest filter leads.
 _WINDOW = 4096
@@ -141,20 +141,21 @@ def _tail(connection: Connection, search: Search, until: int, before: int | None
 
 
 def _indexed(connection: Connection, search: Search, upper: int, limit: int) -> list[Sealed]:
+    after, upper = _narrowed(connection, search, 0, upper)
     equal = [name for name in _FIELDS if getattr(search, name) and not getattr(search, name).endswith(".*")]
     if len(equal) < 2:
-        return _found(connection, search, _index_conditions(connection, search), (0, upper), limit)
+        return _found(connection, search, _index_conditions(search), (after, upper), limit)
     lead = _rarest(connection, search, equal, upper, _RARE)
     found: list[Sealed] = []
     if not lead:
-        floor = max(0, upper - _WINDOW)
-        found = _found(connection, search, _index_conditions(connection, search), (floor, upper), limit)
-        if len(found) == limit or not floor:
+        floor = max(after, upper - _WINDOW)
+        found = _found(connection, search, _index_conditions(search), (floor, upper), limit)
+        if len(found) == limit or floor == after:
             return found
         upper = floor
         lead = next(filter(None, (_rarest(connection, search, equal, upper, most) for most in _FREQUENT)), "")
-    conditions = _index_conditions(connection, search, lead)
-    return found + _found(connection, search, conditions, (0, upper), limit - len(found))
+    conditions = _index_conditions(search, lead)
+    return found + _found(connection, search, conditions, (after, upper), limit - len(found))
 
 
 def _rarest(connection: Connection, search: Search, names: Sequence[str], upper: int, most: int) -> str:
@@ -198,8 +199,9 @@ class _Following:
 def _following(connection: Connection, search: Search, after: int, last: int) -> _Following:
     until = _projected_until(connection)
     if after < until:
-        conditions = [event_index.c.seq > after, event_index.c.seq <= until, *_index_conditions(connection, search)]
-        numbers = select(event_index.c.seq).where(and_(*conditions)).order_by(event_index.c.seq).limit(_PAGE)
+        lower, upper = _narrowed(connection, search, after, until)
+        conditions = [event_index.c.seq > lower, event_index.c.seq <= upper, *_index_conditions(search)]
+        numbers = select(event_index.c.seq).where(*conditions).order_by(event_index.c.seq).limit(_PAGE)
         found = _bodies(connection, numbers, descending=False)
         end = found[-1].seq if len(found) == _PAGE else until
     else:
@@ -208,7 +210,7 @@ def _following(connection: Connection, search: Search, after: int, last: int) ->
     return _Following([event for event in found if event.seq <= last and matches(search, event)], end)
 
 
-def _index_conditions(connection: Connection, search: Search, lead: str = "") -> list[ColumnElement[bool]]:
+def _index_conditions(search: Search, lead: str = "") -> list[ColumnElement[bool]]:
     """What the projection is searched by; with a *lead*, by no other index than that of this filter."""
     conditions: list[ColumnElement[bool]] = []
     for name in _FIELDS:
@@ -224,16 +226,24 @@ def _index_conditions(connection: Connection, search: Search, lead: str = "") ->
         else:
             conditions.append(column == wanted)
     if search.since is not None:
-        since = event_text(search.since)
-        first = select(event_index.c.seq).where(event_index.c.time >= since).order_by(event_index.c.time).limit(1)
-        number = connection.execute(first).scalar()
-        conditions += [_plain_time >= since, event_index.c.seq >= (number or 0) - _DISORDER]
+        conditions.append(_plain_time >= event_text(search.since))
     if search.until is not None:
-        until = event_text(search.until)
-        final = select(event_index.c.seq).where(event_index.c.time < until).order_by(event_index.c.time.desc()).limit(1)
-        number = connection.execute(final).scalar()
-        conditions += [_plain_time < until, event_index.c.seq <= (number or 0) + _DISORDER]
+        conditions.append(_plain_time < event_text(search.until))
     return conditions
+
+
+def _narrowed(connection: Connection, search: Search, after: int, upper: int) -> tuple[int, int]:
+    """The part of the numbers after *after* and up to *upper* in which events of the wanted time can be."""
+    # One bound on either side: of two, the database may walk to the second one from the first.
+    if search.since is not None:
+        later = select(event_index.c.seq).where(event_index.c.time >= event_text(search.since))
+        near = later.order_by(event_index.c.time).limit(_DISORDER).subquery()
+        after = max(after, (connection.execute(select(func.min(near.c.seq))).scalar() or upper + 1) - 1)
+    if search.until is not None:
+        sooner = select(event_index.c.seq).where(event_index.c.time < event_text(search.until))
+        near = sooner.order_by(event_index.c.time.desc()).limit(_DISORDER).subquery()
+        upper = min(upper, connection.execute(select(func.max(near.c.seq))).scalar() or 0)
+    return after, upper
 
 
 def _body_conditions(search: Search) -> list[ColumnElement[bool]]:
