@@ -20,6 +20,7 @@ from gateway.access.tokens import Tokens
 from gateway.administration import Administration
 from gateway.engine.embedded.assembly import embedded
 from gateway.engine.port import Engine
+from gateway.engine_section import EngineKind
 from gateway.errors import Conflict
 from gateway.folder import require_folder
 from gateway.front import Front
@@ -33,7 +34,7 @@ from gateway.records.ledger import SqlLedger
 from gateway.records.trail import SqlTrail
 from gateway.registry.edge import Registry
 from gateway.registry.request import Parts
-from gateway.settings import EngineKind, Settings
+from gateway.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +129,8 @@ def _engine(settings: Settings, database: Database) -> Engine:
                 uploads_per_owner=limits.uploads_per_principal,
                 upload_seconds=limits.upload_seconds,
             )
+        case EngineKind.UPSTREAM:
+            raise Conflict('This program cannot use a registry behind it yet; set kind = "embedded".')
         case _:
             assert_never(settings.engine.kind)
 

@@ -20,8 +20,10 @@ from typing import Annotated, TypeAlias, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
+from gateway import engine_section
+from gateway.engine_section import Engine
 from gateway.errors import Conflict, Invalid
-from gateway.sources import NOWHERE, Values, is_address, is_host, is_network, masked, read_secret
+from gateway.sources import NOWHERE, Location, Text, Values, is_address, is_host, is_network, masked, read_secret
 
 #: The settings of a data directory, written when it is initialised.
 FILE_NAME = "gateway.toml"
@@ -30,10 +32,8 @@ LOCAL_NAMES = ("localhost", "registry.local", "127.0.0.1", "::1")
 
 Port: TypeAlias = Annotated[int, Meta(ge=1, le=65535, description="a port number, 1 to 65535")]
 PortOrNone: TypeAlias = Annotated[int, Meta(ge=0, le=65535, description="a port number, or 0")]
-Text: TypeAlias = Annotated[str, Meta(description="text in quotes")]
 Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=255, description="text of 1 to 255 characters")]
 Texts: TypeAlias = Annotated[tuple[str, ...], Meta(description='a list of texts, as in ["a", "b"]')]
-Location: TypeAlias = Annotated[Path, Meta(description="a path in quotes")]
 Bytes: TypeAlias = Annotated[int, Meta(ge=1024, description="a number of bytes, at least 1024")]
 Number: TypeAlias = Annotated[int, Meta(ge=1, le=1_000_000, description="a whole number from 1 to 1000000")]
 Seconds: TypeAlias = Annotated[int, Meta(ge=1, le=31_536_000, description="a number of seconds, 1 to 31536000")]
@@ -41,11 +41,6 @@ Lifetime: TypeAlias = Annotated[int, Meta(ge=60, le=900, description="a number o
 Workers: TypeAlias = Annotated[int, Meta(ge=0, le=256, description="a number of processes, 0 to 256")]
 
 S = TypeVar("S", bound=Struct)
-
-
-class EngineKind(StrEnum):
-    EMBEDDED = "embedded"
-    UPSTREAM = "upstream"
 
 
 class AuditMode(StrEnum):
@@ -96,21 +91,6 @@ class Server(Struct, frozen=True, kw_only=True):
     def networks(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
         """The trusted proxies, as networks."""
         return tuple(ipaddress.ip_network(text) for text in self.trusted_proxies)
-
-
-class Engine(Struct, frozen=True, kw_only=True):
-    """What keeps the content; *root* is the data directory, *url* the registry behind an upstream engine."""
-
-    kind: Annotated[EngineKind, Meta(description='"embedded" or "upstream"')] = EngineKind.EMBEDDED
-    root: Location = NOWHERE
-    url: Text = ""
-    username: Text = ""
-    password: Text = ""
-    password_file: Location = NOWHERE
-    ca_file: Location = NOWHERE
-
-    def __repr__(self) -> str:
-        return f"Engine(kind={self.kind.value!r}, root={str(self.root)!r}, url={masked(self.url)!r})"
 
 
 class Database(Struct, frozen=True, kw_only=True):
@@ -247,6 +227,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         shown = {section: _plain(getattr(self, section)) for section in SECTIONS}
         for key in ("url", "migrate_url"):
             shown["database"][key] = masked(str(shown["database"][key]))
+        shown["engine"]["password"] = "***" if self.engine.password else ""
         return shown
 
 
@@ -320,12 +301,11 @@ def _paths(section: Struct) -> list[tuple[str, Path]]:
 def _settled(values: Values, folder: Path, file: Path | None) -> Settings:
     server = _anchored(values.section("server", Server), folder)
     _check_server(values, server)
-    engine = values.section("engine", Engine)
-    root = Path(os.path.normpath(folder / engine.root.expanduser()))
+    engine = engine_section.settled(values, folder)
     return Settings(
         server=server,
-        engine=msgspec.structs.replace(engine, root=root),
-        database=_database(values, _anchored(values.section("database", Database), folder), folder, root),
+        engine=engine,
+        database=_database(values, _anchored(values.section("database", Database), folder), folder, engine.root),
         tokens=values.section("tokens", Tokens),
         audit=values.section("audit", Audit),
         limits=values.section("limits", Limits),

@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta, Struct
@@ -21,6 +21,8 @@ from gateway.errors import Invalid
 PREFIX = "GATEWAY_"
 #: A path that is not set.
 NOWHERE = Path()
+Text: TypeAlias = Annotated[str, Meta(description="text in quotes")]
+Location: TypeAlias = Annotated[Path, Meta(description="a path in quotes")]
 
 Section = TypeVar("Section", bound=Struct)
 _HOST_NAME = re.compile(

@@ -48,7 +48,8 @@ TABLE = {
     "records": (f"change {_EDGE}", "sqlalchemy alembic psycopg"),
     "engine.port": ("change oci errors", ""),
     "engine.embedded": ("engine.port engine.stores records change oci errors", ""),
-    "engine.upstream": ("engine.port records change oci errors", "aiohttp"),
+    # yarl spells the addresses that aiohttp takes.
+    "engine.upstream": ("engine.port records change oci errors", "aiohttp yarl"),
     "engine.stores": ("oci errors", ""),
     "administration": (f"engine.port records change {_EDGE}", ""),
     "registry": (f"engine.port change {_EDGE}", "starlette"),
@@ -57,7 +58,8 @@ TABLE = {
     # `gateway up` and `gateway serve` make what is missing and start the server.
     "cli": (f"administration {_EDGE} app settings folder certificates initialisation serving", "typer rich"),
     "__main__": ("cli", ""),
-    "settings": ("sources oci errors", "msgspec"),
+    "settings": ("engine_section sources oci errors", "msgspec"),
+    "engine_section": ("sources errors", "msgspec"),
     "sources": ("errors", "msgspec"),
     "folder": ("errors", ""),
     # The server's room is in parts: how requests are framed, the protocol around the parser, the certificates.
@@ -69,7 +71,7 @@ TABLE = {
     "front": ("errors", "starlette"),
     "logs": ("settings", "structlog"),
     "app": (
-        f"{_ENGINES} records administration registry api console settings folder front change {_EDGE}",
+        f"{_ENGINES} records administration registry api console settings engine_section folder front change {_EDGE}",
         "starlette",
     ),
     "initialisation": (f"app settings folder records change {_EDGE}", ""),

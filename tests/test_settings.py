@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
@@ -118,7 +119,7 @@ def test_production_settings_are_read_and_paths_start_at_the_file(tmp_path: Path
         ("[tokens]\nlifetime_seconds = 901\n", 2, "60 to 900"),
         ('[tokens]\nissuer = ""\n', 2, "1 to 255 characters"),
         ('[audit]\nmode = "best_effort"\n', 2, '[audit] mode must be "strict"'),
-        ('[engine]\nkind = "upstream"\n', 2, '[engine] kind must be "embedded"'),
+        ('[engine]\nkind = "s3"\n', 2, '[engine] kind must be "embedded" or "upstream"'),
         ('[logging]\nlevel = "loud"\n', 2, '[logging] level must be "debug", "info", "warning" or "error"'),
         ("[limits]\nmanifest_bytes = 1.5\n", 2, "[limits] manifest_bytes must be a number of bytes"),
         ("[server]\nport = 1\nport = 2\n", 3, "not TOML"),
@@ -134,6 +135,135 @@ def test_wrong_setting_is_refused_with_key_and_line(tmp_path: Path, text: str, l
     assert says in message
     assert "pw" not in message.removeprefix(str(tmp_path))
     assert message[-1] in ".?"
+
+
+UPSTREAM = '[engine]\nkind = "upstream"\nurl = "https://registry.internal"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "says"),
+    [
+        ('[engine]\nkind = "upstream"\n', 2, '[engine] kind is "upstream", which needs url beside it'),
+        ('[engine]\nkind = "embedded"\nurl = "http://h"\n', 3, '[engine] url is for kind = "upstream"'),
+        ('[engine]\n\nusername = "u"\n', 3, '[engine] username is for kind = "upstream"'),
+        ('[engine]\npassword = "pw"\n', 2, '[engine] password is for kind = "upstream"'),
+        ('[engine]\npassword_file = "secret"\n', 2, '[engine] password_file is for kind = "upstream"'),
+        ('[engine]\nca_file = "ca.pem"\n', 2, '[engine] ca_file is for kind = "upstream"'),
+        (f'{UPSTREAM}username = "u"\n', 4, "[engine] username needs password_file or password beside it"),
+        (f'{UPSTREAM}password = "pw"\n', 4, "[engine] password needs username beside it"),
+        (f'{UPSTREAM}username = "u:v"\npassword = "pw"\n', 4, "[engine] username must have no ':'"),
+        (f'{UPSTREAM}username = "u"\npassword = "pw\\n"\n', 5, "[engine] password must hold one line"),
+        (f'{UPSTREAM}username = "u"\npassword = "pw"\npassword_file = "p"\n', 5, "[engine] password is given twice"),
+        (f'{UPSTREAM}ca_file = "none.pem"\n', 4, "[engine] ca_file names"),
+        (f'{UPSTREAM}ca_file = "gateway.toml"\n', 4, "holds no certificate in PEM"),
+        (
+            f'{UPSTREAM.replace("https", "http")}ca_file = "gateway.toml"\n',
+            4,
+            "ca_file is for a url that begins with https",
+        ),
+    ],
+)
+def test_wrong_engine_is_refused_with_key_and_line(tmp_path: Path, text: str, line: int, says: str) -> None:
+    message = refusal(tmp_path, text)
+    assert message.startswith(f"{tmp_path}/gateway.toml, line {line}: ")
+    assert says in message
+    assert "pw" not in message
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("https://u:s3cret@registry.internal", "belong into username and password_file"),
+        ("https://s3cret@registry.internal", "belong into username and password_file"),
+        ("ftp://registry.internal", "must begin with http:// or https://"),
+        ("unix:///run/s3cret.sock", "must be the address of a registry"),
+        ("registry.internal:5000", "must be the address of a registry"),
+        ("//registry.internal", "must begin with http:// or https://"),
+        ("http://", "must be the address of a registry"),
+        ("http://:5000", "must be the address of a registry"),
+        ("http://registry.internal:", "must be the address of a registry"),
+        ("http://registry.internal:0", "must be the address of a registry"),
+        ("http://registry.internal:65536", "must be the address of a registry"),
+        ("http://registry.internal:80x", "must be the address of a registry"),
+        ("http://10.0.0.256", "must be the address of a registry"),
+        ("http://[::1", "must be the address of a registry"),
+        ("http://[fe80::1%eth0]", "must be the address of a registry"),
+        ("http://registry internal", "must be the address of a registry"),
+        ("http://registry.internal\\n", "must be the address of a registry"),
+        ("http://registry.internal\\\\@elsewhere", "belong into username and password_file"),
+        ("http://registry.internal/v2", "must end before /v2"),
+        ("http://registry.internal/v2/", "must end before /v2"),
+        ("http://registry.internal/a/../b", "must end before /v2"),
+        ("http://registry.internal//a", "must begin with http:// or https://"),
+        ("http://registry.internal/%2e%2e", "must be the address of a registry"),
+        ("http://registry.internal?s3cret", "no '?' or '#'"),
+        ("http://registry.internal#s3cret", "no '?' or '#'"),
+    ],
+)
+def test_wrong_address_of_the_registry_behind_is_refused_unshown(tmp_path: Path, url: str, says: str) -> None:
+    message = refusal(tmp_path, f'[engine]\nkind = "upstream"\nurl = "{url}"\n')
+    assert message.startswith(f"{tmp_path}/gateway.toml, line 3: [engine] url ")
+    assert says in message
+    assert "s3cret" not in message
+
+
+@pytest.mark.parametrize(
+    ("url", "kept"),
+    [
+        ("http://127.0.0.1:5001", "http://127.0.0.1:5001"),
+        ("https://Registry.Internal/", "https://registry.internal"),
+        ("https://registry.internal:8443/team/Docker/", "https://registry.internal:8443/team/Docker"),
+        ("http://[::1]:5001/", "http://[::1]:5001"),
+    ],
+)
+def test_address_of_the_registry_behind_is_kept_without_the_slash_at_its_end(
+    tmp_path: Path, url: str, kept: str
+) -> None:
+    settings = load(tmp_path, f'[engine]\nkind = "upstream"\nurl = "{url}"\n')
+    assert (settings.engine.kind, settings.engine.url) == ("upstream", kept)
+    assert settings.data == tmp_path
+
+
+def test_upstream_password_is_read_from_a_private_file_and_never_shown(tmp_path: Path) -> None:
+    (tmp_path / "keys").mkdir()
+    secret = tmp_path / "keys" / "upstream"
+    secret.write_text("s3cret wörd\n", encoding="utf-8")
+    secret.chmod(0o600)
+    settings = load(tmp_path, f'{UPSTREAM}username = "gateway"\npassword_file = "keys/upstream"\n')
+    assert (settings.engine.username, settings.engine.password) == ("gateway", "s3cret wörd")
+    assert "s3cret" not in f"{settings!r} {settings} {settings.engine} {settings.shown()}"
+    assert settings.shown()["engine"] == {
+        "kind": "upstream",
+        "root": str(tmp_path),
+        "url": "https://registry.internal",
+        "username": "gateway",
+        "password": "***",
+        "password_file": str(secret),
+        "ca_file": "",
+    }
+    given = load(tmp_path, UPSTREAM, GATEWAY_ENGINE__USERNAME="u", GATEWAY_ENGINE__PASSWORD="s3cret")
+    assert given.engine.password == "s3cret"
+    assert "s3cret" not in f"{given!r} {given} {given.engine} {given.shown()}"
+
+
+def test_upstream_password_file_is_its_owners_alone_and_holds_something(tmp_path: Path) -> None:
+    text = f'{UPSTREAM}username = "gateway"\npassword_file = "secret"\n'
+    assert "line 5: [engine] password_file names" in refusal(tmp_path, text)
+    secret = tmp_path / "secret"
+    secret.touch(0o600)
+    assert "which is empty" in refusal(tmp_path, text)
+    secret.write_text("s3cret", encoding="utf-8")
+    secret.chmod(0o640)
+    message = refusal(tmp_path, text)
+    assert "chmod 600" in message
+    assert "s3cret" not in message
+
+
+def test_upstream_authority_is_read_as_the_client_will(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    settings = load(tmp_path, f'{UPSTREAM}ca_file = "ca.pem"\n')
+    assert settings.engine.ca_file == tmp_path / "ca.pem"
 
 
 def test_file_that_is_no_text_is_refused_with_its_line(tmp_path: Path) -> None:
