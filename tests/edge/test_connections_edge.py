@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import hashlib
 import ipaddress
 import os
@@ -297,6 +298,26 @@ def test_receive_tells_once_the_client_is_gone(tls_folder: Path) -> None:
             connection.sendall(request("/body", "Content-Length: 1000", method="PUT", body=b"x" * 10))
             wait_until(lambda: running.server.server_state.tasks)
         wait_until(lambda: running.seen.get("disconnects") == 1)
+
+
+def test_a_lost_connection_lets_go_of_its_tls_without_the_garbage_collector(tls_folder: Path) -> None:
+    def held() -> int:
+        return sum(type(each) is ssl.SSLObject for each in gc.get_objects())
+
+    with serving(tls_folder) as running:
+        gc.collect()
+        before = held()
+        gc.disable()
+        try:
+            for path in ("/", "/stream?200") * 10:
+                with dial(running) as connection:
+                    connection.sendall(request(path))
+                    assert connection.recv(1)
+            wait_until(lambda: running.open_connections() == 0)
+            # The last of them may still be unwinding.
+            wait_until(lambda: held() <= before)
+        finally:
+            gc.enable()
 
 
 @pytest.mark.parametrize("how", ["reset", "notify"])
