@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -20,6 +21,7 @@ _log = logging.getLogger("gateway.uploads")
 #: SHA-256 of nothing: where every upload begins.
 EMPTY: Final = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 _RETRY_SECONDS: Final = 60
+_ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.ASCII)
 
 _FIND: Final = select(uploads).where(
     uploads.c.id == bindparam("id"),
@@ -36,13 +38,23 @@ _GONE: Final = delete(uploads).where(uploads.c.id == bindparam("gone"))
 
 @dataclass(frozen=True, slots=True)
 class UploadRow:
-    """An upload as it durably stands; *prefix_digest* is the SHA-256 of its first *offset* bytes."""
+    """
+    An upload as it durably stands; *prefix_digest* is the SHA-256 of its first *offset* bytes, "" if nobody knows it.
+
+    *state* is the engine's own.
+    """
 
     id: str
     offset: int
     prefix_digest: str
     begun_at: int
     expires_at: int
+    state: str = ""
+
+
+def is_id(text: str) -> bool:
+    """Whether *text* is spelled as the ids of uploads are: a random UUID in lower case."""
+    return _ID.fullmatch(text) is not None
 
 
 def find(connection: Connection, repository: Repository, owner: str, upload_id: str, now: int) -> UploadRow | None:
@@ -51,7 +63,7 @@ def find(connection: Connection, repository: Repository, owner: str, upload_id: 
     row = connection.execute(_FIND, key).first()
     if row is None:
         return None
-    return UploadRow(row.id, row.offset_bytes, row.prefix_digest, row.begun_at, row.expires_at)
+    return UploadRow(row.id, row.offset_bytes, row.prefix_digest, row.begun_at, row.expires_at, row.state)
 
 
 def begin(connection: Connection, repository: Repository, owner: str, row: UploadRow, limit: int) -> None:
@@ -70,6 +82,7 @@ def begin(connection: Connection, repository: Repository, owner: str, row: Uploa
             "prefix_digest": row.prefix_digest,
             "begun_at": row.begun_at,
             "expires_at": row.expires_at,
+            "state": row.state,
         },
     )
 
@@ -79,7 +92,12 @@ def advance(connection: Connection, old: UploadRow, new: UploadRow) -> None:
     moved = connection.execute(
         update(uploads)
         .where(uploads.c.id == old.id, uploads.c.offset_bytes == old.offset)
-        .values(offset_bytes=new.offset, prefix_digest=new.prefix_digest, expires_at=new.expires_at)
+        .values(
+            offset_bytes=new.offset,
+            prefix_digest=new.prefix_digest,
+            expires_at=new.expires_at,
+            state=new.state,
+        )
     )
     if moved.rowcount:
         return
@@ -98,6 +116,13 @@ def expired(connection: Connection, now: int, limit: int) -> list[str]:
     """Some uploads nobody can continue any more, the oldest first."""
     statement = select(uploads.c.id).where(uploads.c.expires_at <= now).order_by(uploads.c.expires_at).limit(limit)
     return list(connection.execute(statement).scalars())
+
+
+def states(connection: Connection, upload_ids: Sequence[str]) -> list[tuple[Repository, str]]:
+    """Where the uploads of these ids go, and the engine's own of each that has any."""
+    wanted = uploads.c.id.in_(upload_ids) & (uploads.c.state != "")
+    found = connection.execute(select(uploads.c.repository, uploads.c.state).where(wanted))
+    return [(Repository(row.repository), row.state) for row in found]
 
 
 def remove_expired(connection: Connection, upload_ids: Sequence[str], now: int) -> None:

@@ -9,12 +9,7 @@ The records say who may see which blob. A file without a row is invisible garbag
 
 from __future__ import annotations
 
-import re
-from typing import Final
-
 from gateway.oci.digest import Digest
-
-_UPLOAD_ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.ASCII)
 
 
 def blob_key(digest: Digest) -> str:
@@ -22,10 +17,5 @@ def blob_key(digest: Digest) -> str:
 
 
 def upload_key(upload_id: str) -> str:
-    """The key of an upload's spool; *upload_id* has passed `is_upload_id`."""
+    """The key of an upload's spool; *upload_id* is known to be one."""
     return f"uploads/{upload_id}"
-
-
-def is_upload_id(text: str) -> bool:
-    """Whether *text* is spelled as the ids this engine gives out: a random UUID in lower case."""
-    return _UPLOAD_ID.fullmatch(text) is not None

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 from gateway.change import Change, Notes
 from gateway.engine.embedded.blobs import Verified
 from gateway.engine.embedded.intake import Intake, SpoolDamaged
-from gateway.engine.embedded.layout import blob_key, is_upload_id, upload_key
+from gateway.engine.embedded.layout import blob_key, upload_key
 from gateway.engine.port import Appended, Blob, Interrupted, Upload
 from gateway.engine.stores.filesystem import Filesystem, Spool
 from gateway.errors import BlobUploadUnknown, DigestInvalid, RangeInvalid, Unavailable, UploadBusy
@@ -279,7 +279,7 @@ class EmbeddedUploads:
 
     async def _row(self, repository: Repository, owner: str, upload_id: str) -> UploadRow:
         now = self._acts.now()
-        if not is_upload_id(upload_id):
+        if not uploads.is_id(upload_id):
             raise _unknown()
         row = await self._database.read(lambda connection: uploads.find(connection, repository, owner, upload_id, now))
         if row is None:
