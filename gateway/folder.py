@@ -1,9 +1,16 @@
-"""The data directory, before anything is kept in it: a directory on a local disk that may be written to."""
+"""The data directory, before anything is kept in it: a directory on a local disk that may be written to.
+
+What others of this machine could do to it, or read in the settings beside it, is a weakness: warned of, not refused.
+"""
 
 from __future__ import annotations
 
 import os
 import re
+import stat
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.errors import Invalid
@@ -13,6 +20,50 @@ _NETWORK = re.compile(
     r"nfs|nfs4|cifs|smb[23]?|smbfs|ncpfs|coda|afs|ceph|lustre|gpfs|beegfs|orangefs|ocfs2|gfs2|9p|vboxsf|davfs"
     r"|fuse\.(?:sshfs|s3fs|gcsfuse|rclone|glusterfs|ceph.*|goofys|mount-s3|davfs2?|smbnetfs|juicefs|.*-s3)"
 )
+#: A URL with a password before its host, or in its query.
+_PASSWORD = re.compile(r"://[^/@:]*:[^@]+@|[?&]password=[^&]")
+
+
+@dataclass(frozen=True, slots=True)
+class Weakness:
+    """What others may do who should not, and how to stop it: a sentence each."""
+
+    text: str
+    mend: str
+
+    def __str__(self) -> str:
+        return f"{self.text} {self.mend}"
+
+
+def open_to_all(folder: Path) -> Weakness | None:
+    """That *folder*, which exists, is writable by everybody, if so."""
+    mode = _mode(folder)
+    if not mode & stat.S_IWOTH:
+        return None
+    return Weakness(
+        f"The data directory {folder} is writable by everybody (mode {mode:04o}).",
+        f"Run: chmod 700 {folder}",
+    )
+
+
+def exposed_password(file: Path) -> Weakness | None:
+    """That *file*, which is TOML, holds a password and is readable by everybody, if so."""
+    mode = _mode(file)
+    if not mode & stat.S_IROTH:
+        return None
+    for name, value in _texts(tomllib.loads(file.read_text(encoding="utf-8"))):
+        if (value and name == "password") or _PASSWORD.search(value):
+            return Weakness(
+                f"{file} holds a password ({name}) and is readable by everybody (mode {mode:04o}).",
+                f"Run: chmod 600 {file}; or keep it in a file of its own, named by {name}_file.",
+            )
+    return None
+
+
+def weaknesses(folder: Path, file: Path | None) -> tuple[Weakness, ...]:
+    """Those of the data directory *folder* and of the settings file, if there is one."""
+    found = (open_to_all(folder), exposed_password(file) if file is not None else None)
+    return tuple(weakness for weakness in found if weakness is not None)
 
 
 def local_disk(folder: Path, mounts: str | None = None) -> str:
@@ -52,6 +103,19 @@ def require_folder(folder: Path, *, make: bool) -> None:
         raise Invalid(f"{folder} is not a directory; choose another with --data.")
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):
         raise Invalid(f"The data directory {folder} cannot be written to; run as its owner, or choose another.")
+
+
+def _mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def _texts(values: dict[str, object]) -> Iterator[tuple[str, str]]:
+    """Every text in the document *values*, with the key it stands under."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _texts(value)
+        elif isinstance(value, str):
+            yield key, value
 
 
 def _mountinfo() -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import Invalid
-from gateway.folder import local_disk, require_folder
+from gateway.folder import exposed_password, local_disk, open_to_all, require_folder, weaknesses
 
 MOUNTS = r"""22 27 0:21 / /proc rw,relatime - proc proc rw
 27 1 254:0 / / rw,relatime - ext4 /dev/vda rw
@@ -64,3 +64,57 @@ def test_folder_below_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(Invalid, match="cannot be made: not a directory"):
         require_folder(tmp_path / "file" / "data", make=True)
+
+
+@pytest.mark.parametrize(
+    ("mode", "open_"), [(0o700, False), (0o755, False), (0o775, False), (0o777, True), (0o702, True)]
+)
+def test_a_folder_that_everybody_may_write_to_is_a_weakness(tmp_path: Path, mode: int, open_: bool) -> None:
+    tmp_path.chmod(mode)
+    found = open_to_all(tmp_path)
+    assert (found is not None) is open_
+    if found is not None:
+        assert f"(mode {mode:04o})" in found.text
+        assert found.mend == f"Run: chmod 700 {tmp_path}"
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ('[database]\nurl = "postgresql://keeper:hunter2@db/gateway"\n', "url"),
+        ('[database]\nmigrate_url = "postgresql://keeper:hunt/er2@db/gateway"\n', "migrate_url"),
+        ('[database]\nurl = "postgresql://db/gateway?user=keeper&password=hunter2"\n', "url"),
+        ('[engine]\nkind = "upstream"\npassword = "hunter2"\n', "password"),
+    ],
+)
+def test_a_password_in_settings_that_everybody_may_read_is_a_weakness(tmp_path: Path, text: str, names: str) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text(text, encoding="utf-8")
+    file.chmod(0o644)
+    found = exposed_password(file)
+    assert found is not None
+    assert f"({names})" in found.text
+    assert "chmod 600" in found.mend
+    assert f"{names}_file" in found.mend
+    assert "hunt" not in str(found)
+    assert weaknesses(tmp_path, file) == (found,)
+    file.chmod(0o640)
+    assert exposed_password(file) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        '[database]\nurl = "postgresql://keeper@db:5432/gateway"\n',
+        '[database]\nurl = "sqlite:///gateway.db"\n',
+        '[engine]\nurl = "http://127.0.0.1:5001"\nusername = "gateway"\npassword_file = "secret"\n',
+        '[server]\nnames = ["::1", "registry.example"]\nport = 443\n',
+    ],
+)
+def test_settings_without_a_password_may_be_read_by_everybody(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text(text, encoding="utf-8")
+    file.chmod(0o644)
+    assert exposed_password(file) is None
+    assert weaknesses(tmp_path, file) == weaknesses(tmp_path, None) == ()

@@ -12,7 +12,7 @@ from gateway.cli.output import say
 from gateway.cli.ownership import act_as_owner, become_owner
 from gateway.cli.session import Place, place
 from gateway.cli.welcome import Authority, command_path, first, main_address, short
-from gateway.folder import require_folder
+from gateway.folder import require_folder, weaknesses
 from gateway.settings import Settings, write_initial
 
 Host = Annotated[
@@ -58,6 +58,7 @@ def up(
     become_owner(settings.data)
     # A first run that could not serve would have told its password already, and kept the port that is taken.
     require_servable(settings)
+    _warn(settings)
     made = initialise(settings)
     if made.first and where.config is None and settings.file is None:
         write_initial(settings.data, *given)
@@ -75,6 +76,7 @@ def serve(ctx: typer.Context) -> None:
     settings = place(ctx).settings()
     require_folder(settings.data, make=False)
     become_owner(settings.data)
+    _warn(settings)
     raise typer.Exit(_serve(settings))
 
 
@@ -87,6 +89,11 @@ def migrate(ctx: typer.Context) -> None:
     act_as_owner(settings.data)
     changed = bring_up_to_date(settings)
     say("The schema was brought up to date." if changed else "The schema is up to date already.")
+
+
+def _warn(settings: Settings) -> None:
+    for weakness in weaknesses(settings.data, settings.file):
+        say(f"gateway: warning: {weakness}", error=True)
 
 
 def _serve(settings: Settings) -> int:

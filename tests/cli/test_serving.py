@@ -119,6 +119,20 @@ def test_a_port_that_is_taken_is_said_in_one_line(line: Line) -> None:
     assert str(taken) not in said.err
 
 
+@pytest.mark.parametrize("command", ["up", "serve"])
+def test_what_others_could_do_to_it_is_warned_of_before_it_serves(line: Line, command: str) -> None:
+    line.folder.chmod(0o777)
+    toml = line.folder / "gateway.toml"
+    toml.write_text(f"[server]\nport = {free_port()}\nworkers = 1\n", encoding="utf-8")
+    with running("--data", str(line.folder), command) as gateway:
+        warnings = [row for row in gateway.until_ready().splitlines() if row.startswith("gateway: warning: ")]
+        assert gateway.stopped() == 0
+    assert warnings == [
+        f"gateway: warning: The data directory {line.folder} is writable by everybody (mode 0777). "
+        f"Run: chmod 700 {line.folder}"
+    ]
+
+
 @pytest.mark.parametrize("words", [("serve",), ("migrate",), ("user", "list")], ids=" ".join)
 def test_nothing_but_up_makes_a_data_directory(tmp_path: Path, line: Line, words: tuple[str, ...]) -> None:
     said = Line(tmp_path / "none", line.capsys)(*words)
