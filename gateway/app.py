@@ -107,7 +107,7 @@ def application(rooms: Rooms, warnings: Callable[[], list[str]]) -> Front:
         )
     )
     certificate = settings.tls / "ca.crt" if settings.server.development else None
-    return Front(registry, lambda: rooms.ledger.broken, warnings, certificate)
+    return Front(registry, lambda: rooms.ledger.broken or rooms.engine.trouble(), warnings, certificate)
 
 
 def realm_for(settings: Settings, host: str) -> str:

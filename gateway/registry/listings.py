@@ -12,7 +12,7 @@ from urllib.parse import quote
 from gateway.access.policy import Allowed, Need, Project, Standing, judge
 from gateway.access.principals import Caller
 from gateway.access.scopes import Action
-from gateway.engine.port import Page
+from gateway.engine.port import Feature, Page
 from gateway.errors import ContentRefusal, PaginationNumberInvalid
 from gateway.gate import Passage
 from gateway.oci.descriptor import Descriptor
@@ -21,7 +21,7 @@ from gateway.oci.manifest import load
 from gateway.oci.media import OCI_INDEX
 from gateway.oci.names import ProjectName, Repository
 from gateway.oci.referrers import fallback_tag, referrers_index
-from gateway.registry.replies import Header, Reply, json_reply, next_link
+from gateway.registry.replies import Header, Reply, json_reply, next_link, warning
 from gateway.registry.request import Request
 
 #: Entries of a page, at most and when nothing is said; who asks for more gets these and a link.
@@ -75,7 +75,8 @@ async def referrers(request: Request, passage: Passage) -> Reply:
     types = frozenset(request.parameters("artifactType"))
     after = _keepable(request.parameter("last"))
     found, more = await _collect(_referrers(request, subject, after), types)
-    headers: tuple[Header, ...] = (("Content-Type", OCI_INDEX),)
+    emulated = request.engine.emulated.get(Feature.REFERRERS, "")
+    headers: tuple[Header, ...] = (("Content-Type", OCI_INDEX), *warning(emulated))
     if types:
         headers = (*headers, ("OCI-Filters-Applied", "artifactType"))
     if more:

@@ -6,13 +6,13 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
-from gateway.engine.port import StoredManifest
+from gateway.engine.port import Feature, StoredManifest
 from gateway.errors import DigestInvalid, Invalid, ManifestTooLarge
 from gateway.gate import Passage
 from gateway.oci.digest import Algorithm, Digest
 from gateway.oci.manifest import Manifest, load
 from gateway.oci.names import Reference, Tag, parse_reference
-from gateway.registry.replies import Header, Reply, etag, matches
+from gateway.registry.replies import Header, Reply, etag, matches, warning
 from gateway.registry.request import Request
 
 #: Larger ones are read by another thread: they would hold up everybody else's requests.
@@ -56,7 +56,7 @@ async def untag(request: Request, passage: Passage) -> Reply:
     """`DELETE` of a tag: the tag alone; its manifest and its other tags stay."""
     passage.note(status=202)
     await passage.commit(request.engine.manifests.untag(request.repository, Tag(request.reference)))
-    return Reply(202)
+    return Reply(202, warning(request.engine.emulated.get(Feature.UNTAG, "")))
 
 
 async def delete(request: Request, passage: Passage) -> Reply:

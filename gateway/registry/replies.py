@@ -193,6 +193,11 @@ def next_link(path: str, parameters: Sequence[tuple[str, str]]) -> Header:
     return "Link", f'<{path}?{"&".join(f"{name}={value}" for name, value in parameters)}>; rel="next"'
 
 
+def warning(text: str) -> tuple[Header, ...]:
+    """What clients show to people beside a reply that went well (distribution-spec, "Warnings"); none for ""."""
+    return (("Warning", f'299 - "{_quotable(text)}"'),) if text else ()
+
+
 def _error(code: str, message: str, detail: Mapping[str, object] | None) -> dict[str, object]:
     told: dict[str, object] = {"code": code, "message": message}
     if detail:

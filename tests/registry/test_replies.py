@@ -78,6 +78,10 @@ def every_refusal(kind: type[Refusal] = Refusal) -> Iterator[type[Refusal]]:
         (errors.Invalid, 400),
         (errors.Conflict, 409),
         (errors.Unknown, 404),
+        (errors.Unavailable, 503),
+        (errors.UpstreamUnavailable, 503),
+        (errors.UpstreamFailed, 502),
+        (errors.UpstreamSlow, 504),
     ],
 )
 def test_a_refusal_has_the_status_that_clients_expect(kind: type[Refusal], status: int) -> None:
@@ -86,7 +90,7 @@ def test_a_refusal_has_the_status_that_clients_expect(kind: type[Refusal], statu
 
 def test_no_refusal_is_without_a_status() -> None:
     for kind in every_refusal():
-        assert 400 <= status_of(kind.__new__(kind)) <= 503
+        assert 400 <= status_of(kind.__new__(kind)) <= 504
     assert all(issubclass(kind, Refusal) for kind in STATUSES)
 
 
