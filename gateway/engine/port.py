@@ -21,8 +21,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Blob:
+    """A blob; *repository* is where it was found, for an engine that has to know where to read it from."""
+
     digest: Digest
     size_bytes: int
+    repository: Repository | None = None
 
 
 @dataclass(frozen=True, slots=True)
