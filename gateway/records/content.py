@@ -135,7 +135,7 @@ def repository_id(connection: Connection, repository: Repository) -> int | None:
 def link_blob(connection: Connection, repository: Repository, digest: Digest, size_bytes: int, act: Act) -> Notes:
     """Links a blob whose bytes are in place into *repository*; again is no harm."""
     place, also = ensure_repository(connection, repository, act)
-    if not _has(connection, blobs, digest=digest.text):
+    if not has(connection, blobs, digest=digest.text):
         connection.execute(_NEW_BLOB, {"digest": digest.text, "size_bytes": size_bytes, "created_at": act.now})
     _link(connection, place, digest, act)
     return Notes(digest=digest.text, also=also)
@@ -154,9 +154,9 @@ def mount_blob(connection: Connection, source: Repository, target: Repository, d
 def unlink_blob(connection: Connection, repository: Repository, digest: Digest) -> Notes:
     """Raises `BlobUnknown`, or `ContentReferenced` while a manifest of the repository names the blob."""
     place = repository_id(connection, repository)
-    if place is None or not _has(connection, links, repository_id=place, digest=digest.text):
+    if place is None or not has(connection, links, repository_id=place, digest=digest.text):
         raise BlobUnknown(f"{repository} holds no blob {digest}.")
-    if _has(connection, edges, repository_id=place, target=digest.text):
+    if has(connection, edges, repository_id=place, target=digest.text):
         raise ContentReferenced(f"Delete the manifests that reference {digest} first.")
     connection.execute(delete(links).where(links.c.repository_id == place, links.c.digest == digest.text))
     return Notes(digest=digest.text)
@@ -171,25 +171,29 @@ def put_manifest(
     """Keeps *manifest* and moves the tags; raises `ManifestBlobUnknown` naming all that is missing."""
     place, also = ensure_repository(connection, repository, act)
     _require(connection, place, repository, manifest)
+    keep_body(connection, manifest)
+    keep_manifest(connection, place, manifest, act)
     digest = manifest.digest.text
-    if not _has(connection, manifest_bodies, digest=digest):
-        connection.execute(insert(manifest_bodies).values(digest=digest, content=manifest.content))
-    _keep_manifest(connection, place, manifest, act)
-    before, after = _move_tags(connection, place, names, digest, act)
+    before, after = move_tags(connection, place, names, digest, act)
     return Notes({"tags": before}, {"tags": after}, digest=digest, also=also)
 
 
 def delete_manifest(connection: Connection, repository: Repository, digest: Digest) -> Notes:
     """Removes the manifest with its tags; what refers to it or lists it stays. Raises `ManifestUnknown`."""
     place = repository_id(connection, repository)
-    if place is None or not _has(connection, manifests, repository_id=place, digest=digest.text):
+    if place is None or not has(connection, manifests, repository_id=place, digest=digest.text):
         raise ManifestUnknown(f"{repository} holds no manifest {digest}.")
+    return forget_manifest(connection, place, digest)
+
+
+def forget_manifest(connection: Connection, place: int, digest: Digest) -> Notes:
+    """Removes what is known of the manifest in the repository *place*, its tags included; nothing known is no harm."""
     mine = (tags.c.repository_id == place) & (tags.c.digest == digest.text)
     names = [row.name for row in connection.execute(select(tags.c.name).where(mine).order_by(tags.c.name))]
     connection.execute(delete(tags).where(mine))
     connection.execute(delete(edges).where(edges.c.repository_id == place, edges.c.source == digest.text))
     connection.execute(delete(manifests).where(manifests.c.repository_id == place, manifests.c.digest == digest.text))
-    if not _has(connection, manifests, digest=digest.text):
+    if not has(connection, manifests, digest=digest.text):
         connection.execute(delete(manifest_bodies).where(manifest_bodies.c.digest == digest.text))
     return Notes({"tags": dict.fromkeys(names, digest.text)}, {"tags": {}}, digest=digest.text)
 
@@ -229,26 +233,35 @@ def remove_repository(connection: Connection, repository: Repository) -> Notes |
 
 def _require(connection: Connection, place: int, repository: Repository, manifest: Manifest) -> None:
     wanted = [digest.text for digest in manifest.required]
-    held = _held(connection, links, place, wanted)
+    found = held(connection, links, place, wanted)
     if manifest.is_index:
-        held |= _held(connection, manifests, place, wanted)
-    missing = tuple(text for text in wanted if text not in held)
+        found |= held(connection, manifests, place, wanted)
+    missing = tuple(text for text in wanted if text not in found)
     if missing:
         shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
         raise ManifestBlobUnknown(f"Push {shown} to {repository} first, then this manifest.", missing=missing)
 
 
-def _held(connection: Connection, table: Table, place: int, wanted: Sequence[str]) -> set[str]:
-    held: set[str] = set()
+def held(connection: Connection, table: Table, place: int, wanted: Sequence[str]) -> set[str]:
+    """Which of the digests *wanted* the repository *place* has in *table*."""
+    found: set[str] = set()
     for start in range(0, len(wanted), _CHUNK):
         statement = select(table.c.digest).where(
             table.c.repository_id == place, table.c.digest.in_(wanted[start : start + _CHUNK])
         )
-        held.update(connection.execute(statement).scalars())
-    return held
+        found.update(connection.execute(statement).scalars())
+    return found
 
 
-def _keep_manifest(connection: Connection, place: int, manifest: Manifest, act: Act) -> None:
+def keep_body(connection: Connection, manifest: Manifest) -> None:
+    """Keeps the bytes of *manifest* by its digest."""
+    digest = manifest.digest.text
+    if not has(connection, manifest_bodies, digest=digest):
+        connection.execute(insert(manifest_bodies).values(digest=digest, content=manifest.content))
+
+
+def keep_manifest(connection: Connection, place: int, manifest: Manifest, act: Act) -> None:
+    """Keeps what is to be known of *manifest* in the repository *place*: its row, and an edge to all it names."""
     digest = manifest.digest.text
     row = {
         "media_type": manifest.media_type,
@@ -259,22 +272,23 @@ def _keep_manifest(connection: Connection, place: int, manifest: Manifest, act: 
         "pushed_at": act.now,
         "pushed_by": act.owner,
     }
-    if _has(connection, manifests, repository_id=place, digest=digest):
+    if has(connection, manifests, repository_id=place, digest=digest):
         mine = (manifests.c.repository_id == place) & (manifests.c.digest == digest)
         connection.execute(update(manifests).where(mine).values(row))
         return
     connection.execute(insert(manifests).values(repository_id=place, digest=digest, **row))
     # The bytes say what they name: edges of a manifest that is held already are right already.
-    _insert_all(
+    insert_all(
         connection,
         edges,
         [{"repository_id": place, "target": named.text, "source": digest} for named in manifest.references],
     )
 
 
-def _move_tags(
+def move_tags(
     connection: Connection, place: int, names: Sequence[Tag], digest: str, act: Act
 ) -> tuple[dict[str, str], dict[str, str]]:
+    """Points the tags *names* of the repository *place* at *digest*; where they pointed before, and after."""
     before: dict[str, str] = {}
     for tag in dict.fromkeys(names):
         mine = (tags.c.repository_id == place) & (tags.c.name == tag.name)
@@ -290,11 +304,12 @@ def _move_tags(
 
 
 def _link(connection: Connection, place: int, digest: Digest, act: Act) -> None:
-    if not _has(connection, links, repository_id=place, digest=digest.text):
+    if not has(connection, links, repository_id=place, digest=digest.text):
         connection.execute(_NEW_LINK, {"repository_id": place, "digest": digest.text, "created_at": act.now})
 
 
-def _has(connection: Connection, table: Table, **where: Any) -> bool:
+def has(connection: Connection, table: Table, **where: Any) -> bool:
+    """Whether *table* has a row whose columns are *where*."""
     return connection.execute(_presence(table, tuple(where)), where).first() is not None
 
 
@@ -303,7 +318,8 @@ def _presence(table: Table, names: tuple[str, ...]) -> Select[Any]:
     return select(next(iter(table.c))).where(*(table.c[name] == bindparam(name) for name in names)).limit(1)
 
 
-def _insert_all(connection: Connection, table: Table, rows: Iterable[Mapping[str, object]]) -> None:
+def insert_all(connection: Connection, table: Table, rows: Iterable[Mapping[str, object]]) -> None:
+    """Inserts *rows*, of which there may be none."""
     found = list(rows)
     if found:
         connection.execute(insert(table), found)

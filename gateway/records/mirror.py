@@ -1,0 +1,163 @@
+"""What is known here of content that another registry keeps: manifests that passed, links, tags hidden here alone.
+
+The other registry is the truth; this is what it cannot be asked: who refers to what, what names what, who pushed, which
+tags were removed. Rows go when an act that passed the gate removes what they tell of, and for no other reason.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from sqlalchemy import Connection, bindparam, delete, insert, select
+
+from gateway.change import Notes
+from gateway.errors import ContentReferenced, ManifestBlobUnknown
+from gateway.oci.digest import Algorithm, Digest
+from gateway.oci.manifest import Manifest
+from gateway.oci.media import is_distributable
+from gateway.oci.names import Repository, Tag
+from gateway.records import content
+from gateway.records.content import Act
+from gateway.records.schema import blobs, edges, intents, links, manifests, repositories, tags, untagged
+
+_CHUNK: Final = 500
+_HIDDEN: Final = (
+    select(untagged.c.name, untagged.c.digest)
+    .join(repositories, repositories.c.id == untagged.c.repository_id)
+    .where(repositories.c.name == bindparam("repository"))
+)
+_BEGUN: Final = select(intents.c.kind, intents.c.act).where(intents.c.repository == bindparam("repository"))
+
+
+# manifests
+
+
+def index_manifest(
+    connection: Connection, repository: Repository, manifest: Manifest, names: Sequence[Tag], act: Act
+) -> Notes:
+    """
+    Keeps what is to be known of a manifest that the other registry took, and moves the tags; again is no harm.
+
+    The notes say `before` and `after` of each tag, as far as they were known here. Of a manifest digested by another
+    algorithm than SHA-256 the bytes are kept as well, because the other registry may not find them by that digest; it
+    holds them under their SHA-256, which is what the tags point at.
+    """
+    place, also = content.ensure_repository(connection, repository, act)
+    _link_layers(connection, place, manifest, act)
+    content.keep_manifest(connection, place, manifest, act)
+    plain = twin(manifest)
+    if plain is not manifest:
+        content.keep_body(connection, manifest)
+        if not content.has(connection, manifests, repository_id=place, digest=plain.digest.text):
+            # Listed once as a referrer, under the digest it was pushed by.
+            content.keep_manifest(connection, place, replace(plain, subject=None), act)
+    before, after = content.move_tags(connection, place, names, plain.digest.text, act)
+    for tag in names:
+        connection.execute(delete(untagged).where(untagged.c.repository_id == place, untagged.c.name == tag.name))
+    return Notes({"tags": before}, {"tags": after}, digest=manifest.digest.text, also=also)
+
+
+def twin(manifest: Manifest) -> Manifest:
+    """*manifest* under the SHA-256 of its bytes, by which every registry has it."""
+    if manifest.digest.algorithm is Algorithm.SHA256:
+        return manifest
+    return replace(manifest, digest=Digest.of(manifest.content))
+
+
+def drop_manifest(connection: Connection, repository: Repository, digest: Digest) -> Notes:
+    """Forgets the manifest with its tags; what refers to it or lists it stays. Nothing known of it is no harm."""
+    place = content.repository_id(connection, repository)
+    if place is None:
+        return Notes({"tags": {}}, {"tags": {}}, digest=digest.text)
+    connection.execute(delete(untagged).where(untagged.c.repository_id == place, untagged.c.digest == digest.text))
+    return content.forget_manifest(connection, place, digest)
+
+
+def knows_manifest(connection: Connection, repository: Repository, digest: Digest) -> bool:
+    """Whether the manifest has passed here, and was not deleted since."""
+    place = content.repository_id(connection, repository)
+    return place is not None and content.has(connection, manifests, repository_id=place, digest=digest.text)
+
+
+# tags
+
+
+def hide_tag(connection: Connection, repository: Repository, tag: Tag, digest: Digest, act: Act) -> Notes:
+    """Removes the tag here alone: it stays hidden for as long as the other registry has it at *digest*."""
+    place, also = content.ensure_repository(connection, repository, act)
+    for table in (untagged, tags):
+        connection.execute(delete(table).where(table.c.repository_id == place, table.c.name == tag.name))
+    connection.execute(
+        insert(untagged).values(repository_id=place, name=tag.name, digest=digest.text, removed_at=act.now)
+    )
+    return Notes({"tags": {tag.name: digest.text}}, {"tags": {}}, digest=digest.text, also=also)
+
+
+def hidden_tags(connection: Connection, repository: Repository) -> dict[str, str]:
+    """The tags removed here alone, each with the digest at which it is hidden."""
+    return {row.name: row.digest for row in connection.execute(_HIDDEN, {"repository": repository.name})}
+
+
+# blobs
+
+
+def drop_link(connection: Connection, repository: Repository, digest: Digest) -> Notes:
+    """Forgets that the blob is in the repository; that it was not known to be is no harm."""
+    place = content.repository_id(connection, repository)
+    connection.execute(delete(links).where(links.c.repository_id == place, links.c.digest == digest.text))
+    return Notes(digest=digest.text)
+
+
+def knows_link(connection: Connection, repository: Repository, digest: Digest) -> bool:
+    """Whether the blob came into the repository through here, and was not deleted since."""
+    return content.find_blob(connection, repository, digest) is not None
+
+
+def require_unreferenced(connection: Connection, repository: Repository, digest: Digest) -> None:
+    """Raises `ContentReferenced` if a manifest names the blob: one that is known here, or that is being pushed."""
+    place = content.repository_id(connection, repository)
+    named = place is not None and content.has(connection, edges, repository_id=place, target=digest.text)
+    if named or any(digest.text in act.get("names", ()) for act in _begun(connection, repository, "manifest.push")):
+        raise ContentReferenced(f"Delete the manifests that reference {digest} first.")
+
+
+def require_undeleted(connection: Connection, repository: Repository, manifest: Manifest) -> None:
+    """Raises `ManifestBlobUnknown` if a blob that *manifest* requires is being deleted."""
+    going = {act.get("digest") for act in _begun(connection, repository, "blob.delete")}
+    missing = tuple(digest.text for digest in manifest.required if digest.text in going)
+    if missing:
+        raise ManifestBlobUnknown(f"Push {missing[0]} to {repository} again: it is being deleted.", missing=missing)
+
+
+def _begun(connection: Connection, repository: Repository, kind: str) -> list[dict[str, Any]]:
+    rows = connection.execute(_BEGUN, {"repository": repository.name})
+    return [json.loads(row.act) for row in rows if row.kind == kind]
+
+
+def _link_layers(connection: Connection, place: int, manifest: Manifest, act: Act) -> None:
+    """What an image names is in the repository, or the other registry had refused it."""
+    config = () if manifest.config is None else (manifest.config,)
+    sizes = {entry.digest.text: entry.size for entry in config + manifest.layers if is_distributable(entry.media_type)}
+    missing = sizes.keys() - content.held(connection, links, place, list(sizes))
+    known = _known_blobs(connection, list(missing))
+    content.insert_all(
+        connection,
+        blobs,
+        [{"digest": digest, "size_bytes": sizes[digest], "created_at": act.now} for digest in sorted(missing - known)],
+    )
+    content.insert_all(
+        connection,
+        links,
+        [{"repository_id": place, "digest": digest, "created_at": act.now} for digest in sorted(missing)],
+    )
+
+
+def _known_blobs(connection: Connection, digests: Sequence[str]) -> set[str]:
+    known: set[str] = set()
+    for start in range(0, len(digests), _CHUNK):
+        chosen = select(blobs.c.digest).where(blobs.c.digest.in_(digests[start : start + _CHUNK]))
+        known.update(connection.execute(chosen).scalars())
+    return known
