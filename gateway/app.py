@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import assert_never
+from pathlib import Path
+from typing import TYPE_CHECKING, assert_never
 
 from gateway.access.credentials import Credentials
 from gateway.access.keys import KeyRing
@@ -35,6 +36,9 @@ from gateway.records.trail import SqlTrail
 from gateway.registry.edge import Registry
 from gateway.registry.request import Parts
 from gateway.settings import Settings
+
+if TYPE_CHECKING:
+    from gateway.engine.upstream.client import Client
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +121,15 @@ def realm_for(settings: Settings, host: str) -> str:
     plain = (name if name and port.isdigit() else text).strip("[]")
     names = settings.server.names
     return f"https://{settings.addresses[names.index(plain) if plain in names else 0]}/token"
+
+
+def upstream_client(settings: Settings) -> Client:
+    """What speaks with the registry behind the gateway, which *settings* must name; nothing is asked yet."""
+    from gateway.engine.upstream.client import Client, Peer  # with aiohttp, which most commands can do without
+
+    section = settings.engine
+    authority = section.ca_file if section.ca_file != Path() else None
+    return Client(Peer(section.url, section.username, section.password, authority))
 
 
 def _engine(settings: Settings, database: Database) -> Engine:
