@@ -3,47 +3,52 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+import logging
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
-from weakref import WeakKeyDictionary
 
 import aiohttp
 from yarl import URL
 
-from gateway.errors import UpstreamFailed, UpstreamSlow
+from gateway.engine.upstream import lines, places
+from gateway.engine.upstream.circuit import REST_SECONDS, Circuit
+from gateway.engine.upstream.credential import REFUSED, WANTED, Credential
+from gateway.engine.upstream.flow import Flow, Streamed, headers_of, whole
+from gateway.engine.upstream.lines import READS, Lines, Patience
+from gateway.errors import UpstreamFailed, UpstreamUnavailable
 
-PIECE_BYTES = 256 * 1024
+#: A manifest has at most 4 MiB.
 LIMIT_BYTES = 4 * 1024 * 1024 + 64 * 1024
-READS = frozenset({"GET", "HEAD"})
+_LITTLE_BYTES = 64 * 1024
+_PATIENCE = Patience()
+
+__all__ = ["LIMIT_BYTES", "Answer", "Client", "Patience", "Peer", "Streamed"]
+
+_log = logging.getLogger("gateway.upstream")
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """The registry behind us: `http://HOST:PORT` or `https://HOST[:PORT][/PREFIX]`, and our credential."""
+    """
+    The registry behind us: `http://HOST:PORT` or `https://HOST[:PORT][/PREFIX]`, and our own credential there.
+
+    Raises `Invalid` for any other *url*. With *ca_file* it is trusted only if that CA has issued its certificate.
+    """
 
     url: str
     username: str = ""
     password: str = field(default="", repr=False)
     ca_file: Path | None = None
 
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long is waited for what."""
-
-    connect_seconds: float = 5
-    answer_seconds: float = 30
-    idle_seconds: float = 30
-    min_bytes_per_second: int = 1024
-    window_seconds: float = 30
+    def __post_init__(self) -> None:
+        places.home(self.url)
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer read whole; the names of its headers are lower-case."""
+    """An answer read whole; the names of its headers are lower-case. *method* is what was asked with."""
 
     status: int
     headers: Mapping[str, str]
@@ -51,31 +56,23 @@ class Answer:
     method: str = "GET"
 
 
-class Streamed:
-    """An answer whose body is read as it comes; the names of its headers are lower-case."""
-
-    def __init__(self, answer: aiohttp.ClientResponse) -> None:
-        self._answer = answer
-        self.status = answer.status
-        self.headers: Mapping[str, str] = {name.lower(): value for name, value in answer.headers.items()}
-
-    async def pieces(self) -> AsyncIterator[bytes]:
-        """The body in pieces of at most 256 KiB; raises `UpstreamFailed` or `UpstreamSlow`."""
-        try:
-            async for piece in self._answer.content.iter_any():
-                for first in range(0, len(piece), PIECE_BYTES):
-                    yield piece[first : first + PIECE_BYTES]
-        except (aiohttp.ClientError, OSError) as error:
-            raise UpstreamFailed("The registry behind broke off; try again.") from error
-
-
 class Client:
-    """Requests to one peer; makes its connections lazily, for the loop that runs."""
+    """
+    Requests to one peer, in paths below its `/v2/`; connections are made when they are needed, by the loop that runs.
 
-    def __init__(self, peer: Peer, patience: Patience = Patience()) -> None:
-        self._peer = peer
+    Whatever keeps an answer from coming is an `UpstreamFailed`, or an `UpstreamSlow` when it took too long; *uncertain*
+    if it was a write that may have arrived. After five of them in a row every request is refused for some seconds, by
+    `UpstreamUnavailable`. Nothing of what a caller of the gateway sent goes along but what is passed in here.
+    """
+
+    def __init__(self, peer: Peer, patience: Patience = _PATIENCE) -> None:
+        self._home = places.home(peer.url)
+        self._ca_file = peer.ca_file
         self._patience = patience
-        self._sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, aiohttp.ClientSession] = WeakKeyDictionary()
+        self._circuit = Circuit()
+        self._credential = Credential(self._home, peer.username, peer.password, self._fetch)
+        self._lines: dict[asyncio.AbstractEventLoop, Lines] = {}
+        self._watching: asyncio.Task[None] | None = None
 
     async def ask(
         self,
@@ -87,27 +84,20 @@ class Client:
         limit_bytes: int = LIMIT_BYTES,
         scope: str = "",
     ) -> Answer:
-        """The answer, read whole; more than *limit_bytes* of it raise `UpstreamFailed`."""
-        return await self._whole(method, path, headers, content, limit_bytes)
+        """The answer, read whole, whatever its status; more than *limit_bytes* of it raise `UpstreamFailed`.
 
-    @asynccontextmanager
-    async def _open(self, path: str, headers: Mapping[str, str] | None) -> AsyncIterator[Streamed]:
-        try:
-            answer = await self._session().request("GET", self._url(path), headers=headers, allow_redirects=False)
-        except TimeoutError as error:
-            raise UpstreamSlow("The registry behind took too long; try again.") from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise UpstreamFailed("The registry behind does not answer; try again.") from error
-        try:
-            yield Streamed(answer)
-        finally:
-            answer.close()
+        *scope* is what a token has to allow, as in `repository:gallery/ui:pull`.
+        """
+        with self._watched(method):
+            async with asyncio.timeout(self._patience.answer_seconds) as deadline:
+                answer = await self._answer(method, path, headers, content, scope)
+                return await self._whole(method, answer, limit_bytes, deadline)
 
     def open(
         self, path: str, *, headers: Mapping[str, str] | None = None, scope: str = ""
     ) -> AbstractAsyncContextManager[Streamed]:
-        """A GET whose body is read as it comes; leaving early closes the connection."""
-        return self._open(path, headers)
+        """A GET whose body is read as it comes; leaving before its end closes the connection."""
+        return self._open(path, headers, scope)
 
     async def send(
         self,
@@ -118,68 +108,141 @@ class Client:
         headers: Mapping[str, str] | None = None,
         scope: str = "",
     ) -> Answer:
-        """Streams *body* there, chunked; what *body* itself raises is raised as it is."""
-        return await self._whole(method, path, headers, body, LIMIT_BYTES)
+        """
+        Streams *body*, chunked, no faster than the peer takes it; the answer as of `ask`.
+
+        What *body* itself raises is raised as it is, and the peer sees a request that broke off.
+        """
+        if not self._credential.proven:
+            # A body can be sent only once: how to sign in has to be known before.
+            await self.ask("GET", "/v2/", limit_bytes=_LITTLE_BYTES)
+        flow = Flow(body, self._patience)
+        with self._watched(method, flow):
+            async with asyncio.timeout(self._patience.answer_seconds) as flow.deadline:
+                answer = await self._answer(method, path, headers, flow.pieces(), scope)
+                return await self._whole(method, answer, LIMIT_BYTES, flow.deadline)
 
     def local(self, location: str, repository: str) -> str:
-        """The path and query of a `Location` that is an upload of *repository* on our peer, else `UpstreamFailed`."""
-        parts = urlsplit(location)
-        prefix = urlsplit(self._peer.url).path.rstrip("/")
-        path = parts.path.removeprefix(prefix)
-        if not path.startswith(f"/v2/{repository}/blobs/uploads/"):
-            raise UpstreamFailed("The registry behind names a place that is none of its uploads.")
-        return path + (f"?{parts.query}" if parts.query else "")
+        """
+        The path and query, for `ask` and `send`, of a `Location` that is an upload of *repository* on our peer.
+
+        Raises `UpstreamFailed` for any other.
+        """
+        return places.upload(self._home, location, repository)
 
     def refuse(self, answer: Answer | Streamed) -> UpstreamFailed:
-        """What is raised for an answer that makes no sense here; nothing the peer wrote is in it."""
-        return UpstreamFailed(f"The registry behind answered with {answer.status}; try again later.")
+        """
+        What to raise for an answer that makes no sense; nothing that the peer wrote is in it.
+
+        It is uncertain when a write ended with an error of the peer's own.
+        """
+        uncertain = answer.method not in READS and answer.status >= 500
+        if answer.status == 429:
+            return UpstreamFailed("The registry behind is asked too often; try again later.")
+        if answer.status >= 500:
+            message = f"The registry behind has failed with status {answer.status}; try again later."
+            return UpstreamFailed(message, uncertain=uncertain)
+        return UpstreamFailed("The registry behind gives an answer that no registry gives; check its url.")
 
     @property
     def trouble(self) -> str:
-        """Why the peer is left alone now, "" if it is not."""
-        return ""
+        """Why the peer is left alone now, in a sentence; "" if it is not."""
+        return self._circuit.trouble
 
     async def close(self) -> None:
-        """Lets go of the connections of the loop that runs."""
-        session = self._sessions.pop(asyncio.get_running_loop(), None)
-        if session is not None:
-            await session.close()
+        """Lets go of the connections that the loop which runs has open."""
+        if self._watching is not None and self._watching.get_loop() is asyncio.get_running_loop():
+            self._watching.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._watching
+        held = self._lines.pop(asyncio.get_running_loop(), None)
+        if held is not None:
+            await held.session.close()
 
-    async def _whole(
+    @asynccontextmanager
+    async def _open(self, path: str, headers: Mapping[str, str] | None, scope: str) -> AsyncIterator[Streamed]:
+        with self._watched("GET"):
+            async with asyncio.timeout(self._patience.answer_seconds):
+                answer = await self._answer("GET", path, headers, None, scope)
+        try:
+            yield Streamed(answer, self._patience, self._circuit)
+        finally:
+            if not answer.closed:
+                answer.close()
+
+    async def _answer(
         self,
         method: str,
         path: str,
         headers: Mapping[str, str] | None,
-        content: bytes | AsyncIterator[bytes] | None,
-        limit: int,
+        body: bytes | AsyncIterator[bytes] | None,
+        scope: str,
+    ) -> aiohttp.ClientResponse:
+        """The head of the answer, signed in; not one that refuses our credential."""
+        self._circuit.enter()
+        held, credential = self._held(), self._credential
+        authorization = await credential.authorization(scope)
+        answer = await held.follow(method, path, headers or {}, authorization, body)
+        if answer.status == 401 and (body is None or isinstance(body, bytes)):
+            answer.close()
+            renewed = await credential.renewed(answer.headers.getall("WWW-Authenticate", []), scope, authorization)
+            if renewed:
+                answer = await held.follow(method, path, headers or {}, renewed, body)
+        if answer.status >= 500:
+            self._failed(f"The registry behind has failed with status {answer.status}.")
+            return answer
+        self._circuit.alive()
+        if answer.status in (401, 403):
+            answer.close()
+            credential.forget(scope)
+            raise UpstreamFailed(REFUSED if credential.is_set else WANTED)
+        credential.proven = True
+        return answer
+
+    async def _whole(
+        self, method: str, answer: aiohttp.ClientResponse, limit: int, deadline: asyncio.Timeout
     ) -> Answer:
+        deadline.reschedule(asyncio.get_running_loop().time() + self._patience.answer_seconds)
+        async with answer:
+            content = await whole(answer, limit)
+        if answer.status < 500:
+            self._circuit.answered()
+        return Answer(answer.status, headers_of(answer), content, method)
+
+    async def _fetch(self, url: URL, headers: Mapping[str, str]) -> tuple[int, bytes]:
+        answer = await self._held().request("GET", url, headers)
+        async with answer:
+            return answer.status, await whole(answer, _LITTLE_BYTES)
+
+    @contextmanager
+    def _watched(self, method: str, flow: Flow | None = None) -> Iterator[None]:
+        """Every way in which a connection may fail becomes a refusal, and counts against the peer."""
         try:
-            async with self._session().request(
-                method, self._url(path), headers=headers, data=content, allow_redirects=False
-            ) as answer:
-                whole = await answer.content.read()
-        except TimeoutError as error:
-            raise UpstreamSlow("The registry behind took too long.", uncertain=method not in READS) from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise UpstreamFailed("The registry behind broke off.", uncertain=method not in READS) from error
-        if len(whole) > limit:
-            raise UpstreamFailed("The registry behind sends more than it may.")
-        return Answer(answer.status, {name.lower(): value for name, value in answer.headers.items()}, whole, method)
+            yield
+        except lines.FAILURES as error:
+            if flow is not None and flow.error is not None:
+                raise flow.error from None
+            refusal = lines.told(error, method)
+            self._failed(refusal.message)
+            raise refusal from error
 
-    def _session(self) -> aiohttp.ClientSession:
+    def _held(self) -> Lines:
         loop = asyncio.get_running_loop()
-        session = self._sessions.get(loop)
-        if session is None:
-            session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=1024, use_dns_cache=False),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-                headers={"User-Agent": "registry-gateway", "Accept-Encoding": "identity"},
-                timeout=aiohttp.ClientTimeout(sock_connect=self._patience.connect_seconds),
-                read_bufsize=PIECE_BYTES,
-            )
-            self._sessions[loop] = session
-        return session
+        held = self._lines.get(loop)
+        if held is None:
+            self._lines = {each: kept for each, kept in self._lines.items() if not each.is_closed()}
+            held = self._lines[loop] = Lines(self._home, self._ca_file, self._patience)
+        return held
 
-    def _url(self, path: str) -> URL:
-        return URL(self._peer.url.rstrip("/") + path, encoded=True)
+    def _failed(self, why: str) -> None:
+        if self._circuit.failed(why):
+            _log.warning("%s It is left alone until it answers again.", why)
+            self._watching = asyncio.get_running_loop().create_task(self._watch())
+
+    async def _watch(self) -> None:
+        # Nobody may come while we say that we are not ready: what opened by itself has to close by itself.
+        while self._circuit.trouble:
+            await asyncio.sleep(REST_SECONDS)
+            with suppress(UpstreamUnavailable):
+                await self.ask("GET", "/v2/", limit_bytes=_LITTLE_BYTES)
+        _log.warning("The registry behind answers again.")

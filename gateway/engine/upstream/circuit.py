@@ -1,0 +1,62 @@
+"""A peer that fails again and again is left alone for a while, so that nobody waits for it in vain."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable
+
+from gateway.errors import UpstreamUnavailable
+
+FAILURES = 5
+WITHIN_SECONDS = 30.0
+REST_SECONDS = 5.0
+
+
+class Circuit:
+    """
+    Opens after five failures in a row within 30 seconds; while it is open one request each 5 seconds may try.
+
+    Any answer that makes sense closes it. It belongs to one thread.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._failures: deque[float] = deque(maxlen=FAILURES)
+        self._next_try = 0.0
+        self.trouble = ""
+        """Why it is open, as a sentence of our own; "" while it is closed."""
+
+    def enter(self) -> None:
+        """Raises `UpstreamUnavailable` at once while the peer is left alone."""
+        if not self.trouble:
+            return
+        now = self._clock()
+        if now < self._next_try:
+            wait = max(1, math.ceil(self._next_try - now))
+            raise UpstreamUnavailable(f"{self.trouble} Try again in {wait} s.", retry_after_seconds=wait)
+        # Whoever comes now tries; if nothing is heard of it, the next one does after another rest.
+        self._next_try = now + REST_SECONDS
+
+    def failed(self, why: str) -> bool:
+        """Counts a failure, told in the sentence *why*; whether the circuit has opened by it."""
+        now = self._clock()
+        self._failures.append(now)
+        if self.trouble:
+            self.trouble, self._next_try = why, now + REST_SECONDS
+            return False
+        if len(self._failures) < FAILURES or now - self._failures[0] > WITHIN_SECONDS:
+            return False
+        self.trouble, self._next_try = why, now + REST_SECONDS
+        return True
+
+    def alive(self) -> None:
+        """The peer has begun to answer: an open circuit closes; failures in the middle of answers still count."""
+        if self.trouble:
+            self.answered()
+
+    def answered(self) -> None:
+        """The peer has answered to the end: nothing is held against it any more."""
+        self.trouble = ""
+        self._failures.clear()

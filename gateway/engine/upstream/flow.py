@@ -1,0 +1,135 @@
+"""Bodies on their way, either way: bounded in size, in pieces and in how long they may keep us waiting."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
+
+import aiohttp
+
+from gateway.engine.upstream import lines
+from gateway.engine.upstream.circuit import Circuit
+from gateway.engine.upstream.lines import Patience
+from gateway.errors import UpstreamFailed, UpstreamSlow, UpstreamUnavailable
+
+PIECE_BYTES = 256 * 1024
+
+
+class Streamed:
+    """An answer whose body is read as it comes; the names of its headers are lower-case."""
+
+    def __init__(self, answer: aiohttp.ClientResponse, patience: Patience, circuit: Circuit) -> None:
+        self._answer = answer
+        self._patience = patience
+        self._circuit = circuit
+        self.status = answer.status
+        self.headers = headers_of(answer)
+        self.method = "GET"
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """
+        The body, in pieces of at most 256 KiB.
+
+        Raises `UpstreamFailed` when it is cut, `UpstreamSlow` when a piece, or a window's worth, does not come in time.
+        """
+        pace = Pace(self._patience)
+        try:
+            while came := await _piece(self._answer, self._patience, pace):
+                if len(came) <= PIECE_BYTES:
+                    yield came
+                else:
+                    for first in range(0, len(came), PIECE_BYTES):
+                        yield came[first : first + PIECE_BYTES]
+        except lines.FAILURES as error:
+            refusal = lines.told(error, self.method)
+            self._circuit.failed(refusal.message)
+            raise refusal from error
+        except UpstreamUnavailable as refusal:
+            self._circuit.failed(refusal.message)
+            raise
+        self._circuit.answered()
+
+
+class Flow:
+    """A body on its way: what it raises is kept, and the peer has its time for each piece, then for the answer."""
+
+    def __init__(self, body: AsyncIterator[bytes], patience: Patience) -> None:
+        self._body = body
+        self._patience = patience
+        self.error: Exception | None = None
+        self.deadline: asyncio.Timeout | None = None
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        while (piece := await self._next()) is not None:
+            if piece:
+                self._allow(self._patience.idle_seconds)
+                yield piece
+        self._allow(self._patience.answer_seconds)
+
+    async def _next(self) -> bytes | None:
+        # How long our own client takes is not the peer's fault.
+        self._allow(None)
+        try:
+            return await anext(self._body, None)
+        except Exception as error:
+            self.error = error
+            raise
+
+    def _allow(self, seconds: float | None) -> None:
+        # The answer may have come before the whole body was sent: nothing is waited for any more.
+        with suppress(RuntimeError):
+            if self.deadline is not None:
+                self.deadline.reschedule(None if seconds is None else asyncio.get_running_loop().time() + seconds)
+
+
+async def whole(answer: aiohttp.ClientResponse, limit: int) -> bytes:
+    """The body; raises `UpstreamFailed`, and reads no further, when it is longer than *limit* bytes."""
+    pieces: list[bytes] = []
+    size = 0
+    while piece := await answer.content.readany():
+        size += len(piece)
+        if size > limit:
+            answer.close()
+            raise UpstreamFailed("The registry behind answers with more than it may; try again.")
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+class Pace:
+    """Counts what came while it was waited for; time in which nobody waited is not the peer's."""
+
+    def __init__(self, patience: Patience) -> None:
+        self._patience = patience
+        self._waited = 0.0
+        self._bytes = 0
+
+    def came(self, size: int, seconds: float) -> None:
+        """Raises `UpstreamSlow` when a whole window was waited for too little."""
+        self._waited += seconds
+        self._bytes += size
+        if self._waited < self._patience.window_seconds:
+            return
+        if self._bytes < self._patience.min_bytes_per_second * self._waited:
+            raise UpstreamSlow("The registry behind sends too slowly; try again.")
+        self._waited, self._bytes = 0.0, 0
+
+
+async def _piece(answer: aiohttp.ClientResponse, patience: Patience, pace: Pace) -> bytes:
+    """What has come of the body, waiting for it if nothing has; b"" at its end."""
+    content = answer.content
+    now = asyncio.get_running_loop().time
+    begun = now()
+    async with asyncio.timeout(patience.idle_seconds):
+        came = await content.readany()
+    pace.came(len(came), now() - begun)
+    return came
+
+
+def headers_of(answer: aiohttp.ClientResponse) -> Mapping[str, str]:
+    """The headers by their names in lower case; what comes more than once is joined by commas (RFC 9110 §5.3)."""
+    found: dict[str, str] = {}
+    for name, value in answer.headers.items():
+        lower = name.lower()
+        found[lower] = f"{found[lower]}, {value}" if lower in found else value
+    return found
