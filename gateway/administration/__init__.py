@@ -70,7 +70,7 @@ class Administration:
 
     @property
     def projects(self) -> Projects:
-        return Projects(self.gate, self.database)
+        return Projects(self.gate, self.database, self.engine)
 
     @property
     def grants(self) -> Grants:

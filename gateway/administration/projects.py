@@ -12,6 +12,7 @@ from gateway.access.scopes import Action
 from gateway.administration.sight import standing_of
 from gateway.administration.values import MANAGE_SYSTEM, ProjectDetail
 from gateway.audit.event import Kind
+from gateway.engine.port import Engine, Feature
 from gateway.gate import Gate
 from gateway.oci.names import ProjectName
 from gateway.records import projects as rows
@@ -29,6 +30,7 @@ class Projects:
 
     gate: Gate
     database: Database
+    engine: Engine
 
     async def add_project(self, caller: Caller, name: str, *, public: bool = False) -> ProjectRow:
         """A new, empty project; a public one may be pulled from by anybody. Raises `Conflict` if it exists."""
@@ -67,16 +69,19 @@ class Projects:
             await passage.seal()
         return ProjectDetail(row, grants, robots, holds.repositories, holds.size_bytes)
 
-    async def remove_project(self, caller: Caller, name: str, *, force: bool = False) -> None:
+    async def remove_project(self, caller: Caller, name: str, *, force: bool = False) -> str:
         """
         Removes the project with its repositories, robots and grants; one added again under the name is another.
 
+        Answers what of its content stays all the same, in a sentence, where the engine cannot remove it; "" elsewhere.
         Raises `Unknown`, and `Conflict` while it holds content unless *force*.
         """
         project = ProjectName.parse(name)
         async with self.gate.passage(caller, Kind.PROJECT_REMOVE, MANAGE_SYSTEM, project=project.name) as passage:
             held = await self.database.read(lambda connection: rows.repository_names(connection, project))
             await passage.commit(rows.remove(project, held, force=force))
+        stays = self.engine.emulated.get(Feature.REMOVAL, "") if held else ""
+        return stays and f"{stays} A project that is added under this name again shows it again."
 
 
 def _row(result: object) -> ProjectRow:

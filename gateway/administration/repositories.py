@@ -14,8 +14,8 @@ from gateway.administration.sight import may_pull, standing_of
 from gateway.administration.values import TagRow
 from gateway.audit.event import Kind
 from gateway.change import Change, Notes
-from gateway.engine.port import Engine
-from gateway.errors import Unknown
+from gateway.engine.port import Engine, Feature
+from gateway.errors import Unknown, Unsupported
 from gateway.gate import Gate
 from gateway.oci.names import ProjectName, Repository, Tag
 from gateway.records import content
@@ -58,7 +58,11 @@ class Repositories:
         return row
 
     async def remove_repository(self, caller: Caller, repository: str) -> None:
-        """Removes the repository with its tags and manifests; the bytes are freed by the next sweep."""
+        """
+        Removes the repository with its tags and manifests; the bytes are freed by the next sweep.
+
+        Raises `Unsupported` where the engine cannot: forgotten here alone, it would go on to be pulled.
+        """
         name = parse_target(repository)
 
         def apply(connection: Any) -> Notes:
@@ -68,6 +72,8 @@ class Repositories:
             return notes
 
         async with self.gate.passage(caller, Kind.REPOSITORY_REMOVE, Need(Action.DELETE, name)) as passage:
+            if Feature.REMOVAL in self.engine.emulated:
+                raise Unsupported(f"{self.engine.emulated[Feature.REMOVAL]} Delete the manifests of {name} by digest.")
             await passage.commit(Change(apply, repositories=(name,)))
 
     async def list_tags(self, caller: Caller, repository: str) -> tuple[TagRow, ...]:
@@ -80,16 +86,18 @@ class Repositories:
             await passage.seal()
         return tags
 
-    async def remove_tag(self, caller: Caller, repository: str, tag: str) -> None:
+    async def remove_tag(self, caller: Caller, repository: str, tag: str) -> str:
         """
         Removes the tag alone; the manifest stays reachable by its digest.
 
+        Answers how that differs from a removal, in a sentence, where the engine only stands in for it; "" elsewhere.
         Raises `TagInvalid` and `ManifestUnknown` as the registry does.
         """
         name, wanted = parse_target(repository), Tag.parse(tag)
         need = Need(Action.DELETE, name)
         async with self.gate.passage(caller, Kind.TAG_DELETE, need, reference=wanted.name) as passage:
             await passage.commit(self.engine.manifests.untag(name, wanted))
+        return self.engine.emulated.get(Feature.UNTAG, "")
 
     async def _row(self, name: Repository) -> RepositoryRow:
         found = await self.database.read(lambda connection: rows.rows_of(connection, repository=name))

@@ -76,8 +76,8 @@ def remove(
     force: Annotated[bool, typer.Option("--force", help="Even if it holds content.")] = False,
 ) -> None:
     """Remove a project with its repositories, robots and grants."""
-    run(ctx, lambda administration, caller: administration.projects.remove_project(caller, name, force=force))
-    say(f"Removed project {name}.")
+    stays = run(ctx, lambda administration, caller: administration.projects.remove_project(caller, name, force=force))
+    say(f"Removed project {name}. {stays}".rstrip())
 
 
 def project(row: ProjectRow) -> dict[str, object]:

@@ -42,8 +42,8 @@ def remove(
     found = name or named
     if not found or (name and named):
         raise Invalid("Name one tag, as in: gateway tag remove gallery/ui:v1")
-    run(ctx, lambda administration, caller: administration.repositories.remove_tag(caller, place, found))
-    say(f"Removed tag {place}:{found}.")
+    stays = run(ctx, lambda administration, caller: administration.repositories.remove_tag(caller, place, found))
+    say(f"Removed tag {place}:{found}. {stays}".rstrip())
 
 
 def tag(row: TagRow) -> dict[str, object]:

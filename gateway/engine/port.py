@@ -184,6 +184,8 @@ class Feature(StrEnum):
 
     UNTAG = "untag"
     REFERRERS = "referrers"
+    REMOVAL = "removal"
+    """Of a repository with all it holds."""
 
 
 async def _nothing() -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from gateway.access.passwords import HashingPool
 from gateway.access.principals import Caller, Credential, CredentialKind, Principal
 from gateway.access.secrets import Secrets
 from gateway.administration import Administration
+from gateway.engine.port import Engine
 from gateway.records import accounts
 from tests.house import OPERATOR, ORIGIN, House
 
@@ -51,7 +52,11 @@ class Rooms:
         return self.house.records(kind=kind)[-1]
 
 
-def rooms_of(house: House, *, engine: Any = None, stored_keys: Any = None) -> Rooms:
+#: An engine that keeps nothing and can do nothing.
+NO_ENGINE = Engine(*cast(tuple[Any, Any, Any, Any], (None,) * 4))
+
+
+def rooms_of(house: House, *, engine: Any = NO_ENGINE, stored_keys: Any = None) -> Rooms:
     """The acts over *house*; what a test does not touch may be left out."""
     secrets = Secrets(b"s" * 32)
     hashing = HashingPool(cost=4, workers=1)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from gateway.access.principals import ANONYMOUS, Caller
 from gateway.engine.embedded.assembly import embedded
-from gateway.errors import Denied, Invalid, ManifestUnknown, TagInvalid, Unknown
+from gateway.engine.port import Feature
+from gateway.errors import Denied, Invalid, ManifestUnknown, TagInvalid, Unknown, Unsupported
 from gateway.records.schema import manifests, repositories
 from tests.administration.rooms import Rooms, rooms_of
 from tests.house import OPERATOR, ORIGIN, House
@@ -118,3 +120,45 @@ def test_an_unknown_repository_is_said_to_be_unknown(rooms: Rooms) -> None:
             rooms.run(act)
     with pytest.raises(Invalid):
         rooms.run(acts.show_repository(OPERATOR, "Gallery"))
+
+
+STAYS = "The registry behind keeps what it holds."
+
+
+def behind(house: House) -> Rooms:
+    """The acts where the engine only stands in for removals."""
+    engine = embedded(house.data / "blobs", house.database)
+    return rooms_of(house, engine=replace(engine, emulated={Feature.UNTAG: "It stays.", Feature.REMOVAL: STAYS}))
+
+
+def test_a_repository_that_would_stay_is_not_said_to_be_removed(rooms: Rooms) -> None:
+    with pytest.raises(Unsupported) as refused:
+        rooms.run(behind(rooms.house).acts.repositories.remove_repository(rooms.caller("jane"), "gallery/ui"))
+
+    assert refused.value.message == f"{STAYS} Delete the manifests of gallery/ui by digest."
+    assert set(column(rooms.house, repositories.c.name)) == {"gallery/ui", "attic/ui"}
+    assert rooms.last("repository.remove")["outcome"] == "failed"
+
+
+def test_who_may_not_remove_a_repository_is_not_told_whether_that_could_be(rooms: Rooms) -> None:
+    with pytest.raises(Denied):
+        rooms.run(behind(rooms.house).acts.repositories.remove_repository(rooms.caller("joe"), "gallery/ui"))
+
+
+def test_removing_a_tag_says_what_stays_of_it(rooms: Rooms) -> None:
+    jane = rooms.caller("jane")
+
+    assert rooms.run(behind(rooms.house).acts.repositories.remove_tag(jane, "gallery/ui", "v1")) == "It stays."
+    a_repository(rooms.house, "gallery/api")
+    assert rooms.run(rooms.acts.repositories.remove_tag(jane, "gallery/api", "v1")) == ""
+
+
+def test_removing_a_project_says_that_its_content_stays_if_it_had_any(rooms: Rooms) -> None:
+    acts = behind(rooms.house).acts
+    rooms.run(acts.projects.add_project(OPERATOR, "empty"))
+
+    stays = rooms.run(acts.projects.remove_project(OPERATOR, "gallery", force=True))
+
+    assert stays == f"{STAYS} A project that is added under this name again shows it again."
+    assert column(rooms.house, repositories.c.name) == ["attic/ui"]
+    assert rooms.run(acts.projects.remove_project(OPERATOR, "empty")) == ""

@@ -201,7 +201,7 @@ def test_a_tag_is_removed_by_either_spelling(furnished: Line, words: tuple[str, 
 def test_a_project_that_holds_content_is_removed_only_by_force(furnished: Line) -> None:
     refused = furnished("project", "remove", "gallery")
     assert refused.status == 4
-    assert "force the removal" in refused.err
+    assert "--force" in refused.err
     furnished.done("project", "remove", "gallery", "--force")
     assert furnished.done("repository", "list", "--json").json == []
 
