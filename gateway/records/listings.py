@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from typing import Final
 
@@ -14,9 +15,12 @@ from gateway.oci.descriptor import Descriptor
 from gateway.oci.digest import Digest
 from gateway.oci.names import ProjectName, Repository
 from gateway.records.content import repository_id
+from gateway.records.database import Database
 from gateway.records.schema import blobs, links, manifests, projects, repositories, tags
 
 _NAMES: Final = 500
+#: Repositories looked at in one go while those that may not be seen are passed over.
+_STRIDE: Final = 256
 _REFERRERS_BYTES: Final = 4 * 1024 * 1024
 
 
@@ -94,6 +98,25 @@ def repository_names(connection: Connection, after: str, limit: int, within: Seq
         )
         found.extend(connection.execute(chosen.order_by(repositories.c.name).limit(limit)).scalars())
     return sorted(found)[:limit]
+
+
+async def admitted_names(
+    database: Database,
+    after: str,
+    limit: int,
+    within: Sequence[ProjectName] | None,
+    admits: Callable[[Repository], bool],
+) -> list[str]:
+    """Up to *limit* repositories after *after* that *admits* lets pass, of the projects *within* (None: of all)."""
+    stride = max(_STRIDE, limit)
+    admitted: list[str] = []
+    while len(admitted) < limit:
+        names = await database.read(partial(repository_names, after=after, limit=stride, within=within))
+        admitted.extend(name for name in names if admits(Repository(name)))
+        if len(names) < stride:
+            break
+        after = names[-1]
+    return admitted[:limit]
 
 
 def referrers(

@@ -49,6 +49,9 @@ class Recent(Generic[V]):
         while self._held > self._limit:
             self._drop(next(iter(self._values)))
 
+    def drop(self, repository: Repository, key: Hashable) -> None:
+        self._drop((repository.name, key))
+
     def _drop(self, key: tuple[str, Hashable]) -> None:
         entry = self._values.pop(key, None)
         if entry is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from gateway.engine.port import Page
 from gateway.errors import NameUnknown
@@ -14,9 +14,6 @@ from gateway.records import listings
 from gateway.records.database import Database
 
 T = TypeVar("T")
-
-#: Repositories looked at in one go while those that may not be seen are passed over.
-_STRIDE: Final = 256
 
 
 class EmbeddedListings:
@@ -41,25 +38,13 @@ class EmbeddedListings:
         projects: Sequence[ProjectName] | None,
         admits: Callable[[Repository], bool],
     ) -> Page[str]:
-        admitted: list[str] = []
-        while len(admitted) <= limit:
-            names = await self._stride(after, max(_STRIDE, limit + 1), projects)
-            admitted.extend(name for name in names if admits(Repository(name)))
-            if len(names) < max(_STRIDE, limit + 1):
-                break
-            after = names[-1]
-        return _page(admitted, limit)
+        return _page(await listings.admitted_names(self._database, after, limit + 1, projects, admits), limit)
 
     async def referrers(self, repository: Repository, subject: Digest, *, after: str, limit: int) -> Page[Descriptor]:
         found, more = await self._database.read(
             lambda connection: listings.referrers(connection, repository, subject, after, limit)
         )
         return Page(tuple(found), more)
-
-    async def _stride(self, after: str, size: int, projects: Sequence[ProjectName] | None) -> list[str]:
-        return await self._database.read(
-            lambda connection: listings.repository_names(connection, after, size, projects)
-        )
 
 
 def _page(found: Sequence[T], limit: int) -> Page[T]:

@@ -1,0 +1,208 @@
+"""Blobs: found and read in the registry behind, their bytes checked while they pass; links are known here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Executor
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from gateway.change import Change, Notes
+from gateway.engine.port import Blob
+from gateway.engine.upstream import passing
+from gateway.engine.upstream.answers import is_absent, is_unsupported, promised
+from gateway.engine.upstream.client import Answer, Client, Streamed
+from gateway.engine.upstream.intention import Intention
+from gateway.errors import BlobUnknown, Unsupported, UpstreamFailed, UpstreamUnavailable
+from gateway.oci.digest import Digest
+from gateway.oci.media import essence
+from gateway.oci.names import Repository
+from gateway.oci.ranges import render_content_range
+from gateway.records import content, mirror
+from gateway.records.acts import Acts
+from gateway.records.content import Act
+from gateway.records.database import Database
+from gateway.records.recent import Recent
+
+_REMEMBERED: Final = 16_384
+_REMEMBERED_SECONDS: Final = 60.0
+_UNKNOWN_SIZE: Final = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    blob: Blob
+    until: float
+
+
+class UpstreamBlobs:
+    """
+    Blobs of the registry behind.
+
+    That a blob is there, and how long it is, is remembered for a minute at most. What is read whole is hashed as it
+    passes: the last piece is given out only if the digest is right, and `UpstreamFailed` is raised instead if not.
+    Parts of a blob cannot be proved; that they are the part asked for is checked.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        database: Database,
+        threads: Executor,
+        acts: Acts,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._client = client
+        self._database = database
+        self._threads = threads
+        self._acts = acts
+        self._clock = clock
+        self._recent: Recent[_Found] = Recent(database.versions, _REMEMBERED)
+
+    async def find(self, repository: Repository, digest: Digest) -> Blob:
+        version = self._recent.version(repository)
+        found = self._recent.find(repository, digest, version)
+        if found is not None and found.until > self._clock():
+            return found.blob
+        answer = await self._client.ask("HEAD", _path(repository, digest), scope=_pull(repository))
+        if is_absent(answer, bodiless=True):
+            raise _unknown(repository, digest)
+        blob = Blob(digest, self._size(answer, digest), repository)
+        self._recent.keep(repository, digest, version, _Found(blob, self._clock() + _REMEMBERED_SECONDS))
+        return blob
+
+    async def read(self, blob: Blob, first: int, last: int) -> AsyncIterator[bytes]:
+        if blob.repository is None:
+            raise ValueError(f"{blob.digest} is not of this engine: it says no repository")
+        if last < first:
+            return
+        complete = first == 0 and last == blob.size_bytes - 1
+        headers = None if complete else {"Range": f"bytes={first}-{last}"}
+        path = _path(blob.repository, blob.digest)
+        async with self._client.open(path, headers=headers, scope=_pull(blob.repository)) as answer:
+            skipped = self._skipped(answer, blob, first, last)
+            pieces = answer.pieces()
+            if complete:
+                passed = passing.whole(pieces, blob.digest, blob.size_bytes, self._threads)
+            else:
+                passed = passing.part(pieces, blob.digest, skipped, last - first + 1)
+            async with aclosing(passed):
+                async for piece in passed:
+                    yield piece
+
+    def mount(self, source: Repository, target: Repository, digest: Digest) -> Change:
+        intention = Intention("blob.mount", target, {"digest": digest.text, "source": source.name})
+        sizes: list[int] = []
+
+        async def run() -> None:
+            sizes.append((await self.find(source, digest)).size_bytes)
+            await self._mount(source, target, digest)
+
+        def apply(connection: Any, act: Act) -> Notes:
+            intention.end(connection)
+            notes = content.link_blob(connection, target, digest, sizes[-1], act)
+            return replace(notes, detail={"from": source.name}, result=sizes[-1])
+
+        return replace(self._acts.change(target, apply), elsewhere=intention.elsewhere(run))
+
+    def delete(self, repository: Repository, digest: Digest) -> Change:
+        intention = Intention(
+            "blob.delete",
+            repository,
+            {"digest": digest.text},
+            lambda connection: mirror.require_unreferenced(connection, repository, digest),
+        )
+
+        async def run() -> None:
+            await self._remove(repository, digest)
+
+        def apply(connection: Any) -> Notes:
+            intention.end(connection)
+            return mirror.drop_link(connection, repository, digest)
+
+        return Change(apply, repositories=(repository,), elsewhere=intention.elsewhere(run))
+
+    # reading
+
+    def _size(self, answer: Answer, digest: Digest) -> int:
+        text = answer.headers.get("content-length", "")
+        told = promised(answer)
+        if answer.status != 200 or not (text.isascii() and text.isdigit()) or _is_text(answer):
+            raise self._client.refuse(answer)
+        if told is not None and told.algorithm is digest.algorithm and told != digest:
+            raise UpstreamFailed("The registry behind answers for another blob than was asked for.")
+        return int(text)
+
+    def _skipped(self, answer: Streamed, blob: Blob, first: int, last: int) -> int:
+        """How many bytes come before *first*; raises for an answer that does not hold the bytes asked for."""
+        if answer.status == 404 and blob.repository is not None:
+            self._recent.drop(blob.repository, blob.digest)
+            raise _unknown(blob.repository, blob.digest)
+        if answer.status not in {200, 206} or _is_text(answer):
+            raise self._client.refuse(answer)
+        length = answer.headers.get("content-length", "")
+        partial = answer.status == 206
+        if partial:
+            told = answer.headers.get("content-range", "").lower()
+            known = {render_content_range(first, last, blob.size_bytes), f"bytes {first}-{last}/{_UNKNOWN_SIZE}"}
+            if told not in known:
+                raise UpstreamFailed("The registry behind sends another part of the blob than was asked for.")
+        if length not in {"", str(last - first + 1 if partial else blob.size_bytes)}:
+            self._recent.drop(blob.repository or Repository(""), blob.digest)
+            raise UpstreamFailed("The registry behind says another length of the blob than before.")
+        return 0 if partial else first
+
+    # changing
+
+    async def _mount(self, source: Repository, target: Repository, digest: Digest) -> None:
+        path = f"/v2/{target}/blobs/uploads/?mount={digest}&from={source}"
+        scope = f"repository:{source}:pull repository:{target}:pull,push"
+        answer = await self._client.ask("POST", path, content=b"", scope=scope)
+        if answer.status == 201:
+            return
+        if answer.status == 202:
+            await self._abandon(target, answer)
+        elif not is_absent(answer):
+            raise self._client.refuse(answer)
+        raise BlobUnknown(f"Push the blob; {source} holds no {digest}.")
+
+    async def _abandon(self, target: Repository, answer: Answer) -> None:
+        """Cancels the upload that was begun in place of a mount; what is left of it, the registry behind removes."""
+        try:
+            place = self._client.local(answer.headers.get("location", ""), target.name)
+            await self._client.ask("DELETE", place, scope=f"repository:{target}:pull,push,delete")
+        except UpstreamUnavailable:
+            return
+
+    async def _remove(self, repository: Repository, digest: Digest) -> None:
+        answer = await self._client.ask("DELETE", _path(repository, digest), scope=f"repository:{repository}:delete")
+        if answer.status in {200, 202, 204}:
+            return
+        if is_absent(answer):
+            known = await self._database.read(lambda found: mirror.knows_link(found, repository, digest))
+            if known:
+                return
+            raise _unknown(repository, digest)
+        if is_unsupported(answer):
+            raise Unsupported("The registry behind deletes nothing; its operator can enable storage.delete there.")
+        raise self._client.refuse(answer)
+
+
+def _is_text(answer: Answer | Streamed) -> bool:
+    """Whether this is a page for people, or compressed on the way: no blob as it was pushed."""
+    encoded = answer.headers.get("content-encoding", "identity").lower() != "identity"
+    return encoded or essence(answer.headers.get("content-type")) == "text/html"
+
+
+def _path(repository: Repository, digest: Digest) -> str:
+    return f"/v2/{repository}/blobs/{digest}"
+
+
+def _pull(repository: Repository) -> str:
+    return f"repository:{repository}:pull"
+
+
+def _unknown(repository: Repository, digest: Digest) -> BlobUnknown:
+    return BlobUnknown(f"{repository} holds no blob {digest}.")
