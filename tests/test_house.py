@@ -56,12 +56,14 @@ TABLE = {
     "api": (f"administration {_EDGE}", "starlette msgspec jinja2"),
     "console": (f"administration {_EDGE}", "starlette msgspec jinja2"),
     # `gateway up` and `gateway serve` make what is missing and start the server.
-    "cli": (f"administration {_EDGE} app settings folder certificates initialisation serving", "typer rich"),
+    # `gateway doctor` asks from outside, as a stranger would, whether something answers around the gateway.
+    "cli": (f"administration {_EDGE} app settings folder certificates initialisation serving probes", "typer rich"),
     "__main__": ("cli", ""),
     "settings": ("engine_section sources oci errors", "msgspec"),
     "engine_section": ("sources errors", "msgspec"),
     "sources": ("errors", "msgspec"),
     "folder": ("errors", ""),
+    "probes": ("", ""),
     # The server's room is in parts: how requests are framed, the protocol around the parser, the certificates.
     "framing": ("errors", ""),
     "protocol": ("framing errors", "uvicorn httptools"),

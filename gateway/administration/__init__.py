@@ -12,6 +12,7 @@ from gateway.access.passwords import HashingPool
 from gateway.access.secrets import Secrets
 from gateway.administration.accounts import Accounts
 from gateway.administration.audit import FIELDS, Audit
+from gateway.administration.doctor import Doctor, Finding, State
 from gateway.administration.grants import Grants
 from gateway.administration.keys import KeyRow, Keys
 from gateway.administration.offline_tokens import OfflineTokens
@@ -36,6 +37,7 @@ __all__ = [
     "AccountDetail",
     "Administration",
     "Answer",
+    "Finding",
     "GrantRow",
     "KeyRow",
     "NewSecret",
@@ -43,6 +45,7 @@ __all__ = [
     "ProjectDetail",
     "ProjectRow",
     "RepositoryRow",
+    "State",
     "TagRow",
 ]
 
@@ -95,3 +98,7 @@ class Administration:
     @property
     def keys(self) -> Keys:
         return Keys(self.gate, self.stored_keys)
+
+    @property
+    def doctor(self) -> Doctor:
+        return Doctor(self.gate, self.database, self.secrets)

@@ -1,7 +1,8 @@
 """The command `gateway`: its options, its nouns, and what becomes of what they raise.
 
-Exit status: 0 done · 1 refused, or `can` says no, or the trail is damaged · 2 wrong usage or input · 3 unknown
-             4 conflict · 5 unavailable, try again · 70 a fault of the gateway's own
+Exit status: 0 done · 1 refused, or `can` says no, the trail is damaged, `doctor` found something bad
+             2 wrong usage or input · 3 unknown · 4 conflict
+             5 unavailable, try again · 70 a fault of the gateway's own
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from gateway.cli import (
     access,
     audit,
     certificates,
+    doctor,
     grants,
     keys,
     projects,
@@ -80,6 +82,7 @@ def commands() -> typer.Typer:
     app.add_typer(audit.commands(), name="audit")
     app.add_typer(keys.commands(), name="key")
     app.add_typer(certificates.commands(), name="cert")
+    app.command("doctor")(doctor.doctor)
     return app
 
 

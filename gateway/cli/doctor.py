@@ -1,0 +1,131 @@
+"""`gateway doctor`: what an operator would want mended, a line for each thing that was looked at."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import typer
+
+from gateway import probes
+from gateway.administration import Finding, State
+from gateway.cli.checks import listed, of_surroundings
+from gateway.cli.output import printable, say, show_json
+from gateway.cli.session import operator, place, rooms
+from gateway.cli.words import Json
+from gateway.errors import AccessRefusal, Refusal, UpstreamUnavailable
+from gateway.settings import Settings
+
+if TYPE_CHECKING:
+    from gateway.app import Rooms
+
+#: Where a registry listens unless it is told otherwise.
+USUAL_PORT = 5000
+
+#: No content has this digest: whoever is asked to delete it says whether it would.
+_NOTHING = f"/v2/gateway/doctor/manifests/sha256:{'0' * 64}"
+_CLOSE = (
+    "Let it listen on this machine alone (docker run -p 127.0.0.1:5001:5000, or http.addr: 127.0.0.1:5001 in its "
+    "configuration), or close the port with a firewall rule."
+)
+
+
+def doctor(ctx: typer.Context, as_json: Json = False) -> None:
+    """
+    Look for what should be mended: permissions, disk, certificate, trail, and ways around the gateway.
+
+    The exit status is 1 if anything is bad; a warning alone leaves it 0.
+    """
+    settings = place(ctx).settings()
+    try:
+        with rooms(ctx) as joined:
+            found = asyncio.run(_examined(joined))
+    except Refusal as refusal:
+        if isinstance(refusal, AccessRefusal) or not os.access(settings.data, os.R_OK | os.X_OK, effective_ids=True):
+            raise
+        # Where the records cannot be opened, or written to, all the rest may say why.
+        broken = Finding("records", State.BAD, refusal.message)
+        found = (*asyncio.run(_outside(settings)), broken)
+    well = all(finding.state is not State.BAD for finding in found)
+    if as_json:
+        shown = [{"name": each.name, "state": each.state, "text": each.text, "mend": each.mend} for each in found]
+        show_json({"well": well, "findings": shown})
+    else:
+        for each in found:
+            say(printable(f"{each.state:<4}  {each.name}: {each.text} {each.mend}".rstrip()))
+    raise typer.Exit(0 if well else 1)
+
+
+async def _examined(joined: Rooms) -> tuple[Finding, ...]:
+    doctor = joined.administration.doctor
+    return await doctor.examine(operator(), lambda: _outside(joined.settings))
+
+
+async def _outside(settings: Settings) -> Sequence[Finding]:
+    """What is found beside the records, in the order of what to mend first."""
+    behind = await _behind(settings) if settings.engine.url else ()
+    return (*behind, *of_surroundings(settings, datetime.now(UTC)))
+
+
+# the registry behind
+
+
+async def _behind(settings: Settings) -> tuple[Finding, ...]:
+    return *await _asked(settings), await _around(settings)
+
+
+async def _asked(settings: Settings) -> tuple[Finding, ...]:
+    from gateway.app import upstream_client  # all rooms at once take a while to import
+
+    client = upstream_client(settings)
+    try:
+        status = (await client.ask("GET", "/v2/")).status
+        if status == 200:
+            told = (await client.ask("DELETE", _NOTHING, scope="repository:gateway/doctor:delete")).status
+            answers = Finding("upstream", State.OK, f"The registry at {settings.engine.url} answers.")
+            return answers, _deletes(told)
+        says = f"{settings.engine.url} answers /v2/ with {status}, where a registry lets the gateway in with 200."
+    except UpstreamUnavailable as refusal:
+        says = refusal.message
+    finally:
+        await client.close()
+    mend = "See that it runs, and that [engine] url, username, password_file and ca_file are right."
+    return (Finding("upstream", State.BAD, says, mend),)
+
+
+def _deletes(status: int) -> Finding:
+    match status:
+        case 404:
+            return Finding("upstream deletes", State.OK, "The registry behind deletes what it is told to.")
+        case 405:
+            says = "The registry behind deletes nothing, so that no manifest or blob can be removed."
+            mend = "Set storage.delete.enabled: true in its configuration, or REGISTRY_STORAGE_DELETE_ENABLED=true."
+        case _:
+            says = f"The registry behind answers a delete of what it does not hold with {status}, not with 404."
+            mend = "See that the gateway's account there may delete."
+    return Finding("upstream deletes", State.WARN, says, mend)
+
+
+async def _around(settings: Settings) -> Finding:
+    """Whether the registry behind, or another one, can be reached without passing the gate."""
+    url = settings.engine.url
+    behind = await probes.places_of(url)
+    ports = (probes.port_of(url), USUAL_PORT)
+    reached = await probes.registries(await probes.places(settings.server.names, ports, behind))
+    if reached:
+        told = listed(f"{each.url} ({'no password' if each.free else 'asks for a password'})" for each in reached)
+        says = f"A registry can be reached around the gateway, unjudged and unrecorded: {told}."
+        return Finding("way around", State.BAD, says, _CLOSE)
+    # Where it is asked by the gateway others may be able to ask it too.
+    far = [each for each in behind if not ipaddress.ip_address(each.address).is_loopback]
+    free = [each.place for each in await probes.registries(far) if each.free]
+    if free:
+        public = any(ipaddress.ip_address(each.address).is_global for each in free)
+        says = f"Whoever reaches {url} over the network needs no password there, and passes no gate."
+        mend = "Give it a password that only the gateway knows, and let nobody else through to its port."
+        return Finding("way around", State.BAD if public else State.WARN, says, mend)
+    return Finding("way around", State.OK, "No registry was found around the gateway.")

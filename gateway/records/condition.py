@@ -1,0 +1,84 @@
+"""What an operator should know of the records: whether the trail's end is whole, what lags behind, what is open."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Column, Connection, func, select
+
+from gateway.audit.chain import Head, Sealed, fault, head_seal
+from gateway.records.schema import event_index, events, intents, trail_head
+
+#: How many of the newest events are looked at.
+NEWEST = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """
+    *checked* events, the newest, were read; *fault* says in words what is wrong with the first bad one, or is empty.
+
+    *newest* is when the last one happened, in UTC, None without any. *unprojected* events are not in the search's
+    entries yet; *unsettled* acts were begun elsewhere a while ago, the oldest at *oldest* (UNIX seconds).
+    """
+
+    checked: int
+    fault: str
+    newest: datetime | None
+    unprojected: int
+    unsettled: int
+    oldest: int
+
+
+def condition(connection: Connection, key: bytes, *, begun_before: int, newest: int = NEWEST) -> Condition:
+    """The records' condition; *key* seals the chain's head, acts begun after *begun_before* are not old enough."""
+    last = _highest(connection, events.c.seq)
+    found, wrong = _end(connection, key, last, newest)
+    old = select(func.count(), func.min(intents.c.begun_at)).where(intents.c.begun_at < begun_before)
+    unsettled, oldest = connection.execute(old).one()
+    return Condition(
+        checked=len(found),
+        fault=wrong,
+        newest=datetime.fromisoformat(str(found[-1].record()["time"])) if found and not wrong else None,
+        unprojected=max(0, last - _highest(connection, event_index.c.seq)),
+        unsettled=unsettled,
+        oldest=oldest or 0,
+    )
+
+
+def _end(connection: Connection, key: bytes, last: int, newest: int) -> tuple[Sequence[Sealed], str]:
+    """The newest events up to the chain's head, which was read after *last*, and what is wrong with them."""
+    row = connection.execute(select(trail_head.c.seq, trail_head.c.hash, trail_head.c.seal)).first()
+    if row is None:
+        return (), "the record of the chain's head is missing"
+    head = Head(row.seq, bytes(row.hash))
+    # One more than is judged: the event before the first of them, if there is one.
+    query = select(events.c.seq, events.c.body, events.c.hash).where(events.c.seq <= head.seq)
+    rows = connection.execute(query.order_by(events.c.seq.desc()).limit(newest + 1))
+    found = [Sealed(each.seq, each.body, bytes(each.hash)) for each in rows][::-1]
+    previous = Head()
+    if len(found) > newest:
+        previous = Head(found[0].seq, found[0].hash)
+        del found[0]
+    for event in found:
+        wrong = fault(previous, event)
+        if wrong:
+            return found, wrong
+        previous = Head(event.seq, event.hash)
+    return found, _fault_of_head(head, previous, last, sealed=bytes(row.seal) == head_seal(head, key))
+
+
+def _fault_of_head(head: Head, found: Head, last: int, *, sealed: bool) -> str:
+    if not sealed and head.seq:
+        return "the record of the chain's head was edited"
+    if last > head.seq:
+        return f"event {head.seq + 1} was added after the chain's head"
+    if found.seq < head.seq:
+        return f"events {found.seq + 1} to {head.seq} were cut off the end"
+    return "" if found.hash == head.hash else f"event {head.seq} is not the one sealed last"
+
+
+def _highest(connection: Connection, column: Column[int]) -> int:
+    return int(connection.execute(select(func.max(column))).scalar() or 0)
