@@ -19,6 +19,7 @@ from gateway.access.passwords import HashingPool
 from gateway.access.secrets import FILE_NAME, Secrets
 from gateway.access.tokens import Tokens
 from gateway.administration import Administration
+from gateway.administration.importing import Imports
 from gateway.engine.embedded.assembly import embedded
 from gateway.engine.port import Engine
 from gateway.engine_section import EngineKind
@@ -36,9 +37,12 @@ from gateway.records.trail import SqlTrail
 from gateway.registry.edge import Registry
 from gateway.registry.request import Parts
 from gateway.settings import Settings
+from gateway.settlement import Settlement
 
 if TYPE_CHECKING:
+    from gateway.engine.source import Source
     from gateway.engine.upstream.client import Client
+    from gateway.engine.upstream.settling import Settling
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,8 @@ class Rooms:
     hashing: HashingPool
     stored_keys: key_records.StoredKeys
     administration: Administration
+    settlement: Settlement | None = None
+    """Of acts done in a registry behind the gateway, if there is one."""
 
 
 @contextmanager
@@ -82,13 +88,25 @@ def joined(settings: Settings, secrets: Secrets) -> Iterator[Rooms]:
         directory = SqlDirectory(database)
         gate = Gate(directory, ledger)
         trail = SqlTrail(database, secrets.trail)
-        engine = _engine(settings, database)
+        engine, settling = _content(settings, database)
         hashing = HashingPool()
         closing.callback(hashing.close)
         stored_keys = key_records.StoredKeys(database, secrets)
         administration = Administration(gate, database, engine, trail, secrets, hashing, stored_keys)
+        settlement = Settlement(database, ledger, settling) if settling is not None else None
         yield Rooms(
-            settings, database, secrets, ledger, directory, gate, trail, engine, hashing, stored_keys, administration
+            settings,
+            database,
+            secrets,
+            ledger,
+            directory,
+            gate,
+            trail,
+            engine,
+            hashing,
+            stored_keys,
+            administration,
+            settlement,
         )
 
 
@@ -123,6 +141,38 @@ def realm_for(settings: Settings, host: str) -> str:
     return f"https://{settings.addresses[names.index(plain) if plain in names else 0]}/token"
 
 
+def importing(
+    rooms: Rooms,
+    place: str,
+    *,
+    link: bool = False,
+    peer: tuple[str, str, Path | None] = ("", "", None),
+    tell: Callable[[int], None] = lambda _: None,
+) -> Imports:
+    """
+    An import from *place*, a registry's URL (*peer*: name, password, CA file) or the folder of its volume.
+
+    *link* is for a volume alone; *tell* hears, from any thread, of bytes as they come. Raises `Invalid`, and
+    `Conflict` unless this gateway keeps its content itself.
+    """
+    from gateway.engine.embedded.importing import EmbeddedImport
+    from gateway.engine.embedded.volume import Volume
+    from gateway.engine.stores.filesystem import Filesystem
+
+    if rooms.settings.engine.kind is not EngineKind.EMBEDDED:
+        raise Conflict('An import fills the gateway\'s own storage; set kind = "embedded" in [engine] first.')
+    source: Source
+    if place.startswith(("http://", "https://")):
+        from gateway.engine.upstream.client import Client, Peer
+        from gateway.engine.upstream.source import RegistrySource
+
+        source = RegistrySource(Client(Peer(place.rstrip("/"), *peer)))
+    else:
+        source = Volume.at(Path(place))
+    store = Filesystem(rooms.settings.data)
+    return Imports(rooms.gate, rooms.database, EmbeddedImport(store, rooms.database, source, link=link, tell=tell))
+
+
 def upstream_client(settings: Settings) -> Client:
     """What speaks with the registry behind the gateway, which *settings* must name; nothing is asked yet."""
     from gateway.engine.upstream.client import Client, Peer  # with aiohttp, which most commands can do without
@@ -132,18 +182,30 @@ def upstream_client(settings: Settings) -> Client:
     return Client(Peer(section.url, section.username, section.password, authority))
 
 
-def _engine(settings: Settings, database: Database) -> Engine:
+def _content(settings: Settings, database: Database) -> tuple[Engine, Settling | None]:
+    """The engine, and what finds out how its acts elsewhere ended, if it has any."""
+    limits = settings.limits
     match settings.engine.kind:
         case EngineKind.EMBEDDED:
-            limits = settings.limits
             return embedded(
                 settings.data,
                 database,
                 uploads_per_owner=limits.uploads_per_principal,
                 upload_seconds=limits.upload_seconds,
-            )
+            ), None
         case EngineKind.UPSTREAM:
-            raise Conflict('This program cannot use a registry behind it yet; set kind = "embedded".')
+            from gateway.engine.upstream.assembly import upstream
+            from gateway.engine.upstream.settling import Settling
+
+            client = upstream_client(settings)
+            engine = upstream(
+                settings.data,
+                database,
+                client,
+                uploads_per_owner=limits.uploads_per_principal,
+                upload_seconds=limits.upload_seconds,
+            )
+            return engine, Settling(client, database)
         case _:
             assert_never(settings.engine.kind)
 

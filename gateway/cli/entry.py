@@ -22,6 +22,7 @@ from gateway.cli import (
     certificates,
     doctor,
     grants,
+    importing,
     keys,
     projects,
     repositories,
@@ -77,6 +78,7 @@ def commands() -> typer.Typer:
     app.add_typer(robots.commands(), name="robot")
     app.add_typer(tokens.commands(), name="token")
     app.command("can")(access.can)
+    app.command("import")(importing.import_)
     app.add_typer(repositories.commands(), name="repository")
     app.add_typer(tags.commands(), name="tag")
     app.add_typer(audit.commands(), name="audit")

@@ -2,14 +2,21 @@
 
     DATA/
     ├─ blobs/<algorithm>/<first two hex digits>/<hex digits>     published: the bytes have that digest
-    └─ uploads/<id>                                              growing: acknowledged up to its row's offset
+    ├─ uploads/<id>                                              growing: acknowledged up to its row's offset
+    └─ imports/<id>                                              what an import has not verified yet
 
 The records say who may see which blob. A file without a row is invisible garbage; a row without its file is damage.
 """
 
 from __future__ import annotations
 
+from typing import Final
+
 from gateway.oci.digest import Digest
+
+#: Cleared by each import when it begins; the lock beside it keeps every other out.
+IMPORTS: Final = "imports"
+IMPORTS_LOCK: Final = "imports.lock"
 
 
 def blob_key(digest: Digest) -> str:
@@ -19,3 +26,8 @@ def blob_key(digest: Digest) -> str:
 def upload_key(upload_id: str) -> str:
     """The key of an upload's spool; *upload_id* is known to be one."""
     return f"uploads/{upload_id}"
+
+
+def import_key(import_id: str) -> str:
+    """The key of what an import is bringing."""
+    return f"{IMPORTS}/{import_id}"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -94,6 +95,28 @@ class Spool(_Open):
                 written -= len(left.pop(0))
             if written:
                 left[0] = memoryview(left[0])[written:]
+
+    def take(self, source: int, size: int) -> int:
+        """
+        Appends up to *size* bytes of the file *source*, from where this one ends; how many, 0 at its end.
+
+        The system copies them itself, or shares them where the file system can. Raises `OSError`.
+        """
+        with self._using() as descriptor:
+            count = os.copy_file_range(source, descriptor, size, self.size, self.size)
+            self.size += count
+            return count
+
+    def read(self, offset: int, size: int) -> bytes:
+        """At most *size* bytes from *offset*, b"" at the end."""
+        with self._using() as descriptor:
+            return os.pread(descriptor, size, offset)
+
+    def exclusive(self) -> bool:
+        """Whether this is a regular file that nobody but the owner of this process may write to."""
+        with self._using() as descriptor:
+            status = os.fstat(descriptor)
+        return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022
 
     def truncate(self, size: int) -> None:
         """Cuts the file at *size* bytes."""
@@ -201,6 +224,31 @@ class Filesystem:
             self._make_directory(path.parent)
             os.rename(spool.path, path)
         _sync_directory(path.parent)
+
+    def borrow(self, source: Path, key: str) -> Spool:
+        """
+        A hard link to the file *source*, at *key*, to be read and published, never written: its bytes stay *source*'s.
+
+        Raises `OSError`: another file system, no permission, no such file, or no file.
+        """
+        path = self._root / key
+        try:
+            os.link(source, path, follow_symlinks=False)
+        except FileNotFoundError:
+            self._make_directory(path.parent)
+            os.link(source, path, follow_symlinks=False)
+        try:
+            return Spool(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK), path)
+        except OSError:
+            path.unlink()
+            raise
+
+    def clear(self, folder: str) -> None:
+        """Removes every file in *folder*: what a process that died left there. Others are kept out by the caller."""
+        with suppress(FileNotFoundError):
+            for entry in os.scandir(self._root / folder):
+                if not entry.is_dir(follow_symlinks=False):
+                    os.unlink(entry.path)
 
     def open(self, key: str) -> Stored:
         """The bytes at *key*; raises `FileNotFoundError`."""
