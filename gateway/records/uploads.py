@@ -118,11 +118,11 @@ def expired(connection: Connection, now: int, limit: int) -> list[str]:
     return list(connection.execute(statement).scalars())
 
 
-def states(connection: Connection, upload_ids: Sequence[str]) -> list[tuple[Repository, str]]:
-    """Where the uploads of these ids go, and the engine's own of each that has any."""
-    wanted = uploads.c.id.in_(upload_ids) & (uploads.c.state != "")
-    found = connection.execute(select(uploads.c.repository, uploads.c.state).where(wanted))
-    return [(Repository(row.repository), row.state) for row in found]
+def states(connection: Connection, upload_ids: Sequence[str]) -> dict[str, tuple[Repository, str]]:
+    """Where each of these uploads goes, and its engine's own."""
+    columns = select(uploads.c.id, uploads.c.repository, uploads.c.state)
+    found = connection.execute(columns.where(uploads.c.id.in_(upload_ids)))
+    return {row.id: (Repository(row.repository), row.state) for row in found}
 
 
 def remove_expired(connection: Connection, upload_ids: Sequence[str], now: int) -> None:

@@ -32,9 +32,9 @@ def test_an_upload_carries_its_engines_state_from_chunk_to_chunk(house: House) -
     assert found(house) == new
 
 
-def test_only_uploads_that_have_a_state_are_told_with_it(house: House) -> None:
+def test_the_states_of_some_uploads_are_told_with_where_they_go(house: House) -> None:
     other = UploadRow("3f1c1d2e-8f6f-4b0e-9c57-0d4d5ef4a3b2", 0, EMPTY, 100, 200, state="/v2/there")
     written(house, lambda connection: uploads.begin(connection, UI, "user:1", ROW, 5))
     written(house, lambda connection: uploads.begin(connection, UI, "user:1", other, 5))
-    told = house.database.read_now(lambda connection: uploads.states(connection, [ROW.id, other.id]))
-    assert told == [(UI, "/v2/there")]
+    told = house.database.read_now(lambda connection: uploads.states(connection, [other.id, "gone"]))
+    assert told == {other.id: (UI, "/v2/there")}

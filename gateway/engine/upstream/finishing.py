@@ -1,0 +1,64 @@
+"""The end of an upload: an intent, the blob made in the registry behind us, and its link here with the event."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway.change import Elsewhere, Notes
+from gateway.engine.port import Blob, Upload
+from gateway.engine.upstream.intention import Intention
+from gateway.engine.upstream.sessions import Sessions
+from gateway.engine.upstream.turns import Stand, Turn
+from gateway.errors import BlobUploadUnknown, DigestInvalid
+from gateway.records import content, uploads
+from gateway.records.content import Act
+
+
+class Finishing:
+    """One upload on its way to become *blob*; keeps its turn until it is there, or has failed, or is dropped."""
+
+    def __init__(self, sessions: Sessions, turn: Turn, upload: Upload, stand: Stand, blob: Blob) -> None:
+        self._sessions = sessions
+        self._turn = turn
+        self._upload = upload
+        self._stand = stand
+        self._blob = blob
+        self._over = False
+        self._intention = Intention(
+            "blob.push",
+            upload.repository,
+            {
+                "digest": blob.digest.text,
+                "size_bytes": blob.size_bytes,
+                "owner": upload.owner,
+                "upload": upload.id,
+            },
+        )
+
+    def elsewhere(self) -> Elsewhere:
+        begun = self._intention.elsewhere(self._run)
+        return Elsewhere(begun.intend, begun.run, self._drop)
+
+    def apply(self, connection: Any, act: Act) -> Notes:
+        try:
+            self._intention.end(connection)
+            uploads.remove(connection, self._upload.id)
+            return content.link_blob(connection, self._upload.repository, self._blob.digest, self._blob.size_bytes, act)
+        finally:
+            self._turn.discard()
+
+    async def _run(self) -> None:
+        try:
+            await self._sessions.complete(self._upload.repository, self._stand, self._blob.digest)
+        except (DigestInvalid, BlobUploadUnknown):
+            self._over = True
+            self._turn.discard()
+            raise
+        except BaseException:
+            self._turn.release()
+            raise
+
+    def _drop(self, connection: Any) -> None:
+        self._intention.end(connection)
+        if self._over:
+            uploads.remove(connection, self._upload.id)
