@@ -20,7 +20,7 @@ from gateway.access.keys import KeyRing
 from gateway.app import Rooms, application, opened
 from gateway.audit.event import Kind
 from gateway.certificates import LivePair, Reload, ReloadOutcome, ensure_development_pair
-from gateway.errors import Refusal
+from gateway.errors import Refusal, Unavailable
 from gateway.framing import EdgeLimits
 from gateway.front import Front, Receive, Scope, Send
 from gateway.initialisation import gateway_itself
@@ -29,9 +29,11 @@ from gateway.records import facts
 from gateway.server import Plan, Seat, Worker, require_port
 from gateway.server import serve as serve_plan
 from gateway.settings import Settings
+from gateway.settlement import PATIENCE_SECONDS, Settlement
 
 _log = logging.getLogger("gateway.serving")
 _KEYS_SECONDS = 600.0
+_SETTLE_SECONDS = 60.0
 _TURN_SECONDS = 0.0005
 
 
@@ -131,11 +133,14 @@ class _Served:
         await receive()
         if self._first:
             self._begin(self._rotate_keys())
+            if self._rooms.settlement is not None:
+                self._begin(self._settle(self._rooms.settlement))
         await send({"type": "lifespan.startup.complete"})
         await receive()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._rooms.engine.close()
         self._closing.close()
         await send({"type": "lifespan.shutdown.complete"})
 
@@ -161,6 +166,20 @@ class _Served:
                 async with self._rooms.gate.passage(gateway_itself(), Kind.KEY_ROTATE) as passage:
                     await passage.commit(self._rooms.stored_keys.rotate(datetime.now(UTC), if_due=True))
             await asyncio.sleep(_KEYS_SECONDS)
+
+    async def _settle(self, settlement: Settlement) -> None:
+        # Whatever is open now was left by a process that is gone: nobody else will record it.
+        after_seconds = 0.0
+        while True:
+            try:
+                count = await settlement.settle(after_seconds=after_seconds)
+            except Unavailable as refusal:
+                _log.warning("nothing could be settled: %s", refusal.message)
+            else:
+                if count:
+                    _log.info("settled %d acts that were begun in the registry behind", count)
+            after_seconds = PATIENCE_SECONDS
+            await asyncio.sleep(_SETTLE_SECONDS)
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -85,11 +85,14 @@ def rooms(ctx: typer.Context) -> Iterator[Rooms]:
 def run(ctx: typer.Context, act: Callable[[Administration, Caller], Awaitable[T]]) -> T:
     """What *act* returns, given the acts of administration and the operator; refusals pass through."""
 
-    async def acting(administration: Administration) -> T:
-        return await act(administration, operator())
+    async def acting(joined: Rooms) -> T:
+        try:
+            return await act(joined.administration, operator())
+        finally:
+            await joined.engine.close()
 
     with rooms(ctx) as joined:
-        return asyncio.run(acting(joined.administration))
+        return asyncio.run(acting(joined))
 
 
 def stdin_password() -> str:

@@ -76,6 +76,17 @@ def drop_manifest(connection: Connection, repository: Repository, digest: Digest
     return content.forget_manifest(connection, place, digest)
 
 
+def pushed_since(connection: Connection, repository: Repository, digest: Digest, moment: int) -> bool:
+    """Whether the manifest was pushed after *moment*, in UNIX seconds."""
+    wanted = (
+        select(manifests.c.pushed_at)
+        .join(repositories, repositories.c.id == manifests.c.repository_id)
+        .where(repositories.c.name == repository.name, manifests.c.digest == digest.text)
+    )
+    row = connection.execute(wanted).first()
+    return row is not None and row.pushed_at > moment
+
+
 def knows_manifest(connection: Connection, repository: Repository, digest: Digest) -> bool:
     """Whether the manifest has passed here, and was not deleted since."""
     place = content.repository_id(connection, repository)
@@ -99,6 +110,17 @@ def hide_tag(connection: Connection, repository: Repository, tag: Tag, digest: D
 def hidden_tags(connection: Connection, repository: Repository) -> dict[str, str]:
     """The tags removed here alone, each with the digest at which it is hidden."""
     return {row.name: row.digest for row in connection.execute(_HIDDEN, {"repository": repository.name})}
+
+
+def hidden_since(connection: Connection, repository: Repository, tag: Tag, moment: int) -> bool:
+    """Whether the tag was removed here alone at *moment*, in UNIX seconds, or later."""
+    wanted = (
+        select(untagged.c.removed_at)
+        .join(repositories, repositories.c.id == untagged.c.repository_id)
+        .where(repositories.c.name == repository.name, untagged.c.name == tag.name)
+    )
+    row = connection.execute(wanted).first()
+    return row is not None and row.removed_at >= moment
 
 
 # blobs

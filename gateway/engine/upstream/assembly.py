@@ -28,6 +28,7 @@ EMULATED: Final[Mapping[Feature, str]] = {
     Feature.REFERRERS: (
         "Referrers are listed from what came through this gateway or was adopted, not by the registry behind."
     ),
+    Feature.REMOVAL: "The registry behind keeps what it holds.",
 }
 
 

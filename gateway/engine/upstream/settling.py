@@ -1,0 +1,194 @@
+"""Settling: what became of the acts that were begun in the registry behind and never recorded; it is asked.
+
+intent ─▶ is there now what was to be there (or gone what was to go)?
+             ├─ yes ─▶ the records are brought up to it
+             ├─ no  ─▶ nothing was done
+             └─ it cannot say now ─▶ the intent stays
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from gateway.change import Notes
+from gateway.engine.upstream.answers import is_absent, promised
+from gateway.engine.upstream.client import Answer, Client
+from gateway.errors import ContentRefusal, UpstreamFailed
+from gateway.oci.digest import Algorithm, Digest
+from gateway.oci.manifest import Manifest, load
+from gateway.oci.media import MANIFEST_MEDIA_TYPES, essence
+from gateway.oci.names import Repository, Tag
+from gateway.records import content, mirror, uploads
+from gateway.records.content import Act
+from gateway.records.database import Database
+from gateway.records.intents import Intent
+
+_ACCEPT: Final = {"Accept": ", ".join(sorted(MANIFEST_MEDIA_TYPES))}
+
+
+def _nothing(connection: Any) -> Notes:
+    return Notes()
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Whether an act was done, and *apply*, which brings the records up to what is there."""
+
+    happened: bool
+    apply: Callable[[Any], Notes] = _nothing
+
+
+class Settling:
+    """Asks the registry behind what became of intents; changes nothing there."""
+
+    def __init__(self, client: Client, database: Database, clock: Callable[[], float] = time.time) -> None:
+        self._client = client
+        self._database = database
+        self._clock = clock
+
+    async def find_out(self, intent: Intent) -> Finding:
+        """
+        What became of *intent*.
+
+        Raises `UpstreamUnavailable` when the registry behind does not say, `ValueError` for an intent of an act that
+        is not done there.
+        """
+        match intent.kind:
+            case "manifest.push":
+                finding = await self._pushed_manifest(intent)
+            case "manifest.delete":
+                finding = await self._deleted_manifest(intent)
+            case "blob.push":
+                finding = await self._pushed_blob(intent)
+            case "blob.mount":
+                finding = await self._mounted_blob(intent)
+            case "blob.delete":
+                finding = await self._deleted_blob(intent)
+            case _:
+                raise ValueError(f"nothing is known of how {intent.kind} ends")
+        if await self._database.read(lambda found: content.project_exists(found, intent.repository.project)):
+            return finding
+        # Its project was removed since, and does not come back by itself.
+        return Finding(finding.happened)
+
+    # manifests
+
+    async def _pushed_manifest(self, intent: Intent) -> Finding:
+        digest, repository = _digest(intent), intent.repository
+        answer = await self._manifest(repository, digest.text)
+        if answer is None:
+            return Finding(False)
+        manifest = _loaded(answer, digest)
+        names = [Tag(name) for name in intent.act["tags"]]
+        moved = [tag for tag in names if await self._points_at(repository, tag, digest)]
+        act = Act(int(self._clock()), intent.act["owner"])
+
+        def apply(connection: Any) -> Notes:
+            shown = [tag for tag in moved if not mirror.hidden_since(connection, repository, tag, intent.begun_at)]
+            return mirror.index_manifest(connection, repository, manifest, shown, act)
+
+        return Finding(bool(moved) or not names, apply)
+
+    async def _deleted_manifest(self, intent: Intent) -> Finding:
+        digest, repository = _digest(intent), intent.repository
+        gone = [digest]
+        if digest.algorithm is not Algorithm.SHA256:
+            kept = await self._database.read(lambda found: content.find_manifest(found, repository, digest))
+            gone += [Digest.of(kept[2])] if kept is not None else []
+        if await self._manifest(repository, gone[-1].text) is not None:
+            return Finding(False)
+
+        def apply(connection: Any) -> Notes:
+            if mirror.pushed_since(connection, repository, gone[-1], intent.begun_at):
+                return Notes(digest=digest.text)
+            notes = [mirror.drop_manifest(connection, repository, each) for each in gone]
+            return replace(notes[-1], digest=digest.text)
+
+        return Finding(True, apply)
+
+    async def _manifest(self, repository: Repository, reference: str) -> Answer | None:
+        """The manifest, None if the registry behind says that it has none."""
+        path = f"/v2/{repository}/manifests/{reference}"
+        answer = await self._client.ask("GET", path, headers=_ACCEPT, scope=_pull(repository))
+        if is_absent(answer):
+            return None
+        if answer.status != 200:
+            raise self._client.refuse(answer)
+        return answer
+
+    async def _points_at(self, repository: Repository, tag: Tag, digest: Digest) -> bool:
+        answer = await self._manifest(repository, tag.name)
+        return answer is not None and Digest.of(answer.content) == digest
+
+    # blobs
+
+    async def _pushed_blob(self, intent: Intent) -> Finding:
+        digest, repository = _digest(intent), intent.repository
+        size = await self._size(repository, digest)
+        if size is None:
+            return Finding(False)
+        act = Act(int(self._clock()), intent.act["owner"])
+
+        def apply(connection: Any) -> Notes:
+            uploads.remove(connection, intent.act["upload"])
+            return content.link_blob(connection, repository, digest, size, act)
+
+        return Finding(True, apply)
+
+    async def _mounted_blob(self, intent: Intent) -> Finding:
+        digest, repository = _digest(intent), intent.repository
+        size = await self._size(repository, digest)
+        if size is None:
+            return Finding(False)
+        act = Act(int(self._clock()))
+
+        def apply(connection: Any) -> Notes:
+            notes = content.link_blob(connection, repository, digest, size, act)
+            return replace(notes, detail={"from": intent.act["source"]})
+
+        return Finding(True, apply)
+
+    async def _deleted_blob(self, intent: Intent) -> Finding:
+        digest, repository = _digest(intent), intent.repository
+        if await self._size(repository, digest) is not None:
+            return Finding(False)
+        # A 404 without words may be anybody's: what is forgotten here is forgotten because a registry said so.
+        answer = await self._client.ask("GET", _blob(repository, digest), scope=_pull(repository))
+        if not is_absent(answer):
+            raise self._client.refuse(answer)
+        return Finding(True, lambda connection: mirror.drop_link(connection, repository, digest))
+
+    async def _size(self, repository: Repository, digest: Digest) -> int | None:
+        """The blob's size in bytes, None if there is none."""
+        answer = await self._client.ask("HEAD", _blob(repository, digest), scope=_pull(repository))
+        if is_absent(answer, bodiless=True):
+            return None
+        length = answer.headers.get("content-length", "")
+        if answer.status != 200 or promised(answer) not in {digest, None} or not length.isdecimal():
+            raise self._client.refuse(answer)
+        return int(length)
+
+
+def _loaded(answer: Answer, digest: Digest) -> Manifest:
+    try:
+        manifest = load(answer.content, essence(answer.headers.get("content-type")))
+    except ContentRefusal as refusal:
+        raise UpstreamFailed("The registry behind sends a manifest that cannot be read.") from refusal
+    if manifest.digest != digest:
+        raise UpstreamFailed(f"The registry behind has other bytes than those of {digest}.")
+    return manifest
+
+
+def _digest(intent: Intent) -> Digest:
+    return Digest.parse(intent.act["digest"])
+
+
+def _blob(repository: Repository, digest: Digest) -> str:
+    return f"/v2/{repository}/blobs/{digest}"
+
+
+def _pull(repository: Repository) -> str:
+    return f"repository:{repository}:pull"

@@ -1,0 +1,87 @@
+"""Intents that are still open are settled: what became of them is found out, and recorded once, with its event."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from gateway.audit.event import Event, Outcome
+from gateway.audit.recollection import recollected
+from gateway.change import Change, Notes
+from gateway.errors import UpstreamUnavailable
+from gateway.gate import Act, Ledger
+from gateway.records import intents
+from gateway.records.database import Database
+from gateway.records.intents import Intent
+
+if TYPE_CHECKING:
+    from gateway.engine.upstream.settling import Finding, Settling
+
+_log = logging.getLogger("gateway.settlement")
+
+#: What is younger may be under way in some process, and its end is waited for.
+PATIENCE_SECONDS = 60.0
+NOT_DONE = "not_done"
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """Settles the open intents of one database; several may, and each intent is recorded once."""
+
+    database: Database
+    ledger: Ledger
+    settling: Settling
+    clock: Callable[[], float] = time.time
+
+    async def settle(self, *, after_seconds: float = PATIENCE_SECONDS) -> int:
+        """
+        Settles what was begun more than *after_seconds* ago; returns how many intents were.
+
+        What has not been done is said to be so only of intents older than a minute: it may be done yet. What the
+        registry behind does not say now, it is asked again the next time. `Unavailable` without a trail.
+        """
+        now = self.clock()
+        found = await self.database.read(lambda connection: intents.open_intents(connection, now - after_seconds))
+        return sum([await self._settle(intent, now) for intent in found])
+
+    async def _settle(self, intent: Intent, now: float) -> bool:
+        try:
+            finding = await self.settling.find_out(intent)
+        except UpstreamUnavailable as refusal:
+            _log.warning(
+                "what became of %s on %s is not known yet: %s", intent.kind, intent.repository, refusal.message
+            )
+            return False
+        except Exception:
+            # One that cannot be read must not keep the others from being settled.
+            _log.exception("how %s on %s ended cannot be found out", intent.kind, intent.repository)
+            return False
+        if not finding.happened and intent.begun_at > now - PATIENCE_SECONDS:
+            return False
+        outcome = Outcome.ALLOWED if finding.happened else Outcome.FAILED
+        event = recollected(intent.event, outcome, "" if finding.happened else NOT_DONE)
+        notes = await self.ledger.commit(Act(event, _change(intent, finding, event), silent=True))
+        return bool(notes.result)
+
+
+def _change(intent: Intent, finding: Finding, event: Event) -> Change:
+    """What ends *intent*, and is an event only if nobody has ended it before."""
+
+    def apply(connection: Any) -> Notes:
+        if not intents.end(connection, intent.id):
+            return Notes(result=False)
+        notes = finding.apply(connection)
+        told = {**_fields(event), "before": notes.before, "after": notes.after}
+        told["digest"] = notes.digest or event.digest
+        told["detail"] = {**(notes.detail or {}), **(event.detail or {})}
+        return replace(notes, also=(*notes.also, (event.kind.value, told)), result=True)
+
+    return Change(apply, repositories=(intent.repository,))
+
+
+def _fields(event: Event) -> dict[str, object]:
+    names = ("outcome", "project", "repository", "reference", "action", "reason", "grant", "bytes")
+    return {name: getattr(event, name) for name in names}
