@@ -19,6 +19,7 @@ from gateway.access.passwords import HashingPool
 from gateway.access.secrets import FILE_NAME, Secrets
 from gateway.access.tokens import Tokens
 from gateway.administration import Administration
+from gateway.administration.importing import Imports
 from gateway.engine.embedded.assembly import embedded
 from gateway.engine.port import Engine
 from gateway.engine_section import EngineKind
@@ -39,6 +40,7 @@ from gateway.settings import Settings
 from gateway.settlement import Settlement
 
 if TYPE_CHECKING:
+    from gateway.engine.source import Source
     from gateway.engine.upstream.client import Client
     from gateway.engine.upstream.settling import Settling
 
@@ -137,6 +139,38 @@ def realm_for(settings: Settings, host: str) -> str:
     plain = (name if name and port.isdigit() else text).strip("[]")
     names = settings.server.names
     return f"https://{settings.addresses[names.index(plain) if plain in names else 0]}/token"
+
+
+def importing(
+    rooms: Rooms,
+    place: str,
+    *,
+    link: bool = False,
+    peer: tuple[str, str, Path | None] = ("", "", None),
+    tell: Callable[[int], None] = lambda _: None,
+) -> Imports:
+    """
+    An import from *place*, a registry's URL (*peer*: name, password, CA file) or the folder of its volume.
+
+    *link* is for a volume alone; *tell* hears, from any thread, of bytes as they come. Raises `Invalid`, and
+    `Conflict` unless this gateway keeps its content itself.
+    """
+    from gateway.engine.embedded.importing import EmbeddedImport
+    from gateway.engine.embedded.volume import Volume
+    from gateway.engine.stores.filesystem import Filesystem
+
+    if rooms.settings.engine.kind is not EngineKind.EMBEDDED:
+        raise Conflict('An import fills the gateway\'s own storage; set kind = "embedded" in [engine] first.')
+    source: Source
+    if place.startswith(("http://", "https://")):
+        from gateway.engine.upstream.client import Client, Peer
+        from gateway.engine.upstream.source import RegistrySource
+
+        source = RegistrySource(Client(Peer(place.rstrip("/"), *peer)))
+    else:
+        source = Volume.at(Path(place))
+    store = Filesystem(rooms.settings.data)
+    return Imports(rooms.gate, rooms.database, EmbeddedImport(store, rooms.database, source, link=link, tell=tell))
 
 
 def upstream_client(settings: Settings) -> Client:
