@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import ssl
+import tempfile
+import tomllib
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +16,7 @@ from urllib.parse import SplitResult, urlsplit
 import msgspec
 from msgspec import Meta, Struct
 
+from gateway.errors import Conflict
 from gateway.sources import NOWHERE, Location, Text, Values, is_host, masked, read_secret
 
 _SECTION = "engine"
@@ -62,6 +66,50 @@ def settled(values: Values, folder: Path) -> Engine:
     if engine.ca_file != NOWHERE:
         _check_authority(values, engine.ca_file, url)
     return msgspec.structs.replace(engine, url=url, password=_password(values, engine))
+
+
+def behind(
+    root: Path, url: str, *, username: str = "", password_file: Path | None = None, ca_file: Path | None = None
+) -> Engine:
+    """
+    The section that names the registry at *url*, with the data directory *root*; relative paths start where we are.
+
+    Raises `Invalid` as reading a file with it would.
+    """
+    given = {"kind": "upstream", "root": str(root), "url": url, "username": username}
+    paths = {"password_file": password_file, "ca_file": ca_file}
+    given |= {key: str(path) for key, path in paths.items() if path is not None}
+    return settled(Values({_SECTION: given}, {}), Path.cwd())
+
+
+def written(engine: Engine) -> str:
+    """What a settings file in the data directory says of an *engine* made by `behind`."""
+    given = {"kind": engine.kind.value, "url": engine.url, "username": engine.username}
+    given |= {key: str(path) for key in ("password_file", "ca_file") if (path := getattr(engine, key)) != NOWHERE}
+    lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in given.items() if value]
+    return "\n".join((f"[{_SECTION}]", *lines, ""))
+
+
+def append(path: Path, engine: Engine) -> None:
+    """
+    Adds the section *engine*, which `behind` made, to the settings file *path*; the rest stays as it is.
+
+    Raises `Conflict` if it has such a section already.
+    """
+    text = path.read_text(encoding="utf-8")
+    if "engine" in tomllib.loads(text):
+        raise Conflict(f"{path} has a section [engine] already; edit it instead.")
+    whole = f"{text.rstrip()}\n\n{written(engine)}" if text.strip() else written(engine)
+    mode = path.stat().st_mode & 0o777
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".gateway.toml-", encoding="utf-8") as file:
+        file.write(whole)
+        file.flush()
+        os.fchmod(file.fileno(), mode)
+        os.fsync(file.fileno())
+        # Linked beside it and renamed over it: a reader finds the one or the other, whole.
+        beside = Path(f"{file.name}.new")
+        os.link(file.name, beside)
+        beside.replace(path)
 
 
 def _anchored(path: Path, folder: Path) -> Path:

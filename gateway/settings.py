@@ -222,6 +222,24 @@ class Settings(Struct, frozen=True, kw_only=True):
         _check_server(values, server)
         return msgspec.structs.replace(self, server=server)
 
+    def behind(
+        self, url: str, *, username: str = "", password_file: Path | None = None, ca_file: Path | None = None
+    ) -> Settings:
+        """These settings in front of the registry at *url*, whatever their engine was. Raises `Invalid`."""
+        paths = {"password_file": password_file, "ca_file": ca_file}
+        return msgspec.structs.replace(self, engine=engine_section.behind(self.data, url, username=username, **paths))
+
+    def keep_engine(self) -> None:
+        """
+        Writes the engine that `behind` named into the settings file, which is made in the data directory if missing.
+
+        Raises `Conflict` if the file has a section for it already.
+        """
+        if self.file is None:
+            write_initial(self.data, engine=self.engine)
+        else:
+            engine_section.append(self.file, self.engine)
+
     def shown(self) -> dict[str, dict[str, object]]:
         """Every setting by section and key, JSON-able, without secrets."""
         shown = {section: _plain(getattr(self, section)) for section in SECTIONS}
@@ -249,9 +267,12 @@ def write_initial(
     port: int | None = None,
     bind: str | None = None,
     workers: int | None = None,
+    engine: Engine | None = None,
 ) -> Path:
     """
     Writes `gateway.toml` into the existing directory *folder* with what is given, so that later commands find it.
+
+    *engine* is one that `Settings.behind` made.
 
     Raises `Conflict` if there is one already, `Invalid` for a value that would be refused when read.
     """
@@ -268,6 +289,7 @@ def write_initial(
             "[server]",
             *lines,
             "",
+            *(() if engine is None else (engine_section.written(engine),)),
         )
     )
     # Linked, not renamed: of two that initialise at once, one wins whole.
