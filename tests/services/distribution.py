@@ -54,8 +54,10 @@ def running_distribution(directory: Path, pair: Pair) -> Iterator[int]:
 
 
 @contextmanager
-def running_registry(directory: Path, way: Way = Way.HTTP) -> Iterator[Registry]:
-    """A registry on 127.0.0.1, to be reached in that way, for as long as the block lasts."""
+def running_registry(
+    directory: Path, way: Way = Way.HTTP, *, bind: str = "127.0.0.1", deletes: bool = True
+) -> Iterator[Registry]:
+    """A registry on 127.0.0.1, or all that *bind* covers, to be reached in that way for as long as the block lasts."""
     authority = Authority(directory)
     pair = authority.issue("127.0.0.1", "localhost") if way is Way.TLS else None
     with ExitStack() as stack:
@@ -68,7 +70,7 @@ def running_registry(directory: Path, way: Way = Way.HTTP) -> Iterator[Registry]
             case Way.TOKEN:
                 realm = stack.enter_context(running_signer(authority.issue("signer.test"), USER, PASSWORD))
                 auth = _token(realm, authority)
-        port, daemon = stack.enter_context(_running(directory, auth, pair))
+        port, daemon = stack.enter_context(_running(directory, auth, pair, bind, deletes))
         signs_in = auth is not None
         yield Registry(
             port,
@@ -93,15 +95,21 @@ def _token(realm: str, authority: Authority) -> Mapping[str, object]:
 
 
 @contextmanager
-def _running(directory: Path, auth: Mapping[str, object] | None, pair: Pair | None) -> Iterator[tuple[int, Daemon]]:
+def _running(
+    directory: Path,
+    auth: Mapping[str, object] | None,
+    pair: Pair | None,
+    bind: str = "127.0.0.1",
+    deletes: bool = True,
+) -> Iterator[tuple[int, Daemon]]:
     port = free_port()
-    http: dict[str, object] = {"addr": f"127.0.0.1:{port}"}
+    http: dict[str, object] = {"addr": f"{bind}:{port}"}
     if pair is not None:
         http["tls"] = {"certificate": str(pair.certificate), "key": str(pair.key)}
     configuration = {
         "version": "0.1",
         "log": {"level": "warn", "accesslog": {"disabled": True}},
-        "storage": {"filesystem": {"rootdirectory": str(directory / "content")}, "delete": {"enabled": True}},
+        "storage": {"filesystem": {"rootdirectory": str(directory / "content")}, "delete": {"enabled": deletes}},
         "http": http,
     }
     if auth is not None:
