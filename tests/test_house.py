@@ -81,8 +81,6 @@ TABLE = {
     ),
     # What became of acts elsewhere is asked by the engine and recorded by the ledger.
     "settlement": (f"engine.upstream records change {_EDGE}", ""),
-    # What became of acts elsewhere is asked by the engine and recorded by the ledger.
-    "settlement": (f"engine.upstream records change {_EDGE}", ""),
     "initialisation": (f"app settings folder records change {_EDGE}", ""),
     "serving": (
         f"app settings settlement initialisation logs front framing certificates server records change {_EDGE}",
