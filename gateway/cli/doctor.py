@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import os
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import typer
 
@@ -74,8 +74,17 @@ async def _outside(settings: Settings) -> Sequence[Finding]:
 # the registry behind
 
 
+class _Answered(Protocol):
+    @property
+    def status(self) -> int: ...
+
+
+_Ask: TypeAlias = Callable[..., Awaitable[_Answered]]
+
+
 async def _behind(settings: Settings) -> tuple[Finding, ...]:
-    return *await _asked(settings), await _around(settings)
+    asked, around = await asyncio.gather(_asked(settings), _around(settings))
+    return *asked, around
 
 
 async def _asked(settings: Settings) -> tuple[Finding, ...]:
@@ -83,31 +92,41 @@ async def _asked(settings: Settings) -> tuple[Finding, ...]:
 
     client = upstream_client(settings)
     try:
-        status = (await client.ask("GET", "/v2/")).status
-        if status == 200:
-            told = (await client.ask("DELETE", _NOTHING, scope="repository:gateway/doctor:delete")).status
-            answers = Finding("upstream", State.OK, f"The registry at {settings.engine.url} answers.")
-            return answers, _deletes(told)
-        says = f"{settings.engine.url} answers /v2/ with {status}, where a registry lets the gateway in with 200."
-    except UpstreamUnavailable as refusal:
-        says = refusal.message
+        answers = await _upstream(client.ask, settings.engine.url)
+        return (answers,) if answers.state is State.BAD else (answers, await _deletes(client.ask))
     finally:
         await client.close()
+
+
+async def _upstream(ask: _Ask, url: str) -> Finding:
+    try:
+        status = (await ask("GET", "/v2/")).status
+        says = f"{url} answers /v2/ with {status}, where a registry lets the gateway in with 200."
+    except UpstreamUnavailable as refusal:
+        status, says = 0, refusal.message
+    if status == 200:
+        return Finding("upstream", State.OK, f"The registry at {url} answers.")
     mend = "See that it runs, and that [engine] url, username, password_file and ca_file are right."
-    return (Finding("upstream", State.BAD, says, mend),)
+    return Finding("upstream", State.BAD, says, mend)
 
 
-def _deletes(status: int) -> Finding:
+async def _deletes(ask: _Ask) -> Finding:
+    try:
+        status = (await ask("DELETE", _NOTHING, scope="repository:gateway/doctor:delete")).status
+        says = f"The registry behind answers a delete of what it does not hold with {status}, not with 404."
+    except UpstreamUnavailable as refusal:
+        status, says = 0, f"Deletes will fail: {refusal.message}"
+    mend = "See that the gateway's account there may delete."
     match status:
         case 404:
             return Finding("upstream deletes", State.OK, "The registry behind deletes what it is told to.")
         case 405:
             says = "The registry behind deletes nothing, so that no manifest or blob can be removed."
             mend = "Set storage.delete.enabled: true in its configuration, or REGISTRY_STORAGE_DELETE_ENABLED=true."
-        case _:
-            says = f"The registry behind answers a delete of what it does not hold with {status}, not with 404."
-            mend = "See that the gateway's account there may delete."
     return Finding("upstream deletes", State.WARN, says, mend)
+
+
+# ways around the gateway
 
 
 async def _around(settings: Settings) -> Finding:
