@@ -119,7 +119,7 @@ def _running(
     # Every REGISTRY_* variable overrides its configuration, and skopeo's REGISTRY_AUTH_FILE has just such a name.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("REGISTRY_")}
     daemon = Daemon(["docker-registry", "serve", str(written)], directory / "log", environment=environment)
-    daemon.start(lambda: accepts_connections(port))
+    daemon.start(lambda: accepts_connections(port, "127.0.0.1" if bind == "0.0.0.0" else bind))
     try:
         yield port, daemon
     finally:
