@@ -120,8 +120,11 @@ async def _piece(answer: aiohttp.ClientResponse, patience: Patience, pace: Pace)
     content = answer.content
     now = asyncio.get_running_loop().time
     begun = now()
+    came = b""
     async with asyncio.timeout(patience.idle_seconds):
-        came = await content.readany()
+        # As it was received: joining what lies there costs a quarter of the speed. Between chunks nothing comes.
+        while not came and not content.at_eof():
+            came, _ = await content.readchunk()
     pace.came(len(came), now() - begun)
     return came
 

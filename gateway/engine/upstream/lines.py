@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
@@ -72,6 +73,7 @@ class Lines:
                 use_dns_cache=False,
                 resolver=places.Cautious(self.peer.raw_host or ""),
                 keepalive_timeout=KEEP_ALIVE_SECONDS,
+                socket_factory=self._socket,
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
@@ -127,6 +129,14 @@ class Lines:
             url = places.redirected(url, answer.headers.get("Location", ""))
             own = own and places.same_origin(url, self.peer)
         raise UpstreamFailed("The registry behind redirects in circles; look at its storage's settings.")
+
+    def _socket(self, address: aiohttp.AddrInfoType) -> socket.socket:
+        family, kind, protocol, *_ = address
+        made = socket.socket(family, kind, protocol)
+        # A connection that is closed still waits for the peer to take what was sent: not longer than we would.
+        patience = int(1000 * (self.patience.idle_seconds + self.patience.connect_seconds))
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, patience)
+        return made
 
     def _trust(self, own: bool) -> ssl.SSLContext:
         """The peer's certificate comes from the configured CA alone; others' from those that the system trusts."""

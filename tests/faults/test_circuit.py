@@ -1,0 +1,93 @@
+"""The circuit in front of a peer that fails."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.engine.upstream.circuit import FAILURES, REST_SECONDS, WITHIN_SECONDS, Circuit
+from gateway.errors import UpstreamFailed, UpstreamUnavailable
+
+WHY = "The registry behind takes no connection."
+
+
+class Clock:
+    """Time that passes when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def opened(clock: Clock) -> Circuit:
+    circuit = Circuit(clock)
+    for _ in range(FAILURES):
+        circuit.failed(WHY)
+    return circuit
+
+
+def test_a_circuit_opens_with_the_fifth_failure_in_a_row() -> None:
+    circuit = Circuit(Clock())
+    assert [circuit.failed(WHY) for _ in range(FAILURES)] == [False] * (FAILURES - 1) + [True]
+    assert circuit.trouble == WHY
+    with pytest.raises(UpstreamUnavailable) as refused:
+        circuit.enter()
+    assert not isinstance(refused.value, UpstreamFailed)
+    assert 1 <= refused.value.retry_after_seconds <= REST_SECONDS
+    assert not refused.value.uncertain
+
+
+def test_an_answer_in_between_forgives_what_failed_before() -> None:
+    circuit = Circuit(Clock())
+    for _ in range(FAILURES - 1):
+        circuit.failed(WHY)
+    circuit.answered()
+    assert not circuit.failed(WHY)
+    circuit.enter()
+
+
+def test_failures_that_are_far_apart_do_not_open_it() -> None:
+    clock = Clock()
+    circuit = Circuit(clock)
+    for _ in range(3 * FAILURES):
+        assert not circuit.failed(WHY)
+        clock.now += WITHIN_SECONDS / (FAILURES - 1) + 0.1
+
+
+def test_answers_that_begin_well_and_break_off_open_it_all_the_same() -> None:
+    circuit = Circuit(Clock())
+    for _ in range(FAILURES):
+        circuit.alive()
+        circuit.failed(WHY)
+    assert circuit.trouble
+
+
+def test_one_request_may_try_after_a_rest_and_the_next_after_another() -> None:
+    clock = Clock()
+    circuit = opened(clock)
+    clock.now += REST_SECONDS
+    circuit.enter()
+    with pytest.raises(UpstreamUnavailable):
+        circuit.enter()
+    clock.now += REST_SECONDS
+    circuit.enter()
+
+
+def test_a_try_that_fails_begins_the_rest_anew() -> None:
+    clock = Clock()
+    circuit = opened(clock)
+    clock.now += REST_SECONDS
+    circuit.enter()
+    assert not circuit.failed(WHY)
+    clock.now += REST_SECONDS - 0.1
+    with pytest.raises(UpstreamUnavailable):
+        circuit.enter()
+
+
+def test_the_first_sign_of_life_closes_it() -> None:
+    circuit = opened(Clock())
+    circuit.alive()
+    assert not circuit.trouble
+    circuit.enter()
+    assert not circuit.failed(WHY)
