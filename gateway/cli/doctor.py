@@ -141,10 +141,15 @@ async def _around(settings: Settings) -> Finding:
         return Finding("way around", State.BAD, says, _CLOSE)
     # Where it is asked by the gateway others may be able to ask it too.
     far = [each for each in behind if not ipaddress.ip_address(each.address).is_loopback]
-    free = [each.place for each in await probes.registries(far) if each.free]
+    free = [each.place.address for each in await probes.registries(far) if each.free]
     if free:
-        public = any(ipaddress.ip_address(each.address).is_global for each in free)
-        says = f"Whoever reaches {url} over the network needs no password there, and passes no gate."
-        mend = "Give it a password that only the gateway knows, and let nobody else through to its port."
-        return Finding("way around", State.BAD if public else State.WARN, says, mend)
+        return unguarded(url, free)
     return Finding("way around", State.OK, "No registry was found around the gateway.")
+
+
+def unguarded(url: str, addresses: Sequence[str]) -> Finding:
+    """What is found when the registry behind, at *url*, wants no password of whoever reaches its *addresses*."""
+    public = any(ipaddress.ip_address(address).is_global for address in addresses)
+    says = f"Whoever reaches {url} over the network needs no password there, and passes no gate."
+    mend = "Give it a password that only the gateway knows, and let nobody else through to its port."
+    return Finding("way around", State.BAD if public else State.WARN, says, mend)

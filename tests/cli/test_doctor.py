@@ -5,18 +5,25 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gateway.administration import State
 from gateway.certificates import ensure_development_pair
+from gateway.cli.doctor import unguarded
 from gateway.settings import LOCAL_NAMES
 from tests.cli.line import PROGRAM, Line, Said
 from tests.services.authority import Authority
 from tests.services.daemon import Daemon, accepts_connections, free_port
 from tests.services.distribution import Registry, Way, running_registry
+from tests.services.machine import own_address
+
+#: Of a range that is nobody's (RFC 5737).
+ADDRESS = "198.51.100.11"
 
 NAMES = {"settings", "data directory", "secrets", "file system", "disk space", "certificate"}
 RECORDS = {"trail", "clock", "search", "unsettled acts"}
@@ -229,6 +236,21 @@ def test_a_registry_that_can_be_reached_around_the_gateway_is_bad(
         for remedy in ("-p 127.0.0.1:5001:5000", "http.addr", "firewall"):
             assert remedy in said
         assert registry.password == "" or registry.password not in said
+
+
+@pytest.mark.parametrize(("way", "state"), [(Way.HTTP, "warn"), (Way.HTPASSWD, "ok")])
+def test_a_registry_behind_that_others_on_the_network_reach_wants_a_password(
+    healthy: Line, tmp_path: Path, way: Way, state: str
+) -> None:
+    with own_address(ADDRESS), running_registry(tmp_path, way, bind=ADDRESS) as registry:
+        elsewhere = replace(registry, url=f"http://{ADDRESS}:{registry.port}")
+        with before(healthy, elsewhere) as line:
+            assert findings(line, 0)["way around"]["state"] == state
+
+
+def test_on_the_open_internet_it_must() -> None:
+    assert unguarded("http://hub.example", ["10.0.0.7", "fd00::1"]).state is State.WARN
+    assert unguarded("http://hub.example", ["10.0.0.7", "2606:4700::1"]).state is State.BAD
 
 
 def test_another_registry_at_the_usual_port_is_bad(
