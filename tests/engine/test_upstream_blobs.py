@@ -1,0 +1,353 @@
+"""Blobs of a registry behind: streamed, proved while they pass, and never complete when they are wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+
+import pytest
+
+from gateway.engine.port import Blob
+from gateway.engine.upstream.blobs import UpstreamBlobs
+from gateway.errors import (
+    BlobUnknown,
+    ContentReferenced,
+    ManifestBlobUnknown,
+    Refusal,
+    Unsupported,
+    UpstreamFailed,
+)
+from gateway.oci.digest import Digest
+from gateway.records import schema
+from tests.contract.house import OTHER, UI, House, Houses, image, read, run
+from tests.engine.behind import Behind, Script, refusal, rows
+from tests.faults.peer import Line, Request, misbehaving
+from tests.services.distribution import Registry
+
+CONTENT = os.urandom(1_000_000)
+DIGEST = Digest.of(CONTENT)
+PATH = f"/v2/{UI}/blobs/{DIGEST}"
+PAGE = b"<html>sign in</html>"
+
+
+async def given(house: House, blob: Blob, first: int = 0, last: int | None = None) -> tuple[bytes, Exception | None]:
+    """What came before the end, and why there was no more."""
+    came = b""
+    try:
+        async for piece in house.engine.blobs.read(blob, first, blob.size_bytes - 1 if last is None else last):
+            came += piece
+    except Exception as error:
+        return came, error
+    return came, None
+
+
+# reading
+
+
+def test_what_was_pushed_past_the_gateway_is_read_whole_and_in_part(front: House, behind: Behind) -> None:
+    async def story() -> None:
+        await behind.keep(UI, CONTENT)
+        blob = await front.engine.blobs.find(UI, DIGEST)
+        assert blob.size_bytes == len(CONTENT)
+        for first, last in ((0, len(CONTENT) - 1), (0, 0), (70_000, 700_000), (1, len(CONTENT) - 1)):
+            assert await read(front.engine, blob, first, last) == CONTENT[first : last + 1]
+
+    run(story())
+
+
+def test_a_blob_is_asked_for_once_a_minute_or_when_its_repository_changed(front: House, behind: Behind) -> None:
+    async def story() -> None:
+        await behind.keep(UI, CONTENT)
+        now = 0.0
+        blobs = UpstreamBlobs(
+            behind.client,
+            front.database,
+            front.engine.blobs._threads,  # type: ignore[attr-defined]
+            front.engine.blobs._acts,  # type: ignore[attr-defined]
+            lambda: now,
+        )
+        behind.client.asked.clear()
+        for moment in (0.0, 30.0, 59.0, 61.0):
+            now = moment
+            await blobs.find(UI, DIGEST)
+        assert behind.client.asked == [("HEAD", PATH, 200)] * 2
+        await front.commit(front.engine.blobs.mount(UI, UI, DIGEST))
+        behind.client.asked.clear()
+        await blobs.find(UI, DIGEST)
+        assert len(behind.client.asked) == 1
+
+    run(story())
+
+
+def served(answer: Callable[[Request, Line], None]) -> Callable[[Request, Line], None]:
+    """A registry that says it has the blob, and gives what *answer* gives."""
+
+    def behave(request: Request, line: Line) -> None:
+        if request.method == "HEAD":
+            line.answer(200, {"Content-Length": str(len(CONTENT)), "Docker-Content-Digest": DIGEST.text})
+        else:
+            answer(request, line)
+
+    return behave
+
+
+def cut(request: Request, line: Line) -> None:
+    line.say(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(CONTENT) + CONTENT[:700_000])
+    line.reset()
+
+
+def chunked(content: bytes) -> Callable[[Request, Line], None]:
+    def answer(request: Request, line: Line) -> None:
+        line.say(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        line.say(b"%x\r\n%s\r\n0\r\n\r\n" % (len(content), content))
+
+    return answer
+
+
+def plain(status: int, headers: dict[str, str], content: bytes) -> Callable[[Request, Line], None]:
+    return lambda request, line: line.answer(status, headers, content)
+
+
+WRONG = {
+    "other bytes": plain(200, {}, CONTENT[:-1] + bytes([CONTENT[-1] ^ 1])),
+    "other bytes at the start": plain(200, {}, bytes([CONTENT[0] ^ 1]) + CONTENT[1:]),
+    "fewer bytes": plain(200, {}, CONTENT[:-1]),
+    "more bytes": plain(200, {}, CONTENT + b"x"),
+    "fewer bytes, no length": chunked(CONTENT[:-1]),
+    "more bytes, no length": chunked(CONTENT + b"x"),
+    "a cut": cut,
+    "a page": plain(200, {"Content-Type": "text/html"}, CONTENT),
+    "compressed": plain(200, {"Content-Encoding": "gzip"}, CONTENT),
+    "a part": plain(206, {"Content-Range": f"bytes 0-9/{len(CONTENT)}"}, CONTENT[:10]),
+    "a failure": plain(500, {}, b""),
+    "nothing": plain(204, {}, b""),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_wrong_bytes_never_come_to_an_end(wrong: str, fronts: Callable[[Behind], Houses]) -> None:
+    with misbehaving(served(WRONG[wrong])) as peer:
+        house = fronts(Behind(peer.url)).open()
+
+        async def story() -> None:
+            blob = await house.engine.blobs.find(UI, DIGEST)
+            came, error = await given(house, blob)
+            assert isinstance(error, UpstreamFailed)
+            assert len(came) < len(CONTENT)
+
+        run(story())
+        assert peer.settled()
+
+
+def test_bytes_that_come_without_a_length_are_given_out_if_they_are_right(
+    fronts: Callable[[Behind], Houses],
+) -> None:
+    with misbehaving(served(chunked(CONTENT))) as peer:
+        house = fronts(Behind(peer.url)).open()
+
+        async def story() -> None:
+            assert await house.pull(UI, DIGEST) == CONTENT
+
+        run(story())
+
+
+def test_a_registry_that_knows_no_ranges_is_read_through(fronts: Callable[[Behind], Houses]) -> None:
+    with misbehaving(served(plain(200, {}, CONTENT))) as peer:
+        house = fronts(Behind(peer.url)).open()
+
+        async def story() -> None:
+            blob = await house.engine.blobs.find(UI, DIGEST)
+            assert (await given(house, blob, 70_000, 700_000)) == (CONTENT[70_000:700_001], None)
+
+        run(story())
+        assert peer.settled()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        plain(206, {"Content-Range": f"bytes 1-11/{len(CONTENT)}"}, CONTENT[1:11]),
+        plain(206, {"Content-Range": "bytes 0-9/10"}, CONTENT[:10]),
+        plain(206, {}, CONTENT[:10]),
+        plain(206, {"Content-Range": f"bytes 0-9/{len(CONTENT)}"}, CONTENT[:9]),
+        plain(416, {}, b""),
+    ],
+    ids=["shifted", "of another", "unsaid", "shorter", "refused"],
+)
+def test_another_part_than_was_asked_for_is_refused(
+    answer: Callable[[Request, Line], None], fronts: Callable[[Behind], Houses]
+) -> None:
+    with misbehaving(served(answer)) as peer:
+        house = fronts(Behind(peer.url)).open()
+
+        async def story() -> None:
+            blob = await house.engine.blobs.find(UI, DIGEST)
+            came, error = await given(house, blob, 0, 9)
+            assert isinstance(error, UpstreamFailed)
+            assert came == b""
+
+        run(story())
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Content-Type": "text/html", "Content-Length": "9"},
+        {"Content-Length": "9", "Docker-Content-Digest": Digest.of(b"other").text},
+    ],
+    ids=["page", "other"],
+)
+def test_a_blob_is_not_found_in_an_answer_that_is_none(
+    headers: dict[str, str], fronts: Callable[[Behind], Houses]
+) -> None:
+    with misbehaving(lambda request, line: line.answer(200, headers, b"")) as peer:
+        house = fronts(Behind(peer.url)).open()
+
+        async def story() -> None:
+            for _ in range(2):
+                with pytest.raises(UpstreamFailed):
+                    await house.engine.blobs.find(UI, DIGEST)
+
+        run(story())
+
+
+def test_a_blob_that_went_since_it_was_found_is_unknown_and_not_remembered(
+    front: House, behind: Behind, registry: Registry
+) -> None:
+    async def story() -> None:
+        await behind.keep(UI, CONTENT)
+        blob = await front.engine.blobs.find(UI, DIGEST)
+        registry.forget()
+        assert await front.engine.blobs.find(UI, DIGEST) == blob
+        came, error = await given(front, blob)
+        assert (came, type(error)) == (b"", BlobUnknown)
+        with pytest.raises(BlobUnknown):
+            await front.engine.blobs.find(UI, DIGEST)
+
+    run(story())
+
+
+def test_a_reader_who_leaves_early_takes_the_connection_along(fronts: Callable[[Behind], Houses]) -> None:
+    def endless(request: Request, line: Line) -> None:
+        line.say(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(CONTENT) + CONTENT[:500_000])
+        line.wait()
+
+    with misbehaving(served(endless)) as peer:
+        house = fronts(Behind(peer.url)).open()
+
+        async def story() -> None:
+            blob = await house.engine.blobs.find(UI, DIGEST)
+            pieces = house.engine.blobs.read(blob, 0, len(CONTENT) - 1)
+            await anext(pieces)
+            await pieces.aclose()  # type: ignore[attr-defined]
+            assert await asyncio.to_thread(peer.settled)
+
+        run(story())
+
+
+# mounting
+
+
+def test_a_mount_makes_the_blob_the_targets_too_and_counts_it_here(front: House, behind: Behind) -> None:
+    async def story() -> None:
+        await behind.keep(UI, CONTENT)
+        notes = await front.commit(front.engine.blobs.mount(UI, OTHER, DIGEST))
+        assert (notes.result, notes.detail) == (len(CONTENT), {"from": UI.name})
+        assert await front.pull(OTHER, DIGEST) == CONTENT
+        assert (rows(front, schema.links), rows(front, schema.intents)) == (1, 0)
+
+    run(story())
+
+
+def test_a_mount_that_the_registry_makes_an_upload_of_is_none_and_leaves_none(
+    front: House, behind: Behind, registry: Registry
+) -> None:
+    async def story() -> None:
+        await behind.keep(UI, CONTENT)
+        blob = await front.engine.blobs.find(UI, DIGEST)
+        # Gone, and still remembered.
+        registry.forget()
+        assert await front.engine.blobs.find(UI, DIGEST) == blob
+        with pytest.raises(BlobUnknown):
+            await front.commit(front.engine.blobs.mount(UI, OTHER, DIGEST))
+        assert ("POST", f"/v2/{OTHER}/blobs/uploads/?mount={DIGEST}&from={UI}", 202) in behind.client.asked
+        (cancelled,) = [status for method, _, status in behind.client.asked if method == "DELETE"]
+        assert cancelled == 204
+        assert (rows(front, schema.links), rows(front, schema.intents)) == (0, 0)
+
+    run(story())
+
+
+# removing
+
+
+def test_a_blob_is_kept_while_a_manifest_here_names_it_or_one_on_its_way(front: House, behind: Behind) -> None:
+    async def story() -> None:
+        layer = b"a layer"
+        digest = Digest.of(layer)
+        for blob in (b"{}", layer):
+            await behind.keep(UI, blob)
+        manifest = image(b"{}", layer)
+        push = front.engine.manifests.put(UI, manifest, [])
+        deletion = front.engine.blobs.delete(UI, digest)
+        assert push.elsewhere is not None
+        assert deletion.elsewhere is not None
+        with front.database.writer() as connection:
+            push.elsewhere.intend(connection, {})
+            with pytest.raises(ContentReferenced):
+                deletion.elsewhere.intend(connection, {})
+            push.elsewhere.drop(connection)
+            deletion.elsewhere.intend(connection, {})
+            with pytest.raises(ManifestBlobUnknown):
+                push.elsewhere.intend(connection, {})
+            deletion.elsewhere.drop(connection)
+        await front.put(UI, manifest)
+        with pytest.raises(ContentReferenced):
+            await front.commit(front.engine.blobs.delete(UI, digest))
+        assert await front.pull(UI, digest) == layer
+
+    run(story())
+
+
+def test_what_the_registry_lost_can_still_be_deleted_here(front: House, behind: Behind, registry: Registry) -> None:
+    async def story() -> None:
+        await behind.keep(UI, CONTENT)
+        await front.commit(front.engine.blobs.mount(UI, OTHER, DIGEST))
+        registry.forget()
+        assert rows(front, schema.links) == 1
+        await front.commit(front.engine.blobs.delete(OTHER, DIGEST))
+        assert rows(front, schema.links) == 0
+        with pytest.raises(BlobUnknown):
+            await front.commit(front.engine.blobs.delete(OTHER, DIGEST))
+        assert rows(front, schema.intents) == 0
+
+    run(story())
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "intents"),
+    [
+        (refusal(405, "UNSUPPORTED"), Unsupported, 0),
+        ((404, {"Content-Type": "text/html"}, PAGE), UpstreamFailed, 0),
+        ((503, {}, b""), UpstreamFailed, 1),
+    ],
+    ids=["unsupported", "page", "failure"],
+)
+def test_nothing_is_forgotten_because_a_deletion_failed(
+    answer: tuple[int, dict[str, str], bytes],
+    kind: type[Refusal],
+    intents: int,
+    fronts: Callable[[Behind], Houses],
+) -> None:
+    script = Script(HEAD=(200, {}, CONTENT), POST=(201, {}, b""), DELETE=answer)
+    with misbehaving(script) as peer:
+        house = fronts(Behind(peer.url)).open()
+
+        async def story() -> None:
+            await house.commit(house.engine.blobs.mount(UI, OTHER, DIGEST))
+            with pytest.raises(kind):
+                await house.commit(house.engine.blobs.delete(OTHER, DIGEST))
+
+        run(story())
+        assert (rows(house, schema.links), rows(house, schema.intents)) == (1, intents)
