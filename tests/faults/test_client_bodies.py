@@ -41,7 +41,7 @@ def test_a_body_without_a_byte_is_sent_as_one() -> None:
 def test_what_a_body_raises_is_raised_as_it_is_and_the_peer_sees_no_end(error: Exception) -> None:
     async def broken() -> AsyncIterator[bytes]:
         yield b"one"
-        while not peer.heads:
+        while not peer.heads:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         raise error
 
