@@ -39,6 +39,7 @@ from gateway.errors import (
 )
 from gateway.oci.names import Repository
 
+_ENDINGS = (ContentRefusal, UpstreamUnavailable)
 _PULLS = frozenset({Kind.BLOB_PULL, Kind.MANIFEST_PULL, Kind.AUDIT_EXPORT})
 
 
@@ -168,7 +169,8 @@ class Passage:
                 raise RuntimeError(f"a passage of {self._kind} ended without commit or seal")
             return
         if self._done:
-            if self._kind in _PULLS and not isinstance(error, Refusal):
+            # A refusal of the trail's own could not be recorded either; those of content ended what was recorded.
+            if self._kind in _PULLS and (not isinstance(error, Refusal) or isinstance(error, _ENDINGS)):
                 ended = self._closed(Outcome.FAILED, _reason(error)).but(kind=Kind.BLOB_PULL_ENDED)
                 await self._keep(Act(ended))
             return

@@ -87,11 +87,17 @@ class Reply:
         raw += more
         if self.status not in _BODILESS:
             raw.append((b"content-length", b"%d" % length))
-        await send({"type": "http.response.start", "status": self.status, "headers": raw})
+        begin = {"type": "http.response.start", "status": self.status, "headers": raw}
         if self.stream is not None and not headless:
             async with aclosing(self.stream) as pieces:
+                # Until it comes, what keeps it from coming can still be told.
+                first = await anext(pieces, b"")
+                await send(begin)
+                await send({"type": "http.response.body", "body": first, "more_body": True})
                 async for piece in pieces:
                     await send({"type": "http.response.body", "body": piece, "more_body": True})
+        else:
+            await send(begin)
         body = b"" if headless or self.status in _BODILESS else self.body
         await send({"type": "http.response.body", "body": body, "more_body": False})
 

@@ -14,7 +14,7 @@ from gateway.access.scopes import Access, Action
 from gateway.audit.event import Event, Kind, Outcome
 from gateway.change import Change, Notes
 from gateway.engine.port import Interrupted
-from gateway.errors import BlobUnknown, Denied, ManifestInvalid, Unauthorized, Unavailable
+from gateway.errors import BlobUnknown, Denied, ManifestInvalid, Unauthorized, Unavailable, UpstreamFailed
 from gateway.gate import Act, Gate
 from gateway.oci.names import ProjectName, Repository
 
@@ -269,7 +269,10 @@ def test_an_upload_step_is_an_event_only_when_it_fails(world: World) -> None:
     assert [event.outcome for event in world.ledger.events] == [Outcome.FAILED]
 
 
-@pytest.mark.parametrize("error", [ConnectionResetError(), asyncio.CancelledError(), Interrupted()])
+@pytest.mark.parametrize(
+    "error",
+    [ConnectionResetError(), asyncio.CancelledError(), Interrupted(), UpstreamFailed("No."), BlobUnknown("No.")],
+)
 def test_a_stream_that_is_cut_adds_one_event(world: World, error: BaseException) -> None:
     async def stream() -> None:
         async with world.gate.passage(bearer(Action.PULL), Kind.BLOB_PULL, PULL) as passage:

@@ -110,6 +110,21 @@ def test_replies_that_have_no_body_tell_no_length(status: int) -> None:
     assert delivered(Reply(status, (), b"ignored")) == ({}, b"")
 
 
+def test_a_stream_that_fails_before_its_first_piece_has_begun_no_reply() -> None:
+    sent: list[MutableMapping[str, Any]] = []
+
+    async def stream() -> AsyncGenerator[bytes, None]:
+        raise errors.UpstreamFailed("No.")
+        yield b"never"
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message)
+
+    with pytest.raises(errors.UpstreamFailed):
+        asyncio.run(Reply(200, stream=stream(), length_bytes=2).deliver(send))
+    assert sent == []
+
+
 def test_a_stream_is_closed_when_sending_fails() -> None:
     closed: list[bool] = []
 
