@@ -41,6 +41,7 @@ from gateway.settlement import Settlement
 
 if TYPE_CHECKING:
     from gateway.engine.source import Source
+    from gateway.engine.upstream.adopt import Survey
     from gateway.engine.upstream.client import Client
     from gateway.engine.upstream.settling import Settling
 
@@ -180,6 +181,13 @@ def upstream_client(settings: Settings) -> Client:
     section = settings.engine
     authority = section.ca_file if section.ca_file != Path() else None
     return Client(Peer(section.url, section.username, section.password, authority))
+
+
+def survey(settings: Settings) -> Survey:
+    """What reads the registry behind the gateway, which *settings* must name, to adopt what it holds."""
+    from gateway.engine.upstream.adopt import Survey  # as above
+
+    return Survey(upstream_client(settings))
 
 
 def _content(settings: Settings, database: Database) -> tuple[Engine, Settling | None]:

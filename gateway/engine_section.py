@@ -90,6 +90,11 @@ def written(engine: Engine) -> str:
     return "\n".join((f"[{_SECTION}]", *lines, ""))
 
 
+def is_in(path: Path) -> bool:
+    """Whether the settings file *path* has the section."""
+    return _SECTION in tomllib.loads(path.read_text(encoding="utf-8"))
+
+
 def append(path: Path, engine: Engine) -> None:
     """
     Adds the section *engine*, which `behind` made, to the settings file *path*; the rest stays as it is.
@@ -97,7 +102,7 @@ def append(path: Path, engine: Engine) -> None:
     Raises `Conflict` if it has such a section already.
     """
     text = path.read_text(encoding="utf-8")
-    if "engine" in tomllib.loads(text):
+    if is_in(path):
         raise Conflict(f"{path} has a section [engine] already; edit it instead.")
     whole = f"{text.rstrip()}\n\n{written(engine)}" if text.strip() else written(engine)
     mode = path.stat().st_mode & 0o777

@@ -59,7 +59,10 @@ TABLE = {
     "console": (f"administration {_EDGE}", "starlette msgspec jinja2"),
     # `gateway up` and `gateway serve` make what is missing and start the server.
     # `gateway doctor` asks from outside, as a stranger would, whether something answers around the gateway.
-    "cli": (f"administration {_EDGE} app settings folder certificates initialisation serving probes", "typer rich"),
+    "cli": (
+        f"administration {_EDGE} app settings engine_section folder certificates initialisation serving probes",
+        "typer rich",
+    ),
     "__main__": ("cli", ""),
     "settings": ("engine_section sources oci errors", "msgspec"),
     "engine_section": ("sources errors", "msgspec"),

@@ -11,10 +11,13 @@ from dataclasses import dataclass
 from gateway.access.passwords import HashingPool
 from gateway.access.secrets import Secrets
 from gateway.administration.accounts import Accounts
+from gateway.administration.adoption import Adoption, Adoptions, Source, planned
 from gateway.administration.audit import FIELDS, Audit
 from gateway.administration.doctor import Doctor, Finding, State
+from gateway.administration.fates import Adopted, Fate
 from gateway.administration.grants import Grants
 from gateway.administration.keys import KeyRow, Keys
+from gateway.administration.newcomers import Arrival, Newcomer, Newcomers, planned_users
 from gateway.administration.offline_tokens import OfflineTokens
 from gateway.administration.projects import Projects
 from gateway.administration.repositories import Repositories
@@ -36,17 +39,25 @@ __all__ = [
     "Account",
     "AccountDetail",
     "Administration",
+    "Adopted",
+    "Adoption",
     "Answer",
+    "Arrival",
+    "Fate",
     "Finding",
     "GrantRow",
     "KeyRow",
     "NewSecret",
+    "Newcomer",
     "OfflineTokenRow",
     "ProjectDetail",
     "ProjectRow",
     "RepositoryRow",
+    "Source",
     "State",
     "TagRow",
+    "planned",
+    "planned_users",
 ]
 
 
@@ -90,6 +101,14 @@ class Administration:
     @property
     def repositories(self) -> Repositories:
         return Repositories(self.gate, self.database, self.engine)
+
+    @property
+    def adoptions(self) -> Adoptions:
+        return Adoptions(self.gate, self.database)
+
+    @property
+    def newcomers(self) -> Newcomers:
+        return Newcomers(self.gate, self.database)
 
     @property
     def audit(self) -> Audit:

@@ -18,6 +18,7 @@ import typer
 
 from gateway.cli import (
     access,
+    adopt,
     audit,
     certificates,
     doctor,
@@ -78,6 +79,7 @@ def commands() -> typer.Typer:
     app.add_typer(robots.commands(), name="robot")
     app.add_typer(tokens.commands(), name="token")
     app.command("can")(access.can)
+    app.command("adopt")(adopt.adopt)
     app.command("import")(importing.import_)
     app.add_typer(repositories.commands(), name="repository")
     app.add_typer(tags.commands(), name="tag")

@@ -1,0 +1,189 @@
+"""What is found in a registry that is being adopted, and how it enters the records: in bulk, and without forgetting.
+
+Nothing here removes a repository, a manifest or a tag: what a registry does not show may be there all the same.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from sqlalchemy import Connection, UpdateBase, bindparam, delete, exists, select, update
+
+from gateway.change import Notes
+from gateway.oci.manifest import Manifest
+from gateway.oci.media import is_distributable
+from gateway.oci.names import Repository
+from gateway.records.content import Act, ensure_repository, held, insert_all, project_exists, repository_id
+from gateway.records.schema import blobs, edges, links, manifests, repositories, tags, untagged
+
+#: Values in one IN list: below what either database takes.
+_CHUNK: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """
+    What the records hold of a repository before it is read: digests, tags with their digests, and the tags that were
+    removed here alone with the digests they had. *project* says whether its project is there.
+    """
+
+    manifests: frozenset[str] = frozenset()
+    tags: Mapping[str, str] = field(default_factory=dict)
+    untagged: Mapping[str, str] = field(default_factory=dict)
+    project: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """Something of a repository that is not taken over: a tag or digest, or "" for the whole, and why."""
+
+    reference: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """
+    A part of a repository that was read: nothing a manifest here lists or is about is missing from the records then,
+    if the registry holds it.
+
+    *manifests* are those the records lack; *tags* those that are new or have moved, with their digests, each of a
+    manifest that is here or known. *read* counts the tags looked at. *left* can never be taken over as it is, *lost*
+    could not be read now; *absent* counts what is named by a manifest and not there.
+    """
+
+    manifests: tuple[Manifest, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+    read: int = 0
+    left: tuple[Remark, ...] = ()
+    lost: tuple[Remark, ...] = ()
+    absent: int = 0
+
+
+def known(connection: Connection, repository: Repository) -> Known:
+    """What the records hold of *repository*."""
+    project = project_exists(connection, repository.project)
+    place = repository_id(connection, repository)
+    if place is None:
+        return Known(project=project)
+    digests = connection.execute(select(manifests.c.digest).where(manifests.c.repository_id == place)).scalars()
+    named, removed = (
+        {row.name: row.digest for row in connection.execute(select(table).where(table.c.repository_id == place))}
+        for table in (tags, untagged)
+    )
+    return Known(frozenset(digests), named, removed, project)
+
+
+def known_repositories(connection: Connection) -> tuple[Repository, ...]:
+    """The repositories that hold a manifest, by name."""
+    held = exists().where(manifests.c.repository_id == repositories.c.id)
+    names = connection.execute(select(repositories.c.name).where(held).order_by(repositories.c.name)).scalars()
+    return tuple(Repository(name) for name in names)
+
+
+def holds_content(connection: Connection) -> bool:
+    """Whether any blob or manifest is on record."""
+    return any(connection.execute(select(next(iter(table.c))).limit(1)).first() for table in (manifests, links))
+
+
+def index(connection: Connection, repository: Repository, found: Found, before: Mapping[str, str], act: Act) -> Notes:
+    """
+    Enters what was *found* under *repository*, which is made with its project if it is missing.
+
+    A tag enters only if it is on record as it was *before* the registry was asked: whoever moved it since knows
+    better. The result is the number of manifests that entered.
+    """
+    place, also = ensure_repository(connection, repository, act)
+    wanted = {manifest.digest.text: manifest for manifest in found.manifests}
+    there = held(connection, manifests, place, list(wanted))
+    fresh = {digest: manifest for digest, manifest in wanted.items() if digest not in there}
+    insert_all(connection, manifests, [_manifest_row(place, manifest, act) for manifest in fresh.values()])
+    insert_all(
+        connection,
+        edges,
+        [
+            {"repository_id": place, "target": named.text, "source": digest}
+            for digest, manifest in fresh.items()
+            for named in manifest.references
+        ],
+    )
+    _link_layers(connection, place, fresh.values(), act)
+    _move_tags(connection, place, found.tags, before, act)
+    return Notes(also=also, result=len(fresh))
+
+
+def _manifest_row(place: int, manifest: Manifest, act: Act) -> dict[str, object]:
+    return {
+        "repository_id": place,
+        "digest": manifest.digest.text,
+        "media_type": manifest.media_type,
+        "size_bytes": len(manifest.content),
+        "artifact_type": manifest.artifact_type,
+        "subject": manifest.subject.digest.text if manifest.subject is not None else None,
+        "annotations": json.dumps(dict(manifest.annotations), ensure_ascii=False),
+        "pushed_at": act.now,
+        "pushed_by": act.owner,
+    }
+
+
+def _link_layers(connection: Connection, place: int, images: Iterable[Manifest], act: Act) -> None:
+    """What an image names is in the repository, or the registry had refused it."""
+    sizes = {
+        entry.digest.text: entry.size
+        for image in images
+        for entry in (*((image.config,) if image.config is not None else ()), *image.layers)
+        if is_distributable(entry.media_type)
+    }
+    missing = sizes.keys() - held(connection, links, place, list(sizes))
+    unknown = sorted(missing - _known_blobs(connection, list(missing)))
+    made = {"created_at": act.now}
+    insert_all(connection, blobs, [{"digest": each, "size_bytes": sizes[each], **made} for each in unknown])
+    insert_all(connection, links, [{"repository_id": place, "digest": each, **made} for each in sorted(missing)])
+
+
+def _known_blobs(connection: Connection, digests: Sequence[str]) -> set[str]:
+    known: set[str] = set()
+    for start in range(0, len(digests), _CHUNK):
+        chosen = select(blobs.c.digest).where(blobs.c.digest.in_(digests[start : start + _CHUNK]))
+        known.update(connection.execute(chosen).scalars())
+    return known
+
+
+def _move_tags(
+    connection: Connection, place: int, wanted: Mapping[str, str], before: Mapping[str, str], act: Act
+) -> None:
+    now = _tags_now(connection, place, list(wanted))
+    free = {name: digest for name, digest in wanted.items() if now.get(name) == before.get(name)}
+    moved = {"moved_at": act.now, "moved_by": act.owner}
+    insert_all(
+        connection,
+        tags,
+        [
+            {"repository_id": place, "name": name, "digest": digest, **moved}
+            for name, digest in free.items()
+            if name not in now
+        ],
+    )
+    mine = (tags.c.repository_id == place) & (tags.c.name == bindparam("tag"))
+    moving = update(tags).where(mine).values(digest=bindparam("target"), **moved)
+    _execute(connection, moving, [{"tag": name, "target": digest} for name, digest in free.items() if name in now])
+    # A tag that was removed here is hidden for as long as the registry has it unmoved.
+    hidden = delete(untagged).where(untagged.c.repository_id == place, untagged.c.name == bindparam("tag"))
+    _execute(connection, hidden, [{"tag": name} for name in free])
+
+
+def _tags_now(connection: Connection, place: int, names: Sequence[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for start in range(0, len(names), _CHUNK):
+        among = tags.c.name.in_(names[start : start + _CHUNK])
+        chosen = select(tags.c.name, tags.c.digest).where(tags.c.repository_id == place, among)
+        found.update({row.name: row.digest for row in connection.execute(chosen)})
+    return found
+
+
+def _execute(connection: Connection, statement: UpdateBase, rows: Sequence[Mapping[str, object]]) -> None:
+    if rows:
+        connection.execute(statement, rows)
