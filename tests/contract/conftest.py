@@ -1,22 +1,59 @@
-"""The engines the contract is held against: today the embedded one, on each database."""
+"""The engines the contract is held against: the embedded one, and a real registry behind in every way it is reached."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.contract.house import House, Houses
+from tests.contract.house import Embedded, House, Houses, Opener, Upstream
+from tests.services.daemon import scratch
+from tests.services.distribution import Registry, Way, running_registry
+
+#: The engine, or the way to the registry behind it, and the database.
+KINDS = [
+    ("embedded", "sqlite"),
+    ("embedded", "postgresql"),
+    (Way.HTTP, "sqlite"),
+    (Way.HTTP, "postgresql"),
+    (Way.TLS, "sqlite"),
+    (Way.HTPASSWD, "sqlite"),
+    (Way.TOKEN, "sqlite"),
+]
 
 
-@pytest.fixture
-def houses(database_url: str, tmp_path: Path) -> Iterator[Houses]:
+@pytest.fixture(scope="session")
+def registries() -> Iterator[Callable[[Way], Registry]]:
+    """Gives the registry that is reached in a way, started when first asked for, one for the whole run."""
+    running: dict[Way, Registry] = {}
+    with ExitStack() as stack:
+
+        def registry(way: Way) -> Registry:
+            if way not in running:
+                running[way] = stack.enter_context(running_registry(stack.enter_context(scratch("contract")), way))
+            return running[way]
+
+        yield registry
+
+
+@pytest.fixture(params=KINDS, ids="-".join)
+def houses(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Houses]:
+    kind, database = request.param
+    url = f"sqlite:///{tmp_path / 'gateway.db'}"
+    if database == "postgresql":
+        url = request.getfixturevalue("new_postgres_database")()
+    opener: Opener = Embedded()
+    if isinstance(kind, Way):
+        opener = Upstream(request.getfixturevalue("registries")(kind))
     data = tmp_path / "data"
     data.mkdir()
-    opened = Houses(database_url, data)
+    opened = Houses(url, data, opener)
     yield opened
+    unsettled = opened.unsettled()
     opened.close()
+    assert unsettled == []
 
 
 @pytest.fixture

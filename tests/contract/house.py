@@ -7,18 +7,26 @@ import hashlib
 import json
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from tempfile import TemporaryDirectory
+from typing import Any, Protocol, TypeVar
+from weakref import WeakSet
 
-from gateway.change import Change, Notes
+from sqlalchemy import select
+
+from gateway.change import Change, Elsewhere, Notes
 from gateway.engine.embedded.assembly import embedded
 from gateway.engine.port import Blob, Engine, Interrupted
-from gateway.engine.stores.filesystem import Filesystem
+from gateway.engine.upstream.assembly import upstream
+from gateway.engine.upstream.client import Client, Peer
+from gateway.errors import Refusal
 from gateway.oci.digest import Algorithm, Digest
 from gateway.oci.manifest import OCI_INDEX, OCI_MANIFEST, Manifest, load
 from gateway.oci.names import Repository, Tag
 from gateway.records.database import Database
-from gateway.records.schema import metadata
+from gateway.records.schema import intents, metadata
+from tests.services.distribution import Registry
 
 T = TypeVar("T")
 
@@ -40,7 +48,60 @@ class Clock:
         return self.now
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
+class Nature:
+    """What one engine promises and another cannot: a registry behind the gateway keeps some things its own way."""
+
+    name: str
+    #: Bytes of an upload that nobody acknowledged are cut off again; else they count, and the upload says so.
+    cuts_back: bool
+    #: Layers of foreign media types need not be there.
+    takes_foreign_layers: bool
+    #: What was pushed under one digest is found by that one alone, not by its SHA-256 as well.
+    keeps_algorithms_apart: bool
+
+
+EMBEDDED = Nature("embedded", cuts_back=True, takes_foreign_layers=True, keeps_algorithms_apart=True)
+UPSTREAM = Nature("upstream", cuts_back=False, takes_foreign_layers=False, keeps_algorithms_apart=False)
+
+
+class Opener(Protocol):
+    """Makes engines of one nature."""
+
+    @property
+    def nature(self) -> Nature: ...
+
+    def open(self, data: Path, database: Database, clock: Clock, **options: Any) -> Engine: ...
+
+    def begin(self) -> None:
+        """Empties what the engines keep elsewhere."""
+
+
+class Embedded:
+    nature = EMBEDDED
+
+    def open(self, data: Path, database: Database, clock: Clock, **options: Any) -> Engine:
+        return embedded(data, database, clock=clock, **options)
+
+    def begin(self) -> None:
+        return None
+
+
+@dataclass(frozen=True)
+class Upstream:
+    registry: Registry
+    nature: Nature = UPSTREAM
+
+    def open(self, data: Path, database: Database, clock: Clock, **options: Any) -> Engine:
+        behind = self.registry
+        peer = Peer(behind.url, behind.username, behind.password, behind.ca_file)
+        return upstream(data, database, Client(peer), clock=clock, **options)
+
+    def begin(self) -> None:
+        self.registry.forget()
+
+
+@dataclass(eq=False)
 class House:
     """One process: its database, its engine, and a ledger that commits without remembering anything."""
 
@@ -48,9 +109,34 @@ class House:
     engine: Engine
     clock: Clock
     root: Path
+    nature: Nature = EMBEDDED
     changes: list[Change] = field(default_factory=list)
 
-    def commit(self, change: Change) -> Notes:
+    async def commit(self, change: Change) -> Notes:
+        """Commits *change* as the gate does: what it does elsewhere comes between its intent and itself."""
+        if change.elsewhere is not None:
+            await self._carry_out(change.elsewhere)
+        return self.apply(change)
+
+    async def _carry_out(self, elsewhere: Elsewhere) -> None:
+        def intend(connection: Any) -> Notes:
+            elsewhere.intend(connection, {"kind": "test"})
+            return Notes()
+
+        def drop(connection: Any) -> Notes:
+            elsewhere.drop(connection)
+            return Notes()
+
+        self.apply(Change(intend))
+        try:
+            await elsewhere.run()
+        except Refusal as refusal:
+            if not getattr(refusal, "uncertain", False):
+                self.apply(Change(drop))
+            raise
+
+    def apply(self, change: Change) -> Notes:
+        """Commits what *change* does here."""
         self.changes.append(change)
         names = [repository.name for repository in change.repositories]
         with (
@@ -58,6 +144,9 @@ class House:
             self.database.versions.moving(policy=change.policy, repositories=names),
             self.database.writer() as connection,
         ):
+            if self.database.sqlite:
+                # What a power cut leaves is asked elsewhere.
+                connection.exec_driver_sql("PRAGMA synchronous = OFF")
             self.database.begin(connection)
             try:
                 notes = change.apply(connection)
@@ -71,14 +160,14 @@ class House:
         self, repository: Repository, content: bytes, algorithm: Algorithm = Algorithm.SHA256, owner: str = WRITER
     ) -> Blob:
         upload, begun = await self.engine.uploads.begin(repository, owner)
-        self.commit(begun)
+        await self.commit(begun)
         blob, linked = await self.engine.uploads.finish(upload, body(content), None, Digest.of(content, algorithm))
-        self.commit(linked)
+        await self.commit(linked)
         return blob
 
     async def put(self, repository: Repository, manifest: Manifest, *tags: str) -> Notes:
         names = [Tag(tag) for tag in tags]
-        return self.commit(self.engine.manifests.put(repository, manifest, names, WRITER))
+        return await self.commit(self.engine.manifests.put(repository, manifest, names, WRITER))
 
     async def pull(self, repository: Repository, digest: Digest) -> bytes:
         blob = await self.engine.blobs.find(repository, digest)
@@ -97,33 +186,78 @@ class House:
         return sorted(folder.iterdir()) if folder.exists() else []
 
 
+_HOUSES: WeakSet[House] = WeakSet()
+
+
 class Houses:
     """Opens processes on one data directory and closes them all in the end."""
 
-    def __init__(self, url: str, data: Path) -> None:
+    def __init__(self, url: str, data: Path, opener: Opener | None = None) -> None:
         self._url = url
         self._data = data
+        self._opener = opener or Embedded()
         self._opened: list[House] = []
         self.clock = Clock()
 
-    def open(self, store: Filesystem | None = None, **options: Any) -> House:
-        database = Database.open(self._url, self._data)
+    def open(self, **options: Any) -> House:
         if not self._opened:
-            if database.sqlite:
-                with database.engine.connect() as connection:
-                    connection.exec_driver_sql("PRAGMA journal_mode = WAL")
-            metadata.create_all(database.engine)
-        engine = embedded(self._data, database, clock=self.clock, store=store, **options)
-        self._opened.append(House(database, engine, self.clock, self._data))
-        return self._opened[-1]
+            self._opener.begin()
+            _prepare(self._url, self._data)
+        database = Database.open(self._url, self._data)
+        engine = self._opener.open(self._data, database, self.clock, **options)
+        house = House(database, engine, self.clock, self._data, self._opener.nature)
+        self._opened.append(house)
+        _HOUSES.add(house)
+        return house
+
+    def unsettled(self) -> list[str]:
+        """The acts begun elsewhere whose outcome nobody has recorded."""
+        if not self._opened:
+            return []
+        return self._opened[0].database.read_now(
+            lambda connection: list(connection.execute(select(intents.c.kind)).scalars())
+        )
 
     def close(self) -> None:
         for house in self._opened:
             house.database.close()
 
 
+def _prepare(url: str, data: Path) -> None:
+    """Makes the tables."""
+    if url.startswith("sqlite"):
+        Path(url.removeprefix("sqlite:///")).write_bytes(_empty_sqlite())
+        return
+    database = Database.open(url, data)
+    with database.engine.connect() as connection:
+        connection.exec_driver_sql("BEGIN")
+        metadata.create_all(connection)
+        connection.exec_driver_sql("COMMIT")
+    database.close()
+
+
+@cache
+def _empty_sqlite() -> bytes:
+    with TemporaryDirectory() as directory:
+        database = Database.open(f"sqlite:///{directory}/empty.db", Path(directory))
+        with database.engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+        metadata.create_all(database.engine)
+        database.close()
+        return Path(directory, "empty.db").read_bytes()
+
+
 def run(story: Coroutine[Any, Any, T]) -> T:
-    return asyncio.run(story)
+    """What the story tells; whatever it connected to is let go before its loop ends."""
+
+    async def told() -> T:
+        try:
+            return await story
+        finally:
+            for house in list(_HOUSES):
+                await house.engine.close()
+
+    return asyncio.run(told())
 
 
 async def body(*pieces: bytes) -> AsyncIterator[bytes]:

@@ -28,8 +28,11 @@ def test_a_blob_is_found_by_the_algorithm_it_was_pushed_under(house: House) -> N
         digest = Digest.of(CONTENT, Algorithm.SHA512)
         await house.push(UI, CONTENT, Algorithm.SHA512)
         assert await house.pull(UI, digest) == CONTENT
-        with pytest.raises(BlobUnknown):
-            await house.engine.blobs.find(UI, Digest.of(CONTENT))
+        if house.nature.keeps_algorithms_apart:
+            with pytest.raises(BlobUnknown):
+                await house.engine.blobs.find(UI, Digest.of(CONTENT))
+        else:
+            assert await house.pull(UI, Digest.of(CONTENT)) == CONTENT
 
     run(story())
 
@@ -59,12 +62,12 @@ def test_a_blob_is_invisible_from_where_it_was_not_linked(house: House) -> None:
 def test_a_mount_makes_the_blob_readable_from_its_target(house: House) -> None:
     async def story() -> None:
         blob = await house.push(UI, CONTENT)
-        notes = house.commit(house.engine.blobs.mount(UI, OTHER, blob.digest))
+        notes = await house.commit(house.engine.blobs.mount(UI, OTHER, blob.digest))
         assert notes.digest == blob.digest.text
         assert notes.result == blob.size_bytes
         assert await house.pull(OTHER, blob.digest) == CONTENT
-        house.commit(house.engine.blobs.mount(UI, OTHER, blob.digest))
-        house.commit(house.engine.blobs.delete(UI, blob.digest))
+        await house.commit(house.engine.blobs.mount(UI, OTHER, blob.digest))
+        await house.commit(house.engine.blobs.delete(UI, blob.digest))
         assert await house.pull(OTHER, blob.digest) == CONTENT
 
     run(story())
@@ -74,9 +77,9 @@ def test_a_mount_takes_nothing_its_source_does_not_hold(house: House) -> None:
     async def story() -> None:
         blob = await house.push(UI, CONTENT)
         with pytest.raises(BlobUnknown):
-            house.commit(house.engine.blobs.mount(OTHER, UI, blob.digest))
+            await house.commit(house.engine.blobs.mount(OTHER, UI, blob.digest))
         with pytest.raises(BlobUnknown):
-            house.commit(house.engine.blobs.mount(UI, OTHER, Digest.of(b"never pushed")))
+            await house.commit(house.engine.blobs.mount(UI, OTHER, Digest.of(b"never pushed")))
 
     run(story())
 
@@ -87,13 +90,13 @@ def test_a_deleted_blob_is_gone_here_and_nowhere_else_at_once_for_every_process(
         blob = await here.push(UI, CONTENT)
         await here.push(OTHER, CONTENT)
         assert await there.pull(UI, blob.digest) == CONTENT
-        here.commit(here.engine.blobs.delete(UI, blob.digest))
+        await here.commit(here.engine.blobs.delete(UI, blob.digest))
         for house in (here, there):
             with pytest.raises(BlobUnknown):
                 await house.engine.blobs.find(UI, blob.digest)
             assert await house.pull(OTHER, blob.digest) == CONTENT
         with pytest.raises(BlobUnknown):
-            here.commit(here.engine.blobs.delete(UI, blob.digest))
+            await here.commit(here.engine.blobs.delete(UI, blob.digest))
 
     run(story())
 
@@ -103,9 +106,9 @@ def test_a_blob_a_manifest_names_is_not_deleted_until_the_manifest_is(house: Hou
         manifest = await house.push_image(UI, "v1")
         layer = manifest.layers[0].digest
         with pytest.raises(ContentReferenced):
-            house.commit(house.engine.blobs.delete(UI, layer))
-        house.commit(house.engine.manifests.delete(UI, manifest.digest))
-        house.commit(house.engine.blobs.delete(UI, layer))
+            await house.commit(house.engine.blobs.delete(UI, layer))
+        await house.commit(house.engine.manifests.delete(UI, manifest.digest))
+        await house.commit(house.engine.blobs.delete(UI, layer))
 
     run(story())
 

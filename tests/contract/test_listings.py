@@ -41,15 +41,15 @@ def test_a_repository_exists_while_it_holds_something(house: House) -> None:
     async def story() -> None:
         listings = house.engine.listings
         _, begun = await house.engine.uploads.begin(UI, "user:1")
-        house.commit(begun)
+        await house.commit(begun)
         with pytest.raises(NameUnknown):
             await listings.tags(UI, after="", limit=5)
         manifest = await house.push_image(UI, "v1")
         assert (await listings.tags(UI, after="", limit=5)).entries == ("v1",)
-        house.commit(house.engine.manifests.delete(UI, manifest.digest))
+        await house.commit(house.engine.manifests.delete(UI, manifest.digest))
         assert (await listings.tags(UI, after="", limit=5)).entries == ()
         for content in (b"{}", b"a layer"):
-            house.commit(house.engine.blobs.delete(UI, Digest.of(content)))
+            await house.commit(house.engine.blobs.delete(UI, Digest.of(content)))
         with pytest.raises(NameUnknown):
             await listings.tags(UI, after="", limit=5)
         assert (await listings.repositories(after="", limit=5, projects=None, admits=everybody)).entries == ()
@@ -79,10 +79,10 @@ def test_repositories_are_sorted_paged_and_only_those_admitted(house: House) -> 
 
 def test_the_few_that_are_admitted_are_found_among_many(house: House) -> None:
     async def story() -> None:
-        for number in range(300):
+        for number in range(120):
             await house.put(Repository(f"gallery/r{number:04}"), index([]))
         page = await house.engine.listings.repositories(
-            after="", limit=1, projects=None, admits=lambda repository: repository.name.endswith("99")
+            after="", limit=1, projects=None, admits=lambda repository: repository.name.endswith(("0099", "0110"))
         )
         assert page == Page(("gallery/r0099",), True)
 
@@ -120,11 +120,11 @@ def test_referrers_of_what_is_not_there_yet_are_listed_and_outlive_their_subject
         assert await listings.referrers(UI, subject.digest, after="", limit=10) == Page((), False)
         referrer = await house.push_image(UI, layer=b"sig", subject=subject)
         await house.push_image(UI, "v1")
-        house.commit(house.engine.manifests.delete(UI, subject.digest))
+        await house.commit(house.engine.manifests.delete(UI, subject.digest))
         page = await listings.referrers(UI, subject.digest, after="", limit=10)
         assert [entry.digest for entry in page.entries] == [referrer.digest]
         assert (await house.engine.manifests.find(UI, referrer.digest)).content == referrer.content
-        house.commit(house.engine.manifests.delete(UI, referrer.digest))
+        await house.commit(house.engine.manifests.delete(UI, referrer.digest))
         assert (await listings.referrers(UI, subject.digest, after="", limit=10)).entries == ()
 
     run(story())

@@ -152,7 +152,7 @@ def test_what_is_remembered_of_a_blob_is_forgotten_when_its_repository_moves(hou
     async def story() -> None:
         blob = await house.push(UI, CONTENT)
         assert await house.engine.blobs.find(UI, DIGEST) == Blob(DIGEST, len(CONTENT))
-        house.commit(house.engine.blobs.delete(UI, blob.digest))
+        house.apply(house.engine.blobs.delete(UI, blob.digest))
         with pytest.raises(BlobUnknown):
             await house.engine.blobs.find(UI, DIGEST)
 

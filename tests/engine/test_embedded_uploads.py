@@ -27,17 +27,17 @@ DIGEST = Digest.of(CONTENT)
 
 async def begin(house: House) -> Upload:
     upload, change = await house.engine.uploads.begin(UI, WRITER)
-    house.commit(change)
+    house.apply(change)
     return upload
 
 
 async def append(house: House, upload: Upload, content: bytes) -> None:
-    house.commit((await house.engine.uploads.append(upload, body(content), None)).change)
+    house.apply((await house.engine.uploads.append(upload, body(content), None)).change)
 
 
 async def finish(house: House, upload: Upload, digest: Digest, *pieces: bytes) -> None:
     _, change = await house.engine.uploads.finish(upload, body(*pieces), None, digest)
-    house.commit(change)
+    house.apply(change)
 
 
 # a crash, or a commit that fails, between any two steps
@@ -133,14 +133,14 @@ def test_whoever_comes_between_a_change_and_its_commit_cuts_nothing_off(houses: 
             assert go_on.wait(10)
             return notes
 
-        committing = threading.Thread(target=here.commit, args=(type(appended.change)(apply_and_wait),))
+        committing = threading.Thread(target=here.apply, args=(type(appended.change)(apply_and_wait),))
         committing.start()
         assert await asyncio.to_thread(applied.wait, 10)
         next_one = asyncio.create_task(there.engine.uploads.append(upload, body(b"45"), 3))
         await asyncio.sleep(0.2)
         assert not next_one.done()
         go_on.set()
-        there.commit((await next_one).change)
+        there.apply((await next_one).change)
         committing.join()
         await finish(there, upload, Digest.of(b"12345"))
 
@@ -154,7 +154,7 @@ def test_two_processes_that_append_at_once_never_mix_nor_lose_what_was_acknowled
                 piece = mark * (1 + len(acknowledged) % 7) * 1000
                 try:
                     appended = await house.engine.uploads.append(upload, body(piece), None)
-                    house.commit(appended.change)
+                    house.apply(appended.change)
                 except (UploadBusy, RangeInvalid):
                     await asyncio.sleep(0)
                     continue
@@ -190,8 +190,8 @@ def test_two_that_finish_the_same_upload_at_once_both_succeed_or_are_told(houses
         upload = await begin(here)
         _, first = await here.engine.uploads.finish(upload, body(CONTENT), None, DIGEST)
         _, second = await there.engine.uploads.finish(upload, body(CONTENT), None, DIGEST)
-        here.commit(first)
-        there.commit(second)
+        here.apply(first)
+        there.apply(second)
         assert await here.pull(UI, DIGEST) == CONTENT
         assert here.spools() == []
 
@@ -203,9 +203,9 @@ def test_an_append_that_meets_a_finish_leaves_no_file_behind(house: House) -> No
         upload = await begin(house)
         _, finished = await house.engine.uploads.finish(upload, body(CONTENT), None, DIGEST)
         late = await house.engine.uploads.append(upload, body(b"late"), None)
-        house.commit(finished)
+        house.apply(finished)
         with pytest.raises(BlobUploadUnknown):
-            house.commit(late.change)
+            house.apply(late.change)
         assert house.spools() == []
         assert await house.pull(UI, DIGEST) == CONTENT
 
@@ -407,6 +407,6 @@ def test_an_upload_of_any_size_takes_less_than_a_mebibyte(house: House, piece: i
         finally:
             tracemalloc.stop()
             assert appended.offset == 4 + count * piece
-            house.commit(appended.change)
+            house.apply(appended.change)
 
     assert run(story()) < 1024 * 1024

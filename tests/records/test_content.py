@@ -87,7 +87,7 @@ def test_a_removed_repository_leaves_nothing_and_takes_nothing_from_others(house
             assert notes is not None
             return notes
 
-        notes = house.commit(Change(remove, repositories=(UI,)))
+        notes = house.apply(Change(remove, repositories=(UI,)))
         assert notes.before == {"tags": 2, "manifests": 2, "blobs": 3}
         assert rows(house) == before
         assert (await house.engine.listings.tags(OTHER, after="", limit=5)).entries == ("v1",)
@@ -101,9 +101,9 @@ def test_the_bytes_of_a_manifest_go_with_the_last_repository_that_holds_it(house
         manifest = await house.push_image(UI, "v1")
         await house.push_image(OTHER, "v1")
         assert rows(house)["manifest_bodies"] == 1
-        house.commit(house.engine.manifests.delete(UI, manifest.digest))
+        house.apply(house.engine.manifests.delete(UI, manifest.digest))
         assert rows(house)["manifest_bodies"] == 1
-        house.commit(house.engine.manifests.delete(OTHER, manifest.digest))
+        house.apply(house.engine.manifests.delete(OTHER, manifest.digest))
         left = rows(house)
         assert (left["manifest_bodies"], left["manifests"], left["edges"], left["tags"]) == (0, 0, 0, 0)
 
@@ -116,7 +116,7 @@ def test_a_project_is_made_only_by_a_change_that_said_so(house: House) -> None:
         return Notes()
 
     with pytest.raises(Unavailable):
-        house.commit(Change(quietly))
+        house.apply(Change(quietly))
     assert rows(house)["repositories"] == 0
 
 
@@ -129,11 +129,11 @@ def test_a_push_into_a_project_that_was_removed_meanwhile_works_when_tried_again
             connection.execute(schema.projects.delete())  # type: ignore[attr-defined]
             return Notes()
 
-        house.commit(Change(remove, policy=True, repositories=(UI,)))
+        house.apply(Change(remove, policy=True, repositories=(UI,)))
         put = house.engine.manifests.put
         with pytest.raises(Unavailable):
-            house.commit(put(UI, index([]), []))
-        notes = house.commit(put(UI, index([]), []))
+            house.apply(put(UI, index([]), []))
+        notes = house.apply(put(UI, index([]), []))
         assert [kind for kind, _ in notes.also] == ["project.add"]
 
     asyncio.run(story())

@@ -28,6 +28,7 @@ def running_signer(signer: Pair, username: str, password: str) -> Iterator[str]:
 
     class Desk(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # head and body are two packets, and the second would wait for the first
 
         def do_GET(self) -> None:
             if self.headers.get("Authorization") == expected:
