@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from types import TracebackType
@@ -26,7 +26,7 @@ from gateway.access.principals import Caller, CredentialKind, PrincipalKind
 from gateway.access.scopes import TOKEN_ACTIONS, Action, scope_text
 from gateway.access.throttle import Strangers
 from gateway.access.verdicts import Verdicts
-from gateway.audit.event import QUIET, STEPS, Event, Kind, Outcome
+from gateway.audit.event import QUIET, STEPS, Event, Kind, Outcome, Repeated
 from gateway.change import Change, Elsewhere, Notes
 from gateway.errors import (
     AccessRefusal,
@@ -53,7 +53,7 @@ class Act:
     raised. *silent* acts leave an event only when refused or failed. *also* are further events, sealed before it.
     """
 
-    event: Event
+    event: Event | Repeated
     change: Change | None = None
     version: int = 0
     rejudge: Callable[[View], Verdict] | None = None
@@ -87,6 +87,26 @@ class Gate:
         """One pass through the gate; *facts* are the event's fields known beforehand."""
         return Passage(self, caller, kind, needs, facts)
 
+    def recall(self, caller: Caller, need: Need) -> Allowed | None:
+        """The verdict on *caller* and *need*, if it is known to be `Allowed` at this moment: see `Verdicts`."""
+        version = self.directory.version()
+        verdict = self.verdicts.find(caller, need, version) if version % 2 == 0 else None
+        return verdict if isinstance(verdict, Allowed) else None
+
+    async def repeat(self, like: Mapping[str, object], request_id: str, verdict: Allowed) -> None:
+        """
+        Makes durable that an act was done once more: a read that changes nothing, whose *verdict* was recalled.
+
+        *like* is the record of the event when it was done first. Raises `Unavailable` if it cannot be written.
+        """
+        await self.ledger.commit(Act(Repeated(like, datetime.now(UTC), request_id, verdict.grant)))
+
+    async def cut(self, event: Event, request_id: str) -> None:
+        """Records that a repeated read like *event* did not reach its client."""
+        caller = replace(event.caller, origin=replace(event.caller.origin, request_id=request_id))
+        ended = event.but(caller=caller, kind=Kind.BLOB_PULL_ENDED, outcome=Outcome.FAILED, bytes=0)
+        await asyncio.shield(self.ledger.commit(Act(ended.but(reason="client_disconnected", time=datetime.now(UTC)))))
+
     async def deny(
         self,
         caller: Caller,
@@ -105,7 +125,7 @@ class Gate:
     async def refuse(self, act: Act) -> None:
         """Makes a denied event durable, unless it is one of a flood by somebody who proved nothing (`Strangers`)."""
         event = act.event
-        if act.change is None and event.caller.principal.kind is PrincipalKind.ANONYMOUS:
+        if isinstance(event, Event) and act.change is None and event.caller.principal.kind is PrincipalKind.ANONYMOUS:
             number = self.strangers.strike(event.caller.origin.address)
             if not number:
                 return
@@ -234,6 +254,10 @@ class Passage:
         self._done = True
         if self._kind not in QUIET and self._kind not in STEPS:
             await self._gate.ledger.commit(Act(self._closed(), also=also))
+
+    def event(self) -> Event:
+        """The event of this passage if it has been sealed."""
+        return self._closed()
 
     async def _judge(self, need: Need) -> Verdict:
         known = self._gate.verdicts.find(self.caller, need, self._version)

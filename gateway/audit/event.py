@@ -140,7 +140,7 @@ class Event:
         """The event as the mapping that is sealed and shown: JSON-able, empty fields left out, every value capped."""
         caller = self.caller
         record: dict[str, object] = {
-            "time": self.time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "time": time_text(self.time),
             "kind": self.kind.value,
             "outcome": self.outcome.value,
             "principal": clean(caller.principal.name),
@@ -171,6 +171,25 @@ class Event:
             if mapping is not None:
                 record[name] = _clean_value(mapping)
         return record
+
+
+@dataclass(frozen=True, slots=True)
+class Repeated:
+    """An event like one that was recorded before, its *like*, but for its moment, its request and the grant used."""
+
+    like: Mapping[str, object]
+    time: datetime
+    request_id: str
+    grant: str
+
+    def record(self) -> dict[str, object]:
+        """As `Event.record`."""
+        return {**self.like, "time": time_text(self.time), "request_id": self.request_id, "grant": self.grant}
+
+
+def time_text(time: datetime) -> str:
+    """*time* as events spell it: UTC, microseconds, comparable as text."""
+    return f"{time.astimezone(UTC).isoformat(timespec='microseconds')[:-6]}Z"
 
 
 def clean(text: str) -> str:

@@ -198,7 +198,9 @@ class Engine:
     The four parts of what keeps content.
 
     *emulated* says, in a sentence each, how a feature that is stood in for differs from the real one: clients are
-    warned. *trouble* tells what keeps the engine from working now, "" for nothing. *close* lets go of connections.
+    warned. *version* is a number that moves when anything in a repository does, odd while it moves: what was read at
+    one stays true as long as it stands; None when only asking again tells. *trouble* tells what keeps the engine from
+    working now, "" for nothing. *close* lets go of connections.
     """
 
     blobs: Blobs
@@ -206,5 +208,6 @@ class Engine:
     manifests: Manifests
     listings: Listings
     emulated: Mapping[Feature, str] = field(default_factory=dict)
+    version: Callable[[Repository], int] | None = None
     trouble: Callable[[], str] = str
     close: Callable[[], Awaitable[None]] = _nothing

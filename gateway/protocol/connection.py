@@ -26,6 +26,7 @@ from uvicorn.protocols.utils import get_local_addr, get_remote_addr
 from gateway.framing import CHUNKED, Chunks, EdgeLimits, Framing, Misframed, judge, judge_part, judge_size
 from gateway.protocol.edge import Edge, OnRefused, plain, whence
 from gateway.protocol.exchange import Exchange
+from gateway.protocol.heads import HEAD_BYTES, Head
 from gateway.protocol.watch import Phase, Watch
 
 log = logging.getLogger("gateway.edge")
@@ -157,6 +158,11 @@ class StrictProtocol(HttpToolsProtocol):
         if self._held:
             data = self._held + data
             self._held = b""
+        elif (self.phase is Phase.IDLE or self.phase is Phase.FIRST) and not self._proxied:
+            head = self.edge.heads.find(data)
+            if head is not None:
+                self._repeat(head)
+                return
         try:
             self._read(data)
         except Misframed as misframed:
@@ -199,6 +205,22 @@ class StrictProtocol(HttpToolsProtocol):
         self.parser.feed_data(framing.head)
         self._agree(framing.length == 0)
         return end
+
+    def _repeat(self, head: Head) -> None:
+        """A request that is, byte for byte, one that was judged, parsed and answered before."""
+        self.phase = Phase.REPLY
+        self._discarded = self._left = 0
+        self._chunks = None
+        state = {**self.app_state, "host": head.host, "head": head}
+        scope = {**head.scope, "server": self.server, "client": self.client, "state": state}
+        self.cycle = cycle = Exchange(self, scope, False, True)
+        cycle.more_body = False
+        self._begin(cycle)
+
+    def _begin(self, cycle: Exchange) -> None:
+        task = self.loop.create_task(cycle.run(self.app))
+        task.add_done_callback(self.tasks.discard)
+        self.tasks.add(task)
 
     def _open_body(self, length: int) -> None:
         self.phase = Phase.BODY
@@ -255,12 +277,10 @@ class StrictProtocol(HttpToolsProtocol):
         state["host"] = framing.host
         if self._proxied and self.client is not None:
             state["peer_address"] = self.client[0]
-        scope: dict[str, Any] = {
+        constant: dict[str, Any] = {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.3"},
             "http_version": version,
-            "server": self.server,
-            "client": self._client() if self._proxied else self.client,
             "scheme": "https",
             "root_path": "",
             "method": parser.get_method().decode("ascii"),
@@ -268,13 +288,14 @@ class StrictProtocol(HttpToolsProtocol):
             "raw_path": raw_path,
             "query_string": query,
             "headers": self.headers,
-            "state": state,
         }
+        client = self._client() if self._proxied else self.client
+        scope = {**constant, "server": self.server, "client": client, "state": state}
         keep_alive = version == "1.1" and parser.should_keep_alive()
+        if framing.length == 0 and keep_alive and len(framing.head) <= HEAD_BYTES and not self._proxied:
+            state["head"] = Head(self.edge.heads, framing.head, framing.host, constant)
         self.cycle = cycle = Exchange(self, scope, framing.continues, keep_alive)
-        task = self.loop.create_task(cycle.run(self.app))
-        task.add_done_callback(self.tasks.discard)
-        self.tasks.add(task)
+        self._begin(cycle)
 
     def _client(self) -> tuple[str, int] | None:
         """The right-most hop of `X-Forwarded-For` that is not one of the trusted proxies."""

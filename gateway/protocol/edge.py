@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from gateway.framing import EdgeLimits
+from gateway.protocol.heads import Heads
 
 if TYPE_CHECKING:
     from gateway.protocol.connection import StrictProtocol
@@ -47,6 +48,7 @@ class Edge:
     def __init__(self, limits: EdgeLimits, on_refused: OnRefused) -> None:
         self.limits = limits
         self.on_refused = on_refused
+        self.heads = Heads()
         self.addresses: Counter[str] = Counter()
         self.knocking: Counter[str] = Counter()
         # Connections in their handshake; each counts once, there or in `addresses`.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from uvicorn._types import ASGI3Application, ASGIReceiveEvent, ASGISendEvent
 from uvicorn.protocols.http.httptools_impl import HEADER_RE, HEADER_VALUE_RE, STATUS_LINE
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gateway.edge")
 
+#: The type of a message of ours: a whole reply like one that was sent before.
+REPEAT: Final = "http.response.repeat"
 _BURST_BYTES: Final = 256 * 1024
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -138,7 +140,10 @@ class Exchange:
         if self.disconnected or (not self.complete and protocol.transport.is_closing()):
             self.disconnected = True
             raise ClientDisconnected("the client closed the connection before the end of the reply")
-        kind = message["type"]
+        kind: str = message["type"]
+        if kind == REPEAT:
+            self._repeat(cast(dict[str, Any], message))
+            return
         if not self.started:
             if kind != "http.response.start":
                 raise RuntimeError(f"a reply begins with http.response.start, not with {kind}")
@@ -178,6 +183,28 @@ class Exchange:
             lines.append(b"connection: close\r\n")
         lines.append(b"\r\n")
         return b"".join(lines)
+
+    def _repeat(self, message: dict[str, Any]) -> None:
+        """
+        A whole reply in one message, an extension of ours: *lines* are header lines that were sent before, and judged
+        then, *fresh* those that are new, which are the application's own.
+        """
+        if self.started:
+            raise RuntimeError("a reply that has begun cannot be a repeated one")
+        protocol = self.protocol
+        lines = [STATUS_LINE[message["status"]]]
+        for name, value in protocol.server_state.default_headers:
+            lines += (name, b": ", value, b"\r\n")
+        lines += (message["lines"], message["fresh"])
+        if not self.keep_alive:
+            lines.append(b"connection: close\r\n")
+        lines.append(b"\r\n")
+        if not self.headless:
+            lines.append(message["body"])
+        self.started = self.complete = True
+        protocol.write(lines)
+        self.wake()
+        protocol.on_response_complete()
 
     def _write(self, body: bytes, more: bool) -> None:
         parts: list[bytes] = []

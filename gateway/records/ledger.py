@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.access.policy import Refused
 from gateway.audit.chain import Head, Sealed, head_seal, seal
-from gateway.audit.event import Event, Kind, Outcome
+from gateway.audit.event import Event, Kind, Outcome, Repeated
 from gateway.change import Notes
 from gateway.errors import AccessRefusal, Refusal, Unavailable
 from gateway.gate import Act
@@ -196,8 +196,10 @@ class SqlLedger:
             self._commit(connection, sealed)
         self._database.checkpoint(self._connect())
 
-    def _apply(self, connection: Connection, waiting: _Waiting, *, moved: bool) -> list[Event]:
+    def _apply(self, connection: Connection, waiting: _Waiting, *, moved: bool) -> Sequence[Event | Repeated]:
         act = waiting.act
+        if isinstance(act.event, Repeated):
+            return [act.event]
         if moved and act.rejudge is not None and act.refusal is not None:
             verdict = act.rejudge(ConnectionView(connection))
             if isinstance(verdict, Refused):
@@ -218,7 +220,7 @@ class SqlLedger:
             waiting.error = fault
             return [act.event.but(outcome=Outcome.FAILED, reason="fault")]
         connection.exec_driver_sql("RELEASE SAVEPOINT act")
-        return _events(act, notes)
+        return _events(act, act.event, notes)
 
     def _append(self, connection: Connection, sealed: Sequence[Sealed]) -> None:
         # One statement for all: the drivers hand the interpreter over for every row of an `executemany`.
@@ -272,15 +274,14 @@ class SqlLedger:
             self._connection = None
 
 
-def _events(act: Act, notes: Notes) -> list[Event]:
+def _events(act: Act, event: Event, notes: Notes) -> list[Event]:
     caused = [
-        Event(Kind(kind), act.event.caller, time=act.event.time, grant=act.event.grant).but(**fields)
-        for kind, fields in notes.also
+        Event(Kind(kind), event.caller, time=event.time, grant=event.grant).but(**fields) for kind, fields in notes.also
     ]
     if act.silent:
         return [*caused, *act.also]
     told = {"before": notes.before, "after": notes.after, "detail": notes.detail, "digest": notes.digest or None}
-    return [*caused, *act.also, act.event.but(**{name: value for name, value in told.items() if value is not None})]
+    return [*caused, *act.also, event.but(**{name: value for name, value in told.items() if value is not None})]
 
 
 @lru_cache(maxsize=1024)

@@ -7,7 +7,6 @@ always the sealed event; the projection only finds it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, Select, func, insert, literal, select
 
 from gateway.audit.chain import Head, Sealed, fault, head_seal
+from gateway.audit.event import time_text
 from gateway.audit.trail import Search, Verification
 from gateway.records.database import Database
 from gateway.records.schema import event_index, events, trail_head
@@ -226,9 +226,9 @@ def _index_conditions(search: Search, lead: str = "") -> list[ColumnElement[bool
         else:
             conditions.append(column == wanted)
     if search.since is not None:
-        conditions.append(_plain_time >= event_text(search.since))
+        conditions.append(_plain_time >= time_text(search.since))
     if search.until is not None:
-        conditions.append(_plain_time < event_text(search.until))
+        conditions.append(_plain_time < time_text(search.until))
     return conditions
 
 
@@ -236,11 +236,11 @@ def _narrowed(connection: Connection, search: Search, after: int, upper: int) ->
     """The part of the numbers after *after* and up to *upper* in which events of the wanted time can be."""
     # One bound on either side: of two, the database may walk to the second one from the first.
     if search.since is not None:
-        later = select(event_index.c.seq).where(event_index.c.time >= event_text(search.since))
+        later = select(event_index.c.seq).where(event_index.c.time >= time_text(search.since))
         near = later.order_by(event_index.c.time).limit(_DISORDER).subquery()
         after = max(after, (connection.execute(select(func.min(near.c.seq))).scalar() or upper + 1) - 1)
     if search.until is not None:
-        sooner = select(event_index.c.seq).where(event_index.c.time < event_text(search.until))
+        sooner = select(event_index.c.seq).where(event_index.c.time < time_text(search.until))
         near = sooner.order_by(event_index.c.time.desc()).limit(_DISORDER).subquery()
         upper = min(upper, connection.execute(select(func.max(near.c.seq))).scalar() or 0)
     return after, upper
@@ -270,14 +270,9 @@ def matches(search: Search, event: Sealed) -> bool:
         elif has != wanted:
             return False
     time = str(record.get("time", ""))
-    return (search.since is None or time >= event_text(search.since)) and (
-        search.until is None or time < event_text(search.until)
+    return (search.since is None or time >= time_text(search.since)) and (
+        search.until is None or time < time_text(search.until)
     )
-
-
-def event_text(time: datetime) -> str:
-    """*time* as events spell it: UTC, microseconds, comparable as text."""
-    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def _chain(connection: Connection, after: int, limit: int = _PAGE) -> list[Sealed]:

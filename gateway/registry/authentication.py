@@ -6,6 +6,7 @@ import base64
 import binascii
 from dataclasses import dataclass
 
+from gateway.access.keys import LEEWAY_SECONDS
 from gateway.access.policy import Need, Reason, Refused, judge
 from gateway.access.principals import ANONYMOUS, NO_CREDENTIAL, Caller, Credential, CredentialKind
 from gateway.access.scopes import CATALOG, Action
@@ -51,6 +52,7 @@ async def authenticate(request: Request, kind: Kind, scope: str) -> Caller:
             project=name.partition("/")[0],
             repository=name,
         )
+    request.expires = bearer.expires_at.timestamp() + LEEWAY_SECONDS
     return Caller(
         bearer.principal,
         request.origin,

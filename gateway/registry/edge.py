@@ -20,15 +20,13 @@ from gateway.engine.port import Interrupted
 from gateway.errors import Refusal, Unsupported
 from gateway.gate import wanted_scope
 from gateway.oci.names import Repository
-from gateway.registry import routes
+from gateway.registry import repeats, routes
 from gateway.registry.authentication import authenticate, require_catalog, require_standing
-from gateway.registry.replies import API_VERSION, RawHeader, Reply, Send, fault, problem, refused
+from gateway.registry.replies import ALWAYS, RawHeader, Reply, Send, fault, problem, refused
 from gateway.registry.request import Parts, Receive, Request, read_fields, read_headers
 
 _log = logging.getLogger("gateway.registry")
 _BODIES = frozenset({"POST", "PUT", "PATCH"})
-# Content is a stranger's: a browser must not make anything else of it than what it is said to be.
-_UNSNIFFED: RawHeader = (b"x-content-type-options", b"nosniff")
 
 
 class Gone(ConnectionError):
@@ -52,7 +50,10 @@ class Registry:
         if scope["type"] != "http":
             raise RuntimeError(f"the registry speaks http, not {scope['type']}")
         request_id = f"{self.numbers.getrandbits(128):032x}"
-        always = (API_VERSION, _UNSNIFFED, (b"x-request-id", request_id.encode()))
+        head = repeats.found(scope)
+        if head is not None and head.memory is not None and await self._repeat(head, scope, request_id, send):
+            return
+        always = (*ALWAYS, (b"x-request-id", request_id.encode()))
         exchange = _Exchange(scope["method"] == "HEAD", always, send)
         try:
             await self._answer(_request(self.parts, scope, receive, request_id), scope, exchange)
@@ -66,6 +67,19 @@ class Registry:
             with contextlib.suppress(Gone):
                 await exchange.deliver(fault(request_id))
 
+    async def _repeat(self, head: repeats.Head, scope: MutableMapping[str, Any], request_id: str, send: Send) -> bool:
+        repeat: repeats.Repeat = head.memory
+        if not repeat.holds(self.parts.engine, scope["client"][0], self.parts.now().timestamp()):
+            head.forget()
+            return False
+        try:
+            return await repeats.answer(repeat, self.parts.gate, request_id, send)
+        except Refusal as refusal:
+            exchange = _Exchange(scope["method"] == "HEAD", (*ALWAYS, (b"x-request-id", request_id.encode())), send)
+            with contextlib.suppress(Gone):
+                await exchange.deliver(refused(refusal, path=scope["path"]))
+            return True
+
     async def _answer(self, request: Request, scope: MutableMapping[str, Any], exchange: _Exchange) -> None:
         challenging = False
         try:
@@ -77,7 +91,7 @@ class Registry:
                 await exchange.deliver(await row.endpoint(request))
             else:
                 challenging = True
-                await _pass(request, row, exchange)
+                await _pass(request, row, exchange, repeats.found(scope))
         except _WrongMethod as wrong:
             allowed = ("Allow", ", ".join(sorted(wrong.allowed)))
             await exchange.deliver(refused(wrong, path=request.path).and_headers(allowed))
@@ -88,7 +102,7 @@ class Registry:
             await exchange.deliver(refused(refusal, path=request.path, realm=realm, service=self.parts.service))
 
 
-async def _pass(request: Request, row: routes.Row, exchange: _Exchange) -> None:
+async def _pass(request: Request, row: routes.Row, exchange: _Exchange, head: repeats.Head | None) -> None:
     """One pass through the gate; what the endpoint answers is sent while still inside."""
     needs = row.needs(request)
     request.caller = await authenticate(request, row.kind, CATALOG if row.catalog else wanted_scope(needs))
@@ -96,10 +110,13 @@ async def _pass(request: Request, row: routes.Row, exchange: _Exchange) -> None:
         await require_standing(request, row.kind)
     if row.catalog:
         await require_catalog(request, row.kind)
+    version = request.engine.version(request.repository) if head is not None and request.engine.version else 1
     async with request.gate.passage(request.caller, row.kind, *needs, **routes.facts(row, request)) as passage:
         reply = await row.endpoint(request, passage)
         passage.note(status=reply.status)
         await passage.seal()
+        if head is not None and len(needs) == 1:
+            repeats.remember(head, request, needs[0], version, passage.event(), reply)
         await exchange.deliver(reply)
 
 

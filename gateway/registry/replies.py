@@ -48,6 +48,8 @@ STATUSES: Final[Mapping[type[Refusal], int]] = {
 }
 #: Some ages-old clients ask for it before they believe that this is a registry.
 API_VERSION: Final = (b"docker-distribution-api-version", b"registry/2.0")
+#: What every reply carries. Content is a stranger's: a browser must make nothing else of it than what it is said to be.
+ALWAYS: Final = (API_VERSION, (b"x-content-type-options", b"nosniff"))
 JSON: Final = ("Content-Type", "application/json")
 NO_STORE: Final = ("Cache-Control", "no-store")
 
@@ -73,13 +75,8 @@ class Reply:
         """This reply with more headers."""
         return replace(self, headers=(*self.headers, *headers))
 
-    async def deliver(self, send: Send, more: tuple[RawHeader, ...] = (), *, headless: bool = False) -> None:
-        """
-        Sends the reply, with *more* headers; with *headless*, as to a HEAD: the length a GET would have told, and
-        never a body.
-
-        A HEAD that is refused tells the length 0: clients read what follows on the connection as the next reply.
-        """
+    def raw_headers(self, more: tuple[RawHeader, ...] = (), *, headless: bool = False) -> list[RawHeader]:
+        """All headers of this reply as they are sent, with *more*, among them the length."""
         length = len(self.body) if self.length_bytes is None else self.length_bytes
         if headless and self.status >= 400:
             length = 0
@@ -87,6 +84,16 @@ class Reply:
         raw += more
         if self.status not in _BODILESS:
             raw.append((b"content-length", b"%d" % length))
+        return raw
+
+    async def deliver(self, send: Send, more: tuple[RawHeader, ...] = (), *, headless: bool = False) -> None:
+        """
+        Sends the reply, with *more* headers; with *headless*, as to a HEAD: the length a GET would have told, and
+        never a body.
+
+        A HEAD that is refused tells the length 0: clients read what follows on the connection as the next reply.
+        """
+        raw = self.raw_headers(more, headless=headless)
         begin = {"type": "http.response.start", "status": self.status, "headers": raw}
         if self.stream is not None and not headless:
             async with aclosing(self.stream) as pieces:

@@ -71,6 +71,8 @@ class Request:
     repository: Repository = field(init=False)
     reference: str = ""
     caller: Caller = field(init=False)
+    expires: float = 0.0
+    """Until when the caller's token is believed, in UNIX seconds."""
 
     @property
     def gate(self) -> Gate:

@@ -218,14 +218,14 @@ def read_answer(wire: ssl.SSLSocket) -> Answer:
 
 
 @contextmanager
-def standing(data: Path) -> Iterator[Site]:
+def standing(data: Path, workers: int = 2) -> Iterator[Site]:
     """A furnished gateway on *data*, until the end of the block; it must survive and be killed by nobody else."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
     data.mkdir(mode=0o700, parents=True)
     (data / "gateway.toml").write_text(
-        f'[server]\nport = {port}\nworkers = 2\ntrusted_proxies = ["{PROXY}/32"]\n\n'
+        f'[server]\nport = {port}\nworkers = {workers}\ntrusted_proxies = ["{PROXY}/32"]\n\n'
         f"[limits]\nuploads_per_principal = {UPLOADS}\n\n"
         '[logging]\nlevel = "debug"\nformat = "json"\n'
     )

@@ -24,6 +24,7 @@ from gateway.administration import Administration
 from gateway.audit.event import Kind
 from gateway.engine.embedded.assembly import embedded
 from gateway.oci.media import OCI_INDEX, OCI_MANIFEST
+from gateway.protocol.heads import Head, Heads
 from gateway.records.credentials import CredentialRecords
 from gateway.records.keys import StoredKeys
 from gateway.registry.edge import Registry
@@ -94,6 +95,8 @@ class World:
     keys: StoredKeys
     ring: KeyRing
     clock: Clock
+    heads: Heads = field(default_factory=Heads)
+    """What the edge would remember of requests that come again; `ask` treats equal ones as it would."""
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def ask(
@@ -149,7 +152,7 @@ class World:
             await asyncio.sleep(0)
             if deaf_after is not None and len(sent) >= deaf_after:
                 raise HungUp
-            sent.append(message)
+            sent.extend(_spelled_out(message))
 
         scope = {
             "type": "http",
@@ -160,6 +163,9 @@ class World:
             "headers": [(name.lower().encode(), value.encode("latin-1")) for name, value in headers],
             "client": (address, 40000),
         }
+        if not cut and pieces == [b""]:
+            content = repr((method, target, headers)).encode()
+            scope["state"] = {"head": self.heads.find(content) or Head(self.heads, content, HOST, {})}
         await self.registry(scope, receive, send)
         if not sent:
             return Answer(0, (), b"", False)
@@ -304,6 +310,16 @@ async def _populate(world: World) -> None:
     await acts.projects.add_project(OPERATOR, "pub", public=True)
     for name, role, reach in GRANTS:
         await acts.grants.add_grant(OPERATOR, name, role, reach)
+
+
+def _spelled_out(message: MutableMapping[str, Any]) -> Sequence[MutableMapping[str, Any]]:
+    """A message of the edge's extension as the two that it stands for."""
+    if message["type"] != "http.response.repeat":
+        return (message,)
+    lines = (message["lines"] + message["fresh"]).split(b"\r\n")[:-1]
+    headers = [tuple(line.split(b": ", 1)) for line in lines]
+    start = {"type": "http.response.start", "status": message["status"], "headers": headers}
+    return start, {"type": "http.response.body", "body": message["body"], "more_body": False}
 
 
 def limited(world: World, **parts: Any) -> World:

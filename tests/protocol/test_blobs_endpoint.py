@@ -136,19 +136,36 @@ def test_a_stream_that_is_cut_leaves_a_second_event_with_what_was_sent(world: Wo
     assert 0 < len(answer.body) < len(content)
 
 
+LARGE = bytes(range(256)) * 1024
+
+
 def test_a_blob_that_ends_too_early_never_ends_cleanly(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     name = world.name()
     token = world.widest("alice", name)
-    digest = world.push_blob(token, name, CONTENT)
+    digest = world.push_blob(token, name, LARGE)
     reads = type(world.registry.parts.engine.blobs)
+
+    async def short(*_: object) -> object:
+        yield LARGE[:10]
+
+    monkeypatch.setattr(reads, "read", short)
+    with world.watching() as seen, pytest.raises(RuntimeError, match="ended after 10 of 262144"):
+        world.ask("GET", f"/v2/{name}/blobs/{digest}", token=token)
+    assert [(event["kind"], event.get("bytes")) for event in seen] == [("blob.pull", 262144), ("blob.pull.ended", 10)]
+
+
+def test_a_small_blob_that_ends_too_early_is_not_begun(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = world.name()
+    token = world.widest("alice", name)
+    digest = world.push_blob(token, name, CONTENT)
 
     async def short(*_: object) -> object:
         yield CONTENT[:10]
 
-    monkeypatch.setattr(reads, "read", short)
-    with world.watching() as seen, pytest.raises(RuntimeError, match="ended after 10 of 2048"):
-        world.ask("GET", f"/v2/{name}/blobs/{digest}", token=token)
-    assert [(event["kind"], event.get("bytes")) for event in seen] == [("blob.pull", 2048), ("blob.pull.ended", 10)]
+    monkeypatch.setattr(type(world.registry.parts.engine.blobs), "read", short)
+    with world.watching() as seen:
+        assert world.ask("GET", f"/v2/{name}/blobs/{digest}", token=token).status == 500
+    assert [(event["kind"], event["outcome"]) for event in seen] == [("blob.pull", "failed")]
 
 
 def test_a_refusal_in_the_middle_of_a_blob_cuts_it_and_starts_no_second_reply(
@@ -156,10 +173,10 @@ def test_a_refusal_in_the_middle_of_a_blob_cuts_it_and_starts_no_second_reply(
 ) -> None:
     name = world.name()
     token = world.widest("alice", name)
-    digest = world.push_blob(token, name, CONTENT)
+    digest = world.push_blob(token, name, LARGE)
 
     async def refuses(*_: object) -> object:
-        yield CONTENT[:10]
+        yield LARGE[:10]
         raise BlobUnknown("It was deleted meanwhile.")
 
     monkeypatch.setattr(type(world.registry.parts.engine.blobs), "read", refuses)

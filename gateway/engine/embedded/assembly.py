@@ -52,4 +52,5 @@ def embedded(
         ),
         manifests=EmbeddedManifests(database, acts),
         listings=EmbeddedListings(database),
+        version=lambda repository: database.versions.content(repository.name),
     )
