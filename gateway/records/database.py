@@ -34,6 +34,9 @@ _ADVISORY = 0x6761_7465
 _CHECKPOINT_BYTES = 8 * 1024 * 1024
 _READERS = 8
 
+_BEGIN_SQLITE = ("BEGIN IMMEDIATE",)
+_BEGIN_POSTGRESQL = ("BEGIN", f"SELECT pg_advisory_xact_lock({_ADVISORY})")
+
 
 class Database:
     """The database of one data directory, opened; see `open`."""
@@ -77,13 +80,15 @@ class Database:
             finally:
                 fcntl.flock(self._lock_file, fcntl.LOCK_UN)
 
+    @property
+    def beginning(self) -> tuple[str, ...]:
+        """The statements that open a writing transaction."""
+        return _BEGIN_SQLITE if self.sqlite else _BEGIN_POSTGRESQL
+
     def begin(self, connection: Connection) -> None:
         """Opens a writing transaction; under `lock`. On PostgreSQL waits for writers on other hosts as well."""
-        if self.sqlite:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-        else:
-            connection.exec_driver_sql("BEGIN")
-            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY})")
+        for statement in self.beginning:
+            connection.exec_driver_sql(statement)
 
     def writer(self) -> Connection:
         """A connection of its own for a writing thread, which closes it."""

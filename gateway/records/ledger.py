@@ -16,7 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import Connection, select
+from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.access.policy import Refused
@@ -39,17 +40,13 @@ _ACKNOWLEDGE_SECONDS = 30.0
 _FOLLOW_SECONDS = 0.5
 _CATCH_UP_SECONDS = 0.02
 #: Searches read what the projection has not reached: under steady load it must not fall behind for ever.
-_AHEAD = 8192
+_AHEAD = 32_768
 _BROKEN = "the audit trail cannot be written"
 _UNAVAILABLE = "The audit trail cannot be written now, so nothing was done; try again shortly."
 
 
-_HEAD = select(trail_head.c.seq, trail_head.c.hash)
-_MOVE_HEAD = (
-    update(trail_head)
-    .where(trail_head.c.id == 1)
-    .values(seq=bindparam("head_seq"), hash=bindparam("head_hash"), seal=bindparam("head_seal"))
-)
+# The statements of every commit are said to the driver itself: what SQLAlchemy adds to each costs more than they do.
+_HEAD = f"SELECT {trail_head.c.seq.name}, {trail_head.c.hash.name} FROM {trail_head.name}"  # noqa: S608 - constants
 
 
 @dataclass(slots=True, eq=False)
@@ -178,22 +175,24 @@ class SqlLedger:
         policy = any(change.policy for change in changes)
         names = {repository.name for change in changes for repository in change.repositories}
         version = self._database.versions.policy()
-        with self._database.versions.moving(policy=policy, repositories=names):
-            self._database.begin(connection)
+        cursor = connection.connection.cursor()
+        with self._database.versions.moving(policy=policy, repositories=names), contextlib.closing(cursor):
+            for statement in self._database.beginning:
+                cursor.execute(statement)
             try:
-                head = _read_head(connection)
+                head = _read_head(cursor)
                 sealed: list[Sealed] = []
                 for waiting in batch:
                     for event in self._apply(connection, waiting, moved=policy or waiting.act.version != version):
                         sealed.append(seal(head, event.record()))
                         head = Head(sealed[-1].seq, sealed[-1].hash)
                 if sealed:
-                    self._append(connection, sealed)
+                    self._append(cursor, connection.dialect.paramstyle, sealed)
             except BaseException:
-                with contextlib.suppress(SQLAlchemyError):
-                    connection.exec_driver_sql("ROLLBACK")
+                with contextlib.suppress(Exception):
+                    cursor.execute("ROLLBACK")
                 raise
-            self._commit(connection, sealed)
+            self._commit(cursor, sealed)
         self._database.checkpoint(self._connect())
 
     def _apply(self, connection: Connection, waiting: _Waiting, *, moved: bool) -> Sequence[Event | Repeated]:
@@ -222,18 +221,17 @@ class SqlLedger:
         connection.exec_driver_sql("RELEASE SAVEPOINT act")
         return _events(act, act.event, notes)
 
-    def _append(self, connection: Connection, sealed: Sequence[Sealed]) -> None:
+    def _append(self, cursor: DBAPICursor, paramstyle: str, sealed: Sequence[Sealed]) -> None:
         # One statement for all: the drivers hand the interpreter over for every row of an `executemany`.
         values = tuple(value for event in sealed for value in (event.seq, event.body, event.hash))
-        connection.exec_driver_sql(_insertion(len(sealed), connection.dialect.paramstyle), values)
+        cursor.execute(_insertion(len(sealed), paramstyle), values)
         head = Head(sealed[-1].seq, sealed[-1].hash)
-        told = {"head_seq": head.seq, "head_hash": head.hash, "head_seal": head_seal(head, self._trail_key)}
-        connection.execute(_MOVE_HEAD, told)
+        cursor.execute(_moving_head(paramstyle), (head.seq, head.hash, head_seal(head, self._trail_key)))
 
-    def _commit(self, connection: Connection, sealed: Sequence[Sealed]) -> None:
+    def _commit(self, cursor: DBAPICursor, sealed: Sequence[Sealed]) -> None:
         try:
-            connection.exec_driver_sql("COMMIT")
-        except SQLAlchemyError:
+            cursor.execute("COMMIT")
+        except Exception:
             # The answer may be lost though the commit was not: the chain says whether it happened.
             self._drop_connection()
             if not sealed or not self._kept(sealed[-1]):
@@ -291,9 +289,16 @@ def _insertion(rows: int, paramstyle: str) -> str:
     return f"INSERT INTO events (seq, body, hash) VALUES {', '.join([row] * rows)}"  # noqa: S608 - nothing but marks
 
 
-def _read_head(connection: Connection) -> Head:
-    row = connection.execute(_HEAD).one()
-    return Head(row.seq, bytes(row.hash))
+@lru_cache(maxsize=4)
+def _moving_head(paramstyle: str) -> str:
+    mark = "?" if paramstyle == "qmark" else "%s"
+    return f"UPDATE trail_head SET seq = {mark}, hash = {mark}, seal = {mark} WHERE id = 1"  # noqa: S608 - marks
+
+
+def _read_head(cursor: DBAPICursor) -> Head:
+    cursor.execute(_HEAD)
+    [(seq, chained)] = cursor.fetchall()
+    return Head(seq, bytes(chained))
 
 
 def _wake(woken: Sequence[_Waiting]) -> None:
