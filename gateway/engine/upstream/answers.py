@@ -39,7 +39,11 @@ def complaints(answer: Answer) -> list[tuple[str, object]]:
 
 def is_absent(answer: Answer, *, bodiless: bool = False) -> bool:
     """Whether a registry says that there is no such thing, and not something in its place; a HEAD has no words."""
-    return answer.status == 404 and (bodiless or any(code in ABSENT for code, _ in complaints(answer)))
+    if answer.status != 404:
+        return False
+    if bodiless:
+        return essence(answer.headers.get("content-type")) != "text/html"
+    return any(code in ABSENT for code, _ in complaints(answer))
 
 
 def is_unsupported(answer: Answer) -> bool:

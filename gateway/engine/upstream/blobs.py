@@ -137,7 +137,7 @@ class UpstreamBlobs:
 
     def _skipped(self, answer: Streamed, blob: Blob, first: int, last: int) -> int:
         """How many bytes come before *first*; raises for an answer that does not hold the bytes asked for."""
-        if answer.status == 404 and blob.repository is not None:
+        if answer.status == 404 and blob.repository is not None and not _is_text(answer):
             self._recent.drop(blob.repository, blob.digest)
             raise _unknown(blob.repository, blob.digest)
         if answer.status not in {200, 206} or _is_text(answer):
@@ -178,7 +178,7 @@ class UpstreamBlobs:
 
     async def _remove(self, repository: Repository, digest: Digest) -> None:
         answer = await self._client.ask("DELETE", _path(repository, digest), scope=f"repository:{repository}:delete")
-        if answer.status in {200, 202, 204}:
+        if answer.status in {202, 204}:
             return
         if is_absent(answer):
             known = await self._database.read(lambda found: mirror.knows_link(found, repository, digest))

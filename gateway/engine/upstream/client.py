@@ -134,15 +134,16 @@ class Client:
         """
         What to raise for an answer that makes no sense; nothing that the peer wrote is in it.
 
-        It is uncertain when a write ended with an error of the peer's own.
+        It is uncertain when a write ended with an error of the peer's own, or with a success that is none.
         """
-        uncertain = answer.method not in READS and answer.status >= 500
+        uncertain = answer.method not in READS and (answer.status >= 500 or answer.status < 300)
         if answer.status == 429:
             return UpstreamFailed("The registry behind is asked too often; try again later.")
         if answer.status >= 500:
             message = f"The registry behind has failed with status {answer.status}; try again later."
             return UpstreamFailed(message, uncertain=uncertain)
-        return UpstreamFailed("The registry behind gives an answer that no registry gives; check its url.")
+        message = "The registry behind gives an answer that no registry gives; check its url."
+        return UpstreamFailed(message, uncertain=uncertain)
 
     @property
     def trouble(self) -> str:

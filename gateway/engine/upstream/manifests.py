@@ -221,7 +221,7 @@ class UpstreamManifests:
             content=manifest.content,
             scope=f"repository:{repository}:pull,push",
         )
-        if answer.status in {200, 201, 202}:
+        if answer.status == 201:
             told = promised(answer)
             if told is not None and told.algorithm is Algorithm.SHA256 and told != manifest.digest:
                 raise UpstreamFailed("The registry behind took other bytes than were sent.", uncertain=True)
@@ -250,7 +250,7 @@ class UpstreamManifests:
     async def _remove(self, repository: Repository, digest: Digest) -> None:
         path = f"/v2/{repository}/manifests/{digest}"
         answer = await self._client.ask("DELETE", path, scope=f"repository:{repository}:delete")
-        if answer.status in {200, 202, 204}:
+        if answer.status in {202, 204}:
             return
         if is_absent(answer):
             known = await self._database.read(lambda found: mirror.knows_manifest(found, repository, digest))
