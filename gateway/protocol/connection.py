@@ -27,6 +27,7 @@ from gateway.framing import CHUNKED, Chunks, EdgeLimits, Framing, Misframed, jud
 from gateway.protocol.edge import Edge, OnRefused, plain, whence
 from gateway.protocol.exchange import Exchange
 from gateway.protocol.heads import HEAD_BYTES, Head
+from gateway.protocol.lost import LOST
 from gateway.protocol.watch import Phase, Watch
 
 log = logging.getLogger("gateway.edge")
@@ -34,29 +35,6 @@ log = logging.getLogger("gateway.edge")
 
 _HIGH_WATER_BYTES: Final = 64 * 1024
 _JOIN_BYTES: Final = 32 * 1024
-
-
-class _Lost(asyncio.Transport):
-    """The transport of a connection that is gone: takes everything, does nothing."""
-
-    def is_closing(self) -> bool:
-        return True
-
-    def close(self) -> None: ...
-
-    def abort(self) -> None: ...
-
-    def write(self, data: bytes | bytearray | memoryview) -> None: ...
-
-    def get_write_buffer_size(self) -> int:
-        return 0
-
-    def pause_reading(self) -> None: ...
-
-    def resume_reading(self) -> None: ...
-
-
-_LOST: Final = _Lost()
 
 
 class StrictProtocol(HttpToolsProtocol):
@@ -114,8 +92,8 @@ class StrictProtocol(HttpToolsProtocol):
         self._held = b""
         self.parser = None  # type: ignore[assignment]
         # A lost transport holds the buffers of its TLS: let go of, they are freed now, not when garbage is collected.
-        self.transport = _LOST
-        self.flow = FlowControl(_LOST)
+        self.transport = LOST
+        self.flow = FlowControl(LOST)
         self.watch.lost()
 
     def eof_received(self) -> None:

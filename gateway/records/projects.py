@@ -138,8 +138,8 @@ def remove(name: ProjectName, held: Sequence[Repository], *, force: bool) -> Cha
         holds = holdings(connection, before.id)
         if holds.entries and not force:
             raise Conflict(
-                f"Project {name} still holds content (repositories: {holds.repositories}); remove them first, or remove "
-                "the project with all it holds: --force."
+                f"Project {name} still holds content (repositories: {holds.repositories}); remove them first, or "
+                "remove the project with all it holds: --force."
             )
         if not set(repository_names(connection, name)) <= set(held):
             raise Conflict(f"A repository was added to project {name} meanwhile; try again.")

@@ -56,7 +56,6 @@ def every_refusal(kind: type[Refusal] = Refusal) -> Iterator[type[Refusal]]:
         (errors.Unsupported, 405),
         (errors.ContentReferenced, 405),
         (errors.TooManyRequests, 429),
-        (errors.Unavailable, 503),
         (errors.ManifestUnknown, 404),
         (errors.NameUnknown, 404),
         (errors.BlobUnknown, 404),
