@@ -36,6 +36,10 @@ class Acts:
         if len(self._seen) > _PROJECTS:
             self._seen.popitem(last=False)
 
+    def knows(self, project: ProjectName) -> bool:
+        """Whether *project* is taken to exist."""
+        return project.name in self._seen
+
     def change(self, repository: Repository, apply: Callable[[object, Act], Notes], owner: str = "") -> Change:
         """A change of *repository*, whose project it may make."""
         makes_project = repository.project.name not in self._seen

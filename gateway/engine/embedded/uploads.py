@@ -71,11 +71,14 @@ class EmbeddedUploads:
         self._verified = verified
         self._per_owner = per_owner
         self._lifetime_seconds = lifetime_seconds
+        self._pruned_at = 0
         self._hashers: OrderedDict[str, tuple[str, _Hash]] = OrderedDict()
 
     async def begin(self, repository: Repository, owner: str) -> tuple[Upload, Change]:
-        if await self._database.read(lambda connection: content.project_exists(connection, repository.project)):
-            self._acts.saw(repository.project)
+        if not self._acts.knows(repository.project):
+            there = await self._database.read(lambda connection: content.project_exists(connection, repository.project))
+            if there:
+                self._acts.saw(repository.project)
         now = self._acts.now()
         pruned = await self._prune(now)
         row = UploadRow(str(uuid.uuid4()), 0, EMPTY, now, now + self._lifetime_seconds)
@@ -287,8 +290,16 @@ class EmbeddedUploads:
         return row
 
     async def _prune(self, now: int) -> list[str]:
-        """Discards the bytes of some expired uploads; the rows go with the change that is being prepared."""
+        """
+        Discards the bytes of some expired uploads; the rows go with the change that is being prepared.
+
+        Looked for once a second: when there are more, the next look follows at once.
+        """
+        if now == self._pruned_at:
+            return []
         found = await self._database.read(lambda connection: uploads.expired(connection, now, _PRUNED))
+        if len(found) < _PRUNED:
+            self._pruned_at = now
         if not found:
             return []
         return await self._in_thread(
