@@ -30,7 +30,7 @@ from gateway.records.adoption import Found, Known, Remark
 REQUESTS: Final = 16
 #: Tags read together; with all that their manifests list they enter the records in one transaction.
 _TAGS_TOGETHER: Final = 128
-_PAGE: Final = 1000
+PAGE: Final = 1000
 _NAMES: Final = 1_000_000
 _LEVELS: Final = 32
 _ACCEPT: Final = {"Accept": ", ".join(sorted(MANIFEST_MEDIA_TYPES | SCHEMA1))}
@@ -86,11 +86,12 @@ class Survey:
     """
     An existing registry, read. What it says is checked: what is no answer of a registry raises `UpstreamFailed`.
 
-    At most *requests* are under way at once. Nothing is ever changed there.
+    At most *requests* are under way at once, and *page* names are asked for. Nothing is ever changed there.
     """
 
-    def __init__(self, client: Client, *, requests: int = REQUESTS) -> None:
+    def __init__(self, client: Client, *, requests: int = REQUESTS, page: int = PAGE) -> None:
         self._client = client
+        self._page = page
         self._turns = asyncio.Semaphore(requests)
 
     async def greet(self) -> None:
@@ -133,7 +134,7 @@ class Survey:
 
     async def _listed(self, path: str, key: str, scope: str) -> list[str]:
         names: dict[str, None] = {}
-        query = f"n={_PAGE}"
+        query = f"n={self._page}"
         while True:
             answer = await self._listing(path, query, scope)
             page = names_in(answer, key)
@@ -147,7 +148,7 @@ class Survey:
 
     async def _listing(self, path: str, query: str, scope: str) -> Answer:
         answer = await self._ask("GET", f"{path}?{query}", scope)
-        if answer.status == 400 and query == f"n={_PAGE}":
+        if answer.status == 400 and query == f"n={self._page}":
             # Some allow only smaller pages, and choose one of their own when nothing is said.
             answer = await self._ask("GET", path, scope)
         if answer.status == 404 and code_in(answer) == "NAME_UNKNOWN":
