@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from contextlib import asynccontextmanager
 from typing import Final
 
 from gateway.errors import UpstreamFailed
 from gateway.oci.digest import Digest
 
-#: Hashed together: worth the way to a thread and back, and no more than that is held.
-_BATCH_BYTES: Final = 128 * 1024
+#: How far the hash may stay behind what has passed, which is held for it.
+_BEHIND_BYTES: Final = 512 * 1024
 
 
 async def whole(pieces: AsyncIterator[bytes], digest: Digest, size: int, threads: Executor) -> AsyncGenerator[bytes]:
@@ -67,36 +68,37 @@ async def closing(pieces: AsyncIterator[bytes]) -> AsyncIterator[None]:
 
 
 class _Hashing:
-    """A hash that follows in a thread, at most two batches behind."""
+    """A hash that follows in a thread, at most 512 KiB behind; the thread stays while there is more."""
 
     def __init__(self, digest: Digest, threads: Executor) -> None:
         self._hasher = digest.algorithm.hasher()
         self._threads = threads
-        self._waiting: list[bytes] = []
-        self._size = 0
-        self._running: asyncio.Future[None] | None = None
+        self._waiting: deque[bytes] = deque()
+        self._added = 0
+        self._hashed = 0
+        self._running: Future[None] | None = None
 
     async def add(self, piece: bytes) -> None:
         self._waiting.append(piece)
-        self._size += len(piece)
-        if self._size >= _BATCH_BYTES:
-            await self._caught_up()
-            batch, self._waiting, self._size = self._waiting, [], 0
-            self._running = asyncio.get_running_loop().run_in_executor(self._threads, self._update, batch)
+        self._added += len(piece)
+        if self._running is not None and not self._running.done():
+            if self._added - self._hashed <= _BEHIND_BYTES:
+                return
+            await asyncio.wrap_future(self._running)
+        self._running = self._threads.submit(self._drain)
 
     async def hexdigest(self) -> str:
-        await self._caught_up()
-        self._update(self._waiting)
+        if self._running is not None:
+            await asyncio.wrap_future(self._running)
+        self._drain()
         return self._hasher.hexdigest()
 
-    async def _caught_up(self) -> None:
-        running, self._running = self._running, None
-        if running is not None:
-            await running
-
-    def _update(self, batch: list[bytes]) -> None:
-        for piece in batch:
+    def _drain(self) -> None:
+        # What is added just as this ends is left to the next.
+        while self._waiting:
+            piece = self._waiting.popleft()
             self._hasher.update(piece)
+            self._hashed += len(piece)
 
 
 def broken(digest: Digest) -> UpstreamFailed:
