@@ -7,7 +7,7 @@ Two can be read: the file system volume of a registry (`engine.embedded.volume`)
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -91,7 +91,7 @@ class Tally:
     broken: int = 0
 
     def __add__(self, other: Self) -> Self:
-        return type(self)(*(mine + more for mine, more in zip(astuple(self), astuple(other), strict=True)))
+        return type(self)(*(getattr(self, name) + getattr(other, name) for name in self.__slots__))
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,17 +85,21 @@ class Reading:
         ready, waiting = await self._ready(moves)
         blobs = await self._bring(ready)
         kept: list[Manifest] = []
-        linked: dict[Digest, int] = {}
-        for manifest in ready.values():
-            reason = self._fault(manifest, blobs)
-            self._good[manifest.digest] = not reason
-            if reason:
-                self._lose(manifest.digest, reason)
-                continue
-            kept.append(manifest)
-            held = {each: found for each in manifest.references if isinstance(found := blobs.get(each), Brought)}
-            linked |= {each: found.size_bytes for each, found in held.items()}
-            moves += self._moves(manifest.digest)
+        judged = list(ready.values())
+        while judged:
+            for manifest in judged:
+                reason = self._fault(manifest, blobs)
+                self._good[manifest.digest] = not reason
+                if reason:
+                    self._lose(manifest.digest, reason)
+                else:
+                    kept.append(manifest)
+                    moves += self._moves(manifest.digest)
+            # An index whose manifests were all judged just now comes with them.
+            judged = [self._held.pop(digest) for digest in waiting if self._judged(digest)]
+            waiting = {digest: None for digest in waiting if digest in self._held}
+        named = [digest for manifest in kept for digest in manifest.references]
+        linked = {digest: found.size_bytes for digest in named if isinstance(found := blobs.get(digest), Brought)}
         self.queue.extendleft(reversed(waiting))
         await self._refer([*self._passed, *(manifest.digest for manifest in kept)])
         self._tally += Tally(len(kept), len(self._passed), bytes=sum(len(manifest.content) for manifest in kept))
@@ -104,14 +108,14 @@ class Reading:
 
     # manifests
 
-    async def _ready(self, moves: list[tuple[Tag, Digest]]) -> tuple[dict[Digest, Manifest], list[Digest]]:
+    async def _ready(self, moves: list[tuple[Tag, Digest]]) -> tuple[dict[Digest, Manifest], dict[Digest, None]]:
         """Manifests that wait for nothing but their blobs, and indexes that wait for some of those."""
         ready: dict[Digest, Manifest] = {}
-        waiting: list[Digest] = []
+        waiting: dict[Digest, None] = {}
         size = 0
         while self.queue and max(len(ready), len(self._passed)) < _BATCH and size < _BATCH_BYTES:
             taken = [self.queue.popleft() for _ in range(min(_READ_AHEAD, len(self.queue), _BATCH - len(ready)))]
-            fresh = [digest for digest in taken if digest not in self._good and digest not in ready]
+            fresh = [digest for digest in dict.fromkeys(taken) if digest not in self._good and digest not in ready]
             for digest, found in zip(fresh, await asyncio.gather(*map(self._load, fresh)), strict=True):
                 if found is None:
                     self._good[digest] = True
@@ -145,7 +149,7 @@ class Reading:
             return _one(refusal)
 
     def _postponed(
-        self, digest: Digest, manifest: Manifest, ready: dict[Digest, Manifest], waiting: list[Digest]
+        self, digest: Digest, manifest: Manifest, ready: dict[Digest, Manifest], waiting: dict[Digest, None]
     ) -> bool:
         """Whether an index lists manifests that come first; then it is queued behind them."""
         listed = [each.digest for each in manifest.manifests if each.media_type in MANIFEST_MEDIA_TYPES]
@@ -155,9 +159,13 @@ class Reading:
             self.queue.extendleft([digest, *reversed(unread)])
             return True
         if any(each not in self._good for each in listed):
-            waiting.append(digest)
+            waiting[digest] = None
             return True
         return False
+
+    def _judged(self, index: Digest) -> bool:
+        """Whether everything that a held index lists is a manifest that was judged."""
+        return all(digest in self._good for digest in self._held[index].references)
 
     async def _refer(self, subjects: Sequence[Digest]) -> None:
         async def ask(subject: Digest) -> Sequence[Digest]:
