@@ -12,6 +12,7 @@ import pytest
 from tests.services.authority import Authority
 from tests.services.clients import DOCKER_PROGRAMS, Ctr, Docker, Podman, Skopeo
 from tests.services.daemon import scratch
+from tests.services.distribution import Way, running_registry
 from tests.services.engines import Engine, running_containerd, running_docker
 from tests.services.gateway import Gateway, running_gateway
 from tests.services.images import Layout
@@ -104,6 +105,21 @@ def opened(known_names: None) -> Open:
             yield gateway
 
     return open_one
+
+
+@pytest.fixture(scope="module", params=["embedded", "upstream"])
+def engine(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
+    """What keeps the content, as the gateway's environment says it: the gateway itself, or a registry behind it."""
+    if request.param == "embedded":
+        yield {}
+        return
+    with scratch("behind") as directory, running_registry(directory, Way.HTPASSWD) as registry:
+        yield {
+            "GATEWAY_ENGINE__KIND": "upstream",
+            "GATEWAY_ENGINE__URL": registry.url,
+            "GATEWAY_ENGINE__USERNAME": registry.username,
+            "GATEWAY_ENGINE__PASSWORD": registry.password,
+        }
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import base64
 import json
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,15 +23,32 @@ WRITER = ("writer", "writer's-long-password")
 READER = ("reader", "reader's-long-password")
 
 
-@pytest.fixture(scope="module")
-def team(opened: Open) -> Iterator[Gateway]:
+@contextmanager
+def furnished(opened: Open, engine: dict[str, str]) -> Iterator[Gateway]:
     """A gateway on which the commands at the top were given, as they stand there."""
-    with opened(name="registry.local", workers=2) as gateway:
+    with opened(name="registry.local", workers=2, environment=engine) as gateway:
         gateway.add_user(*WRITER)
         gateway.add_user(*READER)
         gateway.cli("project", "add", "gallery").must()
         gateway.cli("grant", "writer", "pusher", "gallery").must()
         gateway.cli("grant", "reader", "puller", "gallery").must()
+        yield gateway
+
+
+@pytest.fixture(scope="module")
+def team(opened: Open) -> Iterator[Gateway]:
+    """Such a gateway, which keeps the content itself."""
+    with furnished(opened, {}) as gateway:
+        yield gateway
+
+
+@pytest.fixture(scope="module")
+def any_team(request: pytest.FixtureRequest, opened: Open, engine: dict[str, str]) -> Iterator[Gateway]:
+    """Such a gateway, whatever keeps the content."""
+    if not engine:
+        yield request.getfixturevalue("team")
+        return
+    with furnished(opened, engine) as gateway:
         yield gateway
 
 
@@ -46,8 +64,9 @@ def stored(docker: Docker, registry: str) -> dict[str, str]:
 
 
 def test_a_writer_pushes_a_reader_only_pulls_and_the_trail_says_so(
-    team: Gateway, docker: Docker, layout: Layout, repository: str
+    any_team: Gateway, docker: Docker, layout: Layout, repository: str
 ) -> None:
+    team = any_team
     layout.add_image("v1", (200_000, 70_000), seed=101)
     image = f"{team.registry}/{repository}:v1"
     docker.load(layout, "v1", image).must()
