@@ -12,13 +12,6 @@ from gateway.oci.manifest import LIMIT_BYTES
 from gateway.oci.media import MANIFEST_MEDIA_TYPES, essence
 
 ERROR_BYTES: Final = 1024 * 1024
-#: Docker's first format: its digest is not that of its bytes.
-SCHEMA_1: Final = frozenset(
-    {
-        "application/vnd.docker.distribution.manifest.v1+json",
-        "application/vnd.docker.distribution.manifest.v1+prettyjws",
-    }
-)
 #: Codes that say: there is no such thing (distribution-spec, "Error Codes"); a 404 without one is no answer.
 ABSENT: Final = frozenset({"MANIFEST_UNKNOWN", "NAME_UNKNOWN", "BLOB_UNKNOWN", "TAG_UNKNOWN"})
 UNSUPPORTED: Final = "UNSUPPORTED"

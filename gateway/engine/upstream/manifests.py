@@ -10,7 +10,6 @@ from typing import Any, Final
 from gateway.change import Change, Elsewhere, Notes
 from gateway.engine.port import StoredManifest
 from gateway.engine.upstream.answers import (
-    SCHEMA_1,
     complaints,
     is_absent,
     is_unsupported,
@@ -20,6 +19,7 @@ from gateway.engine.upstream.answers import (
 from gateway.engine.upstream.client import Answer, Client
 from gateway.engine.upstream.intention import Intention
 from gateway.engine.upstream.sharing import Sharing
+from gateway.engine.upstream.testimony import SCHEMA1
 from gateway.errors import (
     ManifestBlobUnknown,
     ManifestInvalid,
@@ -41,7 +41,7 @@ from gateway.records.database import Database
 from gateway.records.recent import Recent
 
 #: Without all of them some registries would convert what they have.
-_ACCEPT: Final = {"Accept": ", ".join(sorted(MANIFEST_MEDIA_TYPES | SCHEMA_1))}
+_ACCEPT: Final = {"Accept": ", ".join(sorted(MANIFEST_MEDIA_TYPES | SCHEMA1))}
 _INVALID: Final = frozenset(
     {"MANIFEST_INVALID", "MANIFEST_UNVERIFIED", "TAG_INVALID", "NAME_INVALID", "DIGEST_INVALID"}
 )
@@ -168,7 +168,7 @@ class UpstreamManifests:
 
     async def _read(self, repository: Repository, reference: Reference, answer: Answer, version: int) -> StoredManifest:
         media_type = essence(answer.headers.get("content-type"))
-        if media_type in SCHEMA_1:
+        if media_type in SCHEMA1:
             raise Unsupported("This manifest is in Docker's first format, which has no digest; push the image again.")
         told = promised(answer)
         algorithm = reference.algorithm if isinstance(reference, Digest) else Algorithm.SHA256
