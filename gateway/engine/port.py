@@ -199,8 +199,8 @@ class Engine:
 
     *emulated* says, in a sentence each, how a feature that is stood in for differs from the real one: clients are
     warned. *version* is a number that moves when anything in a repository does, odd while it moves: what was read at
-    one stays true as long as it stands; None when only asking again tells. *trouble* tells what keeps the engine from
-    working now, "" for nothing. *close* lets go of connections.
+    one stays true as long as it stands, apart from tags when *tags_move_unseen*; None when only asking again tells.
+    *trouble* tells what keeps the engine from working now, "" for nothing. *close* lets go of connections.
     """
 
     blobs: Blobs
@@ -209,5 +209,6 @@ class Engine:
     listings: Listings
     emulated: Mapping[Feature, str] = field(default_factory=dict)
     version: Callable[[Repository], int] | None = None
+    tags_move_unseen: bool = False
     trouble: Callable[[], str] = str
     close: Callable[[], Awaitable[None]] = _nothing

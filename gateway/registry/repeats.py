@@ -65,6 +65,7 @@ def remember(head: Head, request: Request, need: Need, version: int, event: Even
         or reply.status != 200
         or reply.stream is not None
         or len(reply.body) > REPLY_BYTES
+        or (request.engine.tags_move_unseen and event.reference and ":" not in event.reference)
     ):
         return
     lines = b"".join(b"%s: %s\r\n" % header for header in reply.raw_headers(ALWAYS))

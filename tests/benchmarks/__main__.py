@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.benchmarks import alone, asking, drawing, images, machine, memory, report, scale, transfers
+from tests.benchmarks import alone, asking, drawing, images, machine, memory, report, scale, transfers, upstream
 from tests.benchmarks.figures import Book, Case
 from tests.benchmarks.sizes import DEFAULT, FULL, SHORT, Sizes
 from tests.benchmarks.stand import Stand
@@ -50,6 +50,9 @@ GROUPS: dict[str, Callable[[Run], None]] = {
     "memory": lambda run: memory.measure_memory(run.field, run.book),
     "start": lambda run: alone.measure_start(run.stand, run.sizes, run.book),
     "commits": lambda run: alone.measure_commits(run.stand, run.sizes, run.book),
+    "front": lambda run: upstream.measure_front(run.stand, run.sizes, run.book),
+    "adopt": lambda run: upstream.measure_adoption(run.stand, run.sizes, run.book),
+    "import": lambda run: upstream.measure_import(run.stand, run.sizes, run.book),
     "tags": lambda run: scale.measure_tags(run.stand, run.sizes, run.book),
     "catalog": lambda run: scale.measure_catalog(run.stand, run.sizes, run.book),
     "referrers": lambda run: scale.measure_referrers(run.stand, run.sizes, run.book),

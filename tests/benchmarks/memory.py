@@ -33,7 +33,7 @@ def measure_memory(field: Field, book: Book) -> None:
     for name, told in states:
         case = Case(f"memory, {name}", "memory", "MiB", "less", _NOTE)
         for target in field.registries:
-            case.samples[target.name] = [_held(target, told, sizes.hold_seconds)]
+            case.samples[target.name] = [held(target, REPOSITORY, told, sizes.hold_seconds)]
         book.tell(book.add(case))
 
 
@@ -46,10 +46,11 @@ def measure_rest(field: Field, book: Book) -> None:
     book.tell(book.add(case))
 
 
-def _held(target: Target, told: dict[str, object], seconds: float) -> Sample:
+def held(target: Target, repository: str, told: dict[str, object], seconds: float) -> Sample:
+    """The most that the target holds while clients keep it in the state that *told* describes; at rest if nothing."""
     if not told:
         return Sample(_resident(target), 0)
-    asked = {**told, "port": target.port, "repository": REPOSITORY, "authorization": target.authorization(REPOSITORY)}
+    asked = {**told, "port": target.port, "repository": repository, "authorization": target.authorization(repository)}
     argv = [sys.executable, "-m", "tests.benchmarks.holder"]
     holder = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert holder.stdin is not None

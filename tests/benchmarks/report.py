@@ -23,6 +23,10 @@ _TITLES = {
     "memory": "Memory",
     "start": "Start",
     "commits": "The ledger",
+    "front": "In front of a registry",
+    "front-memory": "In front of a registry: memory",
+    "adopt": "Adopting a registry",
+    "import": "Importing a volume",
 }
 _PLOTS = ("requests", "transfers", "scale", "audit")
 

@@ -35,6 +35,8 @@ class Sizes:
     peer_repositories: int
     referrers: int
     event_counts: tuple[int, ...]
+    adopted: int
+    imported: int
     idle_connections: int
     pulls: int
     uploads: int
@@ -67,6 +69,8 @@ SHORT: Final = Sizes(
     peer_repositories=1_000,
     referrers=1_000,
     event_counts=(1_000, 10_000),
+    adopted=100,
+    imported=2,
     idle_connections=100,
     pulls=20,
     uploads=10,
@@ -95,6 +99,8 @@ DEFAULT: Final = Sizes(
     peer_repositories=10_000,
     referrers=10_000,
     event_counts=(10_000, 100_000, 1_000_000),
+    adopted=2_000,
+    imported=8,
     idle_connections=1_000,
     pulls=200,
     uploads=50,
@@ -123,6 +129,8 @@ FULL: Final = Sizes(
     peer_repositories=100_000,
     referrers=10_000,
     event_counts=(10_000, 100_000, 1_000_000, 10_000_000),
+    adopted=20_000,
+    imported=16,
     idle_connections=1_000,
     pulls=200,
     uploads=50,

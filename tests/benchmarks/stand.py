@@ -37,6 +37,8 @@ PROJECT = "bench"
 ROBOT = f"{PROJECT}/ci"
 ADMINISTRATOR, PASSWORD = "root", "a-long-bench-password"
 _SERVICE = "bench"
+#: The registry behind the gateway, asked without it.
+STRAIGHT = "straight"
 
 
 @dataclass(slots=True)
@@ -94,7 +96,8 @@ class Distribution(Target):
 
     def bearer(self, access: Sequence[Mapping[str, object]]) -> str:
         """A token for *access*, good for an hour."""
-        assert self.signer is not None
+        if self.signer is None:
+            return ""
         now = int(time.time())
         claims = {"iss": _SERVICE, "sub": "ci", "aud": _SERVICE, "nbf": now - 10, "iat": now, "exp": now + 3600}
         leaf = ssl.PEM_cert_to_DER_cert(self.signer.certificate.read_text())
@@ -134,12 +137,12 @@ class Stand:
 
     @contextmanager
     def gateway(
-        self, workers: int = 1, *, name: str = "", data: Path | None = None, audited: bool = True
+        self, workers: int = 1, *, name: str = "", data: Path | None = None, audited: bool = True, engine: str = ""
     ) -> Iterator[Gateway]:
         """The gateway, on a fresh copy of an initialised directory unless *data* is one."""
         data = data or self.fresh_data()
         port = free_port()
-        configure(data, port, workers, self.pair)
+        configure(data, port, workers, self.pair, engine)
         environment = {key: value for key, value in os.environ.items() if not key.startswith("GATEWAY_")}
         if not audited:
             paths = [str(Path(__file__).parent / "unaudited"), environment.get("PYTHONPATH", "")]
@@ -171,6 +174,48 @@ class Stand:
             self._secret = asyncio.run(_populate(rooms.administration))
 
     @contextmanager
+    def behind(self, workers: int = 1) -> Iterator[tuple[Gateway, Distribution]]:
+        """
+        The gateway in front of a registry in clear, and another process of that registry over TLS of its own.
+
+        Both processes of the registry share what they hold; neither asks for a credential.
+        """
+        content = self.directory / f"shared-{uuid4().hex[:8]}"
+        with self._registry(content, tls=False) as inner, self._registry(content, tls=True) as straight:
+            data = self.fresh_data()
+            behind = f'kind = "upstream"\nurl = "http://127.0.0.1:{inner.port}"'
+            with self.gateway(workers, name="gateway in front", data=data, engine=behind) as gateway:
+                yield gateway, straight
+
+    @contextmanager
+    def _registry(self, content: Path, *, tls: bool) -> Iterator[Distribution]:
+        """Distribution on *content*, open to all of this machine; asked for by everybody as it comes."""
+        directory = self.directory / f"open-{uuid4().hex[:8]}"
+        directory.mkdir()
+        port = free_port()
+        http: dict[str, object] = {"addr": f"127.0.0.1:{port}", "secret": "known to both"}
+        if tls:
+            http["tls"] = {"certificate": str(self.pair.certificate), "key": str(self.pair.key)}
+        storage = {"filesystem": {"rootdirectory": str(content)}, "cache": _CACHE}
+        with self._running(directory, {"storage": storage, "http": http}) as daemon:
+            yield Distribution(STRAIGHT, port, daemon, self.authority.certificate, content=content)
+
+    @contextmanager
+    def _running(self, directory: Path, configuration: Mapping[str, Any]) -> Iterator[Daemon]:
+        quiet = {"version": "0.1", "log": {"level": "error", "accesslog": {"disabled": True}}}
+        written = directory / "config.yml"
+        written.write_text(json.dumps({**quiet, **configuration}))
+        # Every REGISTRY_* variable overrides its configuration, and skopeo's REGISTRY_AUTH_FILE has just such a name.
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("REGISTRY_")}
+        daemon = Daemon(["docker-registry", "serve", str(written)], directory / "log", environment=environment)
+        port = int(str(configuration["http"]["addr"]).rpartition(":")[2])
+        daemon.start(lambda: accepts_connections(port))
+        try:
+            yield daemon
+        finally:
+            daemon.stop()
+
+    @contextmanager
     def distribution(self) -> Iterator[Distribution]:
         directory = self.directory / f"distribution-{uuid4().hex[:8]}"
         directory.mkdir()
@@ -182,8 +227,6 @@ class Stand:
             "rootcertbundle": str(self.authority.certificate),
         }
         configuration = {
-            "version": "0.1",
-            "log": {"level": "error", "accesslog": {"disabled": True}},
             "storage": {"filesystem": {"rootdirectory": str(directory / "content")}, "cache": _CACHE},
             "auth": {"token": token},
             "http": {
@@ -191,20 +234,11 @@ class Stand:
                 "tls": {"certificate": str(self.pair.certificate), "key": str(self.pair.key)},
             },
         }
-        written = directory / "config.yml"
-        written.write_text(json.dumps(configuration))
-        # Every REGISTRY_* variable overrides its configuration, and skopeo's REGISTRY_AUTH_FILE has just such a name.
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("REGISTRY_")}
-        daemon = Daemon(["docker-registry", "serve", str(written)], directory / "log", environment=environment)
         signer = self.authority.issue("signer.test")
-        peer = Distribution(
-            "Distribution", port, daemon, self.authority.certificate, content=directory / "content", signer=signer
-        )
-        daemon.start(lambda: accepts_connections(port))
-        try:
-            yield peer
-        finally:
-            daemon.stop()
+        with self._running(directory, configuration) as daemon:
+            yield Distribution(
+                "Distribution", port, daemon, self.authority.certificate, content=directory / "content", signer=signer
+            )
 
     @contextmanager
     def nginx(self, files: Path) -> Iterator[Nginx]:
@@ -282,7 +316,7 @@ async def _populate(administration: Administration) -> str:
     return robot.secret or ""
 
 
-def configure(data: Path, port: int, workers: int, pair: Pair) -> None:
+def configure(data: Path, port: int, workers: int, pair: Pair, engine: str = "") -> None:
     (data / "gateway.toml").write_text(f"""\
 [server]
 names = ["127.0.0.1", "localhost"]
@@ -290,6 +324,8 @@ port = {port}
 workers = {workers}
 certificate = "{pair.certificate}"
 key = "{pair.key}"
+[engine]
+{engine}
 [tokens]
 lifetime_seconds = 900
 [limits]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tests.benchmarks.figures import Case
+from tests.benchmarks.stand import STRAIGHT
 
 PEER, CEILING = "Distribution", "nginx, static"
 
@@ -41,6 +42,10 @@ def _judge(case: Case) -> Iterator[Verdict]:
             yield _tail(case, name)
         if case.group == "memory" and "largest" in case.name:
             yield _below(case.name, name, _value(case, name), 90, "MiB")
+        if case.group == "front-memory":
+            yield Verdict(case.name, name, "≤ 1 MiB", f"{_value(case, name):.2f} MiB", _value(case, name) <= 1)
+        if case.group == "adopt":
+            yield Verdict(case.name, name, "≥ 500/s", f"{_value(case, name):,.0f}/s", _value(case, name) >= 500)
         if case.group == "tokens" and "robot" in case.name:
             rate = _value(case, name)
             yield Verdict(case.name, name, "≥ 1,500/s", f"{rate:,.0f}/s", rate >= 1500)
@@ -71,11 +76,18 @@ def _images(case: Case) -> tuple[tuple[float, str], ...]:
     return ((1.5, PEER),) if "at once" in case.name else ((1.0, PEER),)
 
 
+def _front(case: Case) -> tuple[tuple[float, str], ...]:
+    wanted = {"pull": 1.1, "push": 1.0, "digest": 5.0, "tag": 0.8}
+    return tuple((ratio, STRAIGHT) for word, ratio in wanted.items() if f" {word}" in case.name)
+
+
 _RATIOS: dict[str, Callable[[Case], Sequence[tuple[float, str]]]] = {
     "pull": _pull,
     "push": _push,
     "requests": _requests,
     "images": _images,
+    "front": _front,
+    "import": lambda case: ((0.7, "cp -r"),),
 }
 
 

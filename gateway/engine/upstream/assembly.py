@@ -57,6 +57,8 @@ def upstream(
         manifests=UpstreamManifests(client, database, acts),
         listings=UpstreamListings(client, database),
         emulated=EMULATED,
+        version=lambda repository: database.versions.content(repository.name),
+        tags_move_unseen=True,
         trouble=lambda: client.trouble,
         close=client.close,
     )
