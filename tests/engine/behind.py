@@ -12,7 +12,7 @@ from typing import Any
 
 from gateway.engine.port import Engine
 from gateway.engine.upstream.assembly import upstream
-from gateway.engine.upstream.client import LIMIT_BYTES, Answer, Client, Peer, Streamed
+from gateway.engine.upstream.client import Answer, Client, Peer, Streamed
 from gateway.oci.manifest import Manifest
 from gateway.oci.names import Repository
 from gateway.records.database import Database
@@ -28,17 +28,8 @@ class Remembering(Client):
         self.asked: list[tuple[str, str, int]] = []
         self.opened: list[str] = []
 
-    async def ask(
-        self,
-        method: str,
-        path: str,
-        *,
-        headers: Mapping[str, str] | None = None,
-        content: bytes | None = None,
-        limit_bytes: int = LIMIT_BYTES,
-        scope: str = "",
-    ) -> Answer:
-        answer = await super().ask(method, path, headers=headers, content=content, limit_bytes=limit_bytes, scope=scope)
+    async def ask(self, method: str, path: str, **more: Any) -> Answer:
+        answer = await super().ask(method, path, **more)
         self.asked.append((method, path, answer.status))
         return answer
 

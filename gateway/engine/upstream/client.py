@@ -83,13 +83,15 @@ class Client:
         content: bytes | None = None,
         limit_bytes: int = LIMIT_BYTES,
         scope: str = "",
+        extra_seconds: float = 0,
     ) -> Answer:
         """The answer, read whole, whatever its status; more than *limit_bytes* of it raise `UpstreamFailed`.
 
-        *scope* is what a token has to allow, as in `repository:gallery/ui:pull`.
+        *scope* is what a token has to allow, as in `repository:gallery/ui:pull`. What is known to take long is given
+        *extra_seconds* more.
         """
         with self._watched(method):
-            async with asyncio.timeout(self._patience.answer_seconds) as deadline:
+            async with asyncio.timeout(self._patience.answer_seconds + extra_seconds) as deadline:
                 answer = await self._answer(method, path, headers, content, scope)
                 return await self._whole(method, answer, limit_bytes, deadline)
 
