@@ -112,7 +112,9 @@ class Uploads(Protocol):
 
     async def append(self, upload: Upload, body: AsyncIterator[bytes], first: int | None) -> Appended:
         """
-        Writes *body* at the upload's end, on disk before it returns; *first* is the offset the client claims to be at.
+        Writes *body* at the upload's end, kept before it returns; *first* is the offset the client claims to be at.
+
+        What was taken and never committed may count or not: `find` says where the upload stands.
 
         Raises `RangeInvalid` if that is not where the upload stands, `UploadBusy` while another request writes.
         """
@@ -125,7 +127,7 @@ class Uploads(Protocol):
         Appends *body*, compares the digest of the whole and puts the blob in its place; *change* links it.
 
         Raises `DigestInvalid` on a mismatch, and the upload is gone then; `RangeInvalid`, `UploadBusy` as `append`;
-        `Interrupted` if the body stopped: the upload stands where it stood. `Unavailable` when the storage is full.
+        `Interrupted` if the body stopped: the upload stands where `find` says. `Unavailable` when the storage is full.
         """
         ...
 
