@@ -133,6 +133,9 @@ class UpstreamBlobs:
             raise self._client.refuse(answer)
         if told is not None and told.algorithm is digest.algorithm and told != digest:
             raise UpstreamFailed("The registry behind answers for another blob than was asked for.")
+        if int(text) == 0 and digest != Digest.of(b"", digest.algorithm):
+            # Nothing would be read of it, and so nothing checked.
+            raise UpstreamFailed("The registry behind says that a blob is empty, which it is not.")
         return int(text)
 
     def _skipped(self, answer: Streamed, blob: Blob, first: int, last: int) -> int:
