@@ -30,7 +30,7 @@ from gateway.engine.upstream.finishing import Finishing
 from gateway.engine.upstream.relay import Relay
 from gateway.engine.upstream.sessions import NOWHERE, Sessions, mismatch, unknown
 from gateway.engine.upstream.turns import Stand, Turn, Turns
-from gateway.errors import BlobUploadUnknown, DigestInvalid, RangeInvalid, UploadBusy
+from gateway.errors import BlobUploadUnknown, DigestInvalid, RangeInvalid, Refusal, UploadBusy
 from gateway.oci.digest import Algorithm, Digest
 from gateway.oci.names import Repository
 from gateway.records import content, uploads
@@ -172,8 +172,11 @@ class UpstreamUploads:
         if await relay.begins():
             try:
                 stand = await self._sessions.send(upload.repository, turn, stand, relay)
-            except BlobUploadUnknown:
-                await self._discard(upload, turn)
+            except Refusal as refusal:
+                # An upload that holds nothing is no loss: whoever tries again begins a new one, and this one would
+                # count as open for a day.
+                if stand.offset == 0 or isinstance(refusal, BlobUploadUnknown):
+                    await self._discard(upload, turn)
                 raise
         if relay.hasher is not None:
             self._remember(upload.id, stand.offset, relay.hasher)
