@@ -5,11 +5,7 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection
+from sqlalchemy import Connection, column, inspect, select, table
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError
 
@@ -17,6 +13,9 @@ from gateway.errors import Conflict, Unavailable
 from gateway.records.database import Database
 from gateway.records.schema import events, metadata
 
+#: The revisions that this program knows, in their order; the last is the schema it needs.
+REVISIONS = ("0001", "0002")
+_VERSION = table("alembic_version", column("version_num"))
 #: What a serving role may do with the chain; with everything else it may do what it wants.
 _CHAIN_RIGHTS = "SELECT, INSERT"
 
@@ -24,12 +23,12 @@ _CHAIN_RIGHTS = "SELECT, INSERT"
 def revision(database: Database) -> str | None:
     """The schema's revision, or None if there is none yet; raises `Conflict` if a newer program wrote it."""
     try:
-        found = database.read_now(lambda connection: MigrationContext.configure(connection).get_current_revision())
+        found = database.read_now(_recorded)
     except OperationalError as error:
         raise Unavailable(
             "The database does not answer; check that it runs and that [database] url is right."
         ) from error
-    if found is not None and found not in {script.revision for script in _scripts().walk_revisions()}:
+    if found is not None and found not in REVISIONS:
         raise Conflict(
             f"The database's schema ({found}) is newer than this program; run the newer version that wrote it."
         )
@@ -38,7 +37,7 @@ def revision(database: Database) -> str | None:
 
 def current(database: Database) -> bool:
     """Whether the schema is the one this program needs; raises as `revision`."""
-    return revision(database) == _scripts().get_current_head()
+    return revision(database) == REVISIONS[-1]
 
 
 def migrate(url: str, data: Path, *, serving_url: str = "") -> bool:
@@ -65,8 +64,19 @@ def migrate(url: str, data: Path, *, serving_url: str = "") -> bool:
         database.close()
 
 
+def _recorded(connection: Connection) -> str | None:
+    if not inspect(connection).has_table(_VERSION.name):
+        return None
+    return connection.execute(select(_VERSION.c.version_num)).scalar()
+
+
 def _upgrade(connection: Connection) -> None:
-    config = _config()
+    # Only who changes the schema pays for Alembic: a process that serves would hold twelve megabytes of it.
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(_folder()))
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
 
@@ -76,21 +86,11 @@ def _grant(connection: Connection, url: str, serving_url: str) -> None:
     if serving is None or serving == make_url(url).username:
         return
     role = connection.dialect.identifier_preparer.quote(serving)
-    for table in metadata.sorted_tables:
-        rights = _CHAIN_RIGHTS if table is events else "SELECT, INSERT, UPDATE, DELETE"
-        connection.exec_driver_sql(f"GRANT {rights} ON {table.name} TO {role}")
+    for each in metadata.sorted_tables:
+        rights = _CHAIN_RIGHTS if each is events else "SELECT, INSERT, UPDATE, DELETE"
+        connection.exec_driver_sql(f"GRANT {rights} ON {each.name} TO {role}")
     connection.exec_driver_sql(f"GRANT SELECT ON alembic_version TO {role}")
     connection.exec_driver_sql(f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {role}")
-
-
-def _config() -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(_folder()))
-    return config
-
-
-def _scripts() -> ScriptDirectory:
-    return ScriptDirectory.from_config(_config())
 
 
 def _folder() -> Path:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import update
 from sqlalchemy.exc import DBAPIError
 
@@ -16,7 +18,7 @@ from gateway.audit.event import Event, Kind
 from gateway.errors import Conflict, Unavailable
 from gateway.gate import Act
 from gateway.records.database import Database
-from gateway.records.migration import current, migrate, revision
+from gateway.records.migration import REVISIONS, current, migrate, revision
 from gateway.records.schema import metadata
 from gateway.records.schema import projects as projects_table
 from tests.house import GATEWAY, opened
@@ -38,6 +40,13 @@ def test_the_migrations_make_exactly_the_tables_the_code_knows(database_url: str
 
     database.close()
     assert differences == []
+
+
+def test_the_revisions_are_those_of_the_migrations_in_their_order() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parents[2] / "migrations"))
+    scripts = ScriptDirectory.from_config(config)
+    assert [script.revision for script in scripts.walk_revisions()] == list(reversed(REVISIONS))
 
 
 def _migrate(url: str, data: Path) -> None:
