@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-#: What is in hand, hashed, framed and sent at the same time is some copies of this: well under 1 MiB an upload.
-_PIECE_BYTES: Final = 128 * 1024
+#: The piece in hand, its framed copy and what the connection holds of it: under 1 MiB an upload. Half of this costs
+#: half as much processor time again.
+_PIECE_BYTES: Final = 256 * 1024
 #: Below this, hashing a piece costs less than the way to a thread and back.
 _SMALL_BYTES: Final = 16 * 1024
 
@@ -41,7 +42,7 @@ class Relay:
         return bool(self._piece)
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """The body, from its first byte, in pieces of at most 128 KiB; all of it is hashed when they end."""
+        """The body, from its first byte, in pieces of at most 256 KiB; all of it is hashed when they end."""
         while self._piece:
             for first in range(0, len(self._piece), _PIECE_BYTES):
                 part = self._piece[first : first + _PIECE_BYTES]
