@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import pty
 import subprocess
@@ -175,6 +176,28 @@ def test_a_gateway_in_front_of_another_registry_imports_nothing(line: Line, volu
 )
 def test_sizes_are_told_in_the_unit_that_fits(size: int, text: str) -> None:
     assert size_text(size) == text
+
+
+@pytest.mark.long
+def test_twenty_thousand_tags_of_five_gigabytes_come_in_bounded_memory(line: Line) -> None:
+    with scratch("big") as home:
+        volume = WrittenVolume(home / "volume")
+        volume.fill(repositories=40, tags=20_000, layer_bytes=2_680_000, layers=2_000)
+        command = [str(PROGRAM), "--data", str(line.folder), "import", str(volume.folder), "--json"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            report = json.loads(process.stdout.read())
+            _, status, used = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+        print(report["copied"], report["bytes"], report["seconds"], f"peak {used.ru_maxrss >> 10} MiB")
+        assert process.returncode == 0
+        assert used.ru_maxrss < 400 * 1024
+        assert (report["copied"]["tags"], report["broken"]) == (20_000, [])
+        assert report["bytes"] > 5 << 30
+        again = line.done("import", str(volume.folder), "--json").json
+        assert (again["bytes"], again["already_there"]["tags"]) == (0, 20_000)
+        assert again["seconds"] < 60
+    assert line.done("audit", "verify").status == 0
 
 
 # real registries

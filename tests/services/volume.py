@@ -58,7 +58,9 @@ class WrittenVolume:
         file = self.blob_file(digest)
         if not file.exists():
             self._write(file, content)
-        self._write(self.layer_link(repository, digest), digest.encode())
+        link = self.layer_link(repository, digest)
+        if not link.exists():
+            self._write(link, digest.encode())
         return digest
 
     def manifest(self, repository: str, content: bytes, *tags: str) -> str:

@@ -38,7 +38,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 #: Threads copy, hash and sync; two of them copy and hash at a time, the others wait for the disk.
-_THREADS: Final = 16
+_THREADS: Final = 8
 _HASHING: Final = 2
 _CHUNK_BYTES: Final = 8 * 1024 * 1024
 _PIECE_BYTES: Final = 512 * 1024
