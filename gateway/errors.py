@@ -61,6 +61,11 @@ class Refusal(Exception):
         self.message = message
         self.detail: Mapping[str, object] = detail or {}
 
+    @property
+    def reason(self) -> str:
+        """What the trail says of it."""
+        return self.code.lower()
+
 
 # content
 
@@ -161,6 +166,11 @@ class ManifestBlobUnknown(ContentRefusal):
 
 class ContentReferenced(ContentRefusal):
     code = "DENIED"
+
+    @property
+    def reason(self) -> str:
+        # No right is missing: whoever searches for denials does not look for this.
+        return "content_referenced"
 
 
 # access

@@ -340,7 +340,7 @@ def _reason(error: BaseException) -> str:
         case Unavailable():
             return "unavailable"
         case Refusal():
-            return error.code.lower()
+            return error.reason
         case asyncio.CancelledError():
             return "cancelled"
         case ConnectionError() | TimeoutError() | EOFError():

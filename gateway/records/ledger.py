@@ -213,7 +213,7 @@ class SqlLedger:
             connection.exec_driver_sql("ROLLBACK TO SAVEPOINT act")
             waiting.error = refusal
             outcome = Outcome.DENIED if isinstance(refusal, AccessRefusal) else Outcome.FAILED
-            return [act.event.but(outcome=outcome, reason=refusal.code.lower())]
+            return [act.event.but(outcome=outcome, reason=refusal.reason)]
         except Exception as fault:
             connection.exec_driver_sql("ROLLBACK TO SAVEPOINT act")
             waiting.error = fault
