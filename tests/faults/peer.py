@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.services.authority import Pair
@@ -51,7 +51,8 @@ class Line:
 
     def answer(self, status: int, headers: Mapping[str, str] | None = None, body: bytes = b"") -> None:
         """A proper answer."""
-        self.say(head(status, {"Content-Length": str(len(body)), **(headers or {})}) + body)
+        length = {} if status in (204, 304) else {"Content-Length": str(len(body))}
+        self.say(head(status, {**length, **(headers or {})}) + body)
 
     def drip(self, said: bytes, seconds: float) -> None:
         """Send a byte, wait, send the next, until all is sent or the test ends."""
@@ -132,28 +133,33 @@ class Line:
 Behaviour = Callable[[Request, Line], None]
 
 
-@dataclass
 class Misbehaving:
     """
-    A peer on 127.0.0.1. *behaviour* answers each request; *before* sees only the head, and may do the worst.
+    A peer on 127.0.0.1; over TLS with a *pair* of certificate and key.
 
-    `requests` holds what came, whole; `heads` what came at all. `connections` counts those that are open now.
+    *behaviour* answers each request; *before* sees only its head, and may do the worst. `requests` holds what came,
+    whole, `heads` what came at all; `connections` counts those that are open now, `connected` all there were. It can
+    be stopped and started again, on the same port.
     """
 
-    behaviour: Behaviour
-    port: int
-    scheme: str = "http"
-    before: Callable[[str, str, Line], None] | None = None
-    requests: list[Request] = field(default_factory=list)
-    heads: list[tuple[str, str, Mapping[str, str]]] = field(default_factory=list)
-    connections: int = 0
-    connected: int = 0
-    refused_by_client: int = 0
+    def __init__(self, behaviour: Behaviour, pair: Pair | None = None) -> None:
+        self.behaviour = behaviour
+        self.pair = pair
+        self.before: Callable[[str, str, Line], None] | None = None
+        self.port = 0
+        self.requests: list[Request] = []
+        self.heads: list[tuple[str, str, Mapping[str, str]]] = []
+        self.connections = 0
+        self.connected = 0
+        self._lock = threading.Lock()
+        self._sockets: set[socket.socket] = set()
+        self._threads: list[threading.Thread] = []
+        self._stopped = threading.Event()
 
     @property
     def url(self) -> str:
         """Where it is."""
-        return f"{self.scheme}://127.0.0.1:{self.port}"
+        return f"{'https' if self.pair else 'http'}://127.0.0.1:{self.port}"
 
     def settled(self, most: int = 0, seconds: float = 5) -> bool:
         """Whether no more than so many connections are open, at the latest after so long."""
@@ -161,6 +167,72 @@ class Misbehaving:
         while self.connections > most and time.monotonic() < until:
             time.sleep(0.01)
         return self.connections <= most
+
+    def start(self) -> None:
+        """Take connections."""
+        trust = None
+        if self.pair is not None:
+            trust = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            trust.load_cert_chain(self.pair.certificate, self.pair.key)
+        self._stopped = threading.Event()
+        self._listener = socket.create_server(("127.0.0.1", self.port))
+        self.port = self._listener.getsockname()[1]
+        self._run(self._accept, self._listener, trust, self._stopped)
+
+    def stop(self) -> None:
+        """Take no more, and end those there are."""
+        self._stopped.set()
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        with self._lock:
+            for raw in self._sockets:
+                with suppress(OSError):
+                    raw.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join(timeout=35)
+        self._threads.clear()
+
+    def _run(self, act: Callable[..., None], *arguments: object) -> None:
+        thread = threading.Thread(target=act, args=arguments, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self, listener: socket.socket, trust: ssl.SSLContext | None, stopped: threading.Event) -> None:
+        while True:
+            try:
+                raw, _ = listener.accept()
+            except OSError:
+                return
+            raw.settimeout(60)
+            with self._lock:
+                self.connections += 1
+                self.connected += 1
+            self._run(self._attend, raw, trust, stopped)
+
+    def _attend(self, raw: socket.socket, trust: ssl.SSLContext | None, stopped: threading.Event) -> None:
+        try:
+            with suppress(OSError, Hangup):
+                if trust is not None:
+                    raw = trust.wrap_socket(raw, server_side=True)
+                with self._lock:
+                    self._sockets.add(raw)
+                self._converse(Line(raw, stopped))
+        finally:
+            with self._lock:
+                self._sockets.discard(raw)
+                self.connections -= 1
+            raw.close()
+
+    def _converse(self, line: Line) -> None:
+        while (came := line.read_head()) is not None:
+            method, target, headers = came
+            self.heads.append(came)
+            if self.before is not None:
+                self.before(method, target, line)
+            request = Request(method, target, headers, line.read_body(headers))
+            self.requests.append(request)
+            self.behaviour(request, line)
 
 
 def sockets_to(port: int) -> int:
@@ -178,78 +250,21 @@ def head(status: int, headers: Mapping[str, str] | None = None) -> bytes:
 
 def always(status: int, headers: Mapping[str, str] | None = None, body: bytes = b"") -> Behaviour:
     """Gives every request the same answer."""
-    return lambda request, line: line.answer(status, headers, b"" if request.method == "HEAD" else body)
+
+    def answer(request: Request, line: Line) -> None:
+        line.answer(
+            status, {"Content-Length": str(len(body)), **(headers or {})}, b"" if request.method == "HEAD" else body
+        )
+
+    return answer
 
 
 @contextmanager
-def misbehaving(behaviour: Behaviour, *, pair: Pair | None = None, port: int = 0) -> Iterator[Misbehaving]:
-    """Such a peer for as long as the block lasts; over TLS with a pair of certificate and key."""
-    listener = socket.create_server(("127.0.0.1", port))
-    peer = Misbehaving(behaviour, listener.getsockname()[1], "https" if pair else "http")
-    stopped = threading.Event()
-    trust = None
-    if pair is not None:
-        trust = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        trust.load_cert_chain(pair.certificate, pair.key)
-    threads: list[threading.Thread] = []
-    sockets: set[socket.socket] = set()
-    lock = threading.Lock()
-
-    def accept() -> None:
-        while True:
-            try:
-                raw, _ = listener.accept()
-            except OSError:
-                return
-            raw.settimeout(30)
-            with lock:
-                peer.connections += 1
-                peer.connected += 1
-            thread = threading.Thread(target=attend, args=(raw,), daemon=True)
-            threads.append(thread)
-            thread.start()
-
-    def attend(raw: socket.socket) -> None:
-        try:
-            with suppress(OSError, Hangup):
-                if trust is not None:
-                    try:
-                        raw = trust.wrap_socket(raw, server_side=True)
-                    except OSError:
-                        peer.refused_by_client += 1
-                        raise
-                with lock:
-                    sockets.add(raw)
-                converse(Line(raw, stopped))
-        finally:
-            with lock:
-                sockets.discard(raw)
-                peer.connections -= 1
-            raw.close()
-
-    def converse(line: Line) -> None:
-        while (came := line.read_head()) is not None:
-            method, target, headers = came
-            peer.heads.append(came)
-            if peer.before is not None:
-                peer.before(method, target, line)
-            request = Request(method, target, headers, line.read_body(headers))
-            peer.requests.append(request)
-            peer.behaviour(request, line)
-
-    acceptor = threading.Thread(target=accept, daemon=True)
-    acceptor.start()
+def misbehaving(behaviour: Behaviour, *, pair: Pair | None = None) -> Iterator[Misbehaving]:
+    """Such a peer for as long as the block lasts."""
+    peer = Misbehaving(behaviour, pair)
+    peer.start()
     try:
         yield peer
     finally:
-        stopped.set()
-        with suppress(OSError):
-            listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-        acceptor.join()
-        with lock:
-            for raw in sockets:
-                with suppress(OSError):
-                    raw.shutdown(socket.SHUT_RDWR)
-        for thread in threads:
-            thread.join(timeout=35)
+        peer.stop()

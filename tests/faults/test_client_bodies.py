@@ -214,7 +214,7 @@ def test_pieces_are_of_bounded_size_whatever_the_chunks_are() -> None:
 
 @pytest.mark.parametrize(("status", "method", "uncertain"), [
     (500, "PUT", True), (502, "PATCH", True), (503, "DELETE", True), (500, "GET", False), (429, "PUT", False),
-    (400, "PUT", False), (200, "GET", False),
+    (400, "PUT", False), (200, "GET", False), (200, "PUT", True),
 ])  # fmt: skip
 def test_a_refusal_says_whether_a_write_may_have_been_done(status: int, method: str, uncertain: bool) -> None:
     async def refused(client: Client) -> UpstreamUnavailable:
