@@ -395,6 +395,7 @@ def test_a_peer_that_is_slow_costs_its_time_and_no_more(site: Site) -> None:
 
 def test_a_peer_that_is_down_is_left_alone_and_found_again(site: Site) -> None:
     known = f"/v2/{REPOSITORY}/manifests/{digest_of(manifest())}"
+    change_something(site)
     site.wire.ask("GET", known, token=site.token).must(200)
     site.peer.stop()
     try:
