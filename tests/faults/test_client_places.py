@@ -69,6 +69,15 @@ def test_a_redirect_on_the_peer_itself_keeps_the_credential() -> None:
     assert all("authorization" in request.headers for request in peer.requests)
 
 
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_storage_that_refuses_says_nothing_of_our_credential(status: int) -> None:
+    challenge = {"WWW-Authenticate": 'Bearer realm="http://127.0.0.1:1/token"'}
+    with misbehaving(always(status, challenge)) as storage, misbehaving(redirecting(f"{storage.url}/x")) as peer:
+        answer = with_client(peer, lambda client: client.ask("GET", BLOB), username="gateway", password="secret")
+        assert answer.status == status
+        assert len(peer.requests) == 1
+
+
 @pytest.mark.parametrize("name", ["ask", "open"])
 def test_a_redirect_loop_ends(name: str) -> None:
     with misbehaving(redirecting(BLOB)) as peer:

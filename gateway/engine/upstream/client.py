@@ -168,7 +168,7 @@ class Client:
             async with asyncio.timeout(self._patience.answer_seconds):
                 answer = await self._answer("GET", path, headers, None, scope)
         try:
-            yield Streamed(answer, self._patience, self._circuit)
+            yield Streamed(answer, self._patience, self._failed, self._circuit.answered)
         finally:
             if not answer.closed:
                 answer.close()
@@ -186,7 +186,7 @@ class Client:
         held, credential = self._held(), self._credential
         authorization = await credential.authorization(scope)
         answer = await held.follow(method, path, headers or {}, authorization, body)
-        if answer.status == 401 and (body is None or isinstance(body, bytes)):
+        if answer.status == 401 and self._is_own(answer) and (body is None or isinstance(body, bytes)):
             answer.close()
             renewed = await credential.renewed(answer.headers.getall("WWW-Authenticate", []), scope, authorization)
             if renewed:
@@ -195,7 +195,7 @@ class Client:
             self._failed(f"The registry behind has failed with status {answer.status}.")
             return answer
         self._circuit.alive()
-        if answer.status in (401, 403):
+        if answer.status in (401, 403) and self._is_own(answer):
             answer.close()
             credential.forget(scope)
             raise UpstreamFailed(REFUSED if credential.is_set else WANTED)
@@ -211,6 +211,10 @@ class Client:
         if answer.status < 500:
             self._circuit.answered()
         return Answer(answer.status, headers_of(answer), content, method)
+
+    def _is_own(self, answer: aiohttp.ClientResponse) -> bool:
+        """Whether the peer itself has answered, and not a storage that it redirects to."""
+        return places.same_origin(answer.url, self._home)
 
     async def _fetch(self, url: URL, headers: Mapping[str, str]) -> tuple[int, bytes]:
         answer = await self._held().request("GET", url, headers)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 
 import aiohttp
 
 from gateway.engine.upstream import lines
-from gateway.engine.upstream.circuit import Circuit
 from gateway.engine.upstream.lines import Patience
 from gateway.errors import UpstreamFailed, UpstreamSlow, UpstreamUnavailable
 
@@ -19,10 +18,17 @@ PIECE_BYTES = 256 * 1024
 class Streamed:
     """An answer whose body is read as it comes; the names of its headers are lower-case."""
 
-    def __init__(self, answer: aiohttp.ClientResponse, patience: Patience, circuit: Circuit) -> None:
+    def __init__(
+        self,
+        answer: aiohttp.ClientResponse,
+        patience: Patience,
+        failed: Callable[[str], None],
+        answered: Callable[[], None],
+    ) -> None:
         self._answer = answer
         self._patience = patience
-        self._circuit = circuit
+        self._failed = failed
+        self._answered = answered
         self.status = answer.status
         self.headers = headers_of(answer)
         self.method = "GET"
@@ -43,12 +49,13 @@ class Streamed:
                         yield came[first : first + PIECE_BYTES]
         except lines.FAILURES as error:
             refusal = lines.told(error, self.method)
-            self._circuit.failed(refusal.message)
+            self._failed(refusal.message)
             raise refusal from error
         except UpstreamUnavailable as refusal:
-            self._circuit.failed(refusal.message)
+            self._failed(refusal.message)
             raise
-        self._circuit.answered()
+        if self.status < 500:
+            self._answered()
 
 
 class Flow:
