@@ -235,14 +235,15 @@ class Passage:
             elsewhere.drop(connection)
             return Notes()
 
-        intent = Change(intend, repositories=change.repositories)
+        # Neither moves what the repository holds: what is remembered of it stays true.
+        intent = Change(intend)
         await ledger.commit(Act(self._closed(), intent, self._version, self._rejudge, self._refusal, silent=True))
         try:
             await elsewhere.run()
         except BaseException as error:
             outcome = Outcome.DENIED if isinstance(error, AccessRefusal) else Outcome.FAILED
             uncertain = not isinstance(error, Refusal) or getattr(error, "uncertain", False)
-            undone = None if uncertain else Change(drop, repositories=change.repositories)
+            undone = None if uncertain else Change(drop)
             await ledger.commit(Act(self._closed(outcome, _reason(error)), undone))
             raise
         return await ledger.commit(Act(self._closed(), change, silent=silent, also=also))
