@@ -7,11 +7,12 @@ always the sealed event; the projection only finds it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import partial
+from contextlib import closing
+from functools import lru_cache, partial
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, func, insert, literal, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, func, literal, select
 
 from gateway.audit.chain import Head, Sealed, fault, head_seal
 from gateway.audit.event import time_text
@@ -104,13 +105,32 @@ class SqlTrail:
 
 def project_tail(database: Database, connection: Connection) -> int:
     """Projects the next few events, if there are any; under the lock, outside a transaction. Returns how many."""
-    rows = _chain(connection, _projected_until(connection), SLICE)
-    if not rows:
-        return 0
-    database.begin(connection)
-    connection.execute(insert(event_index), [_projected(event) for event in rows])
-    connection.exec_driver_sql("COMMIT")
+    # As for every commit, to the driver itself, and in one statement: drivers hand the interpreter over for each row of
+    # an `executemany`, while requests wait for it.
+    with closing(connection.connection.cursor()) as cursor:
+        cursor.execute(_TAIL)
+        rows = [Sealed(seq, body, bytes(chained)) for seq, body, chained in cursor.fetchall()]
+        if not rows:
+            return 0
+        values = tuple(value for event in rows for value in _projected(event).values())
+        for statement in database.beginning:
+            cursor.execute(statement)
+        cursor.execute(_projection_of(len(rows), connection.dialect.paramstyle), values)
+        cursor.execute("COMMIT")
     return len(rows)
+
+
+_TAIL = (
+    "SELECT seq, body, hash FROM events WHERE seq > (SELECT COALESCE(MAX(seq), 0) FROM event_index) "  # noqa: S608
+    f"ORDER BY seq LIMIT {SLICE}"
+)
+
+
+@lru_cache(maxsize=SLICE)
+def _projection_of(rows: int, paramstyle: str) -> str:
+    columns = ("seq", "time", *_FIELDS)
+    row = f"({', '.join(['?' if paramstyle == 'qmark' else '%s'] * len(columns))})"
+    return f"INSERT INTO event_index ({', '.join(columns)}) VALUES {', '.join([row] * rows)}"  # noqa: S608 - constants
 
 
 def _projected(event: Sealed) -> dict[str, object]:
