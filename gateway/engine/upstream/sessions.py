@@ -48,7 +48,7 @@ class Sessions:
         answer = await self._client.send(
             "PATCH", location, relay.pieces(), headers=_OCTETS, scope=_scope(repository, "pull,push")
         )
-        if answer.status in _GONE:
+        if _is_gone(answer):
             raise unknown()
         if answer.status not in (202, 204):
             raise self._client.refuse(answer)
@@ -70,7 +70,7 @@ class Sessions:
             await self.abandon(repository, stand)
             return NOWHERE
         answer = await self._client.ask("GET", stand.location, scope=_scope(repository, "pull"))
-        if answer.status in _GONE:
+        if _is_gone(answer):
             raise unknown()
         offset = _held(answer)
         if answer.status not in (200, 204) or offset is None or offset < stand.offset:
@@ -98,7 +98,7 @@ class Sessions:
         )
         if answer.status in (201, 204):
             return
-        if answer.status not in _GONE:
+        if not _is_gone(answer):
             raise self._client.refuse(answer)
         if any(code == DigestInvalid.code for code, _ in complaints(answer)):
             await self.abandon(repository, replace(stand, location=location))
@@ -130,6 +130,11 @@ class Sessions:
 
     def _location(self, answer: Answer, repository: Repository) -> str:
         return self._client.local(answer.headers.get("location", ""), repository.name)
+
+
+def _is_gone(answer: Answer) -> bool:
+    """Whether a registry says so, in its own words; a page of something in its place says nothing of an upload."""
+    return answer.status in _GONE and bool(complaints(answer))
 
 
 def unknown() -> BlobUploadUnknown:
