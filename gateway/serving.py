@@ -37,6 +37,9 @@ from gateway.settlement import PATIENCE_SECONDS, Settlement
 _log = logging.getLogger("gateway.serving")
 _KEYS_SECONDS = 600.0
 _SETTLE_SECONDS = 60.0
+#: How often memory is given back, unless so many requests were answered meanwhile.
+_TRIM_SECONDS = 10.0
+_BUSY_REQUESTS = 2000
 _TURN_SECONDS = 0.0005
 
 
@@ -120,6 +123,11 @@ def _settle_memory() -> None:
     """What has been loaded stays: it is not looked through for garbage again, and what loading left is given back."""
     gc.collect()
     gc.freeze()
+    _trim()
+
+
+def _trim() -> None:
+    """Gives back to the system what the allocator keeps for later."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 
@@ -133,11 +141,13 @@ class _Served:
         self._closing = closing
         self._first = first
         self._tasks: set[asyncio.Task[None]] = set()
+        self._requests = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
         else:
+            self._requests += 1
             await self._front(scope, receive, send)
 
     async def _live(self, receive: Receive, send: Send) -> None:
@@ -147,6 +157,7 @@ class _Served:
             if self._rooms.settlement is not None:
                 self._begin(self._settle(self._rooms.settlement))
         _settle_memory()
+        self._begin(self._give_back())
         await send({"type": "lifespan.startup.complete"})
         await receive()
         for task in self._tasks:
@@ -169,6 +180,15 @@ class _Served:
         else:
             _log.info("certificate accepted: %s", reload.pair.fingerprint)
             self._begin(_note(self._rooms, Kind.CERTIFICATE_ACCEPTED, {"fingerprint": reload.pair.fingerprint}))
+
+    async def _give_back(self) -> None:
+        """After a burst, the memory it took goes back; while requests are many, they are not held up for it."""
+        before = 0
+        while True:
+            await asyncio.sleep(_TRIM_SECONDS)
+            if self._requests - before < _BUSY_REQUESTS:
+                await asyncio.to_thread(_trim)
+            before = self._requests
 
     async def _rotate_keys(self) -> None:
         ring = KeyRing(self._rooms.stored_keys, self._rooms.directory.version)
