@@ -12,7 +12,7 @@ from gateway.engine.upstream import lines
 from gateway.engine.upstream.lines import Patience
 from gateway.errors import UpstreamFailed, UpstreamSlow, UpstreamUnavailable
 
-PIECE_BYTES = 256 * 1024
+PIECE_BYTES = 128 * 1024
 
 
 class Streamed:
@@ -35,7 +35,7 @@ class Streamed:
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """
-        The body, in pieces of at most 256 KiB.
+        The body, in pieces of at most 128 KiB.
 
         Raises `UpstreamFailed` when it is cut, `UpstreamSlow` when a piece, or a window's worth, does not come in time.
         """

@@ -20,7 +20,7 @@ REDIRECTIONS = frozenset({301, 302, 303, 307, 308})
 MOST_REDIRECTS = 5
 MOST_CONNECTIONS = 1024
 #: Measured: what a stream holds is at most twice this and one piece more.
-BUFFER_BYTES = 128 * 1024
+BUFFER_BYTES = 32 * 1024
 KEEP_ALIVE_SECONDS = 20
 
 
