@@ -51,6 +51,7 @@ GROUPS: dict[str, Callable[[Run], None]] = {
     "start": lambda run: alone.measure_start(run.stand, run.sizes, run.book),
     "commits": lambda run: alone.measure_commits(run.stand, run.sizes, run.book),
     "front": lambda run: upstream.measure_front(run.stand, run.sizes, run.book),
+    "front-memory": lambda run: upstream.measure_front_memory(run.stand, run.sizes, run.book),
     "adopt": lambda run: upstream.measure_adoption(run.stand, run.sizes, run.book),
     "import": lambda run: upstream.measure_import(run.stand, run.sizes, run.book),
     "tags": lambda run: scale.measure_tags(run.stand, run.sizes, run.book),

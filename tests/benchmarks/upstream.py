@@ -45,7 +45,6 @@ def measure_front(stand: Stand, sizes: Sizes, book: Book) -> None:
         big.unlink()
         _measure_push(files, sizes, book, both)
         _measure_manifests(stand, sizes, book, gateway, straight)
-        _measure_memory(sizes, book, gateway, digest)
 
 
 def _measure_push(files: Path, sizes: Sizes, book: Book, both: list[Target]) -> None:
@@ -83,17 +82,19 @@ def _measure_manifests(stand: Stand, sizes: Sizes, book: Book, gateway: Gateway,
         book.alternate(case, [gateway, straight], sizes.rounds, asked)
 
 
-def _measure_memory(sizes: Sizes, book: Book, gateway: Gateway, digest: str) -> None:
-    """What each of many slow streams adds to the memory at rest."""
+def measure_front_memory(stand: Stand, sizes: Sizes, book: Book) -> None:
+    """What each of many slow streams adds to the memory of a gateway that has done nothing else."""
     case = Case("in front of a registry: memory for each slow stream", "front-memory", "MiB", "less")
-    rest = memory.held(gateway, REPOSITORY, {}, sizes.hold_seconds)
-    states: dict[str, dict[str, object]] = {
-        "pull": {"state": "pull", "path": gateway.path(REPOSITORY, digest), "count": sizes.pulls},
-        "upload": {"state": "upload", "count": sizes.uploads, "bytes": 1 << 30},
-    }
-    for name, told in states.items():
-        found = memory.held(gateway, REPOSITORY, told, sizes.hold_seconds)
-        each = max(0.0, found.value - rest.value) / int(str(told["count"]))
+    for name, count in (("pull", sizes.pulls), ("upload", sizes.uploads)):
+        with stand.behind() as (gateway, straight):
+            digest, file = make_file(stand.directory, sizes.pull_bytes)
+            clients.put(straight, REPOSITORY, digest, file, "")
+            file.unlink()
+            told: dict[str, object] = {"state": name, "count": count, "bytes": 1 << 30}
+            told["path"] = gateway.path(REPOSITORY, digest)
+            rest = memory.held(gateway, REPOSITORY, {}, sizes.hold_seconds)
+            found = memory.held(gateway, REPOSITORY, told, sizes.hold_seconds)
+        each = (found.value - rest.value) / count
         case.samples[f"gateway in front, {name}"] = [Sample(each, found.seconds, errors=found.errors)]
     book.tell(book.add(case))
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import pty
+import select
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from tests.cli.line import PROGRAM, Line, Said
 from tests.services.clients import Skopeo
 from tests.services.daemon import scratch
 from tests.services.distribution import Registry, Way, running_registry
-from tests.services.gateway import running_gateway
+from tests.services.gateway import peak_memory_bytes, running_gateway
 from tests.services.images import Layout
 from tests.services.volume import IMAGE, WrittenVolume, digest_of, named
 
@@ -186,12 +187,14 @@ def test_twenty_thousand_tags_of_five_gigabytes_come_in_bounded_memory(line: Lin
         command = [str(PROGRAM), "--data", str(line.folder), "import", str(volume.folder), "--json"]
         with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
             assert process.stdout is not None
+            peak = 0
+            # Not what wait4 tells: that counts the memory of the process that started it as well.
+            while not select.select([process.stdout], [], [], 0.5)[0]:
+                peak = max(peak, peak_memory_bytes(process.pid))
             report = json.loads(process.stdout.read())
-            _, status, used = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
-        print(report["copied"], report["bytes"], report["seconds"], f"peak {used.ru_maxrss >> 10} MiB")
+        print(report["copied"], report["bytes"], report["seconds"], f"peak {peak >> 20} MiB")
         assert process.returncode == 0
-        assert used.ru_maxrss < 400 * 1024
+        assert 0 < peak < 256 << 20
         assert (report["copied"]["tags"], report["broken"]) == (20_000, [])
         assert report["bytes"] > 5 << 30
         again = line.done("import", str(volume.folder), "--json").json

@@ -183,6 +183,11 @@ def _command(pid: int) -> str:
         return ""
 
 
+def peak_memory_bytes(pid: int) -> int:
+    """The most that a process has held so far."""
+    return _status(pid, "VmHWM")
+
+
 def _status(pid: int, field: str) -> int:
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith(f"{field}:"):
