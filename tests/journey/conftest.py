@@ -110,7 +110,14 @@ def opened(known_names: None) -> Open:
 @pytest.fixture(scope="module", params=["embedded", "upstream"])
 def engine(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
     """What keeps the content, as the gateway's environment says it: the gateway itself, or a registry behind it."""
-    if request.param == "embedded":
+    with engine_of(request.param) as environment:
+        yield environment
+
+
+@contextmanager
+def engine_of(kind: str) -> Iterator[dict[str, str]]:
+    """The environment of a gateway whose content is kept so."""
+    if kind == "embedded":
         yield {}
         return
     with scratch("behind") as directory, running_registry(directory, Way.HTPASSWD) as registry:

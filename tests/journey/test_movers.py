@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.journey.conftest import DOCKER_PROGRAMS, Open
+from tests.journey.conftest import DOCKER_PROGRAMS, Open, engine_of
 from tests.services.clients import Ctr, Docker, Podman, Result, Skopeo
 from tests.services.gateway import Gateway
 from tests.services.images import GREETING, OCI_INDEX, Layout
@@ -25,6 +25,13 @@ MEGABYTE = 1_000_000
 # tenth of it is as good: what is bigger there is a matter of the figures.
 LAYER_BYTES = (180 * MEGABYTE, 80 * MEGABYTE, 35 * MEGABYTE, 4 * MEGABYTE, 900_000, 1)
 MISSING = "push on gallery/{} is missing; reader holds puller on gallery"
+
+
+@pytest.fixture(scope="module", params=["embedded", pytest.param("upstream", marks=pytest.mark.long)])
+def engine(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
+    """What keeps the content; the whole of it in front of a registry takes its time."""
+    with engine_of(request.param) as environment:
+        yield environment
 
 
 @pytest.fixture(scope="module")
