@@ -32,7 +32,7 @@ CANARY = "canary-7f3e9a1c"
 
 def test_every_refusal_and_every_act_is_one_event(site: Site) -> None:
     name = site.name()
-    alice, bob, mallory = (site.widest(who, name) for who in ("alice", "bob", "mallory"))
+    alice, bob, mallory, dave = (site.widest(who, name) for who in ("alice", "bob", "mallory", "dave"))
     content = site.push_image(alice, name, "v1", b"counted")
     layer, digest = sha256(b"counted"), sha256(content)
     kind = {"Content-Type": OCI_MANIFEST}
@@ -49,7 +49,7 @@ def test_every_refusal_and_every_act_is_one_event(site: Site) -> None:
         ("HEAD", "manifests/v1", mallory, None, {}, ("manifest.head", "denied", "insufficient_scope")),
         ("DELETE", "manifests/v1", alice, None, {}, ("tag.delete", "denied", "insufficient_scope")),
         ("DELETE", f"blobs/{layer}", alice, None, {}, ("blob.delete", "denied", "insufficient_scope")),
-        ("DELETE", f"blobs/{layer}", site.widest("dave", name), None, {}, ("blob.delete", "failed", "content_referenced")),
+        ("DELETE", f"blobs/{layer}", dave, None, {}, ("blob.delete", "failed", "content_referenced")),
         ("POST", "blobs/uploads/", bob, None, {}, ("upload.begin", "denied", "insufficient_scope")),
         ("POST", f"blobs/uploads/?digest={layer}", alice, b"no", {}, ("blob.push", "failed", "digest_invalid")),
         ("PATCH", "blobs/uploads/none", alice, b"x", {}, ("upload.append", "failed", "blob_upload_unknown")),
