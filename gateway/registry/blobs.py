@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator
 
 from gateway.engine.port import Blob
+from gateway.errors import BlobUnknown, ContentDamaged
 from gateway.gate import Passage
 from gateway.oci.digest import Digest
 from gateway.oci.ranges import parse_range, render_content_range
@@ -16,8 +17,12 @@ SMALL_BYTES = 64 * 1024
 
 
 async def head(request: Request, passage: Passage) -> Reply:
-    """`HEAD`: what a `GET` would say, without the bytes."""
-    blob = await request.engine.blobs.find(request.repository, Digest(request.reference))
+    """`HEAD`: what a `GET` would say, without the bytes; damaged ones are not here."""
+    try:
+        blob = await request.engine.blobs.find(request.repository, Digest(request.reference))
+    except ContentDamaged as damaged:
+        # Clients look before they push, and give up on anything but a blob that is missing: so a push heals it.
+        raise BlobUnknown(damaged.message) from None
     if matches(request.header("if-none-match"), blob.digest):
         return Reply(304, _constant(blob.digest))
     return Reply(200, _headers(blob.digest), length_bytes=blob.size_bytes)
