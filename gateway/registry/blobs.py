@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import AsyncGenerator, AsyncIterator
 
 from gateway.engine.port import Blob
@@ -56,9 +57,15 @@ async def delete(request: Request, passage: Passage) -> Reply:
 
 
 async def _whole(request: Request, blob: Blob, first: int, last: int) -> bytes:
-    content = (
-        b"".join([piece async for piece in request.engine.blobs.read(blob, first, last)]) if last >= first else b""
-    )
+    try:
+        pieces = request.engine.blobs.read(blob, first, last)
+        content = b"".join([piece async for piece in pieces]) if last >= first else b""
+    except OSError as error:
+        if error.errno not in (None, errno.EIO):
+            raise
+        # Nothing was sent yet: the client can be told.
+        message = f"The stored bytes of {blob.digest} are damaged; push the blob again to heal it."
+        raise ContentDamaged(message) from error
     if len(content) != last - first + 1:
         raise RuntimeError(f"{blob.digest} ended after {len(content)} of {last - first + 1} bytes")
     return content

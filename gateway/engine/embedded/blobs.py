@@ -104,6 +104,10 @@ class EmbeddedBlobs:
             async with aclosing(pieces):
                 async for piece in pieces:
                     yield piece
+        except OSError:
+            # Not its bytes, or none that can be read.
+            self._suspects.note(blob.digest)
+            raise
         finally:
             stored.release()
 
@@ -156,7 +160,6 @@ class EmbeddedBlobs:
                 elif hasher.hexdigest() == blob.digest.hex:
                     self._verified.keep(blob.digest, stored.identity)
                 else:
-                    self._suspects.note(blob.digest)
                     raise BlobDamaged("a blob's file does not have its digest")
                 yield piece
         finally:
