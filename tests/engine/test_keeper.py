@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
@@ -17,6 +18,7 @@ from gateway.engine.embedded.blobs import BlobDamaged
 from gateway.engine.embedded.keeper import Keeper
 from gateway.engine.embedded.layout import IMPORTS_LOCK, blob_key, upload_key
 from gateway.engine.embedded.suspects import Suspects
+from gateway.engine.stores.filesystem import Stored
 from gateway.errors import ContentDamaged
 from gateway.flaws import Flaw, FlawKind, Progress, Stopped
 from gateway.oci.digest import Algorithm, Digest
@@ -150,6 +152,46 @@ def test_damage_after_a_healing_is_recorded_again(house: House, keeper: Keeper) 
         run(house.push(UI, LAYER))
         assert list(keeper.suspects()) == []
     assert len(quarantined(house)) == 2
+
+
+def test_damage_that_follows_a_healing_at_once_is_recorded_again(house: House, keeper: Keeper) -> None:
+    pushed(house)
+    for number in (1, 2):
+        os.truncate(file_of(house), number)
+        with pytest.raises(ContentDamaged):
+            run(house.engine.blobs.find(UI, DIGEST))
+        assert list(keeper.suspects()) == [DIGEST]
+        mend = keeper.condemn(DIGEST)
+        assert mend is not None
+        mend.after()
+        assert list(keeper.suspects()) == []
+        run(house.push(UI, LAYER))
+    assert len(quarantined(house)) == 2
+
+
+def test_a_file_that_the_disk_does_not_give_is_recorded_once_and_stays(
+    house: House, keeper: Keeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pushed(house)
+
+    def broken(*_: object) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Stored, "fill", broken)
+        flaws = found(keeper, deep=True)
+        assert {flaw.kind for flaw in flaws} == {FlawKind.BLOB_UNREADABLE}
+        mend = keeper.condemn(DIGEST)
+        assert mend is not None
+        mend.after()
+        for _ in range(2):
+            Suspects(house.root).note(DIGEST)
+            assert list(keeper.suspects()) == []
+            assert keeper.condemn(DIGEST) is None
+    assert quarantined(house) == []
+    run(house.push(UI, LAYER))
+    assert list(keeper.suspects()) == []
+    assert Suspects(house.root).all() == {}
 
 
 def test_what_was_put_aside_by_one_that_died_is_recorded_by_the_next(house: House, keeper: Keeper) -> None:

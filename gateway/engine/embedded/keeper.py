@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -31,7 +32,7 @@ class Keeper:
     def __init__(self, root: Path, database: Database, clock: Callable[[], float] = time.time) -> None:
         self._store = Filesystem(root)
         self._database = database
-        folders = Folders(root)
+        folders = self._folders = Folders(root)
         self._suspects = Suspects(root)
         self._integrity = Integrity(self._store, folders, database, self._suspects)
         spools = Spools(self._store, folders, database)
@@ -46,10 +47,18 @@ class Keeper:
         """The blobs that a reader met damaged and nobody has judged yet; what was healed is forgotten."""
         waiting = []
         for digest, recorded in self._suspects.all().items():
-            if not recorded:
+            if recorded is None:
                 waiting.append(digest)
-            elif self._is_back(digest):
+                continue
+            wanted = self._database.read_now(partial(examination.blob_size, digest=digest))
+            there = self._folders.entry(blob_key(digest))
+            if wanted is not None and (there is None or there.changed < recorded):
+                continue
+            if wanted is None or (there is not None and there.size == wanted):
                 self._suspects.forget(digest)
+            else:
+                # It was healed, and damaged since.
+                waiting.append(digest)
         return waiting
 
     def condemn(self, digest: Digest) -> Mend | None:
@@ -74,7 +83,3 @@ class Keeper:
             yield
         finally:
             lock.release()
-
-    def _is_back(self, digest: Digest) -> bool:
-        wanted = self._database.read_now(lambda connection: examination.blob_size(connection, digest))
-        return wanted is None or self._store.size(blob_key(digest)) == wanted

@@ -44,15 +44,15 @@ class Suspects:
         """Nothing is wrong with *digest* any more."""
         self._folders.forget(_key(digest))
 
-    def all(self) -> dict[Digest, bool]:
-        """Every suspect, and whether its damage was recorded."""
-        found: dict[Digest, bool] = {}
+    def all(self) -> dict[Digest, float | None]:
+        """Every suspect, and when its damage was recorded, in UNIX seconds; None if it was not."""
+        found: dict[Digest, float | None] = {}
         for entry in self._folders.entries(_FOLDER):
             try:
                 digest = Digest.parse(entry.name)
             except DigestInvalid:
                 continue
-            found[digest] = entry.size > 0
+            found[digest] = entry.modified if entry.size else None
         return found
 
 

@@ -33,9 +33,17 @@ class Folders:
         """What is in *folder*, in no order; nothing if there is no such folder."""
         try:
             with os.scandir(self._root / folder) as found:
-                return [entry for each in found if (entry := _entry(each)) is not None]
+                return [entry for each in found if (entry := _looked_at(each)) is not None]
         except (FileNotFoundError, NotADirectoryError):
             return []
+
+    def entry(self, key: str) -> Entry | None:
+        """What is at *key*; None if nothing is."""
+        try:
+            status = os.stat(self._root / key, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        return _entry(key.rpartition("/")[2], status)
 
     def set_aside(self, key: str, target: str, wanted: tuple[int, int, int]) -> bool:
         """
@@ -134,10 +142,13 @@ def _sync(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _entry(found: os.DirEntry[str]) -> Entry | None:
+def _looked_at(found: os.DirEntry[str]) -> Entry | None:
     try:
-        status = found.stat(follow_symlinks=False)
+        return _entry(found.name, found.stat(follow_symlinks=False))
     except FileNotFoundError:
         return None
+
+
+def _entry(name: str, status: os.stat_result) -> Entry:
     regular, folder = stat.S_ISREG(status.st_mode), stat.S_ISDIR(status.st_mode)
-    return Entry(found.name, status.st_size, regular, folder, status.st_mtime, status.st_ctime)
+    return Entry(name, status.st_size, regular, folder, status.st_mtime, status.st_ctime)
