@@ -12,7 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
-from typing import Protocol
+from functools import partial
+from typing import Protocol, TypeVar
 
 from gateway.access.principals import Caller
 from gateway.administration.values import MANAGE_SYSTEM
@@ -28,6 +29,9 @@ from gateway.records.database import Database
 __all__ = ["Checks", "Fate", "Flaw", "FlawKind", "Keeper", "Pace", "Progress", "Report", "Step"]
 
 Tell = Callable[[Progress], None]
+#: Hears of bytes as they were read; what it raises ends the reading.
+Heard = Callable[[int], None]
+T = TypeVar("T")
 
 
 class Step(Protocol):
@@ -47,9 +51,9 @@ class Keeper(Protocol):
 
     def suspects(self) -> Sequence[Digest]: ...
 
-    def condemn(self, digest: Digest) -> Mend | None: ...
+    def condemn(self, digest: Digest, heard: Heard) -> Mend | None: ...
 
-    def scrub(self, heard: Callable[[int], None]) -> Step: ...
+    def scrub(self, heard: Heard) -> Step: ...
 
     def turn(self) -> AbstractContextManager[None]: ...
 
@@ -147,11 +151,7 @@ class Checks:
         """A few seconds' worth of the scrub; returns how many seconds there is nothing to do after it."""
         if self.keeper is None:
             return float("inf")
-        try:
-            step = await asyncio.to_thread(self.keeper.scrub, pace)
-        except asyncio.CancelledError:
-            pace.stop()
-            raise
+        step = await _stoppable(partial(self.keeper.scrub, pace), pace.stop)
         for digest in step.damaged:
             await self._condemn(caller, digest)
         return step.rest_seconds
@@ -220,7 +220,8 @@ class Checks:
         turn = keeper.turn()
         await asyncio.to_thread(turn.__enter__)
         try:
-            mend = await asyncio.to_thread(keeper.condemn, digest)
+            stop = threading.Event()
+            mend = await _stoppable(partial(keeper.condemn, digest, partial(_unless, stop)), stop.set)
             if mend is not None:
                 reason = str(mend.detail["fault"])
                 event = Event(Kind.INTEGRITY_FAILURE, caller, Outcome.FAILED, digest=digest.text, reason=reason)
@@ -229,6 +230,26 @@ class Checks:
         finally:
             turn.__exit__(None, None, None)
         return mend
+
+
+async def _stoppable(job: Callable[[], T], stop: Callable[[], None]) -> T:
+    """
+    What *job* answers in a thread; cancelled, it is told to *stop*, and ends first.
+
+    Nothing it uses may be closed under it.
+    """
+    work = asyncio.ensure_future(asyncio.to_thread(job))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        stop()
+        await asyncio.gather(work, return_exceptions=True)
+        raise
+
+
+def _unless(stopped: threading.Event, _: int) -> None:
+    if stopped.is_set():
+        raise Stopped
 
 
 def _failures(caller: Caller, flaw: Flaw, place: dict[str, object]) -> tuple[Event, ...]:

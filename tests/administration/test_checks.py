@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -17,7 +18,9 @@ from gateway.change import Change
 from gateway.engine.embedded.assembly import embedded
 from gateway.engine.embedded.keeper import Keeper
 from gateway.engine.embedded.layout import blob_key
+from gateway.engine.embedded.suspects import Suspects
 from gateway.engine.port import Engine
+from gateway.engine.stores.filesystem import Stored
 from gateway.errors import ContentDamaged, Denied
 from gateway.flaws import Stopped
 from gateway.gate import Act
@@ -260,6 +263,29 @@ def test_a_scrub_that_is_slow_ends_at_once_when_it_is_stopped(house: House, chec
     begun = time.monotonic()
     house.run(story())
     assert time.monotonic() - begun < 5
+
+
+def test_judging_a_suspect_ends_when_it_is_stopped(
+    house: House, checks: Checks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Suspects(house.data).note(DIGEST)
+    reading, real = threading.Event(), Stored.fill
+
+    def slow(stored: Stored, offset: int, buffer: memoryview) -> int:
+        reading.set()
+        time.sleep(0.2)
+        return real(stored, offset, buffer)
+
+    async def story() -> None:
+        task = asyncio.ensure_future(checks.settle(GATEWAY))
+        await asyncio.to_thread(reading.wait, 5)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    monkeypatch.setattr(Stored, "fill", slow)
+    house.run(story())
+    # It was neither judged nor forgotten.
+    assert Suspects(house.data).all() == {DIGEST: None}
 
 
 def test_a_pace_is_kept() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.engine.embedded.examining import Examination, Tell
-from gateway.engine.embedded.integrity import Heard, Integrity
+from gateway.engine.embedded.integrity import Heard, Integrity, unheard
 from gateway.engine.embedded.layout import blob_key
 from gateway.engine.embedded.scrub import Scrub, Step
 from gateway.engine.embedded.spools import Spools
@@ -61,9 +61,9 @@ class Keeper:
                 waiting.append(digest)
         return waiting
 
-    def condemn(self, digest: Digest) -> Mend | None:
+    def condemn(self, digest: Digest, heard: Heard = unheard) -> Mend | None:
         """Judges *digest* by its bytes and puts a damaged file aside; None if all is well, or it is recorded."""
-        return self._integrity.condemn(digest)
+        return self._integrity.condemn(digest, heard=heard)
 
     def scrub(self, heard: Heard) -> Step:
         """Judges some more blobs; *heard* makes it as slow as it should be."""
