@@ -16,6 +16,8 @@ class FlawKind(StrEnum):
     BLOB_UNREADABLE = "blob_unreadable"
     BLOB_UNRECORDED = "blob_unrecorded"
     """A blob's file without its row."""
+    BLOB_LEFT = "blob_left"
+    """A row without its file that no repository holds: what a sweep that was stopped leaves to the next."""
     LINK_DANGLING = "link_dangling"
     """A link to a blob without its row."""
     FOREIGN_FILE = "foreign_file"
@@ -39,8 +41,8 @@ class FlawKind(StrEnum):
     TRAIL = "trail"
 
 
-#: Left so by what users may do: told, but nothing is wrong.
-REMARKS = frozenset({FlawKind.INDEX_INCOMPLETE})
+#: Left so by what may happen: told, but nothing is wrong.
+REMARKS = frozenset({FlawKind.INDEX_INCOMPLETE, FlawKind.BLOB_LEFT})
 #: Bytes that were acknowledged are lost or damaged.
 DAMAGE = frozenset(
     {

@@ -20,7 +20,7 @@ from gateway.engine.embedded.layout import IMPORTS_LOCK, blob_key, upload_key
 from gateway.engine.embedded.suspects import Suspects
 from gateway.engine.stores.filesystem import Stored
 from gateway.errors import ContentDamaged
-from gateway.flaws import Flaw, FlawKind, Progress, Stopped
+from gateway.flaws import REMARKS, Flaw, FlawKind, Progress, Stopped
 from gateway.oci.digest import Algorithm, Digest
 from gateway.oci.manifest import Manifest
 from gateway.records.schema import blobs, edges, links, manifest_bodies, manifests, tags, uploads
@@ -234,6 +234,18 @@ def test_a_blob_that_is_deleted_while_it_is_looked_at_is_no_flaw(house: House, k
 
     keeper._integrity.judge = gone  # type: ignore[method-assign]
     assert list(flaws) == []
+
+
+def test_a_row_without_file_that_nobody_holds_is_a_remark_and_no_damage(house: House, keeper: Keeper) -> None:
+    run(house.push(UI, LAYER))
+    house.apply(house.engine.blobs.delete(UI, DIGEST))
+    file_of(house).unlink()
+    [flaw] = found(keeper, deep=True)
+    assert (flaw.kind, flaw.what) == (FlawKind.BLOB_LEFT, DIGEST.text)
+    assert flaw.kind in REMARKS
+    assert keeper.condemn(DIGEST) is None
+    run(house.push(UI, LAYER))
+    assert found(keeper, deep=True) == []
 
 
 def test_a_foreign_file_is_told_of_and_left_alone(house: House, keeper: Keeper) -> None:

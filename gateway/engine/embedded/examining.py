@@ -126,6 +126,9 @@ class Examination:
         fault = self._integrity.judge(digest, size_bytes, deep=deep, heard=heard)
         if fault is None or not self._stands(digest, fault):
             return None
+        if fault.kind is FlawKind.BLOB_MISSING and not self._integrity.is_held(digest):
+            text = f"{digest} has a row and no file, and no repository holds it; a sweep removes the row."
+            return Flaw(FlawKind.BLOB_LEFT, digest.text, text)
         return Flaw(fault.kind, digest.text, fault.text, mend=partial(self._integrity.condemn, digest))
 
     def _stands(self, digest: Digest, fault: Fault) -> bool:

@@ -83,7 +83,8 @@ class Integrity:
         """
         size_bytes = self._database.read_now(lambda connection: examination.blob_size(connection, digest))
         fault = None if size_bytes is None else self.judge(digest, size_bytes, deep=True, heard=heard)
-        if size_bytes is None or fault is None:
+        gone = fault is not None and fault.kind is FlawKind.BLOB_MISSING and not self.is_held(digest)
+        if size_bytes is None or fault is None or gone:
             self._suspects.forget(digest)
             return None
         recorded = self._suspects.is_recorded(digest)
@@ -97,6 +98,10 @@ class Integrity:
             if not self._folders.set_aside(blob_key(digest), aside, fault.identity):
                 return None  # somebody has pushed it again meanwhile, or cut it further: the note stays
         return self._mend(digest, size_bytes, fault, aside)
+
+    def is_held(self, digest: Digest) -> bool:
+        """Whether some repository holds the blob: otherwise nobody misses it."""
+        return bool(self._database.read_now(lambda connection: examination.holders(connection, digest)))
 
     def _mend(self, digest: Digest, size_bytes: int, fault: Fault, aside: str) -> Mend:
         holders = self._database.read_now(lambda connection: examination.holders(connection, digest))
