@@ -19,8 +19,10 @@ from gateway.access.passwords import HashingPool
 from gateway.access.secrets import FILE_NAME, Secrets
 from gateway.access.tokens import Tokens
 from gateway.administration import Administration
+from gateway.administration.checking import Checks
 from gateway.administration.importing import Imports
 from gateway.engine.embedded.assembly import embedded
+from gateway.engine.embedded.keeper import Keeper
 from gateway.engine.port import Engine
 from gateway.engine_section import EngineKind
 from gateway.errors import Conflict
@@ -172,6 +174,14 @@ def importing(
         source = Volume.at(Path(place))
     store = Filesystem(rooms.settings.data)
     return Imports(rooms.gate, rooms.database, EmbeddedImport(store, rooms.database, source, link=link, tell=tell))
+
+
+def checking(rooms: Rooms) -> Checks:
+    """What looks whether all is whole that is kept; where another registry keeps the content, records and trail are."""
+    keeper = None
+    if rooms.settings.engine.kind is EngineKind.EMBEDDED:
+        keeper = Keeper(rooms.settings.data, rooms.database)
+    return Checks(rooms.gate, rooms.database, rooms.trail, keeper)
 
 
 def upstream_client(settings: Settings) -> Client:

@@ -29,6 +29,7 @@ Refusal                          code, message, detail
 │  ├─ BodyTooLarge
 │  ├─ BodyTooSlow                a small body that takes longer than it may
 │  └─ Unavailable                retry_after_seconds; try again later
+│     ├─ ContentDamaged          the stored bytes are not those that were pushed; a push heals them
 │     └─ UpstreamUnavailable     the registry behind us cannot be asked now
 │        ├─ UpstreamFailed       it answered wrongly, or broke off
 │        └─ UpstreamSlow         it took longer than it may
@@ -239,6 +240,10 @@ class Unavailable(CapabilityRefusal):
     def __init__(self, message: str, *, retry_after_seconds: int = 5) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
+
+
+class ContentDamaged(Unavailable):
+    """The stored bytes are not those that were pushed: whoever pushes them again heals them."""
 
 
 class UpstreamUnavailable(Unavailable):

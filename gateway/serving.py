@@ -20,7 +20,7 @@ from typing import Any, cast
 from uvicorn._types import ASGI3Application
 
 from gateway.access.keys import KeyRing
-from gateway.app import Rooms, application, opened
+from gateway.app import Rooms, application, checking, opened
 from gateway.audit.event import Kind
 from gateway.certificates import LivePair, Reload, ReloadOutcome, ensure_development_pair
 from gateway.errors import Refusal, Unavailable
@@ -29,6 +29,7 @@ from gateway.front import Front, Receive, Scope, Send
 from gateway.initialisation import gateway_itself
 from gateway.logs import configure_logging
 from gateway.records import facts
+from gateway.scrubbing import Scrubbing
 from gateway.server import Plan, Seat, Worker, require_port
 from gateway.server import serve as serve_plan
 from gateway.settings import Settings
@@ -154,6 +155,10 @@ class _Served:
         await receive()
         if self._first:
             self._begin(self._rotate_keys())
+            scrubbing = Scrubbing(checking(self._rooms), gateway_itself)
+            self._begin(scrubbing.watch())
+            if rate := self._rooms.settings.upkeep.scrub_bytes_per_second:
+                self._begin(scrubbing.scrub(rate))
             if self._rooms.settlement is not None:
                 self._begin(self._settle(self._rooms.settlement))
         _settle_memory()

@@ -45,15 +45,17 @@ TABLE = {
     # What engines and administration prepare, the gate hands over and the ledger commits.
     "change": ("oci errors", ""),
     "gate": (f"change {_CORE}", ""),
-    "records": (f"change {_EDGE}", "sqlalchemy alembic psycopg"),
+    # What may be wrong with what is kept, and how it is mended: found by records and engine, mended by administration.
+    "flaws": ("change", ""),
+    "records": (f"flaws change {_EDGE}", "sqlalchemy alembic psycopg"),
     "engine.port": ("change oci errors", ""),
     # What an import reads, and what it counts: two engines' rooms implement it, administration passes it on.
     "engine.source": ("engine.port change oci errors", ""),
-    "engine.embedded": ("engine.port engine.source engine.stores records change oci errors", ""),
+    "engine.embedded": ("engine.port engine.source engine.stores records flaws change oci errors", ""),
     # yarl spells the addresses that aiohttp takes.
     "engine.upstream": ("engine.port engine.source records change oci errors", "aiohttp yarl"),
     "engine.stores": ("oci errors", ""),
-    "administration": (f"engine.port engine.source records change {_EDGE}", ""),
+    "administration": (f"engine.port engine.source records flaws change {_EDGE}", ""),
     "registry": (f"engine.port change {_EDGE}", "starlette"),
     "api": (f"administration {_EDGE}", "starlette msgspec jinja2"),
     "console": (f"administration {_EDGE}", "starlette msgspec jinja2"),
@@ -64,7 +66,8 @@ TABLE = {
         "typer rich",
     ),
     "__main__": ("cli", ""),
-    "settings": ("engine_section sources oci errors", "msgspec"),
+    "settings": ("engine_section upkeep_section sources oci errors", "msgspec"),
+    "upkeep_section": ("", "msgspec"),
     "engine_section": ("sources errors", "msgspec"),
     "sources": ("errors", "msgspec"),
     "folder": ("errors", ""),
@@ -85,8 +88,11 @@ TABLE = {
     # What became of acts elsewhere is asked by the engine and recorded by the ledger.
     "settlement": (f"engine.upstream records change {_EDGE}", ""),
     "initialisation": (f"app settings folder records change {_EDGE}", ""),
+    # What a worker does unasked to find damage.
+    "scrubbing": (f"administration {_EDGE}", ""),
     "serving": (
-        f"app settings settlement initialisation logs front framing certificates server records change {_EDGE}",
+        f"app settings settlement scrubbing initialisation logs front framing certificates server records "
+        f"change {_EDGE}",
         "uvicorn",
     ),
 }

@@ -70,6 +70,8 @@ class Kind(StrEnum):
     REPOSITORY_IMPORT = "repository.import"
     ACCOUNT_IMPORT = "account.import"
     DOCTOR_RUN = "gateway.doctor"
+    CHECK_RUN = "gateway.check"
+    CHECK_REPAIR = "gateway.check.repair"
     TAG_LIST = "tag.list"
     AUDIT_LIST = "audit.list"
     AUDIT_SHOW = "audit.show"
@@ -83,6 +85,7 @@ class Kind(StrEnum):
     # the gateway itself
     CERTIFICATE_ACCEPTED = "certificate.accepted"
     CERTIFICATE_REJECTED = "certificate.rejected"
+    INTEGRITY_FAILURE = "integrity.failure"
     GATEWAY_INITIALISE = "gateway.initialise"
     GATEWAY_MIGRATE = "gateway.migrate"
     GATEWAY_START = "gateway.start"

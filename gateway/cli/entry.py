@@ -1,6 +1,6 @@
 """The command `gateway`: its options, its nouns, and what becomes of what they raise.
 
-Exit status: 0 done · 1 refused, or `can` says no, the trail is damaged, `doctor` found something bad
+Exit status: 0 done · 1 refused, or `can` says no, the trail is damaged, `doctor` or `check` found something bad
              2 wrong usage or input · 3 unknown · 4 conflict
              5 unavailable, try again · 70 a fault of the gateway's own
 """
@@ -21,6 +21,7 @@ from gateway.cli import (
     adopt,
     audit,
     certificates,
+    checking,
     doctor,
     grants,
     importing,
@@ -87,6 +88,7 @@ def commands() -> typer.Typer:
     app.add_typer(keys.commands(), name="key")
     app.add_typer(certificates.commands(), name="cert")
     app.command("doctor")(doctor.doctor)
+    app.command("check")(checking.check)
     return app
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import AsyncGenerator, AsyncIterator
 
 from gateway.engine.port import Blob
+from gateway.errors import BlobUnknown, ContentDamaged
 from gateway.gate import Passage
 from gateway.oci.digest import Digest
 from gateway.oci.ranges import parse_range, render_content_range
@@ -16,8 +18,12 @@ SMALL_BYTES = 64 * 1024
 
 
 async def head(request: Request, passage: Passage) -> Reply:
-    """`HEAD`: what a `GET` would say, without the bytes."""
-    blob = await request.engine.blobs.find(request.repository, Digest(request.reference))
+    """`HEAD`: what a `GET` would say, without the bytes; damaged ones are not here."""
+    try:
+        blob = await request.engine.blobs.find(request.repository, Digest(request.reference))
+    except ContentDamaged as damaged:
+        # Clients look before they push, and give up on anything but a blob that is missing: so a push heals it.
+        raise BlobUnknown(damaged.message) from None
     if matches(request.header("if-none-match"), blob.digest):
         return Reply(304, _constant(blob.digest))
     return Reply(200, _headers(blob.digest), length_bytes=blob.size_bytes)
@@ -51,9 +57,15 @@ async def delete(request: Request, passage: Passage) -> Reply:
 
 
 async def _whole(request: Request, blob: Blob, first: int, last: int) -> bytes:
-    content = (
-        b"".join([piece async for piece in request.engine.blobs.read(blob, first, last)]) if last >= first else b""
-    )
+    try:
+        pieces = request.engine.blobs.read(blob, first, last)
+        content = b"".join([piece async for piece in pieces]) if last >= first else b""
+    except OSError as error:
+        if error.errno not in (None, errno.EIO):
+            raise
+        # Nothing was sent yet: the client can be told.
+        message = f"The stored bytes of {blob.digest} are damaged; push the blob again to heal it."
+        raise ContentDamaged(message) from error
     if len(content) != last - first + 1:
         raise RuntimeError(f"{blob.digest} ended after {len(content)} of {last - first + 1} bytes")
     return content

@@ -9,7 +9,15 @@ from gateway.access.policy import Need
 from gateway.access.scopes import Action
 from gateway.audit.event import Kind
 from gateway.engine.port import Interrupted, Upload
-from gateway.errors import AccessRefusal, BlobUploadUnknown, ContentRefusal, DigestInvalid, NameInvalid, SizeInvalid
+from gateway.errors import (
+    AccessRefusal,
+    BlobUploadUnknown,
+    ContentDamaged,
+    ContentRefusal,
+    DigestInvalid,
+    NameInvalid,
+    SizeInvalid,
+)
 from gateway.gate import Passage
 from gateway.oci.digest import Digest
 from gateway.oci.names import Repository
@@ -58,7 +66,7 @@ async def mount(request: Request, passage: Passage) -> Reply:
     if source is not None and passage.met:
         try:
             return await _mount(request, source, Digest.parse(request.parameter("mount")))
-        except (ContentRefusal, AccessRefusal):
+        except (ContentRefusal, AccessRefusal, ContentDamaged):
             pass
     if request.parameter("digest"):
         async with request.gate.passage(request.caller, Kind.BLOB_PUSH, *_push(request)) as pushing:

@@ -218,7 +218,6 @@ def test_bytes_are_synced_before_they_get_their_name_and_every_new_directory_aft
         f"fsync {data}",
         "pwritev",
         f"fsync {data}/uploads/one",
-        move,
         f"fsync {data}",
         f"fsync {data}/blobs",
         f"fsync {data}/blobs/sha256",

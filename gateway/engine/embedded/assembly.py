@@ -11,6 +11,7 @@ from typing import Final
 from gateway.engine.embedded.blobs import EmbeddedBlobs, Verified
 from gateway.engine.embedded.listings import EmbeddedListings
 from gateway.engine.embedded.manifests import EmbeddedManifests
+from gateway.engine.embedded.suspects import Suspects
 from gateway.engine.embedded.uploads import EmbeddedUploads
 from gateway.engine.port import Engine
 from gateway.engine.stores.filesystem import Filesystem
@@ -40,7 +41,7 @@ def embedded(
     threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="content")
     acts, verified = Acts(clock), Verified()
     return Engine(
-        blobs=EmbeddedBlobs(store, database, threads, acts, verified),
+        blobs=EmbeddedBlobs(store, database, threads, acts, verified, Suspects(root)),
         uploads=EmbeddedUploads(
             store,
             database,

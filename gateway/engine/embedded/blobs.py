@@ -11,9 +11,10 @@ from typing import Any, Final
 
 from gateway.change import Change, Notes
 from gateway.engine.embedded.layout import blob_key
+from gateway.engine.embedded.suspects import Suspects
 from gateway.engine.port import Blob
 from gateway.engine.stores.filesystem import Filesystem, Stored
-from gateway.errors import BlobUnknown, Unavailable
+from gateway.errors import BlobUnknown, ContentDamaged
 from gateway.oci.digest import Digest
 from gateway.oci.names import Repository
 from gateway.records import content
@@ -53,18 +54,26 @@ class EmbeddedBlobs:
     """
     Blobs of one data directory.
 
-    A blob whose file is missing or has another length is `Unavailable`, never unknown: `find` sees that before a byte
-    is sent. The first whole read of a file in this process compares the digest before the last piece is given out.
+    A blob whose file is missing or has another length is `ContentDamaged`, never unknown: `find` sees that before a
+    byte is sent. The first whole read of a file in this process compares the digest before the last piece is given out.
+    Whatever damage is met becomes one of the *suspects*.
     """
 
     def __init__(
-        self, store: Filesystem, database: Database, threads: Executor, acts: Acts, verified: Verified
+        self,
+        store: Filesystem,
+        database: Database,
+        threads: Executor,
+        acts: Acts,
+        verified: Verified,
+        suspects: Suspects,
     ) -> None:
         self._store = store
         self._database = database
         self._threads = threads
         self._acts = acts
         self._verified = verified
+        self._suspects = suspects
         self._recent: Recent[Blob] = Recent(database.versions, _REMEMBERED)
 
     async def find(self, repository: Repository, digest: Digest) -> Blob:
@@ -78,23 +87,27 @@ class EmbeddedBlobs:
             self._acts.saw(repository.project)
             self._recent.keep(repository, digest, version, blob)
         if self._store.size(blob_key(digest)) != blob.size_bytes:
-            raise _damaged(digest)
+            raise self._damaged(digest)
         return blob
 
     async def read(self, blob: Blob, first: int, last: int) -> AsyncIterator[bytes]:
         try:
             stored = self._store.open(blob_key(blob.digest))
         except FileNotFoundError:
-            raise _damaged(blob.digest) from None
+            raise self._damaged(blob.digest) from None
         try:
             if stored.size != blob.size_bytes:
-                raise _damaged(blob.digest)
+                raise self._damaged(blob.digest)
             whole = first == 0 and last == blob.size_bytes - 1
             checked = whole and not self._verified.has(blob.digest, stored.identity)
             pieces = self._checked(stored, blob) if checked else self._pieces(stored, first, last + 1)
             async with aclosing(pieces):
                 async for piece in pieces:
                     yield piece
+        except OSError:
+            # Not its bytes, or none that can be read.
+            self._suspects.note(blob.digest)
+            raise
         finally:
             stored.release()
 
@@ -152,6 +165,6 @@ class EmbeddedBlobs:
         finally:
             coming.cancel()
 
-
-def _damaged(digest: Digest) -> Unavailable:
-    return Unavailable(f"The stored bytes of {digest} are damaged; push the blob again to heal it.")
+    def _damaged(self, digest: Digest) -> ContentDamaged:
+        self._suspects.note(digest)
+        return ContentDamaged(f"The stored bytes of {digest} are damaged; push the blob again to heal it.")

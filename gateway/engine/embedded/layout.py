@@ -3,13 +3,17 @@
     DATA/
     ├─ blobs/<algorithm>/<first two hex digits>/<hex digits>     published: the bytes have that digest
     ├─ uploads/<id>                                              growing: acknowledged up to its row's offset
-    └─ imports/<id>                                              what an import has not verified yet
+    ├─ imports/<id>                                              what an import has not verified yet
+    ├─ quarantine/<digest>.<time>                                put aside: the bytes do not have that digest
+    ├─ suspects/<digest>                                         a reader met damage; not empty: it was recorded
+    └─ scrub                                                     how far the scrub is
 
 The records say who may see which blob. A file without a row is invisible garbage; a row without its file is damage.
 """
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Final
 
 from gateway.oci.digest import Digest
@@ -17,6 +21,8 @@ from gateway.oci.digest import Digest
 #: Cleared by each import when it begins; the lock beside it keeps every other out.
 IMPORTS: Final = "imports"
 IMPORTS_LOCK: Final = "imports.lock"
+QUARANTINE: Final = "quarantine"
+SCRUB: Final = "scrub"
 
 
 def blob_key(digest: Digest) -> str:
@@ -26,6 +32,11 @@ def blob_key(digest: Digest) -> str:
 def upload_key(upload_id: str) -> str:
     """The key of an upload's spool; *upload_id* is known to be one."""
     return f"uploads/{upload_id}"
+
+
+def quarantine_key(digest: Digest, moment: datetime) -> str:
+    """The key of damaged bytes that were put aside at *moment*."""
+    return f"{QUARANTINE}/{digest}.{moment.astimezone(UTC):%Y%m%dT%H%M%S.%fZ}"
 
 
 def import_key(import_id: str) -> str:

@@ -18,6 +18,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from gateway.engine.stores.folders import identity, place
+
 #: The system takes at most so many buffers in one call (IOV_MAX).
 _BUFFERS: Final = 1024
 _READ_BYTES: Final = 1024 * 1024
@@ -157,7 +159,7 @@ class Stored(_Open):
         super().__init__(descriptor)
         status = os.fstat(descriptor)
         self.size = status.st_size
-        self.identity = _identity(status)
+        self.identity = identity(status)
 
     def cached(self, offset: int, buffer: memoryview) -> int:
         """Fills *buffer* with bytes that are in memory and says how many; 0 if reading might wait for a disk."""
@@ -173,6 +175,11 @@ class Stored(_Open):
         """At most *size* bytes from *offset*, b"" at the end; may wait for the disk. Raises `OSError`."""
         with self._using() as descriptor:
             return os.pread(descriptor, size, offset)
+
+    def fill(self, offset: int, buffer: memoryview) -> int:
+        """Fills *buffer* with bytes from *offset* and says how many, 0 at the end; may wait for the disk."""
+        with self._using() as descriptor:
+            return os.preadv(descriptor, [buffer], offset)
 
     def ahead(self, offset: int, size: int) -> None:
         """Has the system begin to read what will be asked for next."""
@@ -219,11 +226,10 @@ class Filesystem:
         """
         path = self._root / key
         try:
-            os.rename(spool.path, path)
+            place(spool.path, path)
         except FileNotFoundError:
             self._make_directory(path.parent)
-            os.rename(spool.path, path)
-        _sync_directory(path.parent)
+            place(spool.path, path)
 
     def borrow(self, source: Path, key: str) -> Spool:
         """
@@ -295,10 +301,6 @@ def _is_at(descriptor: int, path: Path) -> bool:
     except FileNotFoundError:
         return False
     return os.path.samestat(named, os.fstat(descriptor))
-
-
-def _identity(status: os.stat_result) -> tuple[int, int, int]:
-    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _pieces(descriptor: int, size: int) -> Iterator[bytes]:
