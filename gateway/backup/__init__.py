@@ -6,7 +6,7 @@ TARGET/                             0700: whoever reads it has every secret of t
 ├─ blobs/<algorithm>/<2>/<hex>      shared by all snapshots, copied once, hashed on the way
 └─ snapshots/<UTC time>/            named when everything in it is on disk
    ├─ gateway.db                    every record, in one SQLite file
-   ├─ blobs.txt                     the digest and size of each blob that the records name
+   ├─ blobs.txt                     the digest and size of each blob that a repository holds
    ├─ keys/ tls/ gateway.toml       as they lie in the data directory
    └─ inventory.json                what belongs to it, with digests; written last
 """

@@ -206,7 +206,7 @@ def _content(listed: list[Blob], root: Path, staging: Path) -> Brought:
 def _record(restored: Restored, secrets: Secrets, staging: Path, caller: Caller, url: str) -> None:
     """Puts the records where they will be, and the event of this restore as the first new one into their trail."""
     if url:
-        migration.migrate(url, staging)
+        snapshot.prepare(url, staging)
     database = Database.open(url or _file_url(staging), staging)
     try:
         if url:
@@ -222,7 +222,7 @@ async def _note(database: Database, secrets: Secrets, caller: Caller, detail: di
     try:
         gate = Gate(SqlDirectory(database), ledger)
         async with gate.passage(caller, Kind.STORAGE_RESTORE, Need(Action.MANAGE), detail=detail) as passage:
-            await passage.commit(snapshot.forget_uploads(detail))
+            await passage.commit(snapshot.forget_unsaved(detail))
     finally:
         ledger.close()
 

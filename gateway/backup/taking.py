@@ -105,21 +105,16 @@ class Backups:
 
     def _copied(self, target: Target, stop: threading.Event) -> tuple[Path, snapshot.Contents, Brought]:
         """The records and the blobs they name, in a folder that is not a snapshot yet."""
-        copied = copied_bytes = 0
         for attempt in range(_ATTEMPTS):
             folder = target.begin()
             snapshot.take(self.database, folder / DATABASE)
             with snapshot.opened(folder / DATABASE) as connection:
-                found, listed = snapshot.contents(connection), self._listed(snapshot.kept_blobs(connection))
+                found, listed = snapshot.contents(connection), self._listed(snapshot.linked_blobs(connection))
             keep_text(folder / BLOBS, blobs_text([(blob.digest.text, blob.size_bytes) for blob in listed]))
             brought = bring_blobs(listed, self.settings.data, target.root, target.spare, stop)
-            copied, copied_bytes = copied + brought.copied, copied_bytes + brought.bytes
-            # What is on record no more was removed since, rightly: the next snapshot does not name it.
+            # What no repository holds any more was removed since, rightly: the next snapshot does not name it.
             if attempt + 1 == _ATTEMPTS or not any(self._is_gone(digest) for digest in brought.damaged):
                 break
-        brought.there -= copied - brought.copied
-        brought.there_bytes -= copied_bytes - brought.bytes
-        brought.copied, brought.bytes = copied, copied_bytes
         return folder, found, brought
 
     def _listed(self, kept: list[tuple[str, int]]) -> list[Blob]:
@@ -128,7 +123,7 @@ class Backups:
         return [Blob(Digest(digest), size) for digest, size in kept]
 
     def _is_gone(self, digest: str) -> bool:
-        return not self.database.read_now(lambda connection: snapshot.still_kept(connection, digest))
+        return not self.database.read_now(lambda connection: snapshot.is_linked(connection, digest))
 
     def _inventory(self, folder: Path, found: snapshot.Contents, brought: Brought, stop: threading.Event) -> Inventory:
         files = {name: _sha256(folder / name) for name in (DATABASE, BLOBS)}

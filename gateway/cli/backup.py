@@ -107,6 +107,9 @@ def _url(file: Path | None) -> str:
         url = file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
         raise Invalid(f"{file} cannot be read; it must hold the URL of an empty PostgreSQL database.") from None
+    if file.stat().st_mode & 0o077:
+        # The settings will name it, and refuse one that others may read.
+        raise Invalid(f"{file} can be read by others; run: chmod 600 {file}")
     if not url.startswith("postgresql"):
         raise Invalid(f"{file} must hold one line, postgresql://USER:PASSWORD@HOST/DATABASE.")
     return url

@@ -16,7 +16,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import URL, Connection, Table, create_engine, delete, func, insert, inspect, literal, select, text
+from sqlalchemy import (
+    URL,
+    Connection,
+    Table,
+    create_engine,
+    delete,
+    exists,
+    func,
+    insert,
+    inspect,
+    literal,
+    select,
+    text,
+)
 from sqlalchemy import column as named_column
 from sqlalchemy import table as named_table
 from sqlalchemy.exc import DatabaseError
@@ -26,11 +39,12 @@ from gateway.audit.chain import Head
 from gateway.change import Change, Notes
 from gateway.errors import Conflict, Unavailable
 from gateway.records.database import Database
-from gateway.records.migration import REVISIONS, recorded, upgrade
+from gateway.records.migration import REVISIONS, migrate, recorded, upgrade
 from gateway.records.schema import (
     accounts,
     blobs,
     events,
+    links,
     manifests,
     metadata,
     projects,
@@ -42,6 +56,7 @@ from gateway.records.schema import (
 
 _ROWS: Final = 2_000
 _COUNTED: Final = (accounts, projects, repositories, tags, manifests, blobs, events)
+_LINKED: Final = exists().where(links.c.digest == blobs.c.digest)
 _SEQUENCES: Final = named_table("sqlite_sequence", named_column("name"), named_column("seq"))
 
 
@@ -66,10 +81,10 @@ def take(database: Database, file: Path) -> None:
             _copy_file(database, file)
         else:
             _copy_rows(database, file)
-    with opened(file) as connection:
-        # One file, without a log beside it.
-        connection.exec_driver_sql("PRAGMA journal_mode = DELETE").fetchall()
-        require_sound(connection)
+        with opened(file) as connection:
+            # One file, without a log beside it.
+            connection.exec_driver_sql("PRAGMA journal_mode = DELETE").fetchall()
+            require_sound(connection)
     with file.open("rb") as written:
         os.fsync(written.fileno())
 
@@ -81,15 +96,15 @@ def contents(connection: Connection) -> Contents:
     return Contents(recorded(connection) or "", Head(row.seq, bytes(row.hash)), counts)
 
 
-def kept_blobs(connection: Connection) -> list[tuple[str, int]]:
-    """The digest and size of every blob on record, in the order of the digests."""
-    rows = connection.execute(select(blobs.c.digest, blobs.c.size_bytes).order_by(blobs.c.digest))
-    return [(row.digest, row.size_bytes) for row in rows]
+def linked_blobs(connection: Connection) -> list[tuple[str, int]]:
+    """The digest and size of every blob that a repository holds, in the order of the digests."""
+    wanted = select(blobs.c.digest, blobs.c.size_bytes).where(_LINKED).order_by(blobs.c.digest)
+    return [(row.digest, row.size_bytes) for row in connection.execute(wanted)]
 
 
-def still_kept(connection: Connection, digest: str) -> bool:
-    """Whether there is a blob of this *digest* on record."""
-    return connection.execute(select(literal(1)).where(blobs.c.digest == digest)).first() is not None
+def is_linked(connection: Connection, digest: str) -> bool:
+    """Whether a repository holds the blob of this *digest*."""
+    return connection.execute(select(literal(1)).where(links.c.digest == digest).limit(1)).first() is not None
 
 
 def require_sound(connection: Connection) -> None:
@@ -121,7 +136,7 @@ def bring_up(file: Path) -> str:
 
     Raises `Conflict` when a newer program made it, `Unavailable` when it is no snapshot or is damaged.
     """
-    with opened(file) as connection:
+    with _told("The records could not be restored"), opened(file) as connection:
         require_sound(connection)
         found = recorded(connection)
         if found is None:
@@ -138,11 +153,16 @@ def bring_up(file: Path) -> str:
     return found
 
 
-def forget_uploads(detail: dict[str, object]) -> Change:
-    """Removes the uploads that were under way: their bytes are in no backup. *detail* is what the event says."""
+def forget_unsaved(detail: dict[str, object]) -> Change:
+    """
+    Removes what has no bytes in a backup: uploads that were under way, blobs that no repository held.
+
+    *detail* is what the event says.
+    """
 
     def apply(connection: Connection) -> Notes:
         count = connection.execute(delete(uploads)).rowcount
+        connection.execute(delete(blobs).where(~_LINKED))
         return Notes(detail={**detail, "uploads_dropped": count})
 
     return Change(apply, policy=True)
@@ -156,7 +176,14 @@ def is_empty(database: Database) -> bool:
             return True
         return connection.execute(select(literal(1)).select_from(events).limit(1)).first() is None
 
-    return database.read_now(look)
+    with _told("The database could not be read"):
+        return database.read_now(look)
+
+
+def prepare(url: str, data: Path) -> None:
+    """Makes the schema in the empty database at *url*; raises `Unavailable` if it does not let itself be changed."""
+    with _told("The schema could not be made"):
+        migrate(url, data)
 
 
 def fill(file: Path, database: Database) -> None:

@@ -1,20 +1,23 @@
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gateway.backup import copying, taking
 from gateway.cli.entry import run
-from gateway.settings import FILE_NAME
+from gateway.initialisation import initialise
+from gateway.settings import FILE_NAME, Settings
 from tests.cli.line import Line
 from tests.services.volume import WrittenVolume, digest_of
 
@@ -117,10 +120,10 @@ def test_an_increment_copies_what_is_new(filled: Line, volume: WrittenVolume, ta
 
 
 def test_only_so_many_snapshots_are_kept_and_what_they_name(filled: Line, volume: WrittenVolume, target: Path) -> None:
+    volume.image("gallery/other", "v1", layers=[b"one"])
+    filled.done("import", str(volume.folder))
     filled.done("backup", str(target))
     filled.done("repository", "remove", APP)
-    with closing(sqlite3.connect(filled.folder / "gateway.db")) as database, database:
-        database.execute("DELETE FROM blobs WHERE digest = ?", (digest_of(b"two"),))
     filled.done("backup", str(target))
     assert blob_file(target, b"two").exists()
     taken = filled.done("backup", str(target), "--keep", "2", "--json").json
@@ -129,6 +132,33 @@ def test_only_so_many_snapshots_are_kept_and_what_they_name(filled: Line, volume
     assert blob_file(target, b"one").exists()
     assert len(snapshots(target)) == 2
     assert filled.done("backup", str(target), "--keep", "1", "--json").json["removed"]["snapshots"] == 2
+
+
+def test_what_no_repository_holds_is_not_backed_up(filled: Line, target: Path, tmp_path: Path) -> None:
+    filled.done("repository", "remove", APP)
+    assert filled.done("backup", str(target), "--json").json["blobs"]["copied"] == 0
+    filled.done("restore", str(target), "--data", str(tmp_path / "there"))
+    with closing(sqlite3.connect(tmp_path / "there" / "gateway.db")) as database:
+        assert database.execute("SELECT COUNT(*) FROM blobs").fetchone() == (0,)
+
+
+def test_what_is_removed_while_it_is_copied_is_not_missed(
+    filled: Line, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+
+    def swept_meanwhile(listed: Any, *places: Any) -> Any:
+        if not calls:
+            filled.program("repository", "remove", APP)
+            blob_file(filled.folder, b"two").unlink()
+        calls.append(len(listed))
+        return copying.bring_blobs(listed, *places)
+
+    monkeypatch.setattr(taking, "bring_blobs", swept_meanwhile)
+    taken = filled.done("backup", str(target), "--json").json
+    assert calls == [3, 0]
+    assert (taken["damaged"], taken["records"]["repositories"]) == ([], 0)
+    assert [path.read_text() for path in target.glob("snapshots/*/blobs.txt")] == [""]
 
 
 def test_the_newest_snapshot_stays_when_the_clock_was_set_back(filled: Line, target: Path) -> None:
@@ -299,6 +329,7 @@ def test_a_source_that_is_none_is_refused(filled: Line, target: Path, tmp_path: 
         assert says in refused(said)
     filled.done("backup", str(target))
     file = tmp_path / "url"
+    file.touch(mode=0o600)
     for text in ("", "mysql://root@localhost/gateway"):
         file.write_text(text)
         said = filled("restore", str(target), "--data", str(there), "--database-url-file", str(file))
@@ -306,6 +337,9 @@ def test_a_source_that_is_none_is_refused(filled: Line, target: Path, tmp_path: 
     assert "cannot be read" in refused(
         filled("restore", str(target), "--data", str(there), "--database-url-file", str(tmp_path / "none"))
     )
+    file.chmod(0o640)
+    said = filled("restore", str(target), "--data", str(there), "--database-url-file", str(file))
+    assert "chmod 600" in refused(said)
     assert not there.exists()
 
 
@@ -320,6 +354,37 @@ def test_nothing_is_restored_into_a_directory_with_something_in_it(filled: Line,
     empty.mkdir(mode=0o755)
     filled.done("restore", str(target), "--data", str(empty))
     assert empty.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("step", ["pwrite", "fsync", "mkdir", "rename"])
+def test_a_full_disk_leaves_the_older_backups_as_they_are(
+    filled: Line, volume: WrittenVolume, target: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    filled.done("backup", str(target))
+    before = {path: path.read_bytes() for path in target.rglob("*") if path.is_file()}
+    push(filled, volume, "v2", b"three")
+    whole = getattr(os, step)
+
+    def full(*arguments: Any, **named: Any) -> Any:
+        # Of the target alone: in the data directory there is room.
+        places = [os.readlink(f"/proc/self/fd/{each}") if isinstance(each, int) else each for each in arguments[:1]]
+        if any(str(place).startswith(str(target)) for place in places):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return whole(*arguments, **named)
+
+    def not_supported(*_: Any) -> int:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, step, full)
+        patched.setattr(os, "copy_file_range", not_supported)
+        said = filled("backup", str(target))
+    assert said.status in {2, 5}
+    assert "no space left" in refused(said)
+    assert before.items() <= {path: path.read_bytes() for path in target.rglob("*") if path.is_file()}.items()
+    assert len(snapshots(target)) == 1
+    assert filled.events("--kind", "storage.*", "--outcome", "failed")
+    filled.done("backup", str(target))
 
 
 def test_one_backup_at_a_time(filled: Line, target: Path, tmp_path: Path) -> None:
@@ -377,6 +442,51 @@ def test_with_a_registry_behind_only_the_records_are_backed_up(furnished: Line, 
     assert there.done("tag", "list", "gallery/ui", "--json").json
 
 
+def test_postgresql_is_backed_up_and_restored_into_either_database(
+    line: Line, volume: WrittenVolume, target: Path, tmp_path: Path, new_postgres_database: Callable[[], str]
+) -> None:
+    first, second = tmp_path / "first.url", tmp_path / "second.url"
+    third = tmp_path / "third.url"
+    for file in (first, second, third):
+        file.touch(mode=0o600)
+        file.write_text(new_postgres_database() + "\n")
+    shutil.rmtree(line.folder)
+    line.folder.mkdir()
+    (line.folder / FILE_NAME).write_text(f'[database]\nurl_file = "{first}"\n')
+    initialise(Settings.for_data(line.folder, {}))
+    line.done("user", "add", "writer")
+    push(line, volume, "v1", b"one", b"two")
+    taken = line.done("backup", str(target), "--json").json
+    assert (taken["damaged"], taken["outside"], taken["blobs"]["copied"]) == ([], [str(first)], 3)
+
+    into_file = elsewhere(line, tmp_path / "into-file")
+    restored = line.done("restore", str(target), "--data", str(into_file.folder), "--json").json
+    assert restored["settings_aside"] == "they name another database"
+    again = elsewhere(line, tmp_path / "again")
+    words = ("restore", str(target), "--data", str(again.folder), "--database-url-file")
+    assert line(*words, str(first)).status == 4
+    assert "already" in refused(line(*words, str(first)))
+    restored = line.done(*words, str(second), "--json").json
+    assert restored["settings_aside"] == "they name another database"
+    assert str(second) in (again.folder / FILE_NAME).read_text()
+    assert not (again.folder / "gateway.db").exists()
+    for there in (into_file, again):
+        there.done("audit", "verify")
+        assert there.done("user", "list", "--json").json == line.done("user", "list", "--json").json
+        assert [row["name"] for row in there.done("tag", "list", APP, "--json").json] == ["v1"]
+        assert blobs_in(there.folder) == blobs_in(line.folder)
+        # Ids go on, and so does the chain.
+        there.done("project", "add", "another")
+        there.done("audit", "verify")
+    # What was restored from a file goes into PostgreSQL as well.
+    into_file.done("backup", str(tmp_path / "of-file"))
+    last = elsewhere(line, tmp_path / "last")
+    words = ("restore", str(tmp_path / "of-file"), "--data", str(last.folder), "--database-url-file", str(third))
+    line.done(*words)
+    last.done("project", "add", "garden")
+    last.done("audit", "verify")
+
+
 # interruptions
 
 
@@ -415,12 +525,16 @@ def killed_at(point: int, *words: str) -> bool:
     return code == KILLED
 
 
-def deaths(*words: str) -> Iterator[int]:
-    """Every step at which a command can die, each time after it did."""
+def deaths(stride: int, *words: str) -> Iterator[int]:
+    """The steps at which a command can die, one in *stride* of them, each time after it did."""
     point = 1
     while killed_at(point, *words):
         yield point
-        point += 1
+        point += stride
+
+
+#: Every step where there is time for it.
+STRIDES = (3, pytest.param(1, marks=pytest.mark.long))
 
 
 def require_whole(snapshot: Path) -> None:
@@ -433,9 +547,12 @@ def require_whole(snapshot: Path) -> None:
         assert hashlib.sha256(content).hexdigest() == digest
 
 
-def test_a_backup_that_is_killed_anywhere_leaves_only_whole_ones(filled: Line, target: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stride", STRIDES)
+def test_a_backup_that_is_killed_anywhere_leaves_only_whole_ones(
+    filled: Line, target: Path, tmp_path: Path, stride: int
+) -> None:
     died = 0
-    for point in deaths("--data", str(filled.folder), "backup", str(target), "--keep", "2"):
+    for point in deaths(stride, "--data", str(filled.folder), "backup", str(target), "--keep", "2"):
         died = point
         if (target / "snapshots").exists():
             for snapshot in snapshots(target):
@@ -447,14 +564,15 @@ def test_a_backup_that_is_killed_anywhere_leaves_only_whole_ones(filled: Line, t
     filled.done("restore", str(target), "--data", str(tmp_path / "there"))
 
 
+@pytest.mark.parametrize("stride", STRIDES)
 def test_a_restore_that_is_killed_anywhere_is_done_or_can_be_done_again(
-    filled: Line, target: Path, tmp_path: Path
+    filled: Line, target: Path, tmp_path: Path, stride: int
 ) -> None:
     filled.done("backup", str(target))
     died = 0
     there = elsewhere(filled, tmp_path / "there")
     words = ("restore", str(target), "--data", str(there.folder))
-    for point in deaths(*words):
+    for point in deaths(stride, *words):
         died = point
         again = filled(*words)
         if again.status != 0:

@@ -15,7 +15,7 @@ from gateway.errors import Unavailable
 from gateway.gate import Act
 from gateway.records import snapshot
 from gateway.records.migration import REVISIONS, migrate
-from gateway.records.schema import metadata, projects
+from gateway.records.schema import event_index, metadata, projects
 from tests.house import GATEWAY, House, opened
 from tests.records.rows import a_repository, an_offline_token, written
 
@@ -41,10 +41,11 @@ def named(name: str) -> dict[str, object]:
 
 
 def rows(connection: Connection) -> dict[str, list[dict[str, Any]]]:
-    """Every row of every table."""
+    """Every row of every table, but for the projection of the events: that one follows when nothing else happens."""
     return {
         each.name: sorted((dict(row) for row in connection.execute(select(each)).mappings()), key=repr)
         for each in metadata.sorted_tables
+        if each is not event_index
     }
 
 
@@ -56,7 +57,7 @@ def test_a_snapshot_has_every_row(house: House, tmp_path: Path) -> None:
     with snapshot.opened(file) as connection:
         found = snapshot.contents(connection)
         assert rows(connection) == house.database.read_now(rows)
-        assert snapshot.kept_blobs(connection) == [("sha256:" + "a" * 64, 100)]
+        assert snapshot.linked_blobs(connection) == [("sha256:" + "a" * 64, 100)]
     assert found.schema == REVISIONS[-1]
     assert (found.counts["projects"], found.counts["repositories"], found.counts["events"]) == (1, 1, found.head.seq)
     assert sorted(path.name for path in tmp_path.glob("snapshot.db*")) == ["snapshot.db"]
