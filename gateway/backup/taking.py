@@ -95,18 +95,19 @@ class Backups:
     def _take(self, target: Target, keep: int | None, stop: threading.Event) -> Taken:
         begun = time.monotonic()
         with _told(target.root):
-            folder, found, brought = self._copied(target, stop)
-            inventory = self._inventory(folder, found, brought, stop)
+            folder, moment, found, brought = self._copied(target, stop)
+            inventory = self._inventory(folder, moment, found, brought, stop)
             keep_text(folder / FILE_NAME, inventory.text().encode())
             place = target.publish(folder)
             removed = target.clear(keep, place) if keep is not None else Removed()
             same_disk = target.root.stat().st_dev == self.settings.data.stat().st_dev
         return Taken(place, inventory, brought, removed, same_disk, time.monotonic() - begun)
 
-    def _copied(self, target: Target, stop: threading.Event) -> tuple[Path, snapshot.Contents, Brought]:
-        """The records and the blobs they name, in a folder that is not a snapshot yet."""
+    def _copied(self, target: Target, stop: threading.Event) -> tuple[Path, datetime, snapshot.Contents, Brought]:
+        """The records of a moment and the blobs they name, in a folder that is not a snapshot yet."""
         for attempt in range(_ATTEMPTS):
             folder = target.begin()
+            moment = datetime.now(UTC)
             snapshot.take(self.database, folder / DATABASE)
             with snapshot.opened(folder / DATABASE) as connection:
                 found, listed = snapshot.contents(connection), self._listed(snapshot.linked_blobs(connection))
@@ -115,7 +116,7 @@ class Backups:
             # What no repository holds any more was removed since, rightly: the next snapshot does not name it.
             if attempt + 1 == _ATTEMPTS or not any(self._is_gone(digest) for digest in brought.damaged):
                 break
-        return folder, found, brought
+        return folder, moment, found, brought
 
     def _listed(self, kept: list[tuple[str, int]]) -> list[Blob]:
         if self.settings.engine.kind is not EngineKind.EMBEDDED:
@@ -125,7 +126,9 @@ class Backups:
     def _is_gone(self, digest: str) -> bool:
         return not self.database.read_now(lambda connection: snapshot.is_linked(connection, digest))
 
-    def _inventory(self, folder: Path, found: snapshot.Contents, brought: Brought, stop: threading.Event) -> Inventory:
+    def _inventory(
+        self, folder: Path, moment: datetime, found: snapshot.Contents, brought: Brought, stop: threading.Event
+    ) -> Inventory:
         files = {name: _sha256(folder / name) for name in (DATABASE, BLOBS)}
         inside, outside = self._files()
         for name, path in inside.items():
@@ -137,7 +140,7 @@ class Backups:
                 raise Unavailable(f"{path} cannot be backed up: {damage}.") from damage
             files[name] = hasher.hexdigest()
         return Inventory(
-            taken=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            taken=moment.strftime("%Y-%m-%dT%H:%M:%SZ"),
             program=version("registry-gateway"),
             schema=found.schema,
             database="sqlite" if self.database.sqlite else "postgresql",

@@ -7,7 +7,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Final
 from gateway.backup.copying import sync_folder
 from gateway.backup.inventory import FILE_NAME, Inventory
 from gateway.engine.embedded.layout import blob_key
-from gateway.errors import Conflict, Invalid
+from gateway.errors import Conflict, Invalid, Refusal
 
 LOCK: Final = "backup.lock"
 SNAPSHOTS: Final = "snapshots"
@@ -70,7 +70,9 @@ class Target:
                     (root / folder).mkdir(mode=0o700)
             sync_folder(root)
         except OSError as error:
-            raise Invalid(f"{root} cannot hold backups ({_why(error)}); choose another place.") from error
+            raise Invalid(
+                f"{root} cannot hold backups ({_why(error)}); name a directory that the owner of the data may write to."
+            ) from error
         return cls(root)
 
     @contextmanager
@@ -119,7 +121,7 @@ class Target:
         """
         Removes all snapshots but *newest* and those before it, *keep* of them, and then the blobs that none names.
 
-        Raises `Invalid`, before any blob is removed, if one that stays is damaged.
+        Raises `Conflict`, before any blob is removed, if the list of one that stays is damaged.
         """
         others = [each for each in self.snapshots() if each != newest]
         old = others[: max(0, len(others) - (keep - 1))]
@@ -129,13 +131,24 @@ class Target:
             each.rename(gone)
             sync_folder(each.parent)
             shutil.rmtree(gone)
-        named = {blob_key(blob.digest) for each in self.snapshots() for blob in Inventory.read(each).listed_blobs(each)}
+        named = {key for each in self.snapshots() for key in _named(each)}
         count = size = 0
         for path in (self.root / "blobs").rglob("*"):
             if path.is_file() and str(path.relative_to(self.root)) not in named:
                 count, size = count + 1, size + path.stat().st_size
                 path.unlink()
         return Removed(len(old), count, size)
+
+
+def _named(snapshot: Path) -> set[str]:
+    """The keys of the blobs that *snapshot* names."""
+    try:
+        return {blob_key(blob.digest) for blob in Inventory.read(snapshot).listed_blobs(snapshot)}
+    except Refusal as refusal:
+        raise Conflict(
+            f"The backup is made, but nothing was cleared away, because {snapshot} is damaged; "
+            "remove that directory, and run it again."
+        ) from refusal
 
 
 def complete(root: Path) -> list[Path]:
@@ -145,15 +158,17 @@ def complete(root: Path) -> list[Path]:
 
 @contextmanager
 def held(root: Path, how: int) -> Iterator[None]:
-    """Holds the directory of backups *root* by its lock file; raises `Conflict` if somebody else does."""
-    descriptor = os.open(root / LOCK, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+    """Holds the directory of backups *root* by its lock file; raises `Conflict` if somebody else does, `Invalid`."""
+    with ExitStack() as closing:
+        try:
+            descriptor = os.open(root / LOCK, os.O_RDONLY | os.O_CLOEXEC)
+            closing.callback(os.close, descriptor)
+            fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Conflict(f"A backup or restore is using {root}; wait until it has ended.") from None
+        except OSError as error:
+            raise Invalid(f"{root} cannot be locked ({_why(error)}); run as its owner, on a local disk.") from error
         yield
-    except BlockingIOError:
-        raise Conflict(f"A backup or restore is using {root}; wait until it has ended.") from None
-    finally:
-        os.close(descriptor)
 
 
 def _why(error: OSError) -> str:

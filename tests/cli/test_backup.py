@@ -7,8 +7,10 @@ import json
 import os
 import shutil
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +85,7 @@ def test_what_is_backed_up_comes_back_elsewhere(filled: Line, target: Path, tmp_
     there = elsewhere(filled, tmp_path / "there")
     restored = filled.done("restore", str(target), "--data", str(there.folder), "--json").json
     assert (restored["restored"], restored["blobs"]["copied"], restored["damaged"]) == (True, 3, [])
+    assert sorted(path.name for path in there.folder.iterdir()) == ["blobs", "gateway.db", "keys"]
     assert blobs_in(there.folder) == blobs_in(filled.folder)
     assert there.done("audit", "verify").status == 0
     assert there.done("user", "show", "writer", "--json").json == filled.done("user", "show", "writer", "--json").json
@@ -100,6 +103,19 @@ def test_the_snapshot_holds_the_event_of_its_own_beginning_and_the_receipt_follo
     assert (begun["id"], ended["id"]) == (taken["trail"]["seq"], taken["trail"]["seq"] + 1)
     assert ended["detail"]["snapshot"] == Path(taken["snapshot"]).name
     assert (ended["detail"]["copied"], ended["detail"]["chain_hash"]) == (3, taken["trail"]["hash"])
+
+
+def test_a_backup_is_dated_by_its_records_however_long_the_copying_takes(
+    filled: Line, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slowly(*arguments: Any) -> Any:
+        time.sleep(2)
+        return copying.bring_blobs(*arguments)
+
+    monkeypatch.setattr(taking, "bring_blobs", slowly)
+    taken = filled.done("backup", str(target), "--json").json["taken"]
+    (begun,) = filled.events("--kind", "storage.backup")
+    assert datetime.fromisoformat(taken) - datetime.fromisoformat(begun["time"]) < timedelta(seconds=1.5)
 
 
 def test_an_increment_copies_what_is_new(filled: Line, volume: WrittenVolume, target: Path, tmp_path: Path) -> None:
@@ -132,6 +148,17 @@ def test_only_so_many_snapshots_are_kept_and_what_they_name(filled: Line, volume
     assert blob_file(target, b"one").exists()
     assert len(snapshots(target)) == 2
     assert filled.done("backup", str(target), "--keep", "1", "--json").json["removed"]["snapshots"] == 2
+
+
+def test_nothing_is_cleared_away_by_the_list_of_a_damaged_snapshot(filled: Line, target: Path) -> None:
+    filled.done("backup", str(target))
+    filled.done("repository", "remove", APP)
+    (snapshots(target)[0] / "blobs.txt").write_text("")
+    said = filled("backup", str(target), "--keep", "2")
+    assert said.status == 4
+    assert "The backup is made" in refused(said)
+    assert len(snapshots(target)) == 2
+    assert len(blobs_in(target)) == 3
 
 
 def test_what_no_repository_holds_is_not_backed_up(filled: Line, target: Path, tmp_path: Path) -> None:
