@@ -63,7 +63,7 @@ class Inventory:
             raise Invalid(f"{folder} is no backup: there is no {FILE_NAME} in it; choose another snapshot.") from None
         except OSError as error:
             raise Invalid(f"{path} cannot be read ({error.strerror}); run as the owner of the backup.") from error
-        except ValueError:
+        except (ValueError, RecursionError):
             raise _damaged(path) from None
         if isinstance(found, dict) and isinstance(found.get("format"), int) and found["format"] > FORMAT:
             raise Conflict(f"{folder} was made by a newer gateway; restore it with the version that made it.")
@@ -98,7 +98,9 @@ def _checked(path: Path, found: Any) -> Inventory:
     numbers = (inventory.format, inventory.chain_seq, inventory.blobs, inventory.blob_bytes)
     maps = (inventory.files, inventory.counts, inventory.damaged)
     well_formed = (
-        all(isinstance(value, str) for value in (*texts, inventory.chain_hash, *inventory.outside))
+        # Printable, for they are shown.
+        all(isinstance(value, str) and value.isprintable() for value in (*texts, inventory.chain_hash))
+        and all(isinstance(value, str) for value in inventory.outside)
         and all(isinstance(value, int) for value in numbers)
         and all(isinstance(value, dict) for value in maps)
         and {DATABASE, BLOBS} <= set(inventory.files)

@@ -296,6 +296,18 @@ def test_a_trail_that_was_edited_in_the_backup_is_refused(filled: Line, target: 
     assert "event 3 was edited" in refused(filled("restore", str(target), "--data", str(tmp_path / "there")))
 
 
+@pytest.mark.parametrize("text", ["", "[]", "{}", "null", "[" * 100_000, '{"outside": 1}', '{"taken": "\\u001b[31m"}'])
+def test_an_inventory_that_is_none_is_refused(filled: Line, target: Path, tmp_path: Path, text: str) -> None:
+    filled.done("backup", str(target))
+    path = snapshots(target)[0] / "inventory.json"
+    if text.startswith('{"'):
+        text = json.dumps({**json.loads(path.read_text()), **json.loads(text)})
+    path.write_text(text)
+    said = filled("restore", str(target), "--data", str(tmp_path / "there"))
+    assert said.status == 2
+    assert f"{path} is damaged" in refused(said)
+
+
 def test_a_name_that_leads_out_of_the_backup_is_refused(filled: Line, target: Path, tmp_path: Path) -> None:
     filled.done("backup", str(target))
     (snapshot,) = snapshots(target)

@@ -272,20 +272,7 @@ def test_help_and_version_need_no_data(capsys: pytest.CaptureFixture[str]) -> No
     assert entry.run(["--help"]) == 0
     shown = capsys.readouterr().out
     assert "Exit status: 0 done; 1 refused" in shown
-    for noun in (
-        "up",
-        "serve",
-        "migrate",
-        "backup",
-        "restore",
-        "user",
-        "project",
-        "grant",
-        "revoke",
-        "robot",
-        "token",
-        "can",
-    ):
+    for noun in "up serve migrate backup restore user project grant revoke robot token can".split():
         assert f"  {noun} " in shown
     assert entry.run(["user"]) == 2
     assert "password" in capsys.readouterr().err
