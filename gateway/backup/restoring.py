@@ -28,7 +28,7 @@ from gateway.access.secrets import Secrets
 from gateway.audit.event import Kind
 from gateway.backup.copying import Brought, Damaged, Stopped, bring_blobs, copy, sync_folder
 from gateway.backup.inventory import BLOBS, DATABASE, FILE_NAME, Inventory
-from gateway.backup.settling import Settled, settle
+from gateway.backup.settling import Settled, serving_url, settle
 from gateway.backup.target import FOUND, LOCK, SNAPSHOTS, complete, held
 from gateway.engine.port import Blob
 from gateway.errors import Conflict, Invalid, Unavailable
@@ -206,7 +206,7 @@ def _content(listed: list[Blob], root: Path, staging: Path) -> Brought:
 def _record(restored: Restored, secrets: Secrets, staging: Path, caller: Caller, url: str) -> None:
     """Puts the records where they will be, and the event of this restore as the first new one into their trail."""
     if url:
-        snapshot.prepare(url, staging)
+        snapshot.prepare(url, staging, serving_url(staging, url))
     database = Database.open(url or _file_url(staging), staging)
     try:
         if url:

@@ -45,6 +45,15 @@ def settle(staging: Path, folder: Path, url: str, url_file: Path | None) -> Sett
     return settled
 
 
+def serving_url(staging: Path, url: str) -> str:
+    """The URL with which the settings in *staging* serve, if *url* is the one with which they change the schema."""
+    try:
+        database = Settings.load(staging / FILE_NAME).database
+    except Refusal:
+        return ""
+    return database.url if database.migrate_url == url else ""
+
+
 def _judged(path: Path, staging: Path, folder: Path, url: str) -> Settled:
     try:
         settings = Settings.load(path)
@@ -53,7 +62,8 @@ def _judged(path: Path, staging: Path, folder: Path, url: str) -> Settled:
         return Settled(aside=refusal.message.replace(str(staging), str(folder)).rstrip("."))
     if settings.data not in (staging, folder):
         return Settled(aside=f"they name another data directory, {settings.data}")
-    if settings.database.url not in ((url,) if url else (_file_url(staging), _file_url(folder))):
+    named = {settings.database.url, settings.database.migrate_url}
+    if not named & ({url} if url else {_file_url(staging), _file_url(folder)}):
         return Settled(aside="they name another database")
     return Settled(missing=tuple(_missing(settings, staging, folder)))
 

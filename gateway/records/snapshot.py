@@ -180,10 +180,14 @@ def is_empty(database: Database) -> bool:
         return database.read_now(look)
 
 
-def prepare(url: str, data: Path) -> None:
-    """Makes the schema in the empty database at *url*; raises `Unavailable` if it does not let itself be changed."""
+def prepare(url: str, data: Path, serving_url: str = "") -> None:
+    """
+    Makes the schema in the empty database at *url*, for the role of *serving_url* if that is another.
+
+    Raises `Unavailable` if it does not let itself be changed.
+    """
     with _told("The schema could not be made"):
-        migrate(url, data)
+        migrate(url, data, serving_url=serving_url)
 
 
 def fill(file: Path, database: Database) -> None:

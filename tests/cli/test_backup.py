@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import create_engine
 
 from gateway.backup import copying, taking
 from gateway.cli.entry import run
 from gateway.initialisation import initialise
 from gateway.settings import FILE_NAME, Settings
 from tests.cli.line import Line
+from tests.services.postgres import PostgresServer
 from tests.services.volume import WrittenVolume, digest_of
 
 APP = "gallery/app"
@@ -524,6 +526,43 @@ def test_postgresql_is_backed_up_and_restored_into_either_database(
     line.done(*words)
     last.done("project", "add", "garden")
     last.done("audit", "verify")
+
+
+def test_a_role_that_only_serves_can_back_up_and_serves_what_is_restored(
+    line: Line,
+    target: Path,
+    tmp_path: Path,
+    postgres_server: PostgresServer,
+    new_postgres_database: Callable[[], str],
+) -> None:
+    owner, serving = tmp_path / "owner.url", tmp_path / "serving.url"
+    url = new_postgres_database()
+    for file, text in ((owner, url), (serving, postgres_server.create_role(url))):
+        file.touch(mode=0o600)
+        file.write_text(text)
+    shutil.rmtree(line.folder)
+    line.folder.mkdir()
+    settings = f'[database]\nurl_file = "{serving}"\nmigrate_url_file = "{owner}"\n'
+    (line.folder / FILE_NAME).write_text(settings)
+    initialise(Settings.for_data(line.folder, {}))
+    line.done("project", "add", "gallery")
+    line.done("backup", str(target))
+    # The same database, empty again, in the same place.
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        for statement in (
+            "DROP SCHEMA public CASCADE",
+            "CREATE SCHEMA public",
+            "GRANT USAGE ON SCHEMA public TO PUBLIC",
+        ):
+            connection.exec_driver_sql(statement)
+    engine.dispose()
+    shutil.rmtree(line.folder)
+    restored = line.done("restore", str(target), "--database-url-file", str(owner), "--json").json
+    assert (restored["settings_aside"], restored["missing"]) == ("", [])
+    assert (line.folder / FILE_NAME).read_text() == settings
+    line.done("project", "add", "garden")
+    line.done("audit", "verify")
 
 
 # interruptions
