@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets as randomness
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -34,21 +35,21 @@ class Initialised:
     password: str | None = None
 
 
-def initialise(settings: Settings) -> Initialised:
+def initialise(settings: Settings, tell: Callable[[str], None] = lambda _: None) -> Initialised:
     """
-    Makes what is missing in the data directory; changes nothing that is there.
+    Makes what is missing in the data directory; changes nothing that is there but an older schema.
 
-    Safe to repeat, and to finish what was interrupted. Raises `Invalid` or `Conflict` when the directory cannot be
-    used, `Unavailable` when the database does not answer.
+    *tell* hears of a change of the schema before it is made. Safe to repeat, and to finish what was interrupted.
+    Raises `Invalid` or `Conflict` when the directory cannot be used, `Unavailable` when the database does not answer.
     """
     require_folder(settings.data, make=True)
     folder = settings.data / "keys"
-    if not (folder / FILE_NAME).exists() and _was_initialised(settings):
+    if not (folder / FILE_NAME).exists() and _found(settings)[1]:
         raise Invalid(
             f"{folder / FILE_NAME} is missing, and the database was made with it; restore it from the backup."
         )
     secrets = Secrets.create(folder)
-    migrated = migrate(settings)
+    migrated = migrate(settings, tell=tell)
     with joined(settings, secrets) as rooms:
         if rooms.database.read_now(facts.read).get(facts.INITIALISED):
             rooms.database.read_now(partial(keys.check, secrets=secrets))
@@ -56,10 +57,23 @@ def initialise(settings: Settings) -> Initialised:
         return asyncio.run(_populate(rooms, migrated))
 
 
-def migrate(settings: Settings) -> bool:
-    """Brings the schema to what this program needs; says whether there was anything to do. Raises as `initialise`."""
+def migrate(settings: Settings, caller: Caller | None = None, *, tell: Callable[[str], None] = lambda _: None) -> bool:
+    """
+    Brings the schema to what this program needs; says whether there was anything to do. Raises as `initialise`.
+
+    Where there was a schema already, *tell* hears of it before, and an event says after that *caller* had it changed.
+    """
     require_folder(settings.data, make=False)
-    return migration.migrate(settings.database.migrate_url, settings.data, serving_url=settings.database.url)
+    before, initialised = _found(settings)
+    newest = migration.REVISIONS[-1]
+    if before is not None and before != newest:
+        tell(f"The schema ({before}) is older than this program; it is brought up to {newest}.")
+    secrets = Secrets.load(settings.data / "keys") if initialised else None
+    changed = migration.migrate(settings.database.migrate_url, settings.data, serving_url=settings.database.url)
+    if changed and secrets is not None:
+        with joined(settings, secrets) as rooms:
+            asyncio.run(_note_migration(rooms, caller or gateway_itself(), {"from": before, "to": newest}))
+    return changed
 
 
 def gateway_itself() -> Caller:
@@ -67,12 +81,19 @@ def gateway_itself() -> Caller:
     return Caller(SYSTEM, Origin("local", "local", "gateway", randomness.token_hex(16)), LOCAL)
 
 
-def _was_initialised(settings: Settings) -> bool:
+def _found(settings: Settings) -> tuple[str | None, bool]:
+    """The revision of the schema, if there is one, and whether the database is initialised."""
     database = Database.open(settings.database.url, settings.data)
     try:
-        return migration.revision(database) is not None and bool(database.read_now(facts.read).get(facts.INITIALISED))
+        found = migration.revision(database)
+        return found, found is not None and bool(database.read_now(facts.read).get(facts.INITIALISED))
     finally:
         database.close()
+
+
+async def _note_migration(rooms: Rooms, caller: Caller, detail: dict[str, object]) -> None:
+    async with rooms.gate.passage(caller, Kind.GATEWAY_MIGRATE, detail=detail) as passage:
+        await passage.seal()
 
 
 async def _populate(rooms: Rooms, migrated: bool) -> Initialised:

@@ -62,7 +62,7 @@ TABLE = {
     # `gateway up` and `gateway serve` make what is missing and start the server.
     # `gateway doctor` asks from outside, as a stranger would, whether something answers around the gateway.
     "cli": (
-        f"administration {_EDGE} app settings engine_section folder certificates initialisation serving probes",
+        f"administration {_EDGE} app settings engine_section folder certificates initialisation serving probes backup",
         "typer rich",
     ),
     "__main__": ("cli", ""),
@@ -87,6 +87,8 @@ TABLE = {
     ),
     # What became of acts elsewhere is asked by the engine and recorded by the ledger.
     "settlement": (f"engine.upstream records change {_EDGE}", ""),
+    # What is backed up is all there is: records, blobs where the embedded engine keeps them, keys, settings.
+    "backup": (f"engine.port engine.embedded records settings engine_section sources folder change {_EDGE}", ""),
     "initialisation": (f"app settings folder records change {_EDGE}", ""),
     # What a worker does unasked to find damage.
     "scrubbing": (f"administration {_EDGE}", ""),

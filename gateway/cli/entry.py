@@ -20,6 +20,7 @@ from gateway.cli import (
     access,
     adopt,
     audit,
+    backup,
     certificates,
     checking,
     doctor,
@@ -82,6 +83,8 @@ def commands() -> typer.Typer:
     app.command("can")(access.can)
     app.command("adopt")(adopt.adopt)
     app.command("import")(importing.import_)
+    app.command("backup")(backup.backup)
+    app.command("restore")(backup.restore)
     app.add_typer(repositories.commands(), name="repository")
     app.add_typer(tags.commands(), name="tag")
     app.add_typer(audit.commands(), name="audit")

@@ -10,7 +10,7 @@ import typer
 from gateway.certificates import ensure_development_pair, fingerprint
 from gateway.cli.output import say
 from gateway.cli.ownership import act_as_owner, become_owner
-from gateway.cli.session import Place, place
+from gateway.cli.session import Place, operator, place
 from gateway.cli.welcome import Authority, command_path, first, main_address, short
 from gateway.folder import require_folder, weaknesses
 from gateway.settings import Settings, write_initial
@@ -59,7 +59,7 @@ def up(
     # A first run that could not serve would have told its password already, and kept the port that is taken.
     require_servable(settings)
     _warn(settings)
-    made = initialise(settings)
+    made = initialise(settings, say)
     if made.first and where.config is None and settings.file is None:
         write_initial(settings.data, *given)
     authority = _authority(settings)
@@ -81,13 +81,13 @@ def serve(ctx: typer.Context) -> None:
 
 
 def migrate(ctx: typer.Context) -> None:
-    """Bring the schema up to this version of the gateway."""
+    """Bring the schema up to this version of the gateway; make a backup before, for there is no way back."""
     from gateway.initialisation import migrate as bring_up_to_date  # as above
 
     settings = place(ctx).settings()
     require_folder(settings.data, make=False)
     act_as_owner(settings.data)
-    changed = bring_up_to_date(settings)
+    changed = bring_up_to_date(settings, operator(), tell=say)
     say("The schema was brought up to date." if changed else "The schema is up to date already.")
 
 

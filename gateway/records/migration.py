@@ -23,7 +23,7 @@ _CHAIN_RIGHTS = "SELECT, INSERT"
 def revision(database: Database) -> str | None:
     """The schema's revision, or None if there is none yet; raises `Conflict` if a newer program wrote it."""
     try:
-        found = database.read_now(_recorded)
+        found = database.read_now(recorded)
     except OperationalError as error:
         raise Unavailable(
             "The database does not answer; check that it runs and that [database] url is right."
@@ -55,7 +55,7 @@ def migrate(url: str, data: Path, *, serving_url: str = "") -> bool:
             if database.sqlite:
                 connection.exec_driver_sql("PRAGMA journal_mode = WAL")
             database.begin(connection)
-            _upgrade(connection)
+            upgrade(connection)
             if not database.sqlite and serving_url:
                 _grant(connection, url, serving_url)
             connection.exec_driver_sql("COMMIT")
@@ -64,13 +64,15 @@ def migrate(url: str, data: Path, *, serving_url: str = "") -> bool:
         database.close()
 
 
-def _recorded(connection: Connection) -> str | None:
+def recorded(connection: Connection) -> str | None:
+    """The revision that the database says its schema has, known to this program or not; None if it has none."""
     if not inspect(connection).has_table(_VERSION.name):
         return None
     return connection.execute(select(_VERSION.c.version_num)).scalar()
 
 
-def _upgrade(connection: Connection) -> None:
+def upgrade(connection: Connection) -> None:
+    """Brings the schema to what this program needs, inside the transaction that is open on *connection*."""
     # Only who changes the schema pays for Alembic: a process that serves would hold twelve megabytes of it.
     from alembic import command
     from alembic.config import Config

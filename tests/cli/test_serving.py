@@ -274,5 +274,7 @@ def test_help_and_version_need_no_data(capsys: pytest.CaptureFixture[str]) -> No
     assert "Exit status: 0 done; 1 refused" in shown
     for noun in ("up", "serve", "migrate", "user", "project", "grant", "revoke", "robot", "token", "can"):
         assert f"  {noun} " in shown
+    for noun in ("backup", "restore"):
+        assert f"  {noun} " in shown
     assert entry.run(["user"]) == 2
     assert "password" in capsys.readouterr().err

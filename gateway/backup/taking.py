@@ -1,0 +1,221 @@
+"""Taking a backup of a gateway that may be serving: the records at one moment, and every blob that they name.
+
+    event storage.backup ─▶ records ─▶ blobs, keys, settings ─▶ inventory ─▶ named ─▶ event storage.backup.ended
+
+The first event is in the snapshot; the second has the receipt. What is killed in between leaves no new snapshot.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+from gateway.access.policy import Need
+from gateway.access.principals import Caller
+from gateway.access.scopes import Action
+from gateway.audit.event import Kind
+from gateway.backup.copying import Brought, Damaged, Stopped, bring_blobs, copy, keep_text
+from gateway.backup.inventory import BLOBS, DATABASE, FILE_NAME, Inventory, blobs_text
+from gateway.backup.target import Removed, Target
+from gateway.engine.port import Blob
+from gateway.engine_section import EngineKind
+from gateway.errors import Unavailable
+from gateway.gate import Gate
+from gateway.oci.digest import Digest
+from gateway.records import snapshot
+from gateway.records.database import Database
+from gateway.settings import FILE_NAME as SETTINGS
+from gateway.settings import Settings
+from gateway.sources import NOWHERE
+
+#: How often a backup begins again because what it was copying was removed meanwhile.
+_ATTEMPTS: Final = 3
+_KEPT_FOLDERS: Final = ("keys", "tls")
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A backup that was made, and what it took."""
+
+    snapshot: Path
+    inventory: Inventory
+    brought: Brought
+    removed: Removed
+    same_disk: bool
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Backups:
+    """
+    Taking one needs an administrator: it copies everything, secrets included.
+
+    Raises `Invalid` for a target that cannot be one, `Conflict` while it is in use, `Unavailable` when something other
+    than a blob cannot be read, or nothing can be written.
+    """
+
+    gate: Gate
+    database: Database
+    settings: Settings
+
+    async def take(self, caller: Caller, place: Path, *, keep: int | None = None) -> Taken:
+        """
+        A snapshot in the directory *place*; with *keep*, only so many snapshots are left there afterwards.
+
+        A blob that is damaged here does not hold up the rest: the inventory names it.
+        """
+        need, told = Need(Action.MANAGE), {"target": str(place)}
+        async with self.gate.passage(caller, Kind.STORAGE_BACKUP, need, detail=told) as passage:
+            target = Target.prepared(place, self.settings.data)
+            await passage.seal()
+        async with self.gate.passage(caller, Kind.STORAGE_BACKUP_ENDED, need, detail=told) as passage:
+            with target.alone():
+                taken = await self._in_a_thread(target, keep)
+            passage.note(bytes=taken.brought.bytes, detail={**told, **_receipt(taken)})
+            await passage.seal()
+        return taken
+
+    async def _in_a_thread(self, target: Target, keep: int | None) -> Taken:
+        stop = threading.Event()
+        try:
+            return await asyncio.to_thread(self._take, target, keep, stop)
+        except asyncio.CancelledError:
+            stop.set()
+            raise
+
+    def _take(self, target: Target, keep: int | None, stop: threading.Event) -> Taken:
+        begun = time.monotonic()
+        with _told(target.root):
+            folder, moment, found, brought = self._copied(target, stop)
+            inventory = self._inventory(folder, moment, found, brought, stop)
+            keep_text(folder / FILE_NAME, inventory.text().encode())
+            place = target.publish(folder)
+            removed = target.clear(keep, place) if keep is not None else Removed()
+            same_disk = target.root.stat().st_dev == self.settings.data.stat().st_dev
+        return Taken(place, inventory, brought, removed, same_disk, time.monotonic() - begun)
+
+    def _copied(self, target: Target, stop: threading.Event) -> tuple[Path, datetime, snapshot.Contents, Brought]:
+        """The records of a moment and the blobs they name, in a folder that is not a snapshot yet."""
+        for attempt in range(_ATTEMPTS):
+            folder = target.begin()
+            moment = datetime.now(UTC)
+            snapshot.take(self.database, folder / DATABASE)
+            with snapshot.opened(folder / DATABASE) as connection:
+                found, listed = snapshot.contents(connection), self._listed(snapshot.linked_blobs(connection))
+            keep_text(folder / BLOBS, blobs_text([(blob.digest.text, blob.size_bytes) for blob in listed]))
+            brought = bring_blobs(listed, self.settings.data, target.root, target.spare, stop)
+            # What no repository holds any more was removed since, rightly: the next snapshot does not name it.
+            if attempt + 1 == _ATTEMPTS or not any(self._is_gone(digest) for digest in brought.damaged):
+                break
+        return folder, moment, found, brought
+
+    def _listed(self, kept: list[tuple[str, int]]) -> list[Blob]:
+        if self.settings.engine.kind is not EngineKind.EMBEDDED:
+            return []
+        return [Blob(Digest(digest), size) for digest, size in kept]
+
+    def _is_gone(self, digest: str) -> bool:
+        return not self.database.read_now(lambda connection: snapshot.is_linked(connection, digest))
+
+    def _inventory(
+        self, folder: Path, moment: datetime, found: snapshot.Contents, brought: Brought, stop: threading.Event
+    ) -> Inventory:
+        files = {name: _sha256(folder / name) for name in (DATABASE, BLOBS)}
+        inside, outside = self._files()
+        for name, path in inside.items():
+            hasher = hashlib.sha256()
+            (folder / name).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            try:
+                copy(Path(path).resolve(), folder / name, hasher, stop)
+            except Damaged as damage:
+                raise Unavailable(f"{path} cannot be backed up: {damage}.") from damage
+            files[name] = hasher.hexdigest()
+        return Inventory(
+            taken=moment.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            program=version("registry-gateway"),
+            schema=found.schema,
+            database="sqlite" if self.database.sqlite else "postgresql",
+            engine=self.settings.engine.kind.value,
+            chain_seq=found.head.seq,
+            chain_hash=found.head.hash.hex(),
+            counts=found.counts,
+            blobs=brought.copied + brought.there,
+            blob_bytes=brought.bytes + brought.there_bytes,
+            files=files,
+            damaged=brought.damaged,
+            outside=tuple(outside),
+        )
+
+    def _files(self) -> tuple[dict[str, Path], list[str]]:
+        """The files to copy beside the records, by their place in the data directory; and those that lie elsewhere."""
+        data = self.settings.data
+        inside: dict[str, Path] = {}
+        for name in _KEPT_FOLDERS:
+            for path in sorted((data / name).glob("**/*")):
+                # One with a dot is being written this moment, or was when somebody was killed.
+                if path.is_file() and not path.name.startswith("."):
+                    inside[str(path.relative_to(data))] = path
+        outside: list[str] = []
+        for path in named_files(self.settings):
+            if path.is_relative_to(data):
+                inside[str(path.relative_to(data))] = path
+            else:
+                outside.append(str(path))
+        if self.settings.file is not None:
+            inside[SETTINGS] = self.settings.file
+        return inside, outside
+
+
+def named_files(settings: Settings) -> list[Path]:
+    """The files that *settings* name, besides the data directory."""
+    server, engine, database = settings.server, settings.engine, settings.database
+    named = (
+        server.certificate,
+        server.key,
+        engine.password_file,
+        engine.ca_file,
+        database.url_file,
+        database.migrate_url_file,
+    )
+    return [path for path in named if path != NOWHERE]
+
+
+def _receipt(taken: Taken) -> dict[str, object]:
+    inventory = taken.inventory
+    return {
+        "snapshot": taken.snapshot.name,
+        "chain_seq": inventory.chain_seq,
+        "chain_hash": inventory.chain_hash,
+        "blobs": inventory.blobs,
+        "blob_bytes": inventory.blob_bytes,
+        "copied": taken.brought.copied,
+        "damaged": len(inventory.damaged),
+        "removed_snapshots": taken.removed.snapshots,
+        "removed_blobs": taken.removed.blobs,
+        "database_sha256": inventory.files[DATABASE],
+    }
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def _told(root: Path) -> Iterator[None]:
+    try:
+        yield
+    except Stopped as error:
+        raise Unavailable("The backup was stopped; nothing new is in it.") from error
+    except OSError as error:
+        reason = (error.strerror or "unknown reason").lower()
+        raise Unavailable(f"The backup could not be written to {root} ({reason}); older ones are untouched.") from error
