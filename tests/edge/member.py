@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import resource
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,8 @@ def worker(folder: Path, seat: Seat) -> Worker:
 
 
 def main() -> int:
+    # Begun in the background of a shell, a process ignores it: who does so with a gateway means it, a test does not.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     logging.basicConfig(level=logging.INFO)
     folder, workers, drain = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
     limits = EdgeLimits(hosts=HOSTS)

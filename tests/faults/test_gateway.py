@@ -362,6 +362,7 @@ def test_what_the_client_sends_stays_with_us(site: Site) -> None:
         assert site.token not in str(request)
 
 
+@pytest.mark.long
 def test_a_peer_that_is_slow_costs_its_time_and_no_more(site: Site) -> None:
     def slowly(request: Request, line: Line) -> None:
         if request.method == "HEAD":
