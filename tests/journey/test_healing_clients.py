@@ -59,6 +59,7 @@ def test_skopeo_heals_what_it_pushes_again(gateway: Gateway, skopeo: Skopeo, lay
     gateway.cli("check", "--deep").must()
 
 
+@pytest.mark.long
 def test_podman_heals_what_it_pushes_again(
     gateway: Gateway, podman: Podman, skopeo: Skopeo, layout: Layout, client_home: Path
 ) -> None:
@@ -70,6 +71,7 @@ def test_podman_heals_what_it_pushes_again(
     heal(gateway, name, lambda: podman.push(name).must(), skopeo, client_home)
 
 
+@pytest.mark.long
 def test_docker_heals_what_it_pushes_again(
     gateway: Gateway, docker: Docker, skopeo: Skopeo, layout: Layout, client_home: Path
 ) -> None:
