@@ -206,9 +206,8 @@ def test_read_only_tells_why_and_lets_pulls_and_logins_be(world: World, whole: b
                 world.ask("DELETE", f"/v2/{name}/blobs/{layer}", token=token),
             ]
         assert [denied(answer, whose) for answer in answers] == [True] * len(answers)
-        events = [event for event in seen if event["kind"] != "token.issue"]
-        assert {(event["outcome"], event["reason"]) for event in events} == {("denied", "read_only")}
-        assert len(events) == len(answers)
+        outcomes = [(event["outcome"], event["reason"]) for event in seen if event["outcome"] != "allowed"]
+        assert outcomes == [("denied", "read_only")] * len(answers)
         assert world.ask("GET", f"/v2/{name}/manifests/v1", token=token).body == content
         assert world.ask("GET", f"/v2/{name}/blobs/{layer}", token=token).body == b"a layer"
         assert world.ask("DELETE", location, token=token).status == 204
