@@ -7,6 +7,7 @@ a project comes to hold it, and lost with the last. Blobs and manifests are coun
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
@@ -18,6 +19,8 @@ from gateway.oci.names import ProjectName
 from gateway.records.schema import blobs, links, manifests, projects, repositories
 
 _CHUNK: Final = 500
+#: Holders of a digest that are looked at before the project's repositories are.
+_NEAR: Final = 64
 _PROJECT_OF: Final = select(repositories.c.project_id).where(repositories.c.id == bindparam("place"))
 _MOVE: Final = (
     update(projects)
@@ -54,6 +57,14 @@ def release(connection: Connection, place: int, table: Table, digests: Sequence[
     lost = _only_here(connection, place, table, digests)
     if lost:
         connection.execute(_MOVE, {"place": place, "more": -lost})
+
+
+def gone(connection: Connection, project: ProjectName, table: Table, sizes: Mapping[str, int]) -> None:
+    """Counts digests, with their *sizes*, that have left *table* for some repositories of *project* a moment ago."""
+    lost = new_bytes(connection, project, table, sizes)
+    if lost:
+        mine = projects.c.name == project.name
+        connection.execute(update(projects).where(mine).values(used_bytes=projects.c.used_bytes - lost))
 
 
 def require_room(
@@ -125,29 +136,72 @@ def recount(connection: Connection, project: int) -> tuple[int, int]:
 
 def _only_here(connection: Connection, place: int, table: Table, digests: Sequence[str] | None) -> int:
     """The bytes of those digests in *table* for *place* that no other repository of its project has there."""
+    statements = _statements(table)
     if digests is None:
-        return int(connection.execute(_weighing(table), {"place": place}).scalar_one())
-    chosen = _weighing(table).where(table.c.digest.in_(bindparam("digests", expanding=True)))
-    parts = (digests[start : start + _CHUNK] for start in range(0, len(digests), _CHUNK))
-    return sum(int(connection.execute(chosen, {"place": place, "digests": part}).scalar_one()) for part in parts)
+        return int(connection.execute(statements.all_alone, {"place": place}).scalar_one())
+    size_bytes = 0
+    for digest in digests:
+        row = connection.execute(statements.weight, {"place": place, "digest": digest}).first()
+        if row is not None and not _shared(connection, statements, row.project_id, place, digest):
+            size_bytes += int(row.size_bytes)
+    return size_bytes
+
+
+def _shared(connection: Connection, statements: _Statements, project: int, place: int, digest: str) -> bool:
+    """Whether another repository of *project* than *place* holds the digest."""
+    wanted = {"project": project, "place": place, "digest": digest}
+    near = connection.execute(statements.near, wanted).scalars().all()
+    if project in near or len(near) < _NEAR:
+        return project in near
+    # Half the world may hold it: then the repositories of one project are fewer.
+    return connection.execute(statements.far, wanted).first() is not None
+
+
+@dataclass(frozen=True, slots=True)
+class _Statements:
+    """
+    *weight* is what a digest weighs at a place, and of which project that is; *near* the projects of some others that
+    hold it; *far* one of the project's that does; *all_alone* what all weigh that a place alone holds.
+    """
+
+    weight: Select[Any]
+    near: Select[Any]
+    far: Select[Any]
+    all_alone: Select[Any]
 
 
 @lru_cache
-def _weighing(table: Table) -> Select[Any]:
+def _statements(table: Table) -> _Statements:
+    source = table.join(blobs, blobs.c.digest == links.c.digest) if table is links else table
+    size = blobs.c.size_bytes if table is links else manifests.c.size_bytes
     other, neighbour = table.alias("other"), repositories.alias("neighbour")
+    place, digest, project = bindparam("place"), bindparam("digest"), bindparam("project")
     beside = (
         select(other.c.digest)
-        .join(neighbour, neighbour.c.id == other.c.repository_id)
+        .select_from(other.join(neighbour, neighbour.c.id == other.c.repository_id))
         .where(
             other.c.digest == table.c.digest,
-            other.c.repository_id != bindparam("place"),
+            other.c.repository_id != place,
             neighbour.c.project_id == _PROJECT_OF.scalar_subquery(),
         )
     )
-    source = table.join(blobs, blobs.c.digest == links.c.digest) if table is links else table
-    weight = blobs.c.size_bytes if table is links else manifests.c.size_bytes
-    return (
-        select(func.coalesce(func.sum(weight), 0))
+    there = select(other.c.digest).where(other.c.repository_id == neighbour.c.id, other.c.digest == digest)
+    return _Statements(
+        weight=select(repositories.c.project_id, size.label("size_bytes"))
+        .select_from(source.join(repositories, repositories.c.id == table.c.repository_id))
+        .where(table.c.repository_id == place, table.c.digest == digest),
+        near=select(neighbour.c.project_id)
+        .select_from(other.join(neighbour, neighbour.c.id == other.c.repository_id))
+        .where(other.c.digest == digest, other.c.repository_id != place)
+        .limit(_NEAR),
+        far=select(neighbour.c.id)
+        .where(
+            neighbour.c.project_id == project,
+            neighbour.c.id != place,
+            there.correlate(neighbour).exists(),
+        )
+        .limit(1),
+        all_alone=select(func.coalesce(func.sum(size), 0))
         .select_from(source)
-        .where(table.c.repository_id == bindparam("place"), ~beside.exists())
+        .where(table.c.repository_id == place, ~beside.exists()),
     )

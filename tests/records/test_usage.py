@@ -13,7 +13,7 @@ from alembic import command
 from alembic.config import Config
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, delete, select, update
 
 from gateway.audit.event import Event, Kind
 from gateway.change import Change, Notes
@@ -27,6 +27,7 @@ from gateway.records.database import Database
 from gateway.records.importing import Bundle, keep
 from gateway.records.migration import migrate
 from gateway.records.projects import Wishes
+from gateway.records.schema import links
 from gateway.records.schema import projects as project_table
 from tests.contract.house import WRITER, Houses, image, index
 from tests.contract.house import House as Process
@@ -152,6 +153,53 @@ def test_a_counter_that_was_changed_from_outside_is_set_right(house: House) -> N
 
     assert act(lambda connection: usage.recount(connection, row.result.id)) == (77, 0)
     assert act(lambda connection: usage.recount(connection, row.result.id)) == (0, 0)
+
+
+def test_what_half_the_world_holds_is_weighed_once_in_each_project(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage._statements.cache_clear()
+    monkeypatch.setattr("gateway.records.usage._NEAR", 2)
+    houses = Houses(database_url, tmp_path)
+    process = houses.open()
+
+    async def story() -> None:
+        for number in range(5):
+            await process.push(Repository(f"p{number}/ui"), b"shared")
+        for name in ("gallery/a", "gallery/b", "gallery/c"):
+            await process.push(Repository(name), b"shared")
+            assert right(process)
+        for name in ("gallery/b", "gallery/a", "gallery/c"):
+            await process.commit(process.engine.blobs.delete(Repository(name), Digest.of(b"shared")))
+            assert right(process)
+
+    asyncio.run(story())
+    assert counters(process.database)["gallery"] == (0, 0)
+    houses.close()
+    usage._statements.cache_clear()
+
+
+def test_what_was_removed_in_bulk_is_counted_afterwards(database_url: str, tmp_path: Path) -> None:
+    houses = Houses(database_url, tmp_path)
+    process = houses.open()
+    shared, alone = Digest.of(b"shared"), Digest.of(b"alone")
+
+    async def story() -> None:
+        for place in PLACES[:2]:
+            await process.push(place, b"shared")
+        await process.push(PLACES[0], b"alone")
+
+        def sweep(connection: Connection) -> Notes:
+            place = content.repository_id(connection, PLACES[0])
+            connection.execute(delete(links).where(links.c.repository_id == place))
+            usage.gone(connection, GALLERY, links, {shared.text: 6, alone.text: 5})
+            return Notes()
+
+        process.apply(Change(sweep))
+
+    asyncio.run(story())
+    assert counters(process.database) == {"gallery": (6, 6)}
+    houses.close()
 
 
 def test_what_was_there_before_quotas_counts(database_url: str, tmp_path: Path) -> None:
