@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, Table, bindparam, func, select, update
+from sqlalchemy import BindParameter, Connection, Select, Table, bindparam, func, select, update
 
 from gateway.access.rules import over_quota
 from gateway.oci.digest import Digest
@@ -175,7 +175,9 @@ def _statements(table: Table) -> _Statements:
     source = table.join(blobs, blobs.c.digest == links.c.digest) if table is links else table
     size = blobs.c.size_bytes if table is links else manifests.c.size_bytes
     other, neighbour = table.alias("other"), repositories.alias("neighbour")
-    place, digest, project = bindparam("place"), bindparam("digest"), bindparam("project")
+    place: BindParameter[int] = bindparam("place")
+    digest: BindParameter[str] = bindparam("digest")
+    project: BindParameter[int] = bindparam("project")
     beside = (
         select(other.c.digest)
         .select_from(other.join(neighbour, neighbour.c.id == other.c.repository_id))
