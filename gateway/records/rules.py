@@ -12,6 +12,7 @@ from gateway.access.rules import Rules, immovable, irremovable
 from gateway.change import Change, Notes
 from gateway.oci.digest import Digest
 from gateway.oci.names import ProjectName, Repository, Tag
+from gateway.records import driver
 from gateway.records.schema import edges, facts, projects, tags
 
 #: The fact that the gateway is read-only: why, and since when in UNIX seconds. Missing when it is not.
@@ -34,15 +35,16 @@ class Ruled(Protocol):
 
 def read(connection: Connection, project: ProjectName) -> Rules:
     """The rules that hold for *project*, which need not exist."""
-    row = connection.execute(_RULES, {"project": project.name}).first()
-    if row is None:
+    found = driver.rows(connection, _RULES, {"project": project.name})
+    if not found:
         return Rules(frozen=_reason(connection.execute(_FREEZE).scalar()))
-    return of_row(row, _reason(row.frozen))
+    [(quota_bytes, immutable, read_only, frozen)] = found
+    return Rules(quota_bytes, tuple(immutable.split()), read_only, _reason(frozen))
 
 
-def of_row(row: Any, frozen: str = "") -> Rules:
-    """The rules in a row of projects."""
-    return Rules(row.quota_bytes, tuple(row.immutable.split()), row.read_only, frozen)
+def of_row(row: Any) -> Rules:
+    """The rules in a row of projects; nothing is said of the gateway's."""
+    return Rules(row.quota_bytes, tuple(row.immutable.split()), row.read_only)
 
 
 def require_writable(connection: Connection, project: ProjectName, act: Ruled | None = None) -> Rules:

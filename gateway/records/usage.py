@@ -16,6 +16,7 @@ from sqlalchemy import BindParameter, Connection, Select, Table, bindparam, func
 from gateway.access.rules import over_quota
 from gateway.oci.digest import Digest
 from gateway.oci.names import ProjectName
+from gateway.records import driver
 from gateway.records.schema import blobs, links, manifests, projects, repositories
 
 _CHUNK: Final = 500
@@ -47,16 +48,16 @@ def charge(connection: Connection, place: int, table: Table, digests: Sequence[s
     gained = _only_here(connection, place, table, digests)
     if not gained:
         return
-    row = connection.execute(_MOVE, {"place": place, "more": gained}).one()
-    if bound and row.quota_bytes is not None and row.used_bytes > row.quota_bytes:
-        raise over_quota(ProjectName(row.name), row.quota_bytes, row.used_bytes - gained, gained)
+    [(name, quota_bytes, used)] = driver.rows(connection, _MOVE, {"place": place, "more": gained})
+    if bound and quota_bytes is not None and used > quota_bytes:
+        raise over_quota(ProjectName(name), quota_bytes, used - gained, gained)
 
 
 def release(connection: Connection, place: int, table: Table, digests: Sequence[str] | None = None) -> None:
     """Counts *digests* (None: all) that are about to leave *table* for the repository *place*."""
     lost = _only_here(connection, place, table, digests)
     if lost:
-        connection.execute(_MOVE, {"place": place, "more": -lost})
+        driver.rows(connection, _MOVE, {"place": place, "more": -lost})
 
 
 def gone(connection: Connection, project: ProjectName, table: Table, sizes: Mapping[str, int]) -> None:
@@ -141,27 +142,28 @@ def _only_here(connection: Connection, place: int, table: Table, digests: Sequen
         return int(connection.execute(statements.all_alone, {"place": place}).scalar_one())
     size_bytes = 0
     for digest in digests:
-        row = connection.execute(statements.weight, {"place": place, "digest": digest}).first()
-        if row is not None and not _shared(connection, statements, row.project_id, place, digest):
-            size_bytes += int(row.size_bytes)
+        found = driver.rows(connection, statements.weight, {"place": place, "digest": digest})
+        for project, size, others in found:
+            if not others or not _shared(connection, statements, project, place, digest):
+                size_bytes += int(size)
     return size_bytes
 
 
 def _shared(connection: Connection, statements: _Statements, project: int, place: int, digest: str) -> bool:
     """Whether another repository of *project* than *place* holds the digest."""
     wanted = {"project": project, "place": place, "digest": digest}
-    near = connection.execute(statements.near, wanted).scalars().all()
+    near = [found for (found,) in driver.rows(connection, statements.near, wanted)]
     if project in near or len(near) < _NEAR:
         return project in near
     # Half the world may hold it: then the repositories of one project are fewer.
-    return connection.execute(statements.far, wanted).first() is not None
+    return bool(driver.rows(connection, statements.far, wanted))
 
 
 @dataclass(frozen=True, slots=True)
 class _Statements:
     """
-    *weight* is what a digest weighs at a place, and of which project that is; *near* the projects of some others that
-    hold it; *far* one of the project's that does; *all_alone* what all weigh that a place alone holds.
+    *weight* is of which project a place is, what a digest weighs there, and whether another place holds it; *near* the
+    projects of some that do; *far* one of the project's that does; *all_alone* what all weigh that a place alone holds.
     """
 
     weight: Select[Any]
@@ -187,9 +189,10 @@ def _statements(table: Table) -> _Statements:
             neighbour.c.project_id == _PROJECT_OF.scalar_subquery(),
         )
     )
+    elsewhere = select(other.c.digest).where(other.c.digest == table.c.digest, other.c.repository_id != place)
     there = select(other.c.digest).where(other.c.repository_id == neighbour.c.id, other.c.digest == digest)
     return _Statements(
-        weight=select(repositories.c.project_id, size.label("size_bytes"))
+        weight=select(repositories.c.project_id, size, elsewhere.exists())
         .select_from(source.join(repositories, repositories.c.id == table.c.repository_id))
         .where(table.c.repository_id == place, table.c.digest == digest),
         near=select(neighbour.c.project_id)

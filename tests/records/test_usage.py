@@ -36,6 +36,7 @@ from tests.house import OPERATOR, House, opened
 GALLERY = ProjectName("gallery")
 BLOB_BYTES = 1000
 PUSHES = 40
+TAG = Tag("v1")
 
 
 def counters(database: Database) -> dict[str, tuple[int, int]]:
@@ -177,6 +178,35 @@ def test_what_half_the_world_holds_is_weighed_once_in_each_project(
     assert counters(process.database)["gallery"] == (0, 0)
     houses.close()
     usage._statements.cache_clear()
+
+
+def test_an_import_moves_no_immutable_tag_and_keeps_to_the_quota(database_url: str, tmp_path: Path) -> None:
+    houses = Houses(database_url, tmp_path)
+    process = houses.open()
+    act = content.Act(1, "operator:0", True)
+    kept: list[tuple[str, ...]] = []
+
+    def bring(number: int) -> Change:
+        chosen, text = IMAGES[number], (b"a", b"bb", b"cc")[number]
+        bundle = Bundle({chosen.layers[0].digest: len(text), Digest.of(b"{}"): 2}, [chosen], [(TAG, chosen.digest)])
+
+        def apply(connection: Any) -> Notes:
+            kept.append(keep(connection, PLACES[0], bundle, act)[0])
+            return Notes()
+
+        return Change(apply, policy=True)
+
+    process.apply(bring(0))
+    process.apply(bring(1))
+    process.apply(projects.set_project(GALLERY, Wishes(immutable=("v*",))))
+    process.apply(bring(0))
+    assert kept == [(), (), (TAG.name,)]
+    used, _ = counters(process.database)["gallery"]
+    process.apply(projects.set_project(GALLERY, Wishes(quota_bytes=used)))
+    with pytest.raises(QuotaExceeded):
+        process.apply(bring(2))
+    assert right(process)
+    houses.close()
 
 
 def test_what_was_removed_in_bulk_is_counted_afterwards(database_url: str, tmp_path: Path) -> None:
