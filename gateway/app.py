@@ -210,6 +210,7 @@ def _content(settings: Settings, database: Database) -> tuple[Engine, Settling |
                 database,
                 uploads_per_owner=limits.uploads_per_principal,
                 upload_seconds=limits.upload_seconds,
+                free_bytes=limits.free_bytes,
             ), None
         case EngineKind.UPSTREAM:
             from gateway.engine.upstream.assembly import upstream

@@ -23,11 +23,16 @@ Refusal                          code, message, detail
 ├─ AccessRefusal                 who asks may not
 │  ├─ Unauthorized               another credential could help: becomes the challenge
 │  ├─ Denied                     no credential can help
+│  │  └─ AgainstRule             a rule of the project or the gateway forbids it, whoever asks
+│  │     ├─ QuotaExceeded        the project would hold more than it may
+│  │     ├─ TagImmutable         the tag may not be moved or removed
+│  │     └─ ReadOnly             nothing may be changed now
 │  └─ TooManyRequests            retry_after_seconds
 ├─ CapabilityRefusal             the gateway cannot, now or ever
 │  ├─ Unsupported
 │  ├─ BodyTooLarge
 │  ├─ BodyTooSlow                a small body that takes longer than it may
+│  ├─ InsufficientStorage        the disk has no room for more uploads
 │  └─ Unavailable                retry_after_seconds; try again later
 │     ├─ ContentDamaged          the stored bytes are not those that were pushed; a push heals them
 │     └─ UpstreamUnavailable     the registry behind us cannot be asked now
@@ -203,6 +208,34 @@ class Denied(AccessRefusal):
     code = "DENIED"
 
 
+class AgainstRule(Denied):
+    """A rule of the project or the gateway forbids it, whoever asks; the rule can be changed, the request need not."""
+
+
+class QuotaExceeded(AgainstRule):
+    """The project would hold more than its quota."""
+
+    @property
+    def reason(self) -> str:
+        return "quota_exceeded"
+
+
+class TagImmutable(AgainstRule):
+    """The tag exists and may neither be moved nor removed."""
+
+    @property
+    def reason(self) -> str:
+        return "immutable_tag"
+
+
+class ReadOnly(AgainstRule):
+    """The project, or the whole gateway, takes no changes of content now."""
+
+    @property
+    def reason(self) -> str:
+        return "read_only"
+
+
 class TooManyRequests(AccessRefusal):
     """Try again after *retry_after_seconds*, a whole number."""
 
@@ -230,6 +263,16 @@ class BodyTooLarge(CapabilityRefusal):
 
 class BodyTooSlow(CapabilityRefusal):
     code = "SIZE_INVALID"
+
+
+class InsufficientStorage(CapabilityRefusal):
+    """The disk is so full that what is left is kept for deletions, administration and the trail."""
+
+    code = "UNAVAILABLE"
+
+    @property
+    def reason(self) -> str:
+        return "insufficient_storage"
 
 
 class Unavailable(CapabilityRefusal):

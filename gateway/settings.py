@@ -36,6 +36,7 @@ PortOrNone: TypeAlias = Annotated[int, Meta(ge=0, le=65535, description="a port 
 Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=255, description="text of 1 to 255 characters")]
 Texts: TypeAlias = Annotated[tuple[str, ...], Meta(description='a list of texts, as in ["a", "b"]')]
 Bytes: TypeAlias = Annotated[int, Meta(ge=1024, description="a number of bytes, at least 1024")]
+BytesOrNone: TypeAlias = Annotated[int, Meta(ge=0, le=2**62, description="a number of bytes, or 0")]
 Number: TypeAlias = Annotated[int, Meta(ge=1, le=1_000_000, description="a whole number from 1 to 1000000")]
 Seconds: TypeAlias = Annotated[int, Meta(ge=1, le=31_536_000, description="a number of seconds, 1 to 31536000")]
 Lifetime: TypeAlias = Annotated[int, Meta(ge=60, le=900, description="a number of seconds, 60 to 900")]
@@ -136,6 +137,8 @@ class Limits(Struct, frozen=True, kw_only=True):
     uploads_per_principal: Number = 100
     upload_seconds: Seconds = 86_400
     """How long an upload that nothing is added to is kept."""
+    free_bytes: BytesOrNone = 1024 * 1024 * 1024
+    """What uploads leave free of the data directory's disk; 0 for nothing."""
     drain_seconds: Seconds = 30
     """How long a stopping gateway waits for the requests it is answering."""
 

@@ -122,6 +122,7 @@ def test_production_settings_are_read_and_paths_start_at_the_file(tmp_path: Path
         ('[engine]\nkind = "s3"\n', 2, '[engine] kind must be "embedded" or "upstream"'),
         ('[logging]\nlevel = "loud"\n', 2, '[logging] level must be "debug", "info", "warning" or "error"'),
         ("[limits]\nmanifest_bytes = 1.5\n", 2, "[limits] manifest_bytes must be a number of bytes"),
+        ("[limits]\nfree_bytes = -1\n", 2, "[limits] free_bytes must be a number of bytes, or 0"),
         ("[server]\nport = 1\nport = 2\n", 3, "not TOML"),
         ("[server\n", 1, "not TOML"),
         ('[server]\nbind = "127\n', 2, "not TOML"),

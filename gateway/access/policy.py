@@ -9,6 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TypeAlias, assert_never
 
+from gateway.access.patterns import matches
 from gateway.access.principals import Caller, CredentialKind, PrincipalKind
 from gateway.access.scopes import TOKEN_ACTIONS, Access, Action
 from gateway.errors import Invalid, NameInvalid
@@ -42,23 +43,6 @@ ACTIONS: dict[Role, frozenset[Action]] = {
 EVERY_ACTION = frozenset(Action)
 
 _PATTERN_COMPONENT = re.compile(r"[a-z0-9*](?:[a-z0-9*._-]*[a-z0-9*])?", re.ASCII)
-
-
-def _matches(pattern: str, component: str) -> bool:
-    # No regular expression: one made of many stars would take a hostile name exponentially long to refuse.
-    first, *rest = pattern.split("*")
-    if not rest:
-        return component == pattern
-    last = rest.pop()
-    position, end = len(first), len(component) - len(last)
-    if position > end or not component.startswith(first) or not component.endswith(last):
-        return False
-    for part in rest:
-        found = component.find(part, position, end)
-        if found < 0:
-            return False
-        position = found + len(part)
-    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +79,7 @@ class Reach:
         if not self.pattern:
             return True
         patterns, components = self.pattern.split("/"), repository.name.split("/")[1:]
-        return len(patterns) == len(components) and all(map(_matches, patterns, components))
+        return len(patterns) == len(components) and all(map(matches, patterns, components))
 
     def __str__(self) -> str:
         return f"{self.project}/{self.pattern}" if self.pattern else self.project.name

@@ -20,9 +20,10 @@ from gateway.administration.keys import KeyRow, Keys
 from gateway.administration.newcomers import Arrival, Newcomer, Newcomers, planned_users
 from gateway.administration.offline_tokens import OfflineTokens
 from gateway.administration.projects import Projects
+from gateway.administration.read_only import ReadOnlySwitch
 from gateway.administration.repositories import Repositories
 from gateway.administration.robots import ROBOT_LIFE, Robots
-from gateway.administration.values import AccountDetail, Answer, NewSecret, ProjectDetail, TagRow
+from gateway.administration.values import AccountDetail, Answer, Freeze, NewSecret, ProjectDetail, TagRow
 from gateway.audit.trail import Trail
 from gateway.engine.port import Engine
 from gateway.gate import Gate
@@ -45,6 +46,7 @@ __all__ = [
     "Arrival",
     "Fate",
     "Finding",
+    "Freeze",
     "GrantRow",
     "KeyRow",
     "NewSecret",
@@ -85,6 +87,10 @@ class Administration:
     @property
     def projects(self) -> Projects:
         return Projects(self.gate, self.database, self.engine)
+
+    @property
+    def read_only(self) -> ReadOnlySwitch:
+        return ReadOnlySwitch(self.gate, self.database)
 
     @property
     def grants(self) -> Grants:

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from gateway.access.policy import Need
 from gateway.access.principals import Caller
+from gateway.access.rules import parse_patterns, parse_quota, parse_reason
 from gateway.access.scopes import Action
 from gateway.administration.sight import standing_of
 from gateway.administration.values import MANAGE_SYSTEM, ProjectDetail
 from gateway.audit.event import Kind
 from gateway.engine.port import Engine, Feature
+from gateway.errors import Invalid
 from gateway.gate import Gate
 from gateway.oci.names import ProjectName
 from gateway.records import projects as rows
 from gateway.records.accounts import robots_of
 from gateway.records.database import Database
 from gateway.records.grants import grants_of
-from gateway.records.projects import ProjectRow
+from gateway.records.projects import ProjectRow, Wishes
 
 _EVERYTHING = (Need(Action.MANAGE, optional=True), Need(Action.REVIEW, optional=True))
 
@@ -39,11 +42,37 @@ class Projects:
             notes = await passage.commit(rows.add(project, public=public, now=int(time.time())))
         return _row(notes.result)
 
-    async def set_project(self, caller: Caller, name: str, *, public: bool) -> ProjectRow:
-        """Opens the project to anonymous pulls, or closes it. Raises `Unknown`."""
+    async def set_project(
+        self,
+        caller: Caller,
+        name: str,
+        *,
+        public: bool | None = None,
+        quota_bytes: int | None = None,
+        unlimited: bool = False,
+        immutable: Sequence[str] | None = None,
+        read_only: str | None = None,
+    ) -> ProjectRow:
+        """
+        Changes what is given, and nothing else: whether anybody may pull, and the rules.
+
+        *quota_bytes* replaces the quota, *unlimited* removes it: an administrator's to say, the rest the owner's.
+        *immutable* replaces all patterns of tags; *read_only* is the reason why, "" makes the project writable again.
+        Raises `Unknown`, and `Invalid` for a value outside its grammar or if there is nothing to change.
+        """
         project = ProjectName.parse(name)
-        async with self.gate.passage(caller, Kind.PROJECT_SET, Need(Action.MANAGE, project)) as passage:
-            notes = await passage.commit(rows.set_public(project, public=public))
+        wishes = Wishes(
+            public,
+            parse_quota(quota_bytes) if quota_bytes is not None else None,
+            unlimited,
+            parse_patterns(immutable) if immutable is not None else None,
+            parse_reason(read_only) if read_only else read_only,
+        )
+        if not wishes.values:
+            raise Invalid(f"Say what is to be changed of project {project}.")
+        needs = (Need(Action.MANAGE, project), *((MANAGE_SYSTEM,) if "quota_bytes" in wishes.values else ()))
+        async with self.gate.passage(caller, Kind.PROJECT_SET, *needs) as passage:
+            notes = await passage.commit(rows.set_project(project, wishes))
         return _row(notes.result)
 
     async def list_projects(self, caller: Caller) -> tuple[ProjectRow, ...]:
@@ -74,7 +103,7 @@ class Projects:
         Removes the project with its repositories, robots and grants; one added again under the name is another.
 
         Answers what of its content stays all the same, in a sentence, where the engine cannot remove it; "" elsewhere.
-        Raises `Unknown`, and `Conflict` while it holds content unless *force*.
+        Raises `Unknown`, `Conflict` while it holds content unless *force*, and `ReadOnly` if that may not change.
         """
         project = ProjectName.parse(name)
         async with self.gate.passage(caller, Kind.PROJECT_REMOVE, MANAGE_SYSTEM, project=project.name) as passage:

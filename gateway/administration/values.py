@@ -47,6 +47,15 @@ class ProjectDetail:
 
 
 @dataclass(frozen=True, slots=True)
+class Freeze:
+    """Whether the whole gateway is read-only, why ("" if not), and since when, in UTC."""
+
+    read_only: bool
+    reason: str
+    since: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """Whether the principal may, and *why*: the grant that decided, or what is missing."""
 

@@ -85,6 +85,8 @@ class Kind(StrEnum):
     KEY_ROTATE = "key.rotate"
     KEY_REVOKE = "key.revoke"
     CERTIFICATE_SHOW = "certificate.show"
+    READ_ONLY_SET = "read_only.set"
+    READ_ONLY_SHOW = "read_only.show"
     # the gateway itself
     CERTIFICATE_ACCEPTED = "certificate.accepted"
     CERTIFICATE_REJECTED = "certificate.rejected"

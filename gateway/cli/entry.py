@@ -28,6 +28,7 @@ from gateway.cli import (
     importing,
     keys,
     projects,
+    read_only,
     repositories,
     robots,
     serving,
@@ -87,6 +88,7 @@ def commands() -> typer.Typer:
     app.command("restore")(backup.restore)
     app.add_typer(repositories.commands(), name="repository")
     app.add_typer(tags.commands(), name="tag")
+    app.add_typer(read_only.commands(), name="read-only")
     app.add_typer(audit.commands(), name="audit")
     app.add_typer(keys.commands(), name="key")
     app.add_typer(certificates.commands(), name="cert")

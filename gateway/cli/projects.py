@@ -6,11 +6,15 @@ from typing import Annotated
 
 import typer
 
+from gateway.access.rules import size_text
 from gateway.administration import ProjectRow
 from gateway.cli.groups import noun
-from gateway.cli.output import say, show_record, show_table
+from gateway.cli.output import printable, say, show_record, show_table
 from gateway.cli.session import run
-from gateway.cli.words import Json
+from gateway.cli.words import Json, size_bytes
+from gateway.errors import Invalid
+
+_COLUMNS = ("name", "public", "used_bytes", "quota_bytes", "created")
 
 Name = Annotated[str, typer.Argument(metavar="NAME")]
 
@@ -36,7 +40,7 @@ def list_(ctx: typer.Context, as_json: Json = False) -> None:
     """List the projects."""
     rows = run(ctx, lambda administration, caller: administration.projects.list_projects(caller))
     empty = "There are no projects; add one with: gateway project add NAME"
-    show_table([project(row) for row in rows], ("name", "public", "created"), as_json=as_json, empty=empty)
+    show_table([project(row) for row in rows], _COLUMNS, as_json=as_json, empty=empty)
 
 
 def show(ctx: typer.Context, name: Name, as_json: Json = False) -> None:
@@ -63,11 +67,52 @@ def show(ctx: typer.Context, name: Name, as_json: Json = False) -> None:
 def set_(
     ctx: typer.Context,
     name: Name,
-    public: Annotated[bool, typer.Option("--public/--private", help="Whether anybody may pull.", show_default=False)],
+    public: Annotated[
+        bool | None, typer.Option("--public/--private", help="Whether anybody may pull.", show_default=False)
+    ] = None,
+    quota: Annotated[
+        str | None, typer.Option("--quota", metavar="SIZE", help="The most it may hold: 10GiB, 500MB, none.")
+    ] = None,
+    immutable: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--immutable",
+            metavar="PATTERN",
+            help="Tags that are never moved or removed once they are there: v*. Repeat it for more; the patterns that "
+            "were are replaced.",
+        ),
+    ] = None,
+    movable: Annotated[bool, typer.Option("--no-immutable", help="Every tag may be moved and removed.")] = False,
+    read_only: Annotated[
+        str | None,
+        typer.Option("--read-only", metavar="REASON", help="Nothing is pushed or deleted; clients are told why."),
+    ] = None,
+    read_write: Annotated[bool, typer.Option("--read-write", help="Pushes and deletions go on.")] = False,
 ) -> None:
-    """Open a project to anonymous pulls, or close it."""
-    row = run(ctx, lambda administration, caller: administration.projects.set_project(caller, name, public=public))
-    say(f"Project {row.name} is {_kind(row)}.")
+    """Open a project to anonymous pulls or close it, and set its rules."""
+    if immutable and movable:
+        raise Invalid("Give --immutable or --no-immutable, not both.")
+    if read_only is not None and read_write:
+        raise Invalid("Give --read-only or --read-write, not both.")
+    if read_only is not None and not read_only.strip():
+        raise Invalid("Say why, as in --read-only 'moving to another disk'; end it with --read-write.")
+    if all(each is None for each in (public, quota, read_only)) and not (immutable or movable or read_write):
+        raise Invalid("Say what to set: see gateway project set --help.")
+    size = size_bytes(quota) if quota is not None else None
+    patterns = () if movable else tuple(immutable or ()) or None
+    row = run(
+        ctx,
+        lambda administration, caller: administration.projects.set_project(
+            caller,
+            name,
+            public=public,
+            quota_bytes=size,
+            unlimited=quota is not None and size is None,
+            immutable=patterns,
+            read_only="" if read_write else read_only,
+        ),
+    )
+    say(f"Project {row.name} is {_kind(row)}{_ruled(row)}.")
 
 
 def remove(
@@ -82,7 +127,29 @@ def remove(
 
 def project(row: ProjectRow) -> dict[str, object]:
     """A project as programs see it."""
-    return {"id": row.id, "name": row.name, "public": row.public, "created": row.created_at}
+    return {
+        "id": row.id,
+        "name": row.name,
+        "public": row.public,
+        "created": row.created_at,
+        "used_bytes": row.used_bytes,
+        "quota_bytes": row.rules.quota_bytes,
+        "immutable": list(row.rules.immutable),
+        "read_only": row.rules.read_only,
+    }
+
+
+def _ruled(row: ProjectRow) -> str:
+    """The rules of a project, in words; "" if it has none."""
+    rules = row.rules
+    told = []
+    if rules.quota_bytes is not None:
+        told.append(f"uses {size_text(row.used_bytes)} of {size_text(rules.quota_bytes)}")
+    if rules.immutable:
+        told.append(f"keeps tags {', '.join(rules.immutable)}")
+    if rules.read_only:
+        told.append(f"is read-only: {printable(rules.read_only)}")
+    return "".join(f", {each}" for each in told)
 
 
 def _kind(row: ProjectRow) -> str:

@@ -12,6 +12,7 @@ from gateway.errors import Invalid
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _DURATION = re.compile(r"([0-9]{1,7})([smhdw])", re.ASCII)
+_SIZE = re.compile(r"([0-9]{1,18})(?:\.([0-9]{1,3}))?\s?(?:([kmgtp])(i?))?b?", re.ASCII | re.IGNORECASE)
 
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="One JSON value, for programs.")]
 PasswordStdin: TypeAlias = Annotated[
@@ -20,6 +21,18 @@ PasswordStdin: TypeAlias = Annotated[
 Expires: TypeAlias = Annotated[
     str | None, typer.Option("--expires", metavar="DURATION", help="How long it lasts: 12h, 90d, 2w.")
 ]
+
+
+def size_bytes(text: str) -> int | None:
+    """The bytes that `10GiB`, `500 MB` or `1048576` spells, None for `none`; raises `Invalid`."""
+    if text.lower() == "none":
+        return None
+    matched = _SIZE.fullmatch(text.strip())
+    if matched is None:
+        raise Invalid(f"{text!r} is no size; write a number and B, KiB, MiB, GiB or TiB, as in 10GiB, or none.")
+    unit = (1024 if matched[4] else 1000) ** (1 + "kmgtp".index(matched[3].lower())) if matched[3] else 1
+    thousandths = int((matched[2] or "").ljust(3, "0"))
+    return (int(matched[1]) * 1000 + thousandths) * unit // 1000
 
 
 def duration(text: str) -> timedelta:

@@ -194,6 +194,26 @@ async def _nothing() -> None:
     return None
 
 
+class Admission(Protocol):
+    async def __call__(
+        self, repository: Repository, *, held_bytes: int = 0, coming_bytes: int = 0, digest: Digest | None = None
+    ) -> None:
+        """
+        Returns if bytes may come for a blob of *repository*, as far as can be said before they do.
+
+        *held_bytes* have come already, *coming_bytes* are promised (0: who knows); *digest* is the blob's if that is
+        known. Raises `ReadOnly`, `QuotaExceeded`, `InsufficientStorage`; rules are asked again when the change that
+        links the blob is committed.
+        """
+        ...
+
+
+async def _anything(
+    repository: Repository, *, held_bytes: int = 0, coming_bytes: int = 0, digest: Digest | None = None
+) -> None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Engine:
     """
@@ -203,6 +223,7 @@ class Engine:
     warned. *version* is a number that moves when anything in a repository does, odd while it moves: what was read at
     one stays true as long as it stands, apart from tags when *tags_move_unseen*; None when only asking again tells.
     *trouble* tells what keeps the engine from working now, "" for nothing. *close* lets go of connections.
+    *admit* is asked before bytes are taken, and now and then while they come.
     """
 
     blobs: Blobs
@@ -213,4 +234,5 @@ class Engine:
     version: Callable[[Repository], int] | None = None
     tags_move_unseen: bool = False
     trouble: Callable[[], str] = str
+    admit: Admission = _anything
     close: Callable[[], Awaitable[None]] = _nothing

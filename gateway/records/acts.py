@@ -21,10 +21,12 @@ class Acts:
 
     Making a project moves policy, and a change must say so before it is applied. A project this process has seen is
     taken to exist; if it was removed since, the change refuses with `Unavailable`, and the next one knows better.
+    With *done* the changes record what has been done elsewhere: no rule holds them off.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, clock: Callable[[], float] = time.time, *, done: bool = False) -> None:
         self._clock = clock
+        self._done = done
         self._seen: OrderedDict[str, None] = OrderedDict()
 
     def now(self) -> int:
@@ -43,7 +45,7 @@ class Acts:
     def change(self, repository: Repository, apply: Callable[[object, Act], Notes], owner: str = "") -> Change:
         """A change of *repository*, whose project it may make."""
         makes_project = repository.project.name not in self._seen
-        act = Act(self.now(), owner, makes_project)
+        act = Act(self.now(), owner, makes_project, self._done)
 
         def run(connection: object) -> Notes:
             try:

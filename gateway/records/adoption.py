@@ -16,6 +16,7 @@ from gateway.change import Notes
 from gateway.oci.manifest import Manifest
 from gateway.oci.media import is_distributable
 from gateway.oci.names import Repository
+from gateway.records import usage
 from gateway.records.content import Act, ensure_repository, held, insert_all, project_exists, repository_id
 from gateway.records.schema import blobs, edges, links, manifests, repositories, tags, untagged
 
@@ -110,6 +111,7 @@ def index(connection: Connection, repository: Repository, found: Found, before: 
             for named in manifest.references
         ],
     )
+    usage.charge(connection, place, manifests, list(fresh), bound=False)
     _link_layers(connection, place, fresh.values(), act)
     _move_tags(connection, place, found.tags, before, act)
     return Notes(also=also, result=len(fresh))
@@ -142,6 +144,7 @@ def _link_layers(connection: Connection, place: int, images: Iterable[Manifest],
     made = {"created_at": act.now}
     insert_all(connection, blobs, [{"digest": each, "size_bytes": sizes[each], **made} for each in unknown])
     insert_all(connection, links, [{"repository_id": place, "digest": each, **made} for each in sorted(missing)])
+    usage.charge(connection, place, links, sorted(missing), bound=False)
 
 
 def _known_blobs(connection: Connection, digests: Sequence[str]) -> set[str]:

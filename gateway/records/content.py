@@ -19,6 +19,7 @@ from gateway.errors import BlobUnknown, ContentReferenced, ManifestBlobUnknown, 
 from gateway.oci.digest import Digest
 from gateway.oci.manifest import Manifest
 from gateway.oci.names import ProjectName, Reference, Repository, Tag
+from gateway.records import rules, usage
 from gateway.records.schema import (
     blobs,
     edges,
@@ -61,11 +62,14 @@ _BY_TAG: Final = _BODIES.join(
 @dataclass(frozen=True, slots=True)
 class Act:
     """What a change of content needs beside its nouns: UNIX seconds, `kind:id` of who acts, and whether a missing
-    project may be made (only a change that was declared to move policy may)."""
+    project may be made (only a change that was declared to move policy may).
+
+    *done* says that it has been done elsewhere already: it is recorded, and no rule holds it off any more."""
 
     now: int
     owner: str = ""
     makes_project: bool = False
+    done: bool = False
 
 
 # reading
@@ -133,7 +137,8 @@ def repository_id(connection: Connection, repository: Repository) -> int | None:
 
 
 def link_blob(connection: Connection, repository: Repository, digest: Digest, size_bytes: int, act: Act) -> Notes:
-    """Links a blob whose bytes are in place into *repository*; again is no harm."""
+    """Links a blob whose bytes are in place into *repository*; again is no harm. Raises `AgainstRule`."""
+    rules.require_writable(connection, repository.project, act)
     place, also = ensure_repository(connection, repository, act)
     if not has(connection, blobs, digest=digest.text):
         connection.execute(_NEW_BLOB, {"digest": digest.text, "size_bytes": size_bytes, "created_at": act.now})
@@ -142,7 +147,8 @@ def link_blob(connection: Connection, repository: Repository, digest: Digest, si
 
 
 def mount_blob(connection: Connection, source: Repository, target: Repository, digest: Digest, act: Act) -> Notes:
-    """Links *source*'s blob into *target*; the result is its size. Raises `BlobUnknown`."""
+    """Links *source*'s blob into *target*; the result is its size. Raises `BlobUnknown`, `AgainstRule`."""
+    rules.require_writable(connection, target.project, act)
     size_bytes = find_blob(connection, source, digest)
     if size_bytes is None:
         raise BlobUnknown(f"Push the blob; {source} holds no {digest}.")
@@ -152,14 +158,21 @@ def mount_blob(connection: Connection, source: Repository, target: Repository, d
 
 
 def unlink_blob(connection: Connection, repository: Repository, digest: Digest) -> Notes:
-    """Raises `BlobUnknown`, or `ContentReferenced` while a manifest of the repository names the blob."""
+    """Raises `BlobUnknown`, `ContentReferenced` while a manifest of the repository names the blob, `ReadOnly`."""
+    rules.require_writable(connection, repository.project)
     place = repository_id(connection, repository)
     if place is None or not has(connection, links, repository_id=place, digest=digest.text):
         raise BlobUnknown(f"{repository} holds no blob {digest}.")
     if has(connection, edges, repository_id=place, target=digest.text):
         raise ContentReferenced(f"Delete the manifests that reference {digest} first.")
-    connection.execute(delete(links).where(links.c.repository_id == place, links.c.digest == digest.text))
+    unlink(connection, place, digest)
     return Notes(digest=digest.text)
+
+
+def unlink(connection: Connection, place: int, digest: Digest) -> None:
+    """The blob is no longer in the repository *place*; that it was not is no harm."""
+    usage.release(connection, place, links, [digest.text])
+    connection.execute(delete(links).where(links.c.repository_id == place, links.c.digest == digest.text))
 
 
 # manifests
@@ -168,8 +181,10 @@ def unlink_blob(connection: Connection, repository: Repository, digest: Digest) 
 def put_manifest(
     connection: Connection, repository: Repository, manifest: Manifest, names: Sequence[Tag], act: Act
 ) -> Notes:
-    """Keeps *manifest* and moves the tags; raises `ManifestBlobUnknown` naming all that is missing."""
+    """Keeps *manifest* and moves the tags; raises `ManifestBlobUnknown` naming all that is missing, `AgainstRule`."""
+    held_tags = rules.require_writable(connection, repository.project, act)
     place, also = ensure_repository(connection, repository, act)
+    rules.require_movable(connection, held_tags, place, repository, names, manifest.digest.text)
     _require(connection, place, repository, manifest)
     keep_body(connection, manifest)
     keep_manifest(connection, place, manifest, act)
@@ -179,10 +194,16 @@ def put_manifest(
 
 
 def delete_manifest(connection: Connection, repository: Repository, digest: Digest) -> Notes:
-    """Removes the manifest with its tags; what refers to it or lists it stays. Raises `ManifestUnknown`."""
+    """
+    Removes the manifest with its tags; what refers to it or lists it stays.
+
+    Raises `ManifestUnknown`, `ReadOnly`, and `TagImmutable` while a tag that may not be removed names it.
+    """
+    held_tags = rules.require_writable(connection, repository.project)
     place = repository_id(connection, repository)
     if place is None or not has(connection, manifests, repository_id=place, digest=digest.text):
         raise ManifestUnknown(f"{repository} holds no manifest {digest}.")
+    rules.require_removable(connection, held_tags, place, repository, digest)
     return forget_manifest(connection, place, digest)
 
 
@@ -192,6 +213,7 @@ def forget_manifest(connection: Connection, place: int, digest: Digest) -> Notes
     names = [row.name for row in connection.execute(select(tags.c.name).where(mine).order_by(tags.c.name))]
     connection.execute(delete(tags).where(mine))
     connection.execute(delete(edges).where(edges.c.repository_id == place, edges.c.source == digest.text))
+    usage.release(connection, place, manifests, [digest.text])
     connection.execute(delete(manifests).where(manifests.c.repository_id == place, manifests.c.digest == digest.text))
     if not has(connection, manifests, digest=digest.text):
         connection.execute(delete(manifest_bodies).where(manifest_bodies.c.digest == digest.text))
@@ -199,18 +221,33 @@ def forget_manifest(connection: Connection, place: int, digest: Digest) -> Notes
 
 
 def untag(connection: Connection, repository: Repository, tag: Tag) -> Notes:
-    """Removes the tag alone; raises `ManifestUnknown`."""
+    """Removes the tag alone; raises `ManifestUnknown`, `ReadOnly`, `TagImmutable`."""
+    held_tags = rules.require_writable(connection, repository.project)
     place = repository_id(connection, repository)
     mine = (tags.c.repository_id == place) & (tags.c.name == tag.name)
     row = None if place is None else connection.execute(select(tags.c.digest).where(mine)).first()
     if row is None:
         raise ManifestUnknown(f"{repository} has no tag {tag}.")
+    rules.require_unheld(held_tags, repository, tag)
     connection.execute(delete(tags).where(mine))
     return Notes({"tags": {tag.name: row.digest}}, {"tags": {}}, digest=row.digest)
 
 
 def remove_repository(connection: Connection, repository: Repository) -> Notes | None:
-    """Removes the repository with all it holds; None if there is none. The notes count what went."""
+    """
+    Removes the repository with all it holds; None if there is none. The notes count what went.
+
+    Raises `ReadOnly`, and `TagImmutable` while it has a tag that may not be removed; see `discard_repository`.
+    """
+    held_tags = rules.require_writable(connection, repository.project)
+    place = repository_id(connection, repository)
+    if place is not None:
+        rules.require_removable(connection, held_tags, place, repository)
+    return discard_repository(connection, repository)
+
+
+def discard_repository(connection: Connection, repository: Repository) -> Notes | None:
+    """As `remove_repository`, whatever the rules of its project say: for who removes those as well."""
     place = repository_id(connection, repository)
     if place is None:
         return None
@@ -224,6 +261,8 @@ def remove_repository(connection: Connection, repository: Repository) -> Notes |
         ~exists().where(elsewhere.c.digest == manifests.c.digest, elsewhere.c.repository_id != place),
     )
     connection.execute(delete(manifest_bodies).where(manifest_bodies.c.digest.in_(only_here)))
+    for table in (links, manifests):
+        usage.release(connection, place, table)
     for table in (tags, edges, manifests, links):
         connection.execute(delete(table).where(table.c.repository_id == place))
     connection.execute(delete(repositories).where(repositories.c.id == place))
@@ -277,6 +316,7 @@ def keep_manifest(connection: Connection, place: int, manifest: Manifest, act: A
         connection.execute(update(manifests).where(mine).values(row))
         return
     connection.execute(insert(manifests).values(repository_id=place, digest=digest, **row))
+    usage.charge(connection, place, manifests, [digest], bound=not act.done)
     # The bytes say what they name: edges of a manifest that is held already are right already.
     insert_all(
         connection,
@@ -306,6 +346,7 @@ def move_tags(
 def _link(connection: Connection, place: int, digest: Digest, act: Act) -> None:
     if not has(connection, links, repository_id=place, digest=digest.text):
         connection.execute(_NEW_LINK, {"repository_id": place, "digest": digest.text, "created_at": act.now})
+        usage.charge(connection, place, links, [digest.text], bound=not act.done)
 
 
 def has(connection: Connection, table: Table, **where: Any) -> bool:

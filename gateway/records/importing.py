@@ -9,10 +9,11 @@ from typing import Any, Final, TypeVar
 from sqlalchemy import Connection, Table, insert, select, update
 
 from gateway.access.principals import PrincipalKind
+from gateway.access.rules import Rules
 from gateway.oci.digest import Digest
 from gateway.oci.manifest import Manifest
 from gateway.oci.names import Repository, Tag
-from gateway.records import content
+from gateway.records import content, rules, usage
 from gateway.records.content import Act, Also
 from gateway.records.schema import blobs, links, manifests, tags
 
@@ -67,14 +68,15 @@ def keep(connection: Connection, repository: Repository, bundle: Bundle, act: Ac
     """
     Links the blobs, keeps the manifests in their order, moves the tags; the project and the repository are made.
 
-    Returns the tags that were left alone, because somebody has pushed them here. Raises `ManifestBlobUnknown` if a
-    manifest that one of these lists was deleted meanwhile.
+    Returns the tags that were left alone, because somebody has pushed them here or they are immutable. Raises
+    `ManifestBlobUnknown` if a manifest that one of these lists was deleted meanwhile, `AgainstRule`.
     """
+    held_tags = rules.require_writable(connection, repository.project, act)
     place, also = content.ensure_repository(connection, repository, act)
     _link(connection, place, bundle.blobs, act)
     for manifest in bundle.manifests:
         content.put_manifest(connection, repository, manifest, (), act)
-    return _move(connection, place, bundle.tags, act), also
+    return _move(connection, place, bundle.tags, held_tags, act), also
 
 
 def _link(connection: Connection, place: int, added: dict[Digest, int], act: Act) -> None:
@@ -88,15 +90,18 @@ def _link(connection: Connection, place: int, added: dict[Digest, int], act: Act
             for digest, size in chunk
             if digest.text not in stored
         ]
-        joined = [
+        joined: list[dict[str, Any]] = [
             {"repository_id": place, "digest": text, "created_at": act.now} for text in texts if text not in linked
         ]
         for table, rows in ((blobs, new), (links, joined)):
             if rows:
                 connection.execute(insert(table), rows)
+        usage.charge(connection, place, links, [row["digest"] for row in joined], bound=not act.done)
 
 
-def _move(connection: Connection, place: int, moves: Sequence[tuple[Tag, Digest]], act: Act) -> tuple[str, ...]:
+def _move(
+    connection: Connection, place: int, moves: Sequence[tuple[Tag, Digest]], held_tags: Rules, act: Act
+) -> tuple[str, ...]:
     kept: list[str] = []
     for chunk in _chunks(moves):
         standing = _rows(connection, place, [tag.name for tag, _ in chunk])
@@ -111,7 +116,7 @@ def _move(connection: Connection, place: int, moves: Sequence[tuple[Tag, Digest]
                 continue
             if row is None:
                 connection.execute(insert(tags).values(repository_id=place, name=tag.name, **moved))
-            elif row.moved_by.startswith(_IMPORTED):
+            elif row.moved_by.startswith(_IMPORTED) and not held_tags.holding(tag.name):
                 mine = (tags.c.repository_id == place) & (tags.c.name == tag.name)
                 connection.execute(update(tags).where(mine).values(moved))
             else:

@@ -19,7 +19,7 @@ from gateway.oci.digest import Algorithm, Digest
 from gateway.oci.manifest import Manifest
 from gateway.oci.media import is_distributable
 from gateway.oci.names import Repository, Tag
-from gateway.records import content
+from gateway.records import content, usage
 from gateway.records.content import Act
 from gateway.records.schema import blobs, edges, intents, links, manifests, repositories, tags, untagged
 
@@ -129,13 +129,19 @@ def hidden_since(connection: Connection, repository: Repository, tag: Tag, momen
 def drop_link(connection: Connection, repository: Repository, digest: Digest) -> Notes:
     """Forgets that the blob is in the repository; that it was not known to be is no harm."""
     place = content.repository_id(connection, repository)
-    connection.execute(delete(links).where(links.c.repository_id == place, links.c.digest == digest.text))
+    if place is not None:
+        content.unlink(connection, place, digest)
     return Notes(digest=digest.text)
 
 
 def knows_link(connection: Connection, repository: Repository, digest: Digest) -> bool:
     """Whether the blob came into the repository through here, and was not deleted since."""
     return content.find_blob(connection, repository, digest) is not None
+
+
+def size_known(connection: Connection, digest: Digest) -> int:
+    """The size of the blob, if any repository is known to hold it; 0 otherwise."""
+    return int(connection.execute(select(blobs.c.size_bytes).where(blobs.c.digest == digest.text)).scalar() or 0)
 
 
 def require_unreferenced(connection: Connection, repository: Repository, digest: Digest) -> None:
@@ -175,6 +181,7 @@ def _link_layers(connection: Connection, place: int, manifest: Manifest, act: Ac
         links,
         [{"repository_id": place, "digest": digest, "created_at": act.now} for digest in sorted(missing)],
     )
+    usage.charge(connection, place, links, sorted(missing), bound=not act.done)
 
 
 def _known_blobs(connection: Connection, digests: Sequence[str]) -> set[str]:

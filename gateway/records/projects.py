@@ -3,37 +3,61 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, Delete, Row, ScalarSelect, delete, func, insert, or_, select, update
 
+from gateway.access.rules import Rules
 from gateway.change import Change, Notes
 from gateway.errors import Conflict, Unknown
 from gateway.oci.names import ProjectName, Repository
-from gateway.records.content import remove_repository
-from gateway.records.schema import (
-    accounts,
-    blobs,
-    grants,
-    links,
-    manifests,
-    offline_tokens,
-    projects,
-    repositories,
-    uploads,
-)
+from gateway.records.content import discard_repository
+from gateway.records.rules import of_row, require_writable
+from gateway.records.schema import accounts, grants, offline_tokens, projects, repositories, uploads
+from gateway.records.usage import measured
 
 
 @dataclass(frozen=True, slots=True)
 class ProjectRow:
-    """A project; *id* is never reused, *created_at* is UTC."""
+    """A project; *id* is never reused, *created_at* is UTC. *used_bytes* is what its quota counts."""
 
     id: int
     name: str
     public: bool
     created_at: datetime
+    rules: Rules = field(default_factory=Rules)
+    used_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """
+    What is to be changed of a project; None leaves a thing as it is.
+
+    *quota_bytes* takes its place unless *unlimited*, *immutable* replaces all patterns, "" for *read_only* ends it.
+    """
+
+    public: bool | None = None
+    quota_bytes: int | None = None
+    unlimited: bool = False
+    immutable: tuple[str, ...] | None = None
+    read_only: str | None = None
+
+    @property
+    def values(self) -> dict[str, object]:
+        """The columns that change, with their new values."""
+        values: dict[str, object] = {}
+        if self.public is not None:
+            values["public"] = self.public
+        if self.unlimited or self.quota_bytes is not None:
+            values["quota_bytes"] = None if self.unlimited else self.quota_bytes
+        if self.immutable is not None:
+            values["immutable"] = "\n".join(self.immutable)
+        if self.read_only is not None:
+            values["read_only"] = self.read_only
+        return values
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,25 +92,8 @@ def every_project(connection: Connection) -> tuple[ProjectRow, ...]:
 
 def holdings(connection: Connection, project: int) -> Holdings:
     """What the project numbered *project* holds."""
-    of_project = select(repositories.c.id).where(repositories.c.project_id == project).scalar_subquery()
-    linked = (
-        select(blobs.c.digest, blobs.c.size_bytes)
-        .join(links, links.c.digest == blobs.c.digest)
-        .where(links.c.repository_id.in_(of_project))
-        .distinct()
-        .subquery()
-    )
-    kept = (
-        select(manifests.c.digest, manifests.c.size_bytes)
-        .where(manifests.c.repository_id.in_(of_project))
-        .distinct()
-        .subquery()
-    )
     count = select(func.count()).select_from(repositories).where(repositories.c.project_id == project)
-    entries, size = 0, 0
-    for table in (linked, kept):
-        row = connection.execute(select(func.count(), func.coalesce(func.sum(table.c.size_bytes), 0))).one()
-        entries, size = entries + int(row[0]), size + int(row[1])
+    entries, size = measured(connection, project)
     return Holdings(int(connection.execute(count).scalar_one()), entries, size)
 
 
@@ -113,14 +120,14 @@ def add(name: ProjectName, *, public: bool, now: int) -> Change:
     return Change(apply, policy=True)
 
 
-def set_public(name: ProjectName, *, public: bool) -> Change:
-    """Opens the project to anonymous pulls, or closes it; on commit raises `Unknown`."""
+def set_project(name: ProjectName, wishes: Wishes) -> Change:
+    """Changes the project as it is wished; on commit raises `Unknown`. *wishes* are not empty."""
 
     def apply(connection: Connection) -> Notes:
         before = get(connection, name)
-        connection.execute(update(projects).where(projects.c.id == before.id).values(public=public))
+        connection.execute(update(projects).where(projects.c.id == before.id).values(wishes.values))
         after = get(connection, name)
-        return Notes(before=told(before), after=told(after), result=after)
+        return Notes(before=_ruled(before), after=_ruled(after), result=after)
 
     return Change(apply, policy=True)
 
@@ -130,7 +137,7 @@ def remove(name: ProjectName, held: Sequence[Repository], *, force: bool) -> Cha
     Removes the project with its repositories, uploads, robots and grants; *held* are the repositories it was seen with.
 
     On commit raises `Unknown`; `Conflict` while it holds content unless *force*, or if it has gained a repository
-    since *held* was read: every process must learn of each that goes.
+    since *held* was read: every process must learn of each that goes; `ReadOnly` while it may not lose its content.
     """
 
     def apply(connection: Connection) -> Notes:
@@ -143,8 +150,10 @@ def remove(name: ProjectName, held: Sequence[Repository], *, force: bool) -> Cha
             )
         if not set(repository_names(connection, name)) <= set(held):
             raise Conflict(f"A repository was added to project {name} meanwhile; try again.")
+        if holds.entries:
+            require_writable(connection, name)
         for repository in repository_names(connection, name):
-            remove_repository(connection, repository)
+            discard_repository(connection, repository)
         removed = {"repositories_removed": holds.repositories, "size_bytes": holds.size_bytes}
         detail = {**removed, **_remove_rows(connection, before)}
         return Notes(before=told(before), detail=detail, result=before)
@@ -155,6 +164,13 @@ def remove(name: ProjectName, held: Sequence[Repository], *, force: bool) -> Cha
 def told(project: ProjectRow) -> dict[str, object]:
     """The project as events tell it."""
     return {"project": project.name, "public": project.public}
+
+
+def _ruled(project: ProjectRow) -> dict[str, object]:
+    """The project with its rules."""
+    rules = project.rules
+    told_rules = {"quota_bytes": rules.quota_bytes, "immutable": rules.immutable, "read_only": rules.read_only}
+    return {**told(project), **told_rules}
 
 
 def _remove_rows(connection: Connection, project: ProjectRow) -> dict[str, object]:
@@ -181,4 +197,5 @@ def _robots(project: ProjectRow) -> ScalarSelect[Any]:
 
 
 def _project(row: Row[Any]) -> ProjectRow:
-    return ProjectRow(row.id, row.name, row.public, datetime.fromtimestamp(row.created_at, UTC))
+    created_at = datetime.fromtimestamp(row.created_at, UTC)
+    return ProjectRow(row.id, row.name, row.public, created_at, of_row(row), row.used_bytes)

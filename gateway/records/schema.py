@@ -78,6 +78,10 @@ projects = Table(
     Column("name", _Name, nullable=False, unique=True),
     Column("public", Boolean, nullable=False),
     Column("created_at", BigInteger, nullable=False),
+    Column("quota_bytes", BigInteger),  # NULL: no quota
+    Column("used_bytes", BigInteger, nullable=False, server_default="0"),  # of what is linked, each digest once
+    Column("immutable", Text, nullable=False, server_default=""),  # patterns of tags, one a line
+    Column("read_only", Text, nullable=False, server_default=""),  # why; "" when it is not
     sqlite_autoincrement=True,
 )
 

@@ -38,6 +38,7 @@ STATUSES: Final[Mapping[type[Refusal], int]] = {
     errors.Unsupported: 405,
     errors.BodyTooLarge: 413,
     errors.BodyTooSlow: 408,
+    errors.InsufficientStorage: 507,
     errors.Unavailable: 503,
     errors.UpstreamUnavailable: 503,
     errors.UpstreamFailed: 502,

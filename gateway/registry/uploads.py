@@ -11,11 +11,13 @@ from gateway.audit.event import Kind
 from gateway.engine.port import Interrupted, Upload
 from gateway.errors import (
     AccessRefusal,
+    AgainstRule,
     BlobUploadUnknown,
     ContentDamaged,
     ContentRefusal,
     DigestInvalid,
     NameInvalid,
+    QuotaExceeded,
     SizeInvalid,
 )
 from gateway.gate import Passage
@@ -28,10 +30,13 @@ from gateway.registry.request import Request
 #: Said because some clients ask; a chunk of any length is taken.
 _CHUNK = ("OCI-Chunk-Min-Length", "1")
 _ID_CHARACTERS = 64
+#: A body of unknown length is asked about so often whether it may go on.
+_ASKED_BYTES = 8 * 1024 * 1024
 
 
 async def begin(request: Request, passage: Passage) -> Reply:
     """`POST`: a new upload; also what a mount that cannot be done becomes (distribution-spec, "Mounting")."""
+    await request.engine.admit(request.repository)
     upload = await _begin(request, passage)
     return Reply(202, (*_where(upload, 0), _CHUNK))
 
@@ -40,17 +45,23 @@ async def whole(request: Request, passage: Passage) -> Reply:
     """`POST ?digest=`: the whole blob in one request."""
     digest = Digest.parse(request.parameter("digest"))
     passage.note(digest=digest.text, status=201)
+    await request.engine.admit(request.repository, coming_bytes=request.length_bytes or 0, digest=digest)
     async with request.gate.passage(request.caller, Kind.UPLOAD_BEGIN, *_push(request)) as beginning:
         upload = await _begin(request, beginning)
     try:
-        _, change = await request.engine.uploads.finish(upload, request.pieces(), None, digest)
+        body = _watched(request, request.pieces(), 0, digest)
+        _, change = await request.engine.uploads.finish(upload, body, None, digest)
     except DigestInvalid:
         raise
     except Exception:
         # Nobody was told its id: it could only wait, and count as open, until it expires.
         await _forget(request, upload)
         raise
-    await passage.commit(change)
+    try:
+        await passage.commit(change)
+    except AgainstRule:
+        await _forget(request, upload)
+        raise
     return _created(request, digest)
 
 
@@ -66,6 +77,9 @@ async def mount(request: Request, passage: Passage) -> Reply:
     if source is not None and passage.met:
         try:
             return await _mount(request, source, Digest.parse(request.parameter("mount")))
+        except AgainstRule:
+            # Of the target, where the caller may push.
+            raise
         except (ContentRefusal, AccessRefusal, ContentDamaged):
             pass
     if request.parameter("digest"):
@@ -94,6 +108,7 @@ async def append(request: Request, passage: Passage) -> Reply:
     """`PATCH`: a chunk, or a stream of any length; acknowledged once it is on disk and its offset is."""
     upload = await _found(request)
     first, body = _chunk(request)
+    body = await _admitted(request, body, upload)
     appended = await request.engine.uploads.append(upload, body, first)
     await passage.commit(appended.change)
     if appended.interrupted:
@@ -102,14 +117,23 @@ async def append(request: Request, passage: Passage) -> Reply:
 
 
 async def finish(request: Request, passage: Passage) -> Reply:
-    """`PUT ?digest=`: the last chunk or nothing; the upload becomes a blob if its digest is the one named."""
+    """
+    `PUT ?digest=`: the last chunk or nothing; the upload becomes a blob if its digest is the one named.
+
+    One that its project has no room for is gone: it would only take up room until it expires.
+    """
     upload = await _found(request)
     digest = Digest.parse(request.parameter("digest"))
     passage.note(digest=digest.text, status=201)
     first, body = _chunk(request)
-    blob, change = await request.engine.uploads.finish(upload, body, first, digest)
-    passage.note(bytes=blob.size_bytes)
-    await passage.commit(change)
+    try:
+        body = await _admitted(request, body, upload, digest)
+        blob, change = await request.engine.uploads.finish(upload, body, first, digest)
+        passage.note(bytes=blob.size_bytes)
+        await passage.commit(change)
+    except QuotaExceeded:
+        await _forget(request, upload)
+        raise
     return _created(request, digest)
 
 
@@ -147,6 +171,28 @@ async def _mount(request: Request, source: Repository, digest: Digest) -> Reply:
     async with request.gate.passage(request.caller, Kind.BLOB_MOUNT, *needs, **facts) as mounting:
         await mounting.commit(request.engine.blobs.mount(source, request.repository, digest))
     return _created(request, digest)
+
+
+async def _admitted(
+    request: Request, body: AsyncIterator[bytes], upload: Upload, digest: Digest | None = None
+) -> AsyncIterator[bytes]:
+    """*body*, if it may come as far as its length tells; it is stopped when it may not go on."""
+    coming = request.length_bytes or 0
+    await request.engine.admit(request.repository, held_bytes=upload.offset, coming_bytes=coming, digest=digest)
+    return _watched(request, body, upload.offset, digest)
+
+
+async def _watched(
+    request: Request, body: AsyncIterator[bytes], held_bytes: int, digest: Digest | None
+) -> AsyncIterator[bytes]:
+    asked = 0
+    async for piece in body:
+        yield piece
+        asked += len(piece)
+        held_bytes += len(piece)
+        if asked >= _ASKED_BYTES:
+            asked = 0
+            await request.engine.admit(request.repository, held_bytes=held_bytes, digest=digest)
 
 
 def _chunk(request: Request) -> tuple[int | None, AsyncIterator[bytes]]:

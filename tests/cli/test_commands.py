@@ -18,7 +18,7 @@ ME = f"operator:{pwd.getpwuid(os.getuid()).pw_name}"
 
 USER = {"id", "name", "kind", "enabled", "administrator", "auditor", "created", "password_changed", "expires"}
 ROBOT = {"id", "name", "project", "enabled", "created", "secret_changed", "expires"}
-PROJECT = {"id", "name", "public", "created"}
+PROJECT = {"id", "name", "public", "created", "used_bytes", "quota_bytes", "immutable", "read_only"}
 GRANT = {"id", "principal", "role", "reach", "created", "expires"}
 TOKEN = {"id", "principal", "service", "client", "address", "created", "used"}
 KEY = {"kid", "state", "created", "retires"}

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.cli.words import duration, moment
+from gateway.cli.words import duration, moment, size_bytes
 from gateway.errors import Invalid
 
 NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
@@ -50,3 +50,28 @@ def test_no_moment_is_refused(text: str) -> None:
 def test_no_text_is_a_fault(text: str) -> None:
     with contextlib.suppress(Invalid):
         assert moment(text, NOW).tzinfo is UTC
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("none", None),
+        ("0", 0),
+        ("1048576", 1048576),
+        ("10GiB", 10 * 2**30),
+        ("10 gib", 10 * 2**30),
+        ("500MB", 500_000_000),
+        ("1.5k", 1500),
+        ("1.5KiB", 1536),
+        ("7B", 7),
+        ("2Ti", 2 * 2**40),
+    ],
+)
+def test_size_is_a_number_and_a_unit(text: str, found: int | None) -> None:
+    assert size_bytes(text) == found
+
+
+@pytest.mark.parametrize("text", ["", "GiB", "-1", "1e9", "10iB", "10XB", "1.2345", "٣", "10 Gi B", "1,5GiB", "NaN"])
+def test_anything_else_is_no_size(text: str) -> None:
+    with pytest.raises(Invalid, match="is no size"):
+        size_bytes(text)

@@ -15,7 +15,7 @@ from gateway.change import Change
 from gateway.errors import Conflict
 from gateway.gate import Act
 from gateway.oci.names import ProjectName
-from gateway.records import accounts, grants, projects, robots
+from gateway.records import accounts, grants, projects, robots, rules
 from gateway.records.directory import SqlDirectory
 from gateway.records.schema import accounts as account_table
 from tests.house import GATEWAY, House, opened
@@ -81,7 +81,8 @@ def test_an_id_is_never_given_twice(house: House) -> None:
         accounts.set_secret("ann", "other", now=6),
         accounts.remove("ann"),
         accounts.revoke_tokens("ann"),
-        projects.set_public(GALLERY, public=True),
+        projects.set_project(GALLERY, projects.Wishes(public=True)),
+        rules.set_freeze("a new disk", 5),
         projects.remove(GALLERY, (), force=True),
         grants.add("ann", Role.OWNER, Reach(GALLERY), expires_at=None, now=6),
         grants.remove("ann", Reach(GALLERY)),

@@ -53,6 +53,10 @@ def every_refusal(kind: type[Refusal] = Refusal) -> Iterator[type[Refusal]]:
     [
         (errors.Unauthorized, 401),
         (errors.Denied, 403),
+        (errors.QuotaExceeded, 403),
+        (errors.TagImmutable, 403),
+        (errors.ReadOnly, 403),
+        (errors.InsufficientStorage, 507),
         (errors.Unsupported, 405),
         (errors.ContentReferenced, 405),
         (errors.TooManyRequests, 429),
@@ -89,7 +93,7 @@ def test_a_refusal_has_the_status_that_clients_expect(kind: type[Refusal], statu
 
 def test_no_refusal_is_without_a_status() -> None:
     for kind in every_refusal():
-        assert 400 <= status_of(kind.__new__(kind)) <= 504
+        assert 400 <= status_of(kind.__new__(kind)) <= 507
     assert all(issubclass(kind, Refusal) for kind in STATUSES)
 
 

@@ -30,10 +30,10 @@ from gateway.engine.embedded.intake import Intake, SpoolDamaged
 from gateway.engine.embedded.layout import blob_key, upload_key
 from gateway.engine.port import Appended, Blob, Interrupted, Upload
 from gateway.engine.stores.filesystem import Filesystem, Spool
-from gateway.errors import BlobUploadUnknown, DigestInvalid, RangeInvalid, Unavailable, UploadBusy
+from gateway.errors import BlobUploadUnknown, DigestInvalid, RangeInvalid, Refusal, Unavailable, UploadBusy
 from gateway.oci.digest import Algorithm, Digest
 from gateway.oci.names import Repository
-from gateway.records import content, uploads
+from gateway.records import content, rules, uploads
 from gateway.records.acts import Acts
 from gateway.records.content import Act
 from gateway.records.database import Database
@@ -84,6 +84,7 @@ class EmbeddedUploads:
         row = UploadRow(str(uuid.uuid4()), 0, EMPTY, now, now + self._lifetime_seconds)
 
         def apply(connection: Any, act: Act) -> Notes:
+            rules.require_writable(connection, repository.project)
             _, also = content.ensure_project(connection, repository.project, act)
             uploads.remove_expired(connection, pruned, now)
             uploads.begin(connection, repository, owner, row, self._per_owner)
@@ -201,7 +202,7 @@ class EmbeddedUploads:
         except SpoolDamaged:
             await self._in_thread(self._discard, spool, row)
             raise _unknown() from None
-        except Interrupted:
+        except (Interrupted, Refusal):
             await self._in_thread(spool.truncate, row.offset)
             raise
         except OSError as error:

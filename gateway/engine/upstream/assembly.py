@@ -16,6 +16,7 @@ from gateway.engine.upstream.manifests import UpstreamManifests
 from gateway.engine.upstream.uploads import UpstreamUploads
 from gateway.records.acts import Acts
 from gateway.records.database import Database
+from gateway.records.rulebook import Rulebook
 
 #: Threads that hash what passes.
 _THREADS: Final = 4
@@ -47,7 +48,7 @@ def upstream(
     Locks of uploads lie in *data*. An upload nobody appended to for *upload_seconds* is gone; a principal has at most
     *uploads_per_owner* open.
     """
-    acts = Acts(clock)
+    acts = Acts(clock, done=True)
     threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="hashing")
     return Engine(
         blobs=UpstreamBlobs(client, database, threads, acts),
@@ -61,4 +62,5 @@ def upstream(
         tags_move_unseen=True,
         trouble=lambda: client.trouble,
         close=client.close,
+        admit=Rulebook(database).admit,
     )

@@ -20,7 +20,7 @@ from gateway.oci.digest import Digest
 from gateway.oci.media import essence
 from gateway.oci.names import Repository
 from gateway.oci.ranges import render_content_range
-from gateway.records import content, mirror
+from gateway.records import content, foresight, mirror
 from gateway.records.acts import Acts
 from gateway.records.content import Act
 from gateway.records.database import Database
@@ -93,7 +93,12 @@ class UpstreamBlobs:
                     yield piece
 
     def mount(self, source: Repository, target: Repository, digest: Digest) -> Change:
-        intention = Intention("blob.mount", target, {"digest": digest.text, "source": source.name})
+        intention = Intention(
+            "blob.mount",
+            target,
+            {"digest": digest.text, "source": source.name},
+            lambda connection: foresight.blob_comes(connection, target, digest, mirror.size_known(connection, digest)),
+        )
         sizes: list[int] = []
 
         async def run() -> None:
@@ -108,11 +113,15 @@ class UpstreamBlobs:
         return replace(self._acts.change(target, apply), elsewhere=intention.elsewhere(run))
 
     def delete(self, repository: Repository, digest: Digest) -> Change:
+        def check(connection: Any) -> None:
+            foresight.blob_goes(connection, repository)
+            mirror.require_unreferenced(connection, repository, digest)
+
         intention = Intention(
             "blob.delete",
             repository,
             {"digest": digest.text},
-            lambda connection: mirror.require_unreferenced(connection, repository, digest),
+            check,
         )
 
         async def run() -> None:

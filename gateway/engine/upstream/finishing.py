@@ -10,7 +10,7 @@ from gateway.engine.upstream.intention import Intention
 from gateway.engine.upstream.sessions import Sessions
 from gateway.engine.upstream.turns import Stand, Turn
 from gateway.errors import BlobUploadUnknown, DigestInvalid
-from gateway.records import content, uploads
+from gateway.records import content, foresight, uploads
 from gateway.records.content import Act
 
 
@@ -33,6 +33,7 @@ class Finishing:
                 "owner": upload.owner,
                 "upload": upload.id,
             },
+            lambda connection: foresight.blob_comes(connection, upload.repository, blob.digest, blob.size_bytes),
         )
 
     def elsewhere(self) -> Elsewhere:

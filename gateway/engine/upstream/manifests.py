@@ -34,7 +34,7 @@ from gateway.oci.digest import Algorithm, Digest
 from gateway.oci.manifest import Manifest
 from gateway.oci.media import MANIFEST_MEDIA_TYPES, essence
 from gateway.oci.names import Reference, Repository, Tag
-from gateway.records import content, mirror
+from gateway.records import content, foresight, mirror
 from gateway.records.acts import Acts
 from gateway.records.content import Act
 from gateway.records.database import Database
@@ -82,14 +82,19 @@ class UpstreamManifests:
         plain = mirror.twin(manifest)
         names = [tag.name for tag in tags]
         required = [digest.text for digest in manifest.required]
-        intention = Intention(
-            "manifest.push",
-            repository,
-            {"digest": plain.digest.text, "tags": names, "owner": owner, "names": required},
-            lambda connection: mirror.require_undeleted(connection, repository, manifest),
-        )
+        unseen: list[tuple[Tag, str]] = []
+
+        def check(connection: Any) -> None:
+            mirror.require_undeleted(connection, repository, manifest)
+            unseen[:] = foresight.manifest_comes(connection, repository, manifest, tags)
+
+        size = len(manifest.content) * len({plain.digest, manifest.digest})
+        told = {"digest": plain.digest.text, "tags": names, "owner": owner, "names": required, "size_bytes": size}
+        intention = Intention("manifest.push", repository, told, check)
 
         async def run() -> None:
+            for tag, pattern in unseen:
+                await self._require_free(repository, tag, pattern, plain.digest)
             for number, name in enumerate(names or [plain.digest.text]):
                 try:
                     await self._send(repository, plain, name)
@@ -109,7 +114,12 @@ class UpstreamManifests:
         return replace(self._acts.change(repository, apply, owner), elsewhere=intention.elsewhere(run))
 
     def delete(self, repository: Repository, digest: Digest) -> Change:
-        intention = Intention("manifest.delete", repository, {"digest": digest.text})
+        intention = Intention(
+            "manifest.delete",
+            repository,
+            {"digest": digest.text},
+            lambda connection: foresight.manifest_goes(connection, repository, digest),
+        )
         gone = [digest]
 
         async def run() -> None:
@@ -138,7 +148,9 @@ class UpstreamManifests:
             return mirror.hide_tag(connection, repository, tag, hidden[-1], act)
 
         # Nothing is done there, only asked: there is no intent to keep.
-        asked = Elsewhere(lambda connection, event: None, run, lambda connection: None)
+        asked = Elsewhere(
+            lambda connection, event: foresight.tag_goes(connection, repository, tag), run, lambda connection: None
+        )
         return replace(self._acts.change(repository, apply), elsewhere=asked)
 
     # asking
@@ -210,6 +222,15 @@ class UpstreamManifests:
         if await self._is_hidden(repository, tag, digest):
             raise _unknown(repository, tag)
         return digest
+
+    async def _require_free(self, repository: Repository, tag: Tag, pattern: str, digest: Digest) -> None:
+        """Raises `TagImmutable` if a tag that may not be moved points elsewhere than at *digest*."""
+        try:
+            found = await self._where(repository, tag)
+        except ManifestUnknown:
+            return
+        if found != digest:
+            raise foresight.taken(repository, tag, pattern)
 
     # changing
 

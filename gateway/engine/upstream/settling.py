@@ -84,7 +84,7 @@ class Settling:
         manifest = _loaded(answer, digest)
         names = [Tag(name) for name in intent.act["tags"]]
         moved = [tag for tag in names if await self._points_at(repository, tag, digest)]
-        act = Act(int(self._clock()), intent.act["owner"])
+        act = Act(int(self._clock()), intent.act["owner"], done=True)
 
         def apply(connection: Any) -> Notes:
             shown = [tag for tag in moved if not mirror.hidden_since(connection, repository, tag, intent.begun_at)]
@@ -130,7 +130,7 @@ class Settling:
         size = await self._size(repository, digest)
         if size is None:
             return Finding(False)
-        act = Act(int(self._clock()), intent.act["owner"])
+        act = Act(int(self._clock()), intent.act["owner"], done=True)
 
         def apply(connection: Any) -> Notes:
             uploads.remove(connection, intent.act["upload"])
@@ -143,7 +143,7 @@ class Settling:
         size = await self._size(repository, digest)
         if size is None:
             return Finding(False)
-        act = Act(int(self._clock()))
+        act = Act(int(self._clock()), done=True)
 
         def apply(connection: Any) -> Notes:
             notes = content.link_blob(connection, repository, digest, size, act)

@@ -33,7 +33,7 @@ from gateway.engine.upstream.turns import Stand, Turn, Turns
 from gateway.errors import BlobUploadUnknown, DigestInvalid, RangeInvalid, Refusal, UploadBusy
 from gateway.oci.digest import Algorithm, Digest
 from gateway.oci.names import Repository
-from gateway.records import content, uploads
+from gateway.records import content, rules, uploads
 from gateway.records.acts import Acts
 from gateway.records.content import Act
 from gateway.records.database import Database
@@ -81,6 +81,7 @@ class UpstreamUploads:
         row = UploadRow(str(uuid.uuid4()), 0, EMPTY, now, now + self._lifetime_seconds)
 
         def apply(connection: Any, act: Act) -> Notes:
+            rules.require_writable(connection, repository.project)
             _, also = content.ensure_project(connection, repository.project, act)
             uploads.remove_expired(connection, pruned, now)
             uploads.begin(connection, repository, owner, row, self._per_owner)

@@ -1,0 +1,122 @@
+"""What the rules say of an act that is about to be done in a registry behind the gateway: it cannot be undone after.
+
+Room is counted with what other acts, begun and not recorded yet, will bring: together they never exceed a quota.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final
+
+from sqlalchemy import Connection, bindparam, or_, select
+
+from gateway.access.rules import immovable, over_quota
+from gateway.errors import TagImmutable
+from gateway.oci.digest import Algorithm, Digest
+from gateway.oci.manifest import Manifest
+from gateway.oci.media import is_distributable
+from gateway.oci.names import ProjectName, Repository, Tag
+from gateway.records import content, mirror, rules, usage
+from gateway.records.schema import intents, links, manifests, tags
+
+_OF_REPOSITORY: Final = select(intents.c.kind, intents.c.act).where(intents.c.repository == bindparam("repository"))
+
+
+def blob_comes(connection: Connection, repository: Repository, digest: Digest, size_bytes: int) -> None:
+    """Raises `ReadOnly`, or `QuotaExceeded` if the blob has no room in its project."""
+    found = rules.require_writable(connection, repository.project)
+    _require_room(connection, repository.project, found.quota_bytes, {digest.text: size_bytes}, {})
+
+
+def blob_goes(connection: Connection, repository: Repository) -> None:
+    """Raises `ReadOnly`."""
+    rules.require_writable(connection, repository.project)
+
+
+def manifest_comes(
+    connection: Connection, repository: Repository, manifest: Manifest, names: Iterable[Tag]
+) -> list[tuple[Tag, str]]:
+    """
+    Which of the tags *names* may not be moved and are not known here, each with its pattern: where they point has to
+    be asked.
+
+    Raises `ReadOnly`, `QuotaExceeded`, and `TagImmutable` for a tag that points elsewhere, or is about to.
+    """
+    found = rules.require_writable(connection, repository.project)
+    plain = mirror.twin(manifest)
+    digest = plain.digest.text
+    weights = dict.fromkeys((digest, manifest.digest.text), len(manifest.content))
+    config = () if manifest.config is None else (manifest.config,)
+    sizes = {entry.digest.text: entry.size for entry in config + manifest.layers if is_distributable(entry.media_type)}
+    _require_room(connection, repository.project, found.quota_bytes, sizes, weights)
+    held = [(tag, pattern) for tag in names if (pattern := found.holding(tag.name))]
+    if not held:
+        return []
+    place = content.repository_id(connection, repository)
+    if place is not None:
+        rules.require_movable(connection, found, place, repository, [tag for tag, _ in held], digest)
+    for act in _begun(connection, repository, "manifest.push"):
+        for tag, pattern in held:
+            if tag.name in act["tags"] and act["digest"] != digest:
+                raise immovable(repository, tag.name, pattern)
+    return [
+        (tag, pattern)
+        for tag, pattern in held
+        if place is None or not content.has(connection, tags, repository_id=place, name=tag.name)
+    ]
+
+
+def taken(repository: Repository, tag: Tag, pattern: str) -> TagImmutable:
+    """What to raise when a tag that `manifest_comes` answered turns out to point elsewhere."""
+    return immovable(repository, tag.name, pattern)
+
+
+def manifest_goes(connection: Connection, repository: Repository, digest: Digest) -> None:
+    """Raises `ReadOnly`, and `TagImmutable` while a tag known here names it that may not be removed."""
+    found = rules.require_writable(connection, repository.project)
+    place = content.repository_id(connection, repository)
+    if place is None:
+        return
+    going = [digest]
+    if digest.algorithm is not Algorithm.SHA256:
+        kept = content.find_manifest(connection, repository, digest)
+        going += [] if kept is None else [Digest.of(kept[2])]
+    for each in going:
+        rules.require_removable(connection, found, place, repository, each)
+
+
+def tag_goes(connection: Connection, repository: Repository, tag: Tag) -> None:
+    """Raises `ReadOnly`, and `TagImmutable` if the tag may not be removed, wherever it points."""
+    found = rules.require_writable(connection, repository.project)
+    rules.require_unheld(found, repository, tag)
+
+
+def _require_room(
+    connection: Connection,
+    project: ProjectName,
+    quota_bytes: int | None,
+    blob_sizes: dict[str, int],
+    manifest_sizes: dict[str, int],
+) -> None:
+    if quota_bytes is None:
+        return
+    wanted = usage.new_bytes(connection, project, links, blob_sizes)
+    wanted += usage.new_bytes(connection, project, manifests, manifest_sizes)
+    if not wanted:
+        return
+    used = usage.used_bytes(connection, project) + _promised(connection, project)
+    if used + wanted > quota_bytes:
+        raise over_quota(project, quota_bytes, used, wanted)
+
+
+def _promised(connection: Connection, project: ProjectName) -> int:
+    """The bytes that acts will bring which are begun and not recorded yet."""
+    below = intents.c.repository.startswith(f"{project.name}/", autoescape=True)
+    acts = connection.execute(select(intents.c.act).where(or_(intents.c.repository == project.name, below))).scalars()
+    return sum(int(json.loads(act).get("size_bytes", 0)) for act in acts)
+
+
+def _begun(connection: Connection, repository: Repository, kind: str) -> Iterator[dict[str, Any]]:
+    rows: Sequence[Any] = connection.execute(_OF_REPOSITORY, {"repository": repository.name}).all()
+    yield from (json.loads(row.act) for row in rows if row.kind == kind)
