@@ -24,6 +24,7 @@ from gateway import engine_section
 from gateway.engine_section import Engine
 from gateway.errors import Conflict, Invalid
 from gateway.sources import NOWHERE, Location, Text, Values, is_address, is_host, is_network, masked, read_secret
+from gateway.upkeep_section import Upkeep
 
 #: The settings of a data directory, written when it is initialised.
 FILE_NAME = "gateway.toml"
@@ -155,6 +156,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     tokens: Tokens = Tokens()
     audit: Audit = Audit()
     limits: Limits = Limits()
+    upkeep: Upkeep = Upkeep()
     logging: Logging = Logging()
     file: Path | None = None
 
@@ -257,6 +259,7 @@ SECTIONS: dict[str, type[Struct]] = {
     "tokens": Tokens,
     "audit": Audit,
     "limits": Limits,
+    "upkeep": Upkeep,
     "logging": Logging,
 }
 
@@ -331,6 +334,7 @@ def _settled(values: Values, folder: Path, file: Path | None) -> Settings:
         tokens=values.section("tokens", Tokens),
         audit=values.section("audit", Audit),
         limits=values.section("limits", Limits),
+        upkeep=values.section("upkeep", Upkeep),
         logging=values.section("logging", Logging),
         file=file,
     )

@@ -32,7 +32,7 @@ EMPTY_WORDS = {
 
 _CORE = "audit access oci errors"
 _EDGE = f"gate {_CORE}"
-_ENGINES = "engine.port engine.source engine.embedded engine.upstream engine.stores"
+_ENGINES = "engine.port engine.source engine.sweeping engine.embedded engine.upstream engine.stores"
 
 # room: (rooms of ours it may import, packages of others). A room that needs a new arrow is a decision.
 TABLE = {
@@ -49,11 +49,13 @@ TABLE = {
     "engine.port": ("change oci errors", ""),
     # What an import reads, and what it counts: two engines' rooms implement it, administration passes it on.
     "engine.source": ("engine.port change oci errors", ""),
-    "engine.embedded": ("engine.port engine.source engine.stores records change oci errors", ""),
+    # What a sweep counts: as above.
+    "engine.sweeping": ("", ""),
+    "engine.embedded": ("engine.port engine.source engine.sweeping engine.stores records change oci errors", ""),
     # yarl spells the addresses that aiohttp takes.
     "engine.upstream": ("engine.port engine.source records change oci errors", "aiohttp yarl"),
     "engine.stores": ("oci errors", ""),
-    "administration": (f"engine.port engine.source records change {_EDGE}", ""),
+    "administration": (f"engine.port engine.source engine.sweeping records change {_EDGE}", ""),
     "registry": (f"engine.port change {_EDGE}", "starlette"),
     "api": (f"administration {_EDGE}", "starlette msgspec jinja2"),
     "console": (f"administration {_EDGE}", "starlette msgspec jinja2"),
@@ -64,8 +66,9 @@ TABLE = {
         "typer rich",
     ),
     "__main__": ("cli", ""),
-    "settings": ("engine_section sources oci errors", "msgspec"),
+    "settings": ("engine_section upkeep_section sources oci errors", "msgspec"),
     "engine_section": ("sources errors", "msgspec"),
+    "upkeep_section": ("", "msgspec"),
     "sources": ("errors", "msgspec"),
     "folder": ("errors", ""),
     "probes": ("", ""),
@@ -86,7 +89,8 @@ TABLE = {
     "settlement": (f"engine.upstream records change {_EDGE}", ""),
     "initialisation": (f"app settings folder records change {_EDGE}", ""),
     "serving": (
-        f"app settings settlement initialisation logs front framing certificates server records change {_EDGE}",
+        "app settings engine_section settlement initialisation logs front framing certificates server records change "
+        f"{_EDGE}",
         "uvicorn",
     ),
 }

@@ -70,6 +70,8 @@ class Kind(StrEnum):
     REPOSITORY_IMPORT = "repository.import"
     ACCOUNT_IMPORT = "account.import"
     DOCTOR_RUN = "gateway.doctor"
+    STORAGE_SWEEP = "storage.sweep"
+    STORAGE_SWEEP_BEGUN = "storage.sweep.begun"
     TAG_LIST = "tag.list"
     AUDIT_LIST = "audit.list"
     AUDIT_SHOW = "audit.show"

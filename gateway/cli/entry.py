@@ -29,6 +29,7 @@ from gateway.cli import (
     repositories,
     robots,
     serving,
+    sweep,
     tags,
     tokens,
     users,
@@ -87,6 +88,7 @@ def commands() -> typer.Typer:
     app.add_typer(keys.commands(), name="key")
     app.add_typer(certificates.commands(), name="cert")
     app.command("doctor")(doctor.doctor)
+    app.command("sweep")(sweep.sweep)
     return app
 
 

@@ -10,14 +10,14 @@ with everything it requires; its tags only with it.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from typing import Any
 
 from gateway.change import Change, Notes
 from gateway.engine.embedded.importing_blobs import BlobIntake
 from gateway.engine.embedded.importing_manifests import Reading, left
-from gateway.engine.embedded.layout import IMPORTS, IMPORTS_LOCK
+from gateway.engine.embedded.layout import IMPORTS, IMPORTS_LOCK, SWEEP_LOCK
 from gateway.engine.source import Left, Outcome, Part, Source, Tally
 from gateway.engine.stores.filesystem import Filesystem
 from gateway.errors import Conflict, Refusal
@@ -53,17 +53,28 @@ class EmbeddedImport:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Holds off every other import into this data directory; raises `Conflict` while there is one."""
+        """Holds off every other import into this data directory, and sweeps; raises `Conflict` while there is one."""
         try:
             lock = self._store.grow(IMPORTS_LOCK)
         except BlockingIOError:
             raise Conflict("Another import into this data directory is under way; wait for its end.") from None
         try:
-            self._store.clear(IMPORTS)
-            yield
+            with self._sweeps_held_off():
+                self._store.clear(IMPORTS)
+                yield
         finally:
             self._blobs.close()
             lock.release()
+
+    @contextmanager
+    def _sweeps_held_off(self) -> Iterator[None]:
+        # Blobs are in place a while before anything links them, and those that are here are counted on until then.
+        with ExitStack() as holding:
+            try:
+                holding.enter_context(self._store.held(SWEEP_LOCK, shared=True))
+            except BlockingIOError:
+                raise Conflict("A sweep of this data directory is under way; wait for its end.") from None
+            yield
 
     async def repositories(self) -> Sequence[str]:
         """The names of the source's repositories, as they are spelled there."""

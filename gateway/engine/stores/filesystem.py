@@ -243,6 +243,20 @@ class Filesystem:
             path.unlink()
             raise
 
+    @contextmanager
+    def held(self, key: str, *, shared: bool = False) -> Iterator[None]:
+        """
+        Holds the lock at *key*: alone, or *shared* with others who share it; dropped when the process dies.
+
+        Raises `BlockingIOError` while somebody, of this or another process, holds it otherwise.
+        """
+        descriptor = self._open_or_make(self._root / key)
+        try:
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            yield
+        finally:
+            os.close(descriptor)
+
     def clear(self, folder: str) -> None:
         """Removes every file in *folder*: what a process that died left there. Others are kept out by the caller."""
         with suppress(FileNotFoundError):
