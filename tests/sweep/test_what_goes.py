@@ -233,13 +233,14 @@ def test_what_is_damaged_is_told_and_not_made_worse(stage: Stage) -> None:
         await stage.push_image(UI, "v1")
         stage.file(Digest.of(b"{}")).unlink()
         stage.file(Digest.of(b"a layer")).write_bytes(b"short")
-        loose = await stage.push(UI, LOOSE)
-        stage.file(loose).unlink()
+        for content in (LOOSE, b"what leads elsewhere"):
+            stage.file(await stage.push(UI, content)).unlink()
+        stage.file(Digest.of(b"what leads elsewhere")).symlink_to(stage.file(Digest.of(b"a layer")))
         stage.clock.now += 2 * DAY
 
         receipt = await stage.sweep()
 
-        assert (receipt.gone.blobs.count, receipt.gone.files.count) == (1, 0)
+        assert (receipt.gone.blobs.count, receipt.gone.files.count) == (2, 0)
         assert (receipt.after.missing, receipt.after.misfits) == (Amount(1, 2), Amount(1, 5))
         assert not receipt.after.balanced
         assert stage.file(Digest.of(b"a layer")).exists()

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -39,7 +39,7 @@ Commit: TypeAlias = Callable[[Change], Awaitable[Notes]]
 
 #: Links, and files, in one transaction: bounds how long it keeps others waiting.
 _LINKS: Final = 200
-_FILES: Final = 100
+_FILES: Final = 200
 _SPOOLS: Final = 100
 #: About how long a step looks at shelves.
 _LOOK_SECONDS: Final = 0.01
@@ -167,7 +167,7 @@ class EmbeddedSweep:
         """Clears a shelf of what no repository links; whether there was anything to try."""
         wanted = [*shelf.loose(), *shelf.strays(self._cutoff)]
         for batch in _batches(wanted, _FILES):
-            doomed = await self._step(self._doom, batch)
+            doomed = await self._step(self._doom, batch, shelf.files)
             try:
                 notes = await self._rested(commit(Change(_forgetting(doomed))))
             finally:
@@ -183,12 +183,12 @@ class EmbeddedSweep:
             )
         return bool(wanted)
 
-    def _doom(self, digests: Sequence[str]) -> dict[str, Doomed | None]:
+    def _doom(self, digests: Sequence[str], files: Container[str]) -> dict[str, Doomed | None]:
         """The files of *digests*, locked; None for one that has none. What is being finished just now is left out."""
         doomed: dict[str, Doomed | None] = {}
         for digest in digests:
             try:
-                doomed[digest] = self._clearing.doom(blob_key(Digest(digest)))
+                doomed[digest] = self._clearing.doom(blob_key(Digest(digest))) if digest in files else None
             except BlockingIOError:
                 self._busy.add(digest)
         return doomed

@@ -194,9 +194,8 @@ class EmbeddedUploads:
                 )
             spool.sync()
             self._store.publish(spool, blob_key(digest))
-            with_identity = self._store.open(blob_key(digest))
-            self._verified.keep(digest, with_identity.identity)
-            with_identity.release()
+            # Of the file that was hashed, whatever lies in its place by now.
+            self._verified.keep(digest, spool.identity())
 
         await self._in_thread(conclude)
 

@@ -85,6 +85,7 @@ class Clearing:
     def __init__(self, root: Path, aside: str) -> None:
         self._root = root
         self._aside = root / aside
+        self._made = False
 
     def files(self, folder: str) -> dict[str, Lying]:
         """The regular files in *folder*, by name; none if there is no such folder. Raises `OSError`."""
@@ -113,7 +114,9 @@ class Clearing:
             return None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._aside.mkdir(mode=0o700, exist_ok=True)
+            if not self._made:
+                self._aside.mkdir(mode=0o700, exist_ok=True)
+                self._made = True
             return Doomed(descriptor, path, self._aside / str(uuid.uuid4()))
         except BaseException:
             os.close(descriptor)

@@ -118,6 +118,11 @@ class Spool(_Open):
             status = os.fstat(descriptor)
         return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022
 
+    def identity(self) -> tuple[int, int, int]:
+        """What `Stored` calls the identity of this file, as it is now."""
+        with self._using() as descriptor:
+            return _identity(os.fstat(descriptor))
+
     def truncate(self, size: int) -> None:
         """Cuts the file at *size* bytes."""
         with self._using() as descriptor:
