@@ -11,18 +11,17 @@ file without a record: what a kill leaves half done, the next sweep ends.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Container, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Any, Final, ParamSpec, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias
 
 from gateway.change import Change, Notes
 from gateway.engine.embedded import shelves
 from gateway.engine.embedded.layout import IMPORTS, SWEEP_LOCK, SWEPT, UPLOADS, blob_key, upload_key
 from gateway.engine.embedded.shelves import Shelf, amount_of, shared_bytes
+from gateway.engine.embedded.steps import Steps
 from gateway.engine.stores.clearing import Clearing, Doomed, Lying
 from gateway.engine.stores.filesystem import Filesystem, Spool
 from gateway.engine.sweeping import Amount, Plan, Receipt, Stock, Swept
@@ -33,8 +32,6 @@ from gateway.records import sweeping, uploads
 from gateway.records.database import Database
 from gateway.records.sweeping import Link, Reader
 
-P = ParamSpec("P")
-T = TypeVar("T")
 Commit: TypeAlias = Callable[[Change], Awaitable[Notes]]
 
 #: Links, and files, in one transaction: bounds how long it keeps others waiting.
@@ -43,8 +40,6 @@ _FILES: Final = 200
 _SPOOLS: Final = 100
 #: About how long a step looks at shelves.
 _LOOK_SECONDS: Final = 0.01
-#: After each step the sweep rests for this part of the time it took: others want the processor and the disk.
-_REST: Final = 0.5
 
 
 class EmbeddedSweep:
@@ -68,7 +63,7 @@ class EmbeddedSweep:
         self._database = database
         self._clock = clock
         self._cutoff = int(clock()) - grace_seconds
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="sweep")
+        self._steps = Steps("sweep")
         self._reader = Reader(database)
         self._busy: set[str] = set()
         self.swept = Swept()
@@ -85,17 +80,17 @@ class EmbeddedSweep:
 
     def close(self) -> None:
         """Lets go of the database; nothing may be asked of it any more."""
-        self._thread.shutdown()
+        self._steps.close()
         self._reader.close()
 
     async def plan(self) -> Plan:
         """What a sweep would do now; changes nothing."""
-        loose, waiting = await self._step(self._links)
+        loose, waiting = await self._steps.run(self._links)
         going, stock = Swept(links=loose), Stock()
         async for shelf in self._shelves(self._cutoff):
             going += shelf.going(self._cutoff)
             stock += shelf.stock()
-        return Plan(going + await self._step(self._idle), waiting, stock)
+        return Plan(going + await self._steps.run(self._idle), waiting, stock)
 
     async def sweep(self, plan: Plan, commit: Commit) -> Receipt:
         """
@@ -108,11 +103,11 @@ class EmbeddedSweep:
         after = Stock()
         async for shelf in self._shelves():
             cleared = await self._clear(shelf, commit)
-            again = await self._step(self._look, [(shelf.algorithm, shelf.digits)], None) if cleared else [shelf]
+            again = await self._steps.run(self._look, [(shelf.algorithm, shelf.digits)], None) if cleared else [shelf]
             after += again[0].stock()
         await self._clear_uploads(commit)
-        self.swept += await self._step(self._clear_leftovers)
-        _, waiting = await self._step(self._links)
+        self.swept += await self._steps.run(self._clear_leftovers)
+        _, waiting = await self._steps.run(self._links)
         return Receipt(self.swept, waiting, len(self._busy), plan.stock, after, time.monotonic() - begun)
 
     # links
@@ -129,11 +124,11 @@ class EmbeddedSweep:
 
     async def _unlink(self, commit: Commit) -> None:
         last: Link | None = None
-        while found := await self._step(self._page, last):
+        while found := await self._steps.run(self._page, last):
             last = found[-1]
             names = dict.fromkeys(link.repository for link in found)
             change = Change(self._unlinking(found), repositories=tuple(map(Repository, names)))
-            gone: Sequence[Link] = (await self._rested(commit(change))).result
+            gone: Sequence[Link] = (await self._steps.rest_after(commit(change))).result
             self.swept += Swept(links=Amount(len(gone), sum(link.size_bytes for link in gone)))
 
     def _unlinking(self, found: Sequence[Link]) -> Callable[[Any], Notes]:
@@ -142,9 +137,9 @@ class EmbeddedSweep:
     # blobs
 
     async def _shelves(self, cutoff: int | None = None) -> AsyncIterator[Shelf]:
-        places = await self._step(self._places)
+        places = await self._steps.run(self._places)
         while places:
-            found = await self._step(self._look, places, cutoff)
+            found = await self._steps.run(self._look, places, cutoff)
             del places[: len(found)]
             for shelf in found:
                 yield shelf
@@ -167,11 +162,11 @@ class EmbeddedSweep:
         """Clears a shelf of what no repository links; whether there was anything to try."""
         wanted = [*shelf.loose(), *shelf.strays(self._cutoff)]
         for batch in _batches(wanted, _FILES):
-            doomed = await self._step(self._doom, batch, shelf.files)
+            doomed = await self._steps.run(self._doom, batch, shelf.files)
             try:
-                notes = await self._rested(commit(Change(_forgetting(doomed))))
+                notes = await self._steps.rest_after(commit(Change(_forgetting(doomed))))
             finally:
-                await self._step(_end, doomed)
+                await self._steps.run(_end, doomed)
             sizes, moved = notes.result
             files = [doomed[digest] for digest in moved if digest in sizes]
             strays = [doomed[digest] for digest in moved if digest not in sizes]
@@ -215,13 +210,13 @@ class EmbeddedSweep:
         return self._reader.read(lambda connection: sweeping.living(connection, upload_ids, now))
 
     async def _clear_uploads(self, commit: Commit) -> None:
-        for batch in _batches(await self._step(self._idle_spools), _SPOOLS):
-            self.swept += Swept(spools=await self._step(self._discard, batch))
+        for batch in _batches(await self._steps.run(self._idle_spools), _SPOOLS):
+            self.swept += Swept(spools=await self._steps.run(self._discard, batch))
         after = ""
-        while found := await self._step(self._expired, after):
+        while found := await self._steps.run(self._expired, after):
             after = found[-1]
             gone = [upload_id for upload_id in found if upload_id not in self._busy]
-            count = (await self._rested(commit(Change(self._removing(gone))))).result
+            count = (await self._steps.rest_after(commit(Change(self._removing(gone))))).result
             self.swept += Swept(uploads=Amount(count))
 
     def _discard(self, upload_ids: Sequence[str]) -> Amount:
@@ -258,25 +253,6 @@ class EmbeddedSweep:
         self._store.clear(IMPORTS)
         self._store.clear(SWEPT)
         return Swept(leftovers=amount_of(left), shared_bytes=shared_bytes(left))
-
-    # one step after the other
-
-    async def _step(self, job: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """What *job* gives, in the sweep's thread."""
-        running = asyncio.get_running_loop().run_in_executor(self._thread, lambda: job(*args, **kwargs))
-        return await self._rested(running)
-
-    async def _rested(self, work: Awaitable[T]) -> T:
-        """What *work* gives, and a rest after it; whoever is cancelled waits for its end first."""
-        begun = time.monotonic()
-        running = asyncio.ensure_future(work)
-        try:
-            found = await asyncio.shield(running)
-        except asyncio.CancelledError:
-            await asyncio.wait([running])
-            raise
-        await asyncio.sleep((time.monotonic() - begun) * _REST)
-        return found
 
 
 def _forgetting(doomed: Mapping[str, Doomed | None]) -> Callable[[Any], Notes]:
