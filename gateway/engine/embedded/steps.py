@@ -1,4 +1,4 @@
-"""Work in the background, step by step in one thread, with a rest after each: others want the processor and the disk."""
+"""Work in the background, one step after the other in a thread of its own, with a rest after each."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Final, ParamSpec, TypeVar
 P = ParamSpec("P")
 T = TypeVar("T")
 
-#: How long the rest is, as part of the time the step took.
+#: How long the rest is, as part of the time the step took: others want the processor and the disk.
 _REST: Final = 0.5
 
 
