@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from tests.sweep.stage import DAY, Stage
 
 #: Every pusher pushes these, each into a repository of its own.
 CONTENTS = [b"layer %d" % number * 50 for number in range(6)]
+#: At least so many images are pushed, however busy the machine is.
+IMAGES = 4
 #: What a sweep without any grace may cost somebody who pushes meanwhile; the next attempt is free of it.
 RETRIED = (BlobUnknown, ManifestBlobUnknown, Unavailable)
 
@@ -45,12 +48,11 @@ def pushes(url: str, data: Path, name: str, seconds: float, told: Queue[Told]) -
         told.put(asyncio.run(_Pusher(Stage(house), Repository(name)).push_for(seconds)))
 
 
-def sweeps(url: str, data: Path, seconds: float, grace_seconds: int) -> None:
-    """Sweeps again and again."""
+def sweeps(url: str, data: Path, stopping: Event, grace_seconds: int) -> None:
+    """Sweeps again and again until it is told to stop."""
 
     async def story(stage: Stage) -> None:
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
+        while not stopping.is_set():
             stage.clock.now = time.time()
             await stage.sweep(grace_seconds)
 
@@ -68,7 +70,7 @@ class _Pusher:
 
     async def push_for(self, seconds: float) -> Told:
         end = time.monotonic() + seconds
-        while time.monotonic() < end:
+        while time.monotonic() < end or self.told.images < IMAGES:
             self.stage.clock.now = time.time()
             layers = tuple(self.random.sample(CONTENTS, 2))
             await self._push_image(image(*layers, annotations={"number": str(self.told.images)}), layers)
