@@ -21,6 +21,7 @@ from gateway.access.tokens import Tokens
 from gateway.administration import Administration
 from gateway.administration.checking import Checks
 from gateway.administration.importing import Imports
+from gateway.administration.sweeping import Sweeps
 from gateway.engine.embedded.assembly import embedded
 from gateway.engine.embedded.keeper import Keeper
 from gateway.engine.port import Engine
@@ -182,6 +183,26 @@ def checking(rooms: Rooms) -> Checks:
     if rooms.settings.engine.kind is EngineKind.EMBEDDED:
         keeper = Keeper(rooms.settings.data, rooms.database)
     return Checks(rooms.gate, rooms.database, rooms.trail, keeper)
+
+
+def sweeping(rooms: Rooms) -> Sweeps:
+    """Sweeps of the content that this gateway keeps itself; raises `Conflict` if another registry does."""
+    from gateway.engine.embedded.layout import SWEPT
+    from gateway.engine.embedded.sweep import EmbeddedSweep
+    from gateway.engine.stores.clearing import Clearing
+    from gateway.engine.stores.filesystem import Filesystem
+
+    if rooms.settings.engine.kind is not EngineKind.EMBEDDED:
+        raise Conflict(
+            "The content is kept by the registry behind the gateway; run its own garbage collection, a sweep is for "
+            'kind = "embedded" in [engine].'
+        )
+    data = rooms.settings.data
+
+    def sweeper(grace_seconds: int) -> EmbeddedSweep:
+        return EmbeddedSweep(Filesystem(data), Clearing(data, SWEPT), rooms.database, grace_seconds=grace_seconds)
+
+    return Sweeps(rooms.gate, rooms.database, sweeper)
 
 
 def upstream_client(settings: Settings) -> Client:

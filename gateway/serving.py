@@ -20,9 +20,10 @@ from typing import Any, cast
 from uvicorn._types import ASGI3Application
 
 from gateway.access.keys import KeyRing
-from gateway.app import Rooms, application, checking, opened
+from gateway.app import Rooms, application, checking, opened, sweeping
 from gateway.audit.event import Kind
 from gateway.certificates import LivePair, Reload, ReloadOutcome, ensure_development_pair
+from gateway.engine_section import EngineKind
 from gateway.errors import Refusal, Unavailable
 from gateway.framing import EdgeLimits
 from gateway.front import Front, Receive, Scope, Send
@@ -38,6 +39,8 @@ from gateway.settlement import PATIENCE_SECONDS, Settlement
 _log = logging.getLogger("gateway.serving")
 _KEYS_SECONDS = 600.0
 _SETTLE_SECONDS = 60.0
+_SWEEP_LOOK_SECONDS = 600.0
+_SWEEP_AGAIN_SECONDS = 3600.0
 #: How often memory is given back, unless so many requests were answered meanwhile.
 _TRIM_SECONDS = 10.0
 _BUSY_REQUESTS = 2000
@@ -161,6 +164,9 @@ class _Served:
                 self._begin(scrubbing.scrub(rate))
             if self._rooms.settlement is not None:
                 self._begin(self._settle(self._rooms.settlement))
+            upkeep = self._rooms.settings.upkeep
+            if upkeep.sweep_hours and self._rooms.settings.engine.kind is EngineKind.EMBEDDED:
+                self._begin(self._sweep(upkeep.sweep_hours, upkeep.grace_hours * 3600))
         _settle_memory()
         self._begin(self._give_back())
         await send({"type": "lifespan.startup.complete"})
@@ -217,6 +223,25 @@ class _Served:
                     _log.info("settled %d acts that were begun in the registry behind", count)
             after_seconds = PATIENCE_SECONDS
             await asyncio.sleep(_SETTLE_SECONDS)
+
+    async def _sweep(self, hours: int, grace_seconds: int) -> None:
+        sweeps = sweeping(self._rooms)
+        while True:
+            # What was started a moment ago has better things to do.
+            await asyncio.sleep(_SWEEP_LOOK_SECONDS)
+            try:
+                if await sweeps.due(hours):
+                    receipt = await sweeps.sweep(gateway_itself(), grace_seconds)
+                    _log.info(
+                        "swept: %d blobs went, %d bytes freed", receipt.gone.blobs.count, receipt.gone.freed_bytes
+                    )
+            except Refusal as refusal:
+                _log.warning("the sweep is tried again in an hour: %s", refusal.message)
+                await asyncio.sleep(_SWEEP_AGAIN_SECONDS)
+            except Exception:
+                # Whatever it is, what is acknowledged is not in danger, and it may be mended by then.
+                _log.exception("the sweep did not come to its end; it is tried again in an hour")
+                await asyncio.sleep(_SWEEP_AGAIN_SECONDS)
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -7,10 +7,16 @@ from typing import Annotated, TypeAlias
 from msgspec import Meta, Struct
 
 Rate: TypeAlias = Annotated[int, Meta(ge=0, le=10**12, description="a number of bytes for each second, or 0")]
+Hours: TypeAlias = Annotated[int, Meta(ge=1, le=8760, description="a number of hours, 1 to 8760")]
+HoursOrNone: TypeAlias = Annotated[int, Meta(ge=0, le=8760, description="a number of hours, 0 to 8760")]
 
 
 class Upkeep(Struct, frozen=True, kw_only=True):
-    """What is done in the background, and how fast."""
+    """What is done in the background, how fast, and how often."""
 
     scrub_bytes_per_second: Rate = 8 * 1024 * 1024
     """How fast stored bytes are compared with their digests, round after round; 0 for not at all."""
+    sweep_hours: HoursOrNone = 24
+    """How often what nothing references is removed; 0: only when `gateway sweep` is run."""
+    grace_hours: Hours = 24
+    """How long what nothing references is kept."""

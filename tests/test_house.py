@@ -32,7 +32,7 @@ EMPTY_WORDS = {
 
 _CORE = "audit access oci errors"
 _EDGE = f"gate {_CORE}"
-_ENGINES = "engine.port engine.source engine.embedded engine.upstream engine.stores"
+_ENGINES = "engine.port engine.source engine.sweeping engine.embedded engine.upstream engine.stores"
 
 # room: (rooms of ours it may import, packages of others). A room that needs a new arrow is a decision.
 TABLE = {
@@ -51,11 +51,16 @@ TABLE = {
     "engine.port": ("change oci errors", ""),
     # What an import reads, and what it counts: two engines' rooms implement it, administration passes it on.
     "engine.source": ("engine.port change oci errors", ""),
-    "engine.embedded": ("engine.port engine.source engine.stores records flaws change oci errors", ""),
+    # What a sweep counts: as above.
+    "engine.sweeping": ("", ""),
+    "engine.embedded": (
+        "engine.port engine.source engine.sweeping engine.stores records flaws change oci errors",
+        "",
+    ),
     # yarl spells the addresses that aiohttp takes.
     "engine.upstream": ("engine.port engine.source records change oci errors", "aiohttp yarl"),
     "engine.stores": ("oci errors", ""),
-    "administration": (f"engine.port engine.source records flaws change {_EDGE}", ""),
+    "administration": (f"engine.port engine.source engine.sweeping records flaws change {_EDGE}", ""),
     "registry": (f"engine.port change {_EDGE}", "starlette"),
     "api": (f"administration {_EDGE}", "starlette msgspec jinja2"),
     "console": (f"administration {_EDGE}", "starlette msgspec jinja2"),
@@ -67,8 +72,8 @@ TABLE = {
     ),
     "__main__": ("cli", ""),
     "settings": ("engine_section upkeep_section sources oci errors", "msgspec"),
-    "upkeep_section": ("", "msgspec"),
     "engine_section": ("sources errors", "msgspec"),
+    "upkeep_section": ("", "msgspec"),
     "sources": ("errors", "msgspec"),
     "folder": ("errors", ""),
     "probes": ("", ""),
@@ -93,8 +98,8 @@ TABLE = {
     # What a worker does unasked to find damage.
     "scrubbing": (f"administration {_EDGE}", ""),
     "serving": (
-        f"app settings settlement scrubbing initialisation logs front framing certificates server records "
-        f"change {_EDGE}",
+        f"app settings engine_section settlement scrubbing initialisation logs front framing certificates server "
+        f"records change {_EDGE}",
         "uvicorn",
     ),
 }

@@ -75,6 +75,8 @@ class Kind(StrEnum):
     STORAGE_BACKUP = "storage.backup"
     STORAGE_BACKUP_ENDED = "storage.backup.ended"
     STORAGE_RESTORE = "storage.restore"
+    STORAGE_SWEEP = "storage.sweep"
+    STORAGE_SWEEP_BEGUN = "storage.sweep.begun"
     TAG_LIST = "tag.list"
     AUDIT_LIST = "audit.list"
     AUDIT_SHOW = "audit.show"

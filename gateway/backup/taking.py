@@ -26,6 +26,7 @@ from gateway.audit.event import Kind
 from gateway.backup.copying import Brought, Damaged, Stopped, bring_blobs, copy, keep_text
 from gateway.backup.inventory import BLOBS, DATABASE, FILE_NAME, Inventory, blobs_text
 from gateway.backup.target import Removed, Target
+from gateway.engine.embedded.truce import sweeps_held_off
 from gateway.engine.port import Blob
 from gateway.engine_section import EngineKind
 from gateway.errors import Unavailable
@@ -39,6 +40,8 @@ from gateway.sources import NOWHERE
 
 #: How often a backup begins again because what it was copying was removed meanwhile.
 _ATTEMPTS: Final = 3
+#: How long a backup waits for the end of a sweep.
+_SWEEP_SECONDS: Final = 3600.0
 _KEPT_FOLDERS: Final = ("keys", "tls")
 
 
@@ -94,7 +97,7 @@ class Backups:
 
     def _take(self, target: Target, keep: int | None, stop: threading.Event) -> Taken:
         begun = time.monotonic()
-        with _told(target.root):
+        with _told(target.root), sweeps_held_off(self.settings.data, _SWEEP_SECONDS, stop):
             folder, moment, found, brought = self._copied(target, stop)
             inventory = self._inventory(folder, moment, found, brought, stop)
             keep_text(folder / FILE_NAME, inventory.text().encode())

@@ -32,6 +32,7 @@ from gateway.cli import (
     repositories,
     robots,
     serving,
+    sweep,
     tags,
     tokens,
     users,
@@ -94,6 +95,7 @@ def commands() -> typer.Typer:
     app.add_typer(certificates.commands(), name="cert")
     app.command("doctor")(doctor.doctor)
     app.command("check")(checking.check)
+    app.command("sweep")(sweep.sweep)
     return app
 
 

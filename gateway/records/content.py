@@ -41,6 +41,11 @@ _PROJECT: Final = select(projects.c.id).where(projects.c.name == bindparam("name
 _REPOSITORY: Final = select(repositories.c.id).where(repositories.c.name == bindparam("name"))
 _NEW_BLOB: Final = insert(blobs)
 _NEW_LINK: Final = insert(links)
+_RENEWED: Final = (
+    update(links)
+    .where(links.c.repository_id == bindparam("place"), links.c.digest == bindparam("named"))
+    .values(created_at=bindparam("now"))
+)
 _LINKED: Final = (
     select(blobs.c.size_bytes)
     .join(links, links.c.digest == blobs.c.digest)
@@ -344,7 +349,8 @@ def move_tags(
 
 
 def _link(connection: Connection, place: int, digest: Digest, act: Act) -> None:
-    if not has(connection, links, repository_id=place, digest=digest.text):
+    # What is pushed or mounted again is needed again: its grace begins anew.
+    if not connection.execute(_RENEWED, {"place": place, "named": digest.text, "now": act.now}).rowcount:
         connection.execute(_NEW_LINK, {"repository_id": place, "digest": digest.text, "created_at": act.now})
         usage.charge(connection, place, links, [digest.text], bound=not act.done)
 

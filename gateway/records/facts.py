@@ -26,7 +26,7 @@ def first_time() -> Change:
     def apply(connection: Connection) -> Notes:
         if INITIALISED in read(connection):
             raise Conflict("The data directory was initialised by another process just now; run the command again.")
-        _keep(connection, INITIALISED, "yes")
+        keep(connection, INITIALISED, "yes")
         return Notes()
 
     return Change(apply, policy=True)
@@ -38,7 +38,7 @@ def configure(shown: Mapping[str, Mapping[str, object]]) -> Change:
     def apply(connection: Connection) -> Notes:
         before: dict[str, dict[str, object]] = json.loads(read(connection).get(CONFIGURATION, "{}"))
         after: dict[str, dict[str, object]] = json.loads(text(shown))
-        _keep(connection, CONFIGURATION, text(shown))
+        keep(connection, CONFIGURATION, text(shown))
         return Notes(before=_different(before, after), after=_different(after, before))
 
     return Change(apply)
@@ -59,6 +59,7 @@ def _different(of: Mapping[str, Mapping[str, object]], other: Mapping[str, Mappi
     }
 
 
-def _keep(connection: Connection, name: str, value: str) -> None:
+def keep(connection: Connection, name: str, value: str) -> None:
+    """Keeps one fact, in place of what it was."""
     connection.execute(delete(facts).where(facts.c.name == name))
     connection.execute(insert(facts).values(name=name, value=value))

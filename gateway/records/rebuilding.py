@@ -11,7 +11,7 @@ from gateway.change import Change, Notes
 from gateway.oci.digest import Digest
 from gateway.oci.manifest import Manifest, load
 from gateway.oci.names import Repository
-from gateway.records import content
+from gateway.records import content, usage
 from gateway.records.schema import blobs, edges, links, manifest_bodies, manifests
 
 
@@ -71,6 +71,7 @@ def link_again(repository: Repository, digest: Digest, now: int) -> Change:
         if place is not None and there and not content.has(connection, links, repository_id=place, digest=digest.text):
             row = {"repository_id": place, "digest": digest.text, "created_at": now}
             connection.execute(insert(links).values(row))
+            usage.charge(connection, place, links, [digest.text], bound=False)
         return Notes(digest=digest.text)
 
     return Change(apply, repositories=(repository,))

@@ -160,7 +160,7 @@ links = Table(
     metadata,
     Column("repository_id", _Id, ForeignKey("repositories.id", ondelete="CASCADE"), primary_key=True),
     Column("digest", String(135), ForeignKey("blobs.digest"), primary_key=True),
-    Column("created_at", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),  # or needed last: see `sweeping`
     Index(None, "digest"),
     sqlite_with_rowid=False,
 )

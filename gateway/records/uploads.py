@@ -125,9 +125,12 @@ def states(connection: Connection, upload_ids: Sequence[str]) -> dict[str, tuple
     return {row.id: (Repository(row.repository), row.state) for row in found}
 
 
-def remove_expired(connection: Connection, upload_ids: Sequence[str], now: int) -> None:
-    if upload_ids:
-        connection.execute(delete(uploads).where(uploads.c.id.in_(upload_ids), uploads.c.expires_at <= now))
+def remove_expired(connection: Connection, upload_ids: Sequence[str], now: int) -> int:
+    """Removes those that have expired; how many those were."""
+    if not upload_ids:
+        return 0
+    gone = delete(uploads).where(uploads.c.id.in_(upload_ids), uploads.c.expires_at <= now)
+    return connection.execute(gone).rowcount
 
 
 def forget(database: Database, upload_id: str) -> None:

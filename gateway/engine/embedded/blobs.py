@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator
 from concurrent.futures import Executor
 from contextlib import aclosing
+from functools import partial
 from typing import Any, Final
 
 from gateway.change import Change, Notes
@@ -17,7 +19,7 @@ from gateway.engine.stores.filesystem import Filesystem, Stored
 from gateway.errors import BlobUnknown, ContentDamaged
 from gateway.oci.digest import Digest
 from gateway.oci.names import Repository
-from gateway.records import content
+from gateway.records import content, sweeping
 from gateway.records.acts import Acts
 from gateway.records.content import Act
 from gateway.records.database import Database
@@ -29,6 +31,8 @@ _CACHED_BYTES: Final = 128 * 1024
 _COLD_BYTES: Final = 256 * 1024
 _AHEAD_BYTES: Final = 4 * 1024 * 1024
 _REMEMBERED: Final = 16_384
+#: How old the grace of a blob that no manifest names may grow while it is asked for.
+_RENEWED_SECONDS: Final = 60
 
 
 class Verified:
@@ -74,21 +78,33 @@ class EmbeddedBlobs:
         self._acts = acts
         self._verified = verified
         self._suspects = suspects
-        self._recent: Recent[Blob] = Recent(database.versions, _REMEMBERED)
+        self._recent: Recent[tuple[Blob, float]] = Recent(database.versions, _REMEMBERED)
 
     async def find(self, repository: Repository, digest: Digest) -> Blob:
         version = self._recent.version(repository)
-        blob = self._recent.find(repository, digest, version)
-        if blob is None:
-            size = await self._database.read(lambda connection: content.find_blob(connection, repository, digest))
-            if size is None:
-                raise BlobUnknown(f"{repository} holds no blob {digest}.")
-            blob = Blob(digest, size)
+        blob, until = self._recent.find(repository, digest, version) or (None, 0.0)
+        if blob is None or (until != math.inf and until <= self._acts.now()):
+            blob, until = await self._found(repository, digest)
             self._acts.saw(repository.project)
-            self._recent.keep(repository, digest, version, blob)
+            self._recent.keep(repository, digest, version, (blob, until))
         if self._store.size(blob_key(digest)) != blob.size_bytes:
             raise self._damaged(digest)
         return blob
+
+    async def _found(self, repository: Repository, digest: Digest) -> tuple[Blob, float]:
+        """The blob, and until when that may be said of it without asking again."""
+        found = await self._database.read(lambda connection: sweeping.standing(connection, repository, digest))
+        if found is not None and found.named:
+            return Blob(digest, found.size_bytes), math.inf
+        now = self._acts.now()
+        if found is not None and found.since <= now - _RENEWED_SECONDS:
+            # Whoever is told that it is there may count on it, and push a manifest that names it.
+            spare = partial(sweeping.spare, self._database, repository, digest, now)
+            if not await asyncio.get_running_loop().run_in_executor(self._threads, spare):
+                found = None
+        if found is None:
+            raise BlobUnknown(f"{repository} holds no blob {digest}.")
+        return Blob(digest, found.size_bytes), now + _RENEWED_SECONDS
 
     async def read(self, blob: Blob, first: int, last: int) -> AsyncIterator[bytes]:
         try:

@@ -18,6 +18,7 @@ from gateway.change import Change, Notes
 from gateway.engine.embedded.importing_blobs import BlobIntake
 from gateway.engine.embedded.importing_manifests import Reading, left
 from gateway.engine.embedded.layout import IMPORTS, IMPORTS_LOCK
+from gateway.engine.embedded.truce import sweeps_held_off
 from gateway.engine.source import Left, Outcome, Part, Source, Tally
 from gateway.engine.stores.filesystem import Filesystem
 from gateway.errors import Conflict, Refusal
@@ -53,14 +54,16 @@ class EmbeddedImport:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Holds off every other import into this data directory; raises `Conflict` while there is one."""
+        """Holds off every other import into this data directory, and sweeps; raises `Conflict` while there is one."""
         try:
             lock = self._store.grow(IMPORTS_LOCK)
         except BlockingIOError:
             raise Conflict("Another import into this data directory is under way; wait for its end.") from None
         try:
-            self._store.clear(IMPORTS)
-            yield
+            # Blobs are in place a while before anything links them, and those that are here are counted on until then.
+            with sweeps_held_off(self._store.root):
+                self._store.clear(IMPORTS)
+                yield
         finally:
             self._blobs.close()
             lock.release()

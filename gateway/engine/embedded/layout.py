@@ -6,7 +6,8 @@
     ├─ imports/<id>                                              what an import has not verified yet
     ├─ quarantine/<digest>.<time>                                put aside: the bytes do not have that digest
     ├─ suspects/<digest>                                         a reader met damage; not empty: it was recorded
-    └─ scrub                                                     how far the scrub is
+    ├─ scrub                                                     how far the scrub is
+    └─ swept/<id>                                                on its way out: nothing names it any more
 
 The records say who may see which blob. A file without a row is invisible garbage; a row without its file is damage.
 """
@@ -24,14 +25,22 @@ IMPORTS_LOCK: Final = "imports.lock"
 QUARANTINE: Final = "quarantine"
 SCRUB: Final = "scrub"
 
+#: What a sweep moves here it removes at once; what lies here longer was left by one that was stopped.
+SWEPT: Final = "swept"
+#: Held by a sweep; shared by whoever counts on files that no record links, or that might not be linked for long.
+SWEEP_LOCK: Final = "sweep.lock"
+
+BLOBS: Final = "blobs"
+UPLOADS: Final = "uploads"
+
 
 def blob_key(digest: Digest) -> str:
-    return f"blobs/{digest.algorithm.value}/{digest.hex[:2]}/{digest.hex}"
+    return f"{BLOBS}/{digest.algorithm.value}/{digest.hex[:2]}/{digest.hex}"
 
 
 def upload_key(upload_id: str) -> str:
     """The key of an upload's spool; *upload_id* is known to be one."""
-    return f"uploads/{upload_id}"
+    return f"{UPLOADS}/{upload_id}"
 
 
 def quarantine_key(digest: Digest, moment: datetime) -> str:

@@ -11,7 +11,7 @@ from gateway.errors import ManifestUnknown
 from gateway.oci.digest import Digest
 from gateway.oci.manifest import Manifest
 from gateway.oci.names import Reference, Repository, Tag
-from gateway.records import content
+from gateway.records import content, sweeping
 from gateway.records.acts import Acts
 from gateway.records.content import Act
 from gateway.records.database import Database
@@ -51,6 +51,7 @@ class EmbeddedManifests:
 
     def delete(self, repository: Repository, digest: Digest) -> Change:
         def apply(connection: Any) -> Notes:
+            sweeping.release(connection, repository, digest, self._acts.now())
             return content.delete_manifest(connection, repository, digest)
 
         return Change(apply, repositories=(repository,))

@@ -1,11 +1,13 @@
 """Uploads: a spool that grows and a row that says how far it durably stands.
 
     append   lock spool ─ align it with the row ─ write, hash, fsync ─▶ change: row moves, lock goes
-    finish   lock spool ─ align ─ write, hash ─ compare ─ fsync ─ rename ─ fsync directories ─▶ change: linked, row goes
+    finish   lock spool ─ align ─ write, hash ─ compare ─ fsync ─ rename ─ fsync directories
+                                                                         ─▶ change: linked, row goes, lock goes
 
-**The lock** on the spool is held until the change has been applied, or is dropped unapplied. The transaction is still
-open then, so whoever takes the lock next may find the spool longer than the row. It then waits for the writers' lock
-before it believes the row, and only after that cuts off what was never acknowledged.
+**The lock** on the spool is held until the change has been applied, or is dropped unapplied; it goes with the file to
+its published name, where it keeps a sweep from removing what is not linked yet. The transaction is still open when it
+goes, so whoever takes the lock next may find the spool longer than the row. It then waits for the writers' lock before
+it believes the row, and only after that cuts off what was never acknowledged.
 
 **A spool that is missing** though its row counts bytes was published by a `finish` whose commit did not come about, or
 is lost. A retry of `finish` copies the acknowledged bytes back from the blob it names, if their digest is the row's,
@@ -136,14 +138,23 @@ class EmbeddedUploads:
         try:
             intake = Intake(spool, row.prefix_digest, self._hasher(row), self._threads)
             await self._guarded(spool, row, self._finish, spool, intake, body, digest)
-        finally:
+        except BaseException:
             spool.release()
+            raise
         blob = Blob(digest, spool.size)
 
         def apply(connection: Any, act: Act) -> Notes:
-            uploads.remove(connection, row.id)
-            return content.link_blob(connection, upload.repository, digest, blob.size_bytes, act)
+            try:
+                # Sweeps leave a locked file alone, but another upload of these bytes may have taken its place and
+                # failed. They remove files under the writers' lock, which is held here: what is there now stays.
+                if self._store.size(blob_key(digest)) != blob.size_bytes:
+                    raise Unavailable("The blob was removed while it was finished; push it again.")
+                uploads.remove(connection, row.id)
+                return content.link_blob(connection, upload.repository, digest, blob.size_bytes, act)
+            finally:
+                spool.release()
 
+        weakref.finalize(apply, spool.release).atexit = False
         return blob, self._acts.change(upload.repository, apply, upload.owner)
 
     async def cancel(self, upload: Upload) -> Change:
@@ -184,9 +195,8 @@ class EmbeddedUploads:
                 )
             spool.sync()
             self._store.publish(spool, blob_key(digest))
-            with_identity = self._store.open(blob_key(digest))
-            self._verified.keep(digest, with_identity.identity)
-            with_identity.release()
+            # Of the file that was hashed, whatever lies in its place by now.
+            self._verified.keep(digest, spool.identity())
 
         await self._in_thread(conclude)
 

@@ -120,6 +120,11 @@ class Spool(_Open):
             status = os.fstat(descriptor)
         return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022
 
+    def identity(self) -> tuple[int, int, int]:
+        """What `Stored` calls the identity of this file, as it is now."""
+        with self._using() as descriptor:
+            return identity(os.fstat(descriptor))
+
     def truncate(self, size: int) -> None:
         """Cuts the file at *size* bytes."""
         with self._using() as descriptor:
@@ -196,7 +201,7 @@ class Filesystem:
     """A store in the directory *root*, on a local disk. Keys are relative paths that the caller has made itself."""
 
     def __init__(self, root: Path) -> None:
-        self._root = root
+        self.root = root
         self._prefix = f"{root}/"  # joining text is ten times as fast, and reads do it for each request
 
     def grow(self, key: str) -> Spool:
@@ -205,7 +210,7 @@ class Filesystem:
 
         Raises `BlockingIOError` while somebody else, of this or another process, holds it.
         """
-        path = self._root / key
+        path = self.root / key
         while True:
             descriptor = self._open_or_make(path)
             try:
@@ -224,7 +229,7 @@ class Filesystem:
 
         What is open under *key* stays readable by who has it open. Raises `OSError`.
         """
-        path = self._root / key
+        path = self.root / key
         try:
             place(spool.path, path)
         except FileNotFoundError:
@@ -237,7 +242,7 @@ class Filesystem:
 
         Raises `OSError`: another file system, no permission, no such file, or no file.
         """
-        path = self._root / key
+        path = self.root / key
         try:
             os.link(source, path, follow_symlinks=False)
         except FileNotFoundError:
@@ -249,10 +254,24 @@ class Filesystem:
             path.unlink()
             raise
 
+    @contextmanager
+    def held(self, key: str, *, shared: bool = False) -> Iterator[None]:
+        """
+        Holds the lock at *key*: alone, or *shared* with others who share it; dropped when the process dies.
+
+        Raises `BlockingIOError` while somebody, of this or another process, holds it otherwise.
+        """
+        descriptor = self._open_or_make(self.root / key)
+        try:
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            yield
+        finally:
+            os.close(descriptor)
+
     def clear(self, folder: str) -> None:
         """Removes every file in *folder*: what a process that died left there. Others are kept out by the caller."""
         with suppress(FileNotFoundError):
-            for entry in os.scandir(self._root / folder):
+            for entry in os.scandir(self.root / folder):
                 if not entry.is_dir(follow_symlinks=False):
                     os.unlink(entry.path)
 
@@ -269,7 +288,7 @@ class Filesystem:
 
     def discard(self, key: str) -> bool:
         """Removes the file at *key*; False if somebody holds it. A missing one counts as removed."""
-        if not (self._root / key).exists():
+        if not (self.root / key).exists():
             return True
         try:
             self.grow(key).discard()
@@ -288,7 +307,7 @@ class Filesystem:
     def _make_directory(self, path: Path) -> None:
         if path.is_dir():
             return
-        if path != self._root:
+        if path != self.root:
             self._make_directory(path.parent)
         with suppress(FileExistsError):
             path.mkdir(mode=0o700)

@@ -1,0 +1,123 @@
+"""Files on their way out of a store: locked, moved aside, looked at once more, and only then removed.
+
+    doom(key) ─▶ Doomed: locked ─▶ move() ─▶ aside under a name of its own ─▶ end(): unlinked
+                                      └─▶ back, if what was moved is another file than the one that was locked
+
+Whoever finishes an upload holds the lock on the file it has published until that is committed. `move` is called where
+commits are held off: what it finds in a file's place then was put there by somebody who has yet to commit.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+import threading
+import uuid
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Lying:
+    """A file as it lies: *changed* is when its bytes or its name last did, in UNIX seconds; *names* how many it has."""
+
+    size_bytes: int
+    changed: float
+    names: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> Lying:
+        return cls(status.st_size, max(status.st_mtime, status.st_ctime), status.st_nlink)
+
+
+class Doomed:
+    """A file that is to go, locked until `end`. Any thread may use it, one after the other."""
+
+    __slots__ = ("_aside", "_descriptor", "_guard", "_moved", "_path", "lying")
+
+    def __init__(self, descriptor: int, path: Path, aside: Path) -> None:
+        self._descriptor = descriptor
+        self._path = path
+        self._aside = aside
+        self._guard = threading.Lock()
+        self._moved = False
+        self.lying = Lying.of(os.fstat(descriptor))
+
+    def move(self) -> bool:
+        """
+        Takes the file out of its place; False if it is not there any more, or another one is: that one stays.
+
+        For a moment nothing may be in the place, so the caller holds off whoever counts on it.
+        """
+        with self._guard:
+            if self._descriptor < 0:
+                raise ValueError("the file is given up")
+            try:
+                os.rename(self._path, self._aside)
+            except FileNotFoundError:
+                return False
+            if os.path.samestat(os.stat(self._aside, follow_symlinks=False), os.fstat(self._descriptor)):
+                self._moved = True
+                return True
+            # Somebody has published here since. If yet another one has by now, that has the same bytes.
+            with suppress(FileExistsError):
+                os.link(self._aside, self._path, follow_symlinks=False)
+            os.unlink(self._aside)
+            return False
+
+    def end(self) -> None:
+        """Removes the file if it was moved, and lets go of it in any case."""
+        with self._guard:
+            if self._moved:
+                with suppress(FileNotFoundError):
+                    os.unlink(self._aside)
+                self._moved = False
+            if self._descriptor >= 0:
+                os.close(self._descriptor)
+                self._descriptor = -1
+
+
+class Clearing:
+    """Removes files of the store in *root*; what is on its way out lies in the folder *aside* of it."""
+
+    def __init__(self, root: Path, aside: str) -> None:
+        self._root = root
+        self._aside = root / aside
+        self._made = False
+
+    def files(self, folder: str) -> dict[str, Lying]:
+        """The regular files in *folder*, by name; none if there is no such folder. Raises `OSError`."""
+        found: dict[str, Lying] = {}
+        with suppress(FileNotFoundError), os.scandir(self._root / folder) as entries:
+            for entry in entries:
+                # One that goes meanwhile is not there.
+                with suppress(FileNotFoundError):
+                    status = entry.stat(follow_symlinks=False)
+                    if stat.S_ISREG(status.st_mode):
+                        found[entry.name] = Lying.of(status)
+        return found
+
+    def folders(self, folder: str) -> list[str]:
+        """The folders in *folder*, by name, sorted."""
+        with suppress(FileNotFoundError), os.scandir(self._root / folder) as entries:
+            return sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+        return []
+
+    def doom(self, key: str) -> Doomed | None:
+        """The file at *key*, locked; None if there is none. Raises `BlockingIOError` while somebody holds it."""
+        path = self._root / key
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except FileNotFoundError:
+            return None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not self._made:
+                self._aside.mkdir(mode=0o700, exist_ok=True)
+                self._made = True
+            return Doomed(descriptor, path, self._aside / str(uuid.uuid4()))
+        except BaseException:
+            os.close(descriptor)
+            raise
