@@ -6,8 +6,9 @@ Nothing here tells what is kept, or for whom; no request here is an event.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from starlette.applications import Starlette
@@ -28,11 +29,12 @@ _FOREIGN = "This gateway's certificate is not one it made itself; ask its operat
 
 class Front:
     """
-    The application as a whole: its own few paths, and *registry* for all others.
+    The application as a whole: its own few paths, those of other edges, and *registry* for all others.
 
     *broken* tells what keeps this process from serving ("" for nothing) and *warnings* what an operator should see;
-    *authority* is the file served at `/ca.crt`, absent when the certificate is not one we made. Set *draining* when
-    the process is about to stop: readiness turns red.
+    *authority* is the file served at `/ca.crt`, absent when the certificate is not one we made. *rooms* make, by the
+    first part of the path ("api" for `/api/…`), the applications of other edges, each when it is first asked for. Set
+    *draining* when the process is about to stop: readiness turns red.
     """
 
     def __init__(
@@ -41,8 +43,11 @@ class Front:
         broken: Callable[[], str],
         warnings: Callable[[], list[str]],
         authority: Path | None = None,
+        rooms: Mapping[str, Callable[[], Application]] = MappingProxyType({}),
     ) -> None:
         self.draining = False
+        self._makers = dict(rooms)
+        self._made: dict[str, Application] = {}
         self._registry = registry
         self._broken = broken
         self._warnings = warnings
@@ -54,8 +59,20 @@ class Front:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # The registry's requests are many: they meet no router of ours on their way.
-        pages = scope["type"] == "http" and scope["path"] in _OURS
-        await (self._pages if pages else self._registry)(scope, receive, send)
+        path = scope["path"] if scope["type"] == "http" else "/v2/"
+        if path.startswith("/v2/"):
+            await self._registry(scope, receive, send)
+        else:
+            await (self._pages if path in _OURS else self._room(path))(scope, receive, send)
+
+    def _room(self, path: str) -> Application:
+        name = path.split("/", 2)[1]
+        if name not in self._made:
+            if name not in self._makers:
+                return self._registry
+            # A process that is never asked for a room does not load it.
+            self._made[name] = self._makers[name]()
+        return self._made[name]
 
     async def _ready(self, _: Request) -> Response:
         broken = "the gateway is stopping" if self.draining else self._broken()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
-import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
@@ -20,10 +19,11 @@ from typing import Annotated, TypeAlias, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from gateway import engine_section
+from gateway import database_section, engine_section
+from gateway.database_section import Database
 from gateway.engine_section import Engine
 from gateway.errors import Conflict, Invalid
-from gateway.sources import NOWHERE, Location, Text, Values, is_address, is_host, is_network, masked, read_secret
+from gateway.sources import NOWHERE, Location, Text, Values, is_address, is_host, is_network, masked
 from gateway.upkeep_section import Upkeep
 
 #: The settings of a data directory, written when it is initialised.
@@ -93,19 +93,6 @@ class Server(Struct, frozen=True, kw_only=True):
     def networks(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
         """The trusted proxies, as networks."""
         return tuple(ipaddress.ip_network(text) for text in self.trusted_proxies)
-
-
-class Database(Struct, frozen=True, kw_only=True):
-    """Where the records are. The URLs may hold passwords, so neither `repr` nor `Settings.shown` gives them."""
-
-    url: Text = ""
-    url_file: Location = NOWHERE
-    migrate_url: Text = ""
-    """With another role's rights, for changes of the schema; the same as *url* when nothing else is configured."""
-    migrate_url_file: Location = NOWHERE
-
-    def __repr__(self) -> str:
-        return f"Database(url={masked(self.url)!r}, migrate_url={masked(self.migrate_url)!r})"
 
 
 class Tokens(Struct, frozen=True, kw_only=True):
@@ -333,7 +320,7 @@ def _settled(values: Values, folder: Path, file: Path | None) -> Settings:
     return Settings(
         server=server,
         engine=engine,
-        database=_database(values, _anchored(values.section("database", Database), folder), folder, engine.root),
+        database=database_section.settled(values, _anchored(values.section("database", Database), folder), folder, engine.root),
         tokens=values.section("tokens", Tokens),
         audit=values.section("audit", Audit),
         limits=values.section("limits", Limits),
@@ -367,32 +354,3 @@ def _check_server(values: Values, server: Server) -> None:
     if (server.certificate == NOWHERE) != (server.key == NOWHERE):
         given, missing = ("key", "certificate") if server.certificate == NOWHERE else ("certificate", "key")
         raise values.wrong("server", given, f"needs {missing} beside it")
-
-
-def _database(values: Values, database: Database, folder: Path, root: Path) -> Database:
-    url = _url(values, "url", database.url, database.url_file)
-    migrate_url = _url(values, "migrate_url", database.migrate_url, database.migrate_url_file)
-    place = url.removeprefix("sqlite:///")
-    if not url:
-        url = f"sqlite:///{root / 'gateway.db'}"
-    elif place != url:
-        url = f"sqlite:///{os.path.normpath(folder / place)}"
-    if url.startswith("sqlite:") and set(url) & set("?%"):
-        # In a URL these two mean something else, and the database would be made elsewhere.
-        raise Invalid(f"{url.removeprefix('sqlite:///')} has a '?' or '%' in it; choose another path for the database.")
-    if migrate_url and url.startswith("sqlite:"):
-        raise values.wrong("database", "migrate_url", "is for PostgreSQL; leave it away with SQLite")
-    return msgspec.structs.replace(database, url=url, migrate_url=migrate_url or url)
-
-
-def _url(values: Values, key: str, url: str, file: Path) -> str:
-    if file != NOWHERE:
-        if url:
-            raise values.wrong("database", key, f"is given twice: leave away either {key} or {key}_file")
-        key = f"{key}_file"
-        url = read_secret(values, "database", key, file)
-        if not url:
-            raise values.wrong("database", key, f"names {file}, which is empty")
-    if url and not re.match(r"(sqlite:///[^?]+\Z|postgresql(\+psycopg)?://)", url):
-        raise values.wrong("database", key, "must hold sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE")
-    return url
