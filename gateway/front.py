@@ -66,7 +66,7 @@ class Front:
             await (self._pages if path in _OURS else self._room(path))(scope, receive, send)
 
     def _room(self, path: str) -> Application:
-        name = path.split("/", 2)[1]
+        name = path[1:].partition("/")[0]
         if name not in self._made:
             if name not in self._makers:
                 return self._registry

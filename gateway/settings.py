@@ -320,7 +320,9 @@ def _settled(values: Values, folder: Path, file: Path | None) -> Settings:
     return Settings(
         server=server,
         engine=engine,
-        database=database_section.settled(values, _anchored(values.section("database", Database), folder), folder, engine.root),
+        database=database_section.settled(
+            values, _anchored(values.section("database", Database), folder), folder, engine.root
+        ),
         tokens=values.section("tokens", Tokens),
         audit=values.section("audit", Audit),
         limits=values.section("limits", Limits),
