@@ -93,7 +93,7 @@ def joined(settings: Settings, secrets: Secrets) -> Iterator[Rooms]:
         gate = Gate(directory, ledger)
         trail = SqlTrail(database, secrets.trail)
         engine, settling = _content(settings, database)
-        hashing = HashingPool()
+        hashing = HashingPool(turns=settings.data)
         closing.callback(hashing.close)
         stored_keys = key_records.StoredKeys(database, secrets)
         administration = Administration(gate, database, engine, trail, secrets, hashing, stored_keys)
