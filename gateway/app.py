@@ -30,6 +30,7 @@ from gateway.errors import Conflict
 from gateway.folder import require_folder
 from gateway.front import Front
 from gateway.gate import Gate
+from gateway.meters import Meters
 from gateway.records import facts, migration
 from gateway.records import keys as key_records
 from gateway.records.credentials import CredentialRecords
@@ -64,6 +65,7 @@ class Rooms:
     hashing: HashingPool
     stored_keys: key_records.StoredKeys
     administration: Administration
+    meters: Meters
     settlement: Settlement | None = None
     """Of acts done in a registry behind the gateway, if there is one."""
 
@@ -86,7 +88,8 @@ def joined(settings: Settings, secrets: Secrets) -> Iterator[Rooms]:
     with ExitStack() as closing:
         database = Database.open(settings.database.url, settings.data)
         closing.callback(database.close)
-        ledger = SqlLedger(database, secrets.trail)
+        meters = Meters()
+        ledger = SqlLedger(database, secrets.trail, meters)
         ledger.start()
         closing.callback(ledger.close)
         directory = SqlDirectory(database)
@@ -110,6 +113,7 @@ def joined(settings: Settings, secrets: Secrets) -> Iterator[Rooms]:
             hashing,
             stored_keys,
             administration,
+            meters,
             settlement,
         )
 
