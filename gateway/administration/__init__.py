@@ -22,7 +22,9 @@ from gateway.administration.offline_tokens import OfflineTokens
 from gateway.administration.projects import Projects
 from gateway.administration.read_only import ReadOnlySwitch
 from gateway.administration.repositories import Repositories
+from gateway.administration.retention import Retentions
 from gateway.administration.robots import ROBOT_LIFE, Robots
+from gateway.administration.trash import TagMove, Trash, TrashRow
 from gateway.administration.values import AccountDetail, Answer, Freeze, NewSecret, ProjectDetail, TagRow
 from gateway.audit.trail import Trail
 from gateway.engine.port import Engine
@@ -57,7 +59,9 @@ __all__ = [
     "RepositoryRow",
     "Source",
     "State",
+    "TagMove",
     "TagRow",
+    "TrashRow",
     "planned",
     "planned_users",
 ]
@@ -79,6 +83,7 @@ class Administration:
     secrets: Secrets
     hashing: HashingPool
     stored_keys: StoredKeys
+    trash_seconds: int = 0
 
     @property
     def accounts(self) -> Accounts:
@@ -107,6 +112,14 @@ class Administration:
     @property
     def repositories(self) -> Repositories:
         return Repositories(self.gate, self.database, self.engine)
+
+    @property
+    def trash(self) -> Trash:
+        return Trash(self.gate, self.database, self.engine, self.trail)
+
+    @property
+    def retention(self) -> Retentions:
+        return Retentions(self.gate, self.database, self.engine, self.trail, self.trash_seconds)
 
     @property
     def adoptions(self) -> Adoptions:
