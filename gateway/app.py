@@ -102,7 +102,9 @@ def joined(settings: Settings, secrets: Secrets) -> Iterator[Rooms]:
         hashing = HashingPool(turns=settings.data)
         closing.callback(hashing.close)
         stored_keys = key_records.StoredKeys(database, secrets)
-        administration = Administration(gate, database, engine, trail, secrets, hashing, stored_keys)
+        administration = Administration(
+            gate, database, engine, trail, secrets, hashing, stored_keys, settings.upkeep.trash_days * 86_400
+        )
         stored = CredentialRecords(database)
         credentials = Credentials(stored, stored, secrets, hashing, stored)
         settlement = Settlement(database, ledger, settling) if settling is not None else None
@@ -242,6 +244,7 @@ def _content(settings: Settings, database: Database) -> tuple[Engine, Settling |
                 uploads_per_owner=limits.uploads_per_principal,
                 upload_seconds=limits.upload_seconds,
                 free_bytes=limits.free_bytes,
+                trash_seconds=settings.upkeep.trash_days * 86_400,
             ), None
         case EngineKind.UPSTREAM:
             from gateway.engine.upstream.assembly import upstream

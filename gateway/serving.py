@@ -248,12 +248,15 @@ class _Served:
             await asyncio.sleep(_SETTLE_SECONDS)
 
     async def _sweep(self, hours: int, grace_seconds: int) -> None:
-        sweeps = sweeping(self._rooms)
+        sweeps, retention = sweeping(self._rooms), self._rooms.administration.retention
         while True:
             # What was started a moment ago has better things to do.
             await asyncio.sleep(_SWEEP_LOOK_SECONDS)
             try:
                 if await sweeps.due(hours):
+                    for project in await retention.due():
+                        for done in await retention.apply(gateway_itself(), project):
+                            _log.info("%s: %d tags went by retention", done.repository, len(done.tags))
                     receipt = await sweeps.sweep(gateway_itself(), grace_seconds)
                     _log.info(
                         "swept: %d blobs went, %d bytes freed", receipt.gone.blobs.count, receipt.gone.freed_bytes

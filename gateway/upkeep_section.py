@@ -9,6 +9,7 @@ from msgspec import Meta, Struct
 Rate: TypeAlias = Annotated[int, Meta(ge=0, le=10**12, description="a number of bytes for each second, or 0")]
 Hours: TypeAlias = Annotated[int, Meta(ge=1, le=8760, description="a number of hours, 1 to 8760")]
 HoursOrNone: TypeAlias = Annotated[int, Meta(ge=0, le=8760, description="a number of hours, 0 to 8760")]
+DaysOrNone: TypeAlias = Annotated[int, Meta(ge=0, le=3650, description="a number of days, 0 to 3650")]
 
 
 class Upkeep(Struct, frozen=True, kw_only=True):
@@ -20,3 +21,5 @@ class Upkeep(Struct, frozen=True, kw_only=True):
     """How often what nothing references is removed; 0: only when `gateway sweep` is run."""
     grace_hours: Hours = 24
     """How long what nothing references is kept."""
+    trash_days: DaysOrNone = 7
+    """How long deleted tags and manifests can be brought back; 0: not at all."""

@@ -25,10 +25,12 @@ from gateway.administration.personal_tokens import PersonalTokens
 from gateway.administration.projects import Projects
 from gateway.administration.read_only import ReadOnlySwitch
 from gateway.administration.repositories import Repositories
+from gateway.administration.retention import Retentions
 from gateway.administration.robots import ROBOT_LIFE, Robots
 from gateway.administration.second_factor import Enrolment, SecondFactor, SecondFactorState
 from gateway.administration.sessions import NewSession, Session, Sessions
 from gateway.administration.signing_in import SecondFactorNeeded, SignIn
+from gateway.administration.trash import TagMove, Trash, TrashRow
 from gateway.administration.values import AccountDetail, Answer, Freeze, NewSecret, ProjectDetail, TagRow
 from gateway.audit.trail import Trail
 from gateway.engine.port import Engine
@@ -73,7 +75,9 @@ __all__ = [
     "SignIn",
     "Source",
     "State",
+    "TagMove",
     "TagRow",
+    "TrashRow",
     "planned",
     "planned_users",
 ]
@@ -95,6 +99,7 @@ class Administration:
     secrets: Secrets
     hashing: HashingPool
     stored_keys: StoredKeys
+    trash_seconds: int = 0
     _codes: Codes = field(init=False)
 
     def __post_init__(self) -> None:
@@ -143,6 +148,14 @@ class Administration:
     @property
     def repositories(self) -> Repositories:
         return Repositories(self.gate, self.database, self.engine)
+
+    @property
+    def trash(self) -> Trash:
+        return Trash(self.gate, self.database, self.engine, self.trail)
+
+    @property
+    def retention(self) -> Retentions:
+        return Retentions(self.gate, self.database, self.engine, self.trail, self.trash_seconds)
 
     @property
     def adoptions(self) -> Adoptions:

@@ -11,7 +11,7 @@ from gateway.access.policy import Need, parse_target
 from gateway.access.principals import Caller
 from gateway.access.scopes import Action
 from gateway.administration.sight import may_pull, standing_of
-from gateway.administration.values import TagRow
+from gateway.administration.values import TagRow, owner_of
 from gateway.audit.event import Kind
 from gateway.change import Change, Notes
 from gateway.engine.port import Engine, Feature
@@ -96,7 +96,7 @@ class Repositories:
         name, wanted = parse_target(repository), Tag.parse(tag)
         need = Need(Action.DELETE, name)
         async with self.gate.passage(caller, Kind.TAG_DELETE, need, reference=wanted.name) as passage:
-            await passage.commit(self.engine.manifests.untag(name, wanted))
+            await passage.commit(self.engine.manifests.untag(name, wanted, owner_of(caller)))
         return self.engine.emulated.get(Feature.UNTAG, "")
 
     async def _row(self, name: Repository) -> RepositoryRow:

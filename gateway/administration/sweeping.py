@@ -14,7 +14,7 @@ from gateway.audit.event import Kind
 from gateway.change import Change, Notes
 from gateway.engine.sweeping import Amount, Plan, Receipt, Stock, Swept
 from gateway.gate import Act, Gate, Passage
-from gateway.records import sweeping
+from gateway.records import sweeping, trash
 from gateway.records.database import Database
 
 __all__ = ["Amount", "Plan", "Receipt", "Stock", "Sweeper", "Sweeps", "Swept"]
@@ -90,6 +90,7 @@ class Sweeps:
         async def commit(change: Change) -> Notes:
             return await ledger.commit(Act(passage.event(), change, silent=True))
 
+        await self._clear_trash(passage)
         plan = await sweeper.plan()
         facts = {"grace_seconds": grace_seconds}
         if not plan.empty:
@@ -103,6 +104,20 @@ class Sweeps:
         detail = {**facts, **told(receipt.gone), "busy": receipt.busy, "balanced": receipt.after.balanced}
         passage.note(bytes=receipt.gone.freed_bytes, detail=detail)
         return receipt
+
+    async def _clear_trash(self, passage: Passage) -> None:
+        """What has been in the trash for its time goes for good, with an event of its own."""
+        now = int(self.clock())
+        names = tuple(await self.database.read(lambda connection: trash.overdue(connection, now)))
+        if not names:
+            return
+
+        def apply(connection: Any) -> Notes:
+            count, size = trash.empty(connection, None, now)
+            return Notes(detail={"count": count, "bytes": size, "overdue": True})
+
+        event = passage.event().but(kind=Kind.TRASH_EMPTY)
+        await self.gate.ledger.commit(Act(event, Change(apply, repositories=names)))
 
     def _ended(self, connection: Any) -> Notes:
         sweeping.keep_time(connection, int(self.clock()))

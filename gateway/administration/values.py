@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from gateway.access.policy import Need
+from gateway.access.principals import Caller
 from gateway.access.scopes import Action
 from gateway.records.accounts import Account
 from gateway.records.grants import GrantRow
@@ -13,6 +14,11 @@ from gateway.records.projects import ProjectRow
 
 #: What acts on accounts, keys and the set of projects need.
 MANAGE_SYSTEM = Need(Action.MANAGE)
+
+
+def owner_of(caller: Caller) -> str:
+    """How the records of content name who acts: `kind:id`."""
+    return f"{caller.principal.kind.value}:{caller.principal.id}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,11 +30,13 @@ from gateway.cli import (
     projects,
     read_only,
     repositories,
+    retention,
     robots,
     serving,
     sweep,
     tags,
     tokens,
+    trash,
     users,
 )
 from gateway.cli.session import DISTRIBUTION, Place
@@ -89,6 +91,8 @@ def commands() -> typer.Typer:
     app.command("restore")(backup.restore)
     app.add_typer(repositories.commands(), name="repository")
     app.add_typer(tags.commands(), name="tag")
+    app.add_typer(trash.commands(), name="trash")
+    app.add_typer(retention.commands(), name="retention")
     app.add_typer(read_only.commands(), name="read-only")
     app.add_typer(audit.commands(), name="audit")
     app.add_typer(keys.commands(), name="key")

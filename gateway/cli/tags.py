@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
 from gateway.administration import TagRow
+from gateway.administration.trash import parse_place
 from gateway.cli.groups import noun
 from gateway.cli.output import say, show_table
 from gateway.cli.session import run
@@ -18,6 +20,8 @@ def commands() -> typer.Typer:
     app = noun("Tags: the names that manifests are pulled by.")
     app.command("list")(list_)
     app.command("remove")(remove)
+    app.command("history")(history)
+    app.command("restore")(restore)
     return app
 
 
@@ -44,6 +48,35 @@ def remove(
         raise Invalid("Name one tag, as in: gateway tag remove gallery/ui:v1")
     stays = run(ctx, lambda administration, caller: administration.repositories.remove_tag(caller, place, found))
     say(f"Removed tag {place}:{found}. {stays}".rstrip())
+
+
+def history(
+    ctx: typer.Context,
+    place: Annotated[str, typer.Argument(metavar="REPOSITORY:TAG")],
+    as_json: Json = False,
+) -> None:
+    """Where a tag pointed, who moved or removed it, and what of that can be had back."""
+    repository, name = parse_place(place)
+    moves = run(ctx, lambda administration, caller: administration.trash.tag_history(caller, repository, name))
+    columns = ("time", "kind", "principal", "before", "after", "restorable", "event")
+    show_table([asdict(move) for move in moves], columns, as_json=as_json, empty="The trail says nothing of it.")
+
+
+def restore(
+    ctx: typer.Context,
+    place: Annotated[str, typer.Argument(metavar="REPOSITORY:TAG")],
+    to: Annotated[
+        str, typer.Option("--to", metavar="DIGEST", help="Where it shall point, if not where it did last.")
+    ] = "",
+    force: Annotated[bool, typer.Option("--force", help="Even if it points elsewhere now.")] = False,
+) -> None:
+    """Bring a removed tag back, with its manifest if that was deleted too, or move it back to an earlier digest."""
+    repository, name = parse_place(place)
+    digest = run(
+        ctx,
+        lambda administration, caller: administration.trash.restore_tag(caller, repository, name, to=to, force=force),
+    )
+    say(f"{repository}:{name} names {digest} again.")
 
 
 def tag(row: TagRow) -> dict[str, object]:

@@ -151,12 +151,12 @@ class Manifests(Protocol):
         """
         ...
 
-    def delete(self, repository: Repository, digest: Digest) -> Change:
-        """Removes the manifest with all its tags; on commit raises `ManifestUnknown`."""
+    def delete(self, repository: Repository, digest: Digest, owner: str = "") -> Change:
+        """Removes the manifest with its tags, as *owner* (`kind:id`); on commit raises `ManifestUnknown`."""
         ...
 
-    def untag(self, repository: Repository, tag: Tag) -> Change:
-        """Removes the tag alone; on commit raises `ManifestUnknown`."""
+    def untag(self, repository: Repository, tag: Tag, owner: str = "") -> Change:
+        """Removes the tag alone, in the name of *owner*; on commit raises `ManifestUnknown`."""
         ...
 
 
@@ -188,6 +188,8 @@ class Feature(StrEnum):
     REFERRERS = "referrers"
     REMOVAL = "removal"
     """Of a repository with all it holds."""
+    TRASH = "trash"
+    """Of what is deleted, for a while."""
 
 
 async def _nothing() -> None:

@@ -19,7 +19,7 @@ from gateway.errors import BlobUnknown, ContentReferenced, ManifestBlobUnknown, 
 from gateway.oci.digest import Digest
 from gateway.oci.manifest import Manifest
 from gateway.oci.names import ProjectName, Reference, Repository, Tag
-from gateway.records import rules, usage
+from gateway.records import rules, trash, usage
 from gateway.records.schema import (
     blobs,
     edges,
@@ -198,9 +198,11 @@ def put_manifest(
     return Notes({"tags": before}, {"tags": after}, digest=digest, also=also)
 
 
-def delete_manifest(connection: Connection, repository: Repository, digest: Digest) -> Notes:
+def delete_manifest(
+    connection: Connection, repository: Repository, digest: Digest, bin: trash.Bin = trash.NO_BIN
+) -> Notes:
     """
-    Removes the manifest with its tags; what refers to it or lists it stays.
+    Removes the manifest with its tags, into the *bin*; what refers to it or lists it stays.
 
     Raises `ManifestUnknown`, `ReadOnly`, and `TagImmutable` while a tag that may not be removed names it.
     """
@@ -209,6 +211,7 @@ def delete_manifest(connection: Connection, repository: Repository, digest: Dige
     if place is None or not has(connection, manifests, repository_id=place, digest=digest.text):
         raise ManifestUnknown(f"{repository} holds no manifest {digest}.")
     rules.require_removable(connection, held_tags, place, repository, digest)
+    trash.keep_manifest(connection, place, digest, bin)
     return forget_manifest(connection, place, digest)
 
 
@@ -225,8 +228,8 @@ def forget_manifest(connection: Connection, place: int, digest: Digest) -> Notes
     return Notes({"tags": dict.fromkeys(names, digest.text)}, {"tags": {}}, digest=digest.text)
 
 
-def untag(connection: Connection, repository: Repository, tag: Tag) -> Notes:
-    """Removes the tag alone; raises `ManifestUnknown`, `ReadOnly`, `TagImmutable`."""
+def untag(connection: Connection, repository: Repository, tag: Tag, bin: trash.Bin = trash.NO_BIN) -> Notes:
+    """Removes the tag alone, into the *bin*; raises `ManifestUnknown`, `ReadOnly`, `TagImmutable`."""
     held_tags = rules.require_writable(connection, repository.project)
     place = repository_id(connection, repository)
     mine = (tags.c.repository_id == place) & (tags.c.name == tag.name)
@@ -234,6 +237,7 @@ def untag(connection: Connection, repository: Repository, tag: Tag) -> Notes:
     if row is None:
         raise ManifestUnknown(f"{repository} has no tag {tag}.")
     rules.require_unheld(held_tags, repository, tag)
+    trash.keep_tags(connection, place, [tag.name], row.digest, bin)
     connection.execute(delete(tags).where(mine))
     return Notes({"tags": {tag.name: row.digest}}, {"tags": {}}, digest=row.digest)
 
@@ -268,6 +272,7 @@ def discard_repository(connection: Connection, repository: Repository) -> Notes 
     connection.execute(delete(manifest_bodies).where(manifest_bodies.c.digest.in_(only_here)))
     for table in (links, manifests):
         usage.release(connection, place, table)
+    trash.forget(connection, place)
     for table in (tags, edges, manifests, links):
         connection.execute(delete(table).where(table.c.repository_id == place))
     connection.execute(delete(repositories).where(repositories.c.id == place))

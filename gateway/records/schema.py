@@ -88,6 +88,9 @@ projects = Table(
     Column("used_bytes", BigInteger, nullable=False, server_default="0"),  # of what is linked, each digest once
     Column("immutable", Text, nullable=False, server_default=""),  # patterns of tags, one a line
     Column("read_only", Text, nullable=False, server_default=""),  # why; "" when it is not
+    Column("retain_last", BigInteger),  # NULL: not a reason to keep a tag
+    Column("retain_matching", Text, nullable=False, server_default=""),  # patterns of tags, one a line
+    Column("retain_pulled_days", BigInteger),
     sqlite_autoincrement=True,
 )
 
@@ -289,6 +292,35 @@ untagged = Table(
     Column("name", String(128).with_variant(String(128, collation="C"), "postgresql"), primary_key=True),
     Column("digest", String(135), nullable=False),
     Column("removed_at", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+#: What was deleted and can still be brought back: a manifest with its bytes, or (without them) a tag.
+trash = Table(
+    "trash",
+    metadata,
+    _identity(),
+    Column("repository_id", _Id, ForeignKey("repositories.id", ondelete="CASCADE"), nullable=False),
+    Column("tag", String(128).with_variant(String(128, collation="C"), "postgresql"), nullable=False),  # "": a manifest
+    Column("digest", String(135), nullable=False),
+    Column("media_type", String(255), nullable=False),
+    Column("content", LargeBinary),
+    Column("deleted_at", BigInteger, nullable=False),
+    Column("deleted_by", Text, nullable=False),
+    Column("until", BigInteger, nullable=False),
+    Index(None, "repository_id", "digest"),
+    Index(None, "until"),
+    sqlite_autoincrement=True,
+)
+
+#: What the manifests in the trash name: it is kept for as long as they are.
+trash_targets = Table(
+    "trash_targets",
+    metadata,
+    Column("repository_id", _Id, ForeignKey("repositories.id", ondelete="CASCADE"), primary_key=True),
+    Column("target", String(135), primary_key=True),
+    Column("trash_id", _Id, ForeignKey("trash.id", ondelete="CASCADE"), primary_key=True),
+    Index(None, "trash_id"),
     sqlite_with_rowid=False,
 )
 

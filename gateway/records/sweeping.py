@@ -21,7 +21,7 @@ from gateway.oci.names import Repository
 from gateway.records import facts, usage
 from gateway.records.content import repository_id
 from gateway.records.database import Database
-from gateway.records.schema import blobs, edges, links, repositories, uploads
+from gateway.records.schema import blobs, edges, links, repositories, trash_targets, uploads
 from gateway.records.schema import facts as facts_table
 
 R = TypeVar("R")
@@ -33,7 +33,11 @@ SWEPT: Final = "swept"
 #: Sorts after every hexadecimal digit.
 _AFTER: Final = "g"
 
-_NAMED: Final = exists().where(edges.c.repository_id == links.c.repository_id, edges.c.target == links.c.digest)
+_NAMED: Final = or_(
+    exists().where(edges.c.repository_id == links.c.repository_id, edges.c.target == links.c.digest),
+    # What is in the trash can be brought back, with all that it names.
+    exists().where(trash_targets.c.repository_id == links.c.repository_id, trash_targets.c.target == links.c.digest),
+)
 _STANDING: Final = (
     select(blobs.c.size_bytes, links.c.created_at, _NAMED.label("named"))
     .join(links, links.c.digest == blobs.c.digest)

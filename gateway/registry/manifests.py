@@ -55,14 +55,14 @@ async def put(request: Request, passage: Passage) -> Reply:
 async def untag(request: Request, passage: Passage) -> Reply:
     """`DELETE` of a tag: the tag alone; its manifest and its other tags stay."""
     passage.note(status=202)
-    await passage.commit(request.engine.manifests.untag(request.repository, Tag(request.reference)))
+    await passage.commit(request.engine.manifests.untag(request.repository, Tag(request.reference), request.owner))
     return Reply(202, warning(request.engine.emulated.get(Feature.UNTAG, "")))
 
 
 async def delete(request: Request, passage: Passage) -> Reply:
     """`DELETE` of a digest: the manifest, with all its tags."""
     passage.note(status=202)
-    await passage.commit(request.engine.manifests.delete(request.repository, Digest(request.reference)))
+    await passage.commit(request.engine.manifests.delete(request.repository, Digest(request.reference), request.owner))
     return Reply(202)
 
 

@@ -56,8 +56,9 @@ class Rooms:
 NO_ENGINE = Engine(*cast(tuple[Any, Any, Any, Any], (None,) * 4))
 
 
-def rooms_of(house: House, *, engine: Any = NO_ENGINE, stored_keys: Any = None) -> Rooms:
+def rooms_of(house: House, *, engine: Any = NO_ENGINE, stored_keys: Any = None, trash_seconds: int = 0) -> Rooms:
     """The acts over *house*; what a test does not touch may be left out."""
     secrets = Secrets(b"s" * 32)
     hashing = HashingPool(cost=4, workers=1)
-    return Rooms(house, Administration(house.gate, house.database, engine, house.trail, secrets, hashing, stored_keys))
+    acts = Administration(house.gate, house.database, engine, house.trail, secrets, hashing, stored_keys, trash_seconds)
+    return Rooms(house, acts)

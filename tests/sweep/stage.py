@@ -42,12 +42,15 @@ class Stage:
 
     house: House
     clock: Clock = field(default_factory=lambda: Clock(float(int(time.time()))))
+    trash_seconds: int = 0
     _engine: Engine | None = None
 
     @property
     def engine(self) -> Engine:
         if self._engine is None:
-            self._engine = embedded(self.house.data, self.house.database, clock=self.clock)
+            self._engine = embedded(
+                self.house.data, self.house.database, clock=self.clock, trash_seconds=self.trash_seconds
+            )
         return self._engine
 
     def run(self, story: Coroutine[Any, Any, T]) -> T:

@@ -34,6 +34,7 @@ def embedded(
     uploads_per_owner: int = 100,
     upload_seconds: int = DAY_SECONDS,
     free_bytes: int = 0,
+    trash_seconds: int = 0,
     clock: Callable[[], float] = time.time,
     store: Filesystem | None = None,
 ) -> Engine:
@@ -41,7 +42,8 @@ def embedded(
     The engine that keeps bytes below *root* (made when first needed) and the rest in *database*.
 
     An upload nobody appended to for *upload_seconds* is gone; a principal has at most *uploads_per_owner* open. With
-    less than *free_bytes* free on the disk none are taken; 0 for as long as there is room at all.
+    less than *free_bytes* free on the disk none are taken; 0 for as long as there is room at all. What is deleted can
+    be had back for *trash_seconds*.
     """
     store = store or Filesystem(root)
     threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="content")
@@ -65,7 +67,7 @@ def embedded(
             per_owner=uploads_per_owner,
             lifetime_seconds=upload_seconds,
         ),
-        manifests=EmbeddedManifests(database, acts),
+        manifests=EmbeddedManifests(database, acts, trash_seconds),
         listings=EmbeddedListings(database),
         version=lambda repository: database.versions.content(repository.name),
         admit=admit,

@@ -16,6 +16,7 @@ from gateway.records.acts import Acts
 from gateway.records.content import Act
 from gateway.records.database import Database
 from gateway.records.recent import Recent
+from gateway.records.trash import Bin
 
 _REMEMBERED_BYTES: Final = 32 * 1024 * 1024
 #: What an entry costs beside its content.
@@ -25,8 +26,9 @@ _ENTRY_BYTES: Final = 512
 class EmbeddedManifests:
     """Manifests of one data directory; a tag moved by any process is seen by all at once."""
 
-    def __init__(self, database: Database, acts: Acts) -> None:
+    def __init__(self, database: Database, acts: Acts, trash_seconds: int = 0) -> None:
         self._database = database
+        self._trash_seconds = trash_seconds
         self._acts = acts
         self._recent: Recent[StoredManifest] = Recent(database.versions, _REMEMBERED_BYTES, _weight)
 
@@ -49,18 +51,21 @@ class EmbeddedManifests:
 
         return self._acts.change(repository, apply, owner)
 
-    def delete(self, repository: Repository, digest: Digest) -> Change:
+    def delete(self, repository: Repository, digest: Digest, owner: str = "") -> Change:
         def apply(connection: Any) -> Notes:
             sweeping.release(connection, repository, digest, self._acts.now())
-            return content.delete_manifest(connection, repository, digest)
+            return content.delete_manifest(connection, repository, digest, self._bin(owner))
 
         return Change(apply, repositories=(repository,))
 
-    def untag(self, repository: Repository, tag: Tag) -> Change:
+    def untag(self, repository: Repository, tag: Tag, owner: str = "") -> Change:
         def apply(connection: Any) -> Notes:
-            return content.untag(connection, repository, tag)
+            return content.untag(connection, repository, tag, self._bin(owner))
 
         return Change(apply, repositories=(repository,))
+
+    def _bin(self, owner: str) -> Bin:
+        return Bin(self._acts.now(), owner, self._trash_seconds)
 
 
 def _weight(manifest: StoredManifest) -> int:

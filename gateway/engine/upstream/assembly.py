@@ -30,6 +30,7 @@ EMULATED: Final[Mapping[Feature, str]] = {
         "Referrers are listed from what came through this gateway or was adopted, not by the registry behind."
     ),
     Feature.REMOVAL: "The registry behind keeps what it holds.",
+    Feature.TRASH: "The registry behind keeps nothing of what is deleted there; push it again.",
 }
 
 

@@ -113,7 +113,7 @@ class UpstreamManifests:
 
         return replace(self._acts.change(repository, apply, owner), elsewhere=intention.elsewhere(run))
 
-    def delete(self, repository: Repository, digest: Digest) -> Change:
+    def delete(self, repository: Repository, digest: Digest, owner: str = "") -> Change:
         intention = Intention(
             "manifest.delete",
             repository,
@@ -138,7 +138,7 @@ class UpstreamManifests:
 
         return Change(apply, repositories=(repository,), elsewhere=intention.elsewhere(run))
 
-    def untag(self, repository: Repository, tag: Tag) -> Change:
+    def untag(self, repository: Repository, tag: Tag, owner: str = "") -> Change:
         hidden: list[Digest] = []
 
         async def run() -> None:

@@ -1,0 +1,225 @@
+"""The trash, as people look into it and take things out of it; and what became of a tag."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from gateway.access.policy import Need, parse_target
+from gateway.access.principals import Caller
+from gateway.access.scopes import Action
+from gateway.administration.values import MANAGE_SYSTEM, owner_of
+from gateway.audit.event import Kind
+from gateway.audit.trail import Search, Trail
+from gateway.change import Change, Notes
+from gateway.engine.port import Engine, Feature
+from gateway.errors import Invalid, Unsupported
+from gateway.gate import Gate
+from gateway.oci.digest import Digest
+from gateway.oci.names import ProjectName, Repository, Tag
+from gateway.records import restoring, trash
+from gateway.records.accounts import account_names
+from gateway.records.content import Act
+from gateway.records.database import Database
+from gateway.records.trash import Trashed
+
+LIMIT: Final = 1000
+#: How many events of one kind are looked at for the history of a tag, newest first.
+_EVENTS: Final = 5000
+_MOVING: Final = (
+    Kind.MANIFEST_PUSH,
+    Kind.TAG_DELETE,
+    Kind.MANIFEST_DELETE,
+    Kind.TAG_RESTORE,
+    Kind.MANIFEST_RESTORE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TrashRow:
+    """One thing in the trash: a tag, or a manifest (*tag* is ""). Times in UTC; *deleted_by* as people read it."""
+
+    repository: str
+    tag: str
+    digest: str
+    size_bytes: int
+    deleted_at: datetime
+    deleted_by: str
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class TagMove:
+    """
+    What became of a tag in the event numbered *event*: it pointed at *before* and then at *after*, "" for nothing.
+
+    *restorable* says that *before* can be had back: the repository holds it, or its trash does.
+    """
+
+    event: int
+    time: str
+    kind: str
+    principal: str
+    before: str
+    after: str
+    restorable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Trash:
+    """
+    Looking into the trash of a repository needs delete there, of a project manage, of all of them an administrator;
+    restoring needs push, for it is one.
+    """
+
+    gate: Gate
+    database: Database
+    engine: Engine
+    trail: Trail
+
+    async def list_trash(
+        self, caller: Caller, repository: str | None = None, project: str | None = None
+    ) -> tuple[TrashRow, ...]:
+        """What can be restored, the newest first, at most 1,000."""
+        name = parse_target(repository) if repository else None
+        within = ProjectName.parse(project) if project else None
+        if name is not None:
+            need = Need(Action.DELETE, name)
+        else:
+            need = Need(Action.MANAGE, within) if within is not None else MANAGE_SYSTEM
+        async with self.gate.passage(caller, Kind.TRASH_LIST, need) as passage:
+            found = await self.database.read(
+                lambda connection: trash.listed(connection, repository=name, project=within, limit=LIMIT)
+            )
+            names = await self.database.read(lambda each: account_names(each, {row.deleted_by for row in found}))
+            await passage.seal()
+        return tuple(_row(each, names) for each in found)
+
+    async def tag_history(self, caller: Caller, repository: str, tag: str) -> tuple[TagMove, ...]:
+        """Where the tag pointed and who moved or removed it, newest first, as far back as the trail has it at hand."""
+        name, wanted = parse_target(repository), Tag.parse(tag)
+        async with self.gate.passage(
+            caller, Kind.TAG_HISTORY, Need(Action.PULL, name), reference=wanted.name
+        ) as passage:
+            events = await asyncio.to_thread(lambda: sorted(self._moves(name, wanted), key=_number, reverse=True))
+            at_hand = await self.database.read(
+                lambda connection: trash.at_hand(connection, name, _named(events, wanted))
+            )
+            await passage.seal()
+        return tuple(_move(event, wanted.name, at_hand) for event in events)
+
+    async def restore_tag(self, caller: Caller, repository: str, tag: str, *, to: str = "", force: bool = False) -> str:
+        """
+        Points the tag at what it named when it was removed last, or at the digest *to*; answers which digest that is.
+
+        Raises `Unknown`, `Conflict` while it names something else unless *to* or *force*, `AgainstRule`, `Unsupported`.
+        """
+        name, wanted = parse_target(repository), Tag.parse(tag)
+        digest = Digest.parse(to) if to else None
+
+        def apply(connection: Any) -> Notes:
+            act = Act(int(time.time()), owner_of(caller))
+            return restoring.restore_tag(connection, name, wanted, digest, act, force=force)
+
+        need = Need(Action.PUSH, name)
+        async with self.gate.passage(caller, Kind.TAG_RESTORE, need, reference=wanted.name) as passage:
+            self._require()
+            notes = await passage.commit(Change(apply, repositories=(name,)))
+        return notes.digest
+
+    async def restore_manifest(self, caller: Caller, repository: str, digest: str) -> tuple[str, ...]:
+        """Brings a deleted manifest back, with those of its tags that name nothing else now: their names."""
+        name, wanted = parse_target(repository), Digest.parse(digest)
+
+        def apply(connection: Any) -> Notes:
+            return restoring.restore_manifest(connection, name, wanted, Act(int(time.time()), owner_of(caller)))
+
+        need = Need(Action.PUSH, name)
+        async with self.gate.passage(caller, Kind.MANIFEST_RESTORE, need, digest=wanted.text) as passage:
+            self._require()
+            notes = await passage.commit(Change(apply, repositories=(name,)))
+        restored: tuple[str, ...] = notes.result
+        return restored
+
+    async def empty_trash(self, caller: Caller, repository: str | None = None) -> int:
+        """Drops everything there (of the repository): how many things. They cannot be restored any more."""
+        name = parse_target(repository) if repository else None
+        if name is None:
+            names = tuple(await self.database.read(lambda connection: trash.overdue(connection, 2**62)))
+        else:
+            names = (name,)
+
+        def apply(connection: Any) -> Notes:
+            count, size = trash.empty(connection, name, None)
+            return Notes(detail={"count": count, "bytes": size}, result=count)
+
+        need = Need(Action.DELETE, name) if name is not None else MANAGE_SYSTEM
+        async with self.gate.passage(caller, Kind.TRASH_EMPTY, need) as passage:
+            notes = await passage.commit(Change(apply, repositories=names))
+        count: int = notes.result
+        return count
+
+    def _require(self) -> None:
+        if Feature.TRASH in self.engine.emulated:
+            raise Unsupported(self.engine.emulated[Feature.TRASH])
+
+    def _moves(self, repository: Repository, tag: Tag) -> Iterator[dict[str, Any]]:
+        for kind in _MOVING:
+            search = Search(repository=repository.name, kind=kind.value, outcome="allowed")
+            before: int | None = None
+            for _ in range(_EVENTS // LIMIT):
+                page = self.trail.page(search, before=before, limit=LIMIT)
+                for event in page:
+                    record = event.record()
+                    if any(tag.name in _tags(record, side) for side in ("before", "after")):
+                        yield {**record, "id": event.seq}
+                if len(page) < LIMIT:
+                    break
+                before = page[-1].seq
+
+
+def _number(record: dict[str, Any]) -> int:
+    return int(record["id"])
+
+
+def _tags(record: dict[str, Any], side: str) -> dict[str, str]:
+    told = record.get(side)
+    names = told.get("tags") if isinstance(told, dict) else None
+    return names if isinstance(names, dict) else {}
+
+
+def _named(events: Sequence[dict[str, Any]], tag: Tag) -> list[str]:
+    return sorted({digest for event in events if (digest := _tags(event, "before").get(tag.name))})
+
+
+def _move(event: dict[str, Any], tag: str, at_hand: set[str]) -> TagMove:
+    before, after = (_tags(event, side).get(tag, "") for side in ("before", "after"))
+    time, kind, principal = (str(event.get(name, "")) for name in ("time", "kind", "principal"))
+    return TagMove(_number(event), time, kind, principal, before, after, before in at_hand and before != after)
+
+
+def _row(found: Trashed, names: dict[str, str]) -> TrashRow:
+    return TrashRow(
+        found.repository,
+        found.tag,
+        found.digest,
+        found.size_bytes,
+        datetime.fromtimestamp(found.deleted_at, UTC),
+        names.get(found.deleted_by, found.deleted_by),
+        datetime.fromtimestamp(found.until, UTC),
+    )
+
+
+def parse_place(text: str) -> tuple[str, str]:
+    """The repository and the tag, or digest, that `REPOSITORY:TAG` or `REPOSITORY@DIGEST` spell; raises `Invalid`."""
+    place, at, digest = text.partition("@")
+    if at:
+        return place, digest
+    place, colon, tag = text.rpartition(":")
+    if not colon or not place or "/" in tag:
+        raise Invalid("Name a tag or a manifest, as in gallery/ui:v1 or gallery/ui@sha256:…")
+    return place, tag

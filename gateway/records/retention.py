@@ -1,0 +1,124 @@
+"""What projects keep of their tags, as it is on record; and tags that go, with what nothing names any more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from sqlalchemy import Connection, delete, select, update
+
+from gateway.access.retention import Retention, TagState
+from gateway.access.rules import Rules
+from gateway.change import Change, Notes
+from gateway.errors import Unknown
+from gateway.oci.digest import Digest
+from gateway.oci.names import ProjectName, Repository
+from gateway.records import content, rules, sweeping, trash
+from gateway.records.schema import edges, manifests, projects, repositories, tags
+from gateway.records.trash import Bin
+
+#: Manifests that nothing names any more may name others: so deep an index of indexes is followed.
+_DEPTH: Final = 16
+
+
+def of_project(connection: Connection, project: ProjectName) -> tuple[Retention, Rules]:
+    """What the project keeps, and its rules; raises `Unknown`."""
+    row = connection.execute(select(projects).where(projects.c.name == project.name)).first()
+    if row is None:
+        raise Unknown(f"There is no project {project}; list the projects to see how they are spelled.")
+    retention = Retention(row.retain_last, tuple(row.retain_matching.split()), row.retain_pulled_days)
+    return retention, rules.read(connection, project)
+
+
+def active(connection: Connection) -> list[ProjectName]:
+    """The projects that do not keep everything, by name."""
+    which = projects.c.retain_last.is_not(None) | projects.c.retain_pulled_days.is_not(None)
+    statement = select(projects.c.name).where(which | (projects.c.retain_matching != "")).order_by(projects.c.name)
+    return [ProjectName(name) for name in connection.execute(statement).scalars()]
+
+
+def keep(project: ProjectName, retention: Retention) -> Change:
+    """What the project keeps from now on; on commit raises `Unknown`."""
+
+    def apply(connection: Connection) -> Notes:
+        before, _ = of_project(connection, project)
+        values = {
+            "retain_last": retention.last,
+            "retain_matching": "\n".join(retention.matching),
+            "retain_pulled_days": retention.pulled_days,
+        }
+        connection.execute(update(projects).where(projects.c.name == project.name).values(values))
+        return Notes(before={"keeps": str(before)}, after={"keeps": str(retention)})
+
+    return Change(apply)
+
+
+def tag_states(connection: Connection, repository: Repository) -> list[TagState]:
+    """Every tag of the repository by name; nothing is said of pulls."""
+    statement = (
+        select(tags.c.name, tags.c.digest, tags.c.moved_at)
+        .join(repositories, repositories.c.id == tags.c.repository_id)
+        .where(repositories.c.name == repository.name)
+        .order_by(tags.c.name)
+    )
+    return [TagState(*row) for row in connection.execute(statement)]
+
+
+def remove(connection: Connection, repository: Repository, doomed: Sequence[TagState], bin: Bin) -> Notes:
+    """
+    Removes those of the tags *doomed* that are still as they were, then the manifests that nothing names any more.
+
+    The result is the names of the tags and the digests of the manifests. Raises `ReadOnly`; what has become immutable
+    stays.
+    """
+    held = rules.require_writable(connection, repository.project)
+    place = content.repository_id(connection, repository)
+    gone: list[str] = []
+    digests: list[str] = []
+    for tag in doomed:
+        mine = (tags.c.repository_id == place) & (tags.c.name == tag.name)
+        same = mine & (tags.c.digest == tag.digest) & (tags.c.moved_at == tag.moved_at)
+        if held.holding(tag.name) or connection.execute(select(tags.c.name).where(same)).first() is None:
+            continue
+        trash.keep_tags(connection, place, [tag.name], tag.digest, bin)
+        connection.execute(delete(tags).where(mine))
+        gone.append(tag.name)
+        digests.append(tag.digest)
+    removed = _remove_unnamed(connection, repository, place, digests, bin) if place is not None else []
+    also = tuple(
+        ("tag.delete", {"project": repository.project.name, "repository": repository.name, "reference": name})
+        for name in gone
+    )
+    return Notes(detail={"tags": len(gone), "manifests": len(removed)}, result=(tuple(gone), tuple(removed)), also=also)
+
+
+def _remove_unnamed(
+    connection: Connection, repository: Repository, place: int, digests: Sequence[str], bin: Bin
+) -> list[str]:
+    """Those of *digests* that neither a tag nor a manifest names, what only they named, and what is about them."""
+    removed: list[str] = []
+    wanted = list(dict.fromkeys(digests))
+    for _ in range(_DEPTH):
+        loose = [digest for digest in wanted if _is_unnamed(connection, place, digest)]
+        if not loose:
+            break
+        wanted = []
+        for text in loose:
+            digest = Digest(text)
+            named = select(edges.c.target).where(edges.c.repository_id == place, edges.c.source == text)
+            about = select(manifests.c.digest).where(manifests.c.repository_id == place, manifests.c.subject == text)
+            wanted += [*connection.execute(named).scalars(), *connection.execute(about).scalars()]
+            sweeping.release(connection, repository, digest, bin.now)
+            trash.keep_manifest(connection, place, digest, bin)
+            content.forget_manifest(connection, place, digest)
+            removed.append(text)
+        wanted = list(dict.fromkeys(wanted))
+    return removed
+
+
+def _is_unnamed(connection: Connection, place: int, digest: str) -> bool:
+    return (
+        content.has(connection, manifests, repository_id=place, digest=digest)
+        and not content.has(connection, tags, repository_id=place, digest=digest)
+        and not content.has(connection, edges, repository_id=place, target=digest)
+    )

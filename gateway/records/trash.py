@@ -1,0 +1,201 @@
+"""The trash: what was deleted stays for a while, with who and when, and with all that is needed to bring it back.
+
+delete ─▶ trash (a manifest: its bytes, and what it names) ─▶ restored, or after its time: gone with the next sweep
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import Connection, Row, Select, delete, func, insert, select
+
+from gateway.oci.digest import Digest
+from gateway.oci.names import ProjectName, Repository
+from gateway.records.schema import edges, manifest_bodies, manifests, projects, repositories, tags, trash, trash_targets
+
+_PAGE: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """Who (`kind:id`) throws away, when (UNIX seconds), and for how long it can be had back; 0 for not at all."""
+
+    now: int = 0
+    owner: str = ""
+    seconds: int = 0
+
+
+NO_BIN: Final = Bin()
+
+
+@dataclass(frozen=True, slots=True)
+class Trashed:
+    """One thing in the trash: a tag, or a manifest (*tag* is "")."""
+
+    id: int
+    repository: str
+    tag: str
+    digest: str
+    media_type: str
+    size_bytes: int
+    deleted_at: int
+    deleted_by: str
+    until: int
+
+
+# into the trash
+
+
+def keep_manifest(connection: Connection, place: int, digest: Digest, bin: Bin) -> None:
+    """Keeps the manifest of the repository *place*, and its tags; before it is forgotten."""
+    if not bin.seconds:
+        return
+    mine = (manifests.c.repository_id == place) & (manifests.c.digest == digest.text)
+    found = connection.execute(
+        select(manifests.c.media_type, manifest_bodies.c.content)
+        .join(manifest_bodies, manifest_bodies.c.digest == manifests.c.digest)
+        .where(mine)
+    ).first()
+    if found is None:
+        return
+    row = {**_row(place, digest.text, bin), "tag": "", "media_type": found.media_type, "content": bytes(found.content)}
+    number = connection.execute(insert(trash).values(row).returning(trash.c.id)).scalar_one()
+    named = select(edges.c.target).where(edges.c.repository_id == place, edges.c.source == digest.text)
+    targets = [
+        {"repository_id": place, "target": target, "trash_id": number}
+        for target in connection.execute(named).scalars().all()
+    ]
+    if targets:
+        connection.execute(insert(trash_targets), targets)
+    names = select(tags.c.name).where(tags.c.repository_id == place, tags.c.digest == digest.text)
+    keep_tags(connection, place, connection.execute(names).scalars().all(), digest.text, bin)
+
+
+def keep_tags(connection: Connection, place: int | None, names: Sequence[str], digest: str, bin: Bin) -> None:
+    """Keeps tags of the repository *place* that pointed at *digest*; before they are forgotten."""
+    if bin.seconds and names:
+        row = {**_row(place, digest, bin), "media_type": "", "content": None}
+        connection.execute(insert(trash), [{**row, "tag": name} for name in names])
+
+
+def _row(place: int | None, digest: str, bin: Bin) -> dict[str, object]:
+    told = {"deleted_at": bin.now, "deleted_by": bin.owner, "until": bin.now + bin.seconds}
+    return {"repository_id": place, "digest": digest, **told}
+
+
+# looking
+
+
+def listed(
+    connection: Connection, *, repository: Repository | None = None, project: ProjectName | None = None, limit: int
+) -> list[Trashed]:
+    """The newest *limit* things in the trash: of one repository, of a project, or of all."""
+    statement = _listed().order_by(trash.c.id.desc()).limit(limit)
+    if repository is not None:
+        statement = statement.where(repositories.c.name == repository.name)
+    if project is not None:
+        mine = select(projects.c.id).where(projects.c.name == project.name).scalar_subquery()
+        statement = statement.where(repositories.c.project_id == mine)
+    return [_trashed(row) for row in connection.execute(statement)]
+
+
+def of_tag(connection: Connection, repository: Repository, tag: str) -> list[Trashed]:
+    """What the trash has of a tag, newest first."""
+    statement = _listed().where(repositories.c.name == repository.name, trash.c.tag == tag)
+    return [_trashed(row) for row in connection.execute(statement.order_by(trash.c.id.desc()).limit(_PAGE))]
+
+
+def manifest(connection: Connection, place: int, digest: str) -> tuple[Trashed, bytes] | None:
+    """The manifest as it was thrown away last, and its bytes."""
+    statement = _listed(trash.c.content).where(
+        trash.c.repository_id == place, trash.c.digest == digest, trash.c.tag == ""
+    )
+    row = connection.execute(statement.order_by(trash.c.id.desc()).limit(1)).first()
+    return None if row is None else (_trashed(row), bytes(row.content))
+
+
+def tags_with(connection: Connection, place: int, thrown: Trashed) -> list[str]:
+    """The tags that went with the manifest *thrown*."""
+    statement = select(trash.c.tag).where(
+        trash.c.repository_id == place,
+        trash.c.digest == thrown.digest,
+        trash.c.tag != "",
+        trash.c.deleted_at == thrown.deleted_at,
+    )
+    return list(connection.execute(statement.order_by(trash.c.tag)).scalars())
+
+
+def _listed(*more: Any) -> Select[Any]:
+    columns = (trash.c.id, repositories.c.name, trash.c.tag, trash.c.digest, trash.c.media_type)
+    size = func.coalesce(func.length(trash.c.content), 0).label("size_bytes")
+    told = (trash.c.deleted_at, trash.c.deleted_by, trash.c.until)
+    return select(*columns, size, *told, *more).join(repositories, repositories.c.id == trash.c.repository_id)
+
+
+def _trashed(row: Row[Any]) -> Trashed:
+    return Trashed(
+        row.id,
+        row.name,
+        row.tag,
+        row.digest,
+        row.media_type,
+        int(row.size_bytes),
+        row.deleted_at,
+        row.deleted_by,
+        row.until,
+    )
+
+
+def at_hand(connection: Connection, repository: Repository, digests: Sequence[str]) -> set[str]:
+    """Those of *digests* that a tag of the repository could be pointed at: they are there, or in the trash."""
+    found: set[str] = set()
+    for table in (manifests, trash):
+        statement = select(table.c.digest).join(repositories, repositories.c.id == table.c.repository_id)
+        statement = statement.where(repositories.c.name == repository.name, table.c.digest.in_(digests))
+        if table is trash:
+            statement = statement.where(trash.c.tag == "")
+        found |= set(connection.execute(statement).scalars())
+    return found
+
+
+# out of the trash
+
+
+def take_out(connection: Connection, place: int, digest: str, names: Sequence[str]) -> None:
+    """What was restored is not in the trash any more: the manifest *digest* and its tags *names*."""
+    mine = (trash.c.repository_id == place) & (trash.c.digest == digest) & trash.c.tag.in_(["", *names])
+    _drop(connection, list(connection.execute(select(trash.c.id).where(mine)).scalars()))
+
+
+def overdue(connection: Connection, now: int) -> list[Repository]:
+    """The repositories of which something has been in the trash for its time, by name."""
+    statement = select(repositories.c.name).join(trash, trash.c.repository_id == repositories.c.id)
+    names = connection.execute(statement.where(trash.c.until <= now).distinct().order_by(repositories.c.name))
+    return [Repository(name) for name in names.scalars()]
+
+
+def empty(connection: Connection, repository: Repository | None, until: int | None) -> tuple[int, int]:
+    """Drops what is there (of *repository*; whose time is over at *until*): how many things, of how many bytes."""
+    statement = _listed()
+    if repository is not None:
+        statement = statement.where(repositories.c.name == repository.name)
+    if until is not None:
+        statement = statement.where(trash.c.until <= until)
+    gone = [_trashed(row) for row in connection.execute(statement)]
+    _drop(connection, [each.id for each in gone])
+    return len(gone), sum(each.size_bytes for each in gone)
+
+
+def forget(connection: Connection, place: int) -> None:
+    """The repository *place* goes, and with it what of it is in the trash."""
+    for table in (trash_targets, trash):
+        connection.execute(delete(table).where(table.c.repository_id == place))
+
+
+def _drop(connection: Connection, ids: Sequence[int]) -> None:
+    for start in range(0, len(ids), 500):
+        some = ids[start : start + 500]
+        connection.execute(delete(trash_targets).where(trash_targets.c.trash_id.in_(some)))
+        connection.execute(delete(trash).where(trash.c.id.in_(some)))

@@ -1,0 +1,195 @@
+"""What a project keeps of its tags: every tag that stays has a reason, and what goes can be had back."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.access.retention import Retention, TagState, decide
+from gateway.access.rules import Rules
+from gateway.audit.event import Event, Kind
+from gateway.errors import Denied, Invalid, ManifestUnknown
+from gateway.gate import Act
+from gateway.oci.digest import Digest
+from gateway.oci.manifest import Manifest
+from gateway.oci.names import Tag
+from gateway.records import projects
+from gateway.records.projects import Wishes
+from tests.administration.rooms import Rooms, rooms_of
+from tests.contract.house import index
+from tests.house import OPERATOR, House
+from tests.sweep.stage import DAY, UI, Stage
+
+NOW = 1_800_000_000
+A, B, C = (Digest.of(text).text for text in (b"a", b"b", b"c"))
+
+names = st.one_of(
+    st.from_regex(r"[a-z][a-z0-9.-]{0,6}", fullmatch=True),
+    st.sampled_from([f"sha256-{digest[7:]}{end}" for digest in (A, B) for end in ("", ".sig", ".att")]),
+)
+moments = st.integers(NOW - 400 * DAY, NOW)
+states = st.lists(
+    st.builds(TagState, names, st.sampled_from([A, B, C]), moments, st.none() | moments),
+    unique_by=lambda tag: tag.name,
+    max_size=12,
+)
+retentions = st.builds(
+    Retention,
+    st.none() | st.integers(1, 5),
+    st.lists(st.sampled_from(["v*", "*", "a*b", "latest"]), max_size=2).map(tuple),
+    st.none() | st.integers(1, 300),
+)
+
+
+@given(retentions, states, st.sampled_from([(), ("v*",), ("*",)]))
+def test_each_tag_is_decided_once_and_goes_only_without_a_reason(
+    retention: Retention, tags: list[TagState], immutable: tuple[str, ...]
+) -> None:
+    rules = Rules(immutable=immutable)
+    decisions = decide(retention, rules, tags, NOW)
+    assert [each.tag for each in decisions] == tags
+    stays = {each.tag.name: each.stays for each in decisions}
+    if not retention.active:
+        assert all(stays.values())
+        return
+    own = [tag for tag in tags if not tag.name.startswith("sha256-")]
+    assert all(stays[tag.name] for tag in tags if rules.holding(tag.name))
+    if retention.last is not None:
+        newest = sorted(own, key=lambda tag: -tag.moved_at)[: retention.last]
+        oldest_of_them = min((tag.moved_at for tag in newest), default=0)
+        assert all(stays[tag.name] for tag in own if tag.moved_at > oldest_of_them)
+        assert sum(stays[tag.name] for tag in own) >= len(newest)
+        # Fewer reasons never keep more.
+        fewer = decide(Retention(retention.last), rules, tags, NOW)
+        assert all(stays[each.tag.name] for each in fewer if each.stays)
+    for tag in tags:
+        if tag.name.startswith("sha256-"):
+            subjects = [other.name for other in own if other.digest[7:] == tag.name[7:71]]
+            assert stays[tag.name] == (not subjects or any(stays[name] for name in subjects))
+
+
+def test_reasons_are_told() -> None:
+    tags = [
+        TagState("latest", A, NOW - 1),
+        TagState("v1", B, NOW - 90 * DAY, NOW - 3 * DAY),
+        TagState("v0", C, NOW - 91 * DAY),
+        TagState("release-1", C, NOW - 92 * DAY),
+    ]
+    decisions = decide(Retention(1, ("release-*",), 30), Rules(), tags, NOW)
+    assert [each.reasons for each in decisions] == [
+        ("one of the last 1", "pushed within 30 days"),
+        ("pulled within 30 days",),
+        (),
+        ("matches release-*",),
+    ]
+
+
+@pytest.mark.parametrize(("last", "days"), [(0, None), (None, 0), (-1, 3), (None, 10**9)])
+def test_nonsense_is_refused(last: int | None, days: int | None) -> None:
+    with pytest.raises(Invalid):
+        Retention.parse(last, (), days)
+
+
+@pytest.fixture
+def stage(house: House) -> Stage:
+    return Stage(house, trash_seconds=7 * DAY)
+
+
+def acts(stage: Stage) -> Rooms:
+    return rooms_of(stage.house, engine=stage.engine, trash_seconds=7 * DAY)
+
+
+def listing(*images: Manifest) -> Manifest:
+    return index((image.content, image.media_type) for image in images)
+
+
+def filled(stage: Stage) -> list[Digest]:
+    """Three images, pushed on three days, the oldest first."""
+    found = []
+    for number in range(3):
+        found.append(stage.run(stage.push_image(UI, f"v{number}", layer=b"layer %d" % number)).digest)
+        stage.clock.now += DAY
+    return found
+
+
+def test_what_is_not_kept_goes_and_can_be_had_back(stage: Stage) -> None:
+    digests = filled(stage)
+    rooms = acts(stage)
+    retention = rooms.acts.retention
+    stage.run(retention.set(OPERATOR, "gallery", last=1))
+    [plan] = stage.run(retention.plan(OPERATOR, "gallery"))
+    assert [tag.name for tag in plan.going] == ["v0", "v1"]
+    assert stage.run(stage.engine.manifests.find(UI, Tag("v0"))).digest == digests[0]
+    [done] = stage.run(retention.apply(OPERATOR, "gallery"))
+    assert (done.tags, set(done.manifests)) == (("v0", "v1"), {digests[0].text, digests[1].text})
+    for gone in (Tag("v0"), digests[0], digests[1]):
+        with pytest.raises(ManifestUnknown):
+            stage.run(stage.engine.manifests.find(UI, gone))
+    assert stage.run(stage.engine.manifests.find(UI, Tag("v2"))).digest == digests[2]
+    assert [each["reference"] for each in stage.house.records(kind="tag.delete")] == ["v0", "v1"]
+    assert stage.house.records(kind="retention.apply")[-1]["detail"] == {"manifests": 2, "tags": 2}
+    assert stage.run(rooms.acts.trash.restore_manifest(OPERATOR, UI.name, digests[0].text)) == ("v0",)
+    assert stage.run(retention.due()) == ("gallery",)
+    stage.run(retention.set(OPERATOR, "gallery"))
+    assert stage.run(retention.due()) == ()
+    assert stage.run(retention.apply(OPERATOR, "gallery")) == ()
+
+
+def test_what_was_pulled_lately_stays_and_what_was_pulled_long_ago_goes(stage: Stage) -> None:
+    stage.clock.now -= 400 * DAY
+    digests = filled(stage)
+    stage.clock.now += 400 * DAY
+
+    async def pulled() -> None:
+        event = Event(Kind.MANIFEST_PULL, OPERATOR).but(
+            project="gallery", repository=UI.name, reference="v0", digest=digests[0].text
+        )
+        await stage.house.ledger.commit(Act(event))
+
+    stage.run(pulled())
+    retention = acts(stage).acts.retention
+    stage.run(retention.set(OPERATOR, "gallery", pulled_days=30))
+    [plan] = stage.run(retention.plan(OPERATOR, "gallery"))
+    assert {each.tag.name: each.reasons for each in plan.decisions} == {
+        "v0": ("pulled within 30 days",),
+        "v1": (),
+        "v2": (),
+    }
+
+
+def test_an_index_goes_with_the_platforms_that_only_it_names_and_shared_ones_stay(stage: Stage) -> None:
+    one = stage.run(stage.push_image(UI, layer=b"one"))
+    two = stage.run(stage.push_image(UI, layer=b"two"))
+    old, new = listing(one, two), listing(two)
+    stage.run(stage.put(UI, old, "old"))
+    stage.clock.now += DAY
+    stage.run(stage.put(UI, new, "new"))
+    retention = acts(stage).acts.retention
+    stage.run(retention.set(OPERATOR, "gallery", last=1))
+    [done] = stage.run(retention.apply(OPERATOR, "gallery"))
+    assert done.tags == ("old",)
+    assert set(done.manifests) == {old.digest.text, one.digest.text}
+    assert stage.run(stage.engine.manifests.find(UI, two.digest)).digest == two.digest
+
+
+def test_immutable_tags_stay(stage: Stage) -> None:
+    filled(stage)
+    stage.run(stage.commit(projects.set_project(UI.project, Wishes(immutable=("v0",)))))
+    retention = acts(stage).acts.retention
+    stage.run(retention.set(OPERATOR, "gallery", last=1))
+    [done] = stage.run(retention.apply(OPERATOR, "gallery"))
+    assert done.tags == ("v1",)
+
+
+def test_only_who_manages_the_project_plans_and_applies(stage: Stage) -> None:
+    filled(stage)
+    rooms = acts(stage)
+    writer = rooms.user("writer")
+    rooms.run(rooms.acts.grants.add_grant(OPERATOR, "writer", "maintainer", "gallery"))
+    retention = rooms.acts.retention
+    for act in (retention.plan, retention.apply, retention.show):
+        with pytest.raises(Denied):
+            rooms.run(act(writer, "gallery"))
+    with pytest.raises(Denied):
+        rooms.run(retention.set(writer, "gallery", last=1))
