@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Self
 
 import msgspec
 
 _ENCODER = msgspec.json.Encoder(order="sorted")
+_LINE = '{"hash":"'
+_BODY = len(_LINE) + 64 + 2
+
+
+class _Place(msgspec.Struct, gc=False):
+    """What of an event says where it belongs."""
+
+    id: int
+    previous_hash: str
+
+
+_PLACES = msgspec.json.Decoder(_Place)
 
 #: The hash before the first event.
 GENESIS = bytes(32)
@@ -37,6 +49,18 @@ class Sealed:
         record: dict[str, object] = msgspec.json.decode(self.body)
         record["hash"] = self.hash.hex()
         return record
+
+    def line(self) -> str:
+        """The event as it leaves the gateway: its hash and then, letter by letter, what was sealed; one JSON object."""
+        return f'{{"hash":"{self.hash.hex()}",{self.body[1:]}'
+
+    @classmethod
+    def of_line(cls, line: str) -> Self:
+        """Undoes `line`; raises `ValueError` for anything else."""
+        if not line.startswith(_LINE) or line[_BODY - 2 : _BODY] != '",':
+            raise ValueError("not a line of an export")
+        body = "{" + line[_BODY:]
+        return cls(_PLACES.decode(body).id, body, bytes.fromhex(line[len(_LINE) : len(_LINE) + 64]))
 
 
 def canonical(record: Mapping[str, object]) -> str:
@@ -65,12 +89,12 @@ def fault(previous: Head, event: Sealed) -> str:
     """What is wrong with *event* as the one after *previous*, in words, or "" if nothing is."""
     if event.seq != previous.seq + 1:
         return f"event {previous.seq + 1} is missing; the next one is {event.seq}"
-    if digest(previous.hash, event.body) != event.hash:
+    if hashlib.sha256(previous.hash + event.body.encode()).digest() != event.hash:
         return f"event {event.seq} was edited, or does not follow event {previous.seq}"
     try:
-        record = json.loads(event.body)
-    except ValueError:
+        place = _PLACES.decode(event.body)
+    except msgspec.DecodeError:
         return f"event {event.seq} is not JSON"
-    if record.get("id") != event.seq or record.get("previous_hash") != previous.hash.hex():
+    if place.id != event.seq or place.previous_hash != previous.hash.hex():
         return f"event {event.seq} was moved here from elsewhere"
     return ""

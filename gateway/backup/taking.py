@@ -42,7 +42,7 @@ from gateway.sources import NOWHERE
 _ATTEMPTS: Final = 3
 #: How long a backup waits for the end of a sweep.
 _SWEEP_SECONDS: Final = 3600.0
-_KEPT_FOLDERS: Final = ("keys", "tls")
+_KEPT_FOLDERS: Final = ("keys", "tls", "segments")
 
 
 @dataclass(frozen=True, slots=True)
