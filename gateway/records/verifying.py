@@ -5,6 +5,7 @@ Events are read as the driver gives them and decoded once: of every event a few 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
@@ -12,10 +13,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
 from sqlalchemy import Connection, func, select
 
-from gateway.audit.chain import Head, Sealed, fault, head_seal
+from gateway.audit.chain import Head, Sealed, fault, head_seal, told
 from gateway.audit.offline import Unreadable, fault_of, read_key
 from gateway.audit.trail import Verification
 from gateway.records import checkpoints, segments
@@ -31,24 +31,6 @@ _ROWS: Final = (
 )
 
 _Row = tuple[int, str, bytes, int | None, *tuple[Any, ...]]
-
-
-class _Told(msgspec.Struct, gc=False):
-    """What an event says that is looked at."""
-
-    id: int
-    previous_hash: str
-    time: str = ""
-    kind: str = ""
-    outcome: str = ""
-    principal: str = ""
-    project: str = ""
-    repository: str = ""
-    digest: str = ""
-    address: str = ""
-
-
-_DECODER = msgspec.json.Decoder(_Told)
 
 
 class Verifier:
@@ -97,20 +79,16 @@ class Verifier:
 
     def _rows(self, rows: Sequence[_Row], until: int) -> Verification | None:
         seq, chained = self._head.seq, self._head.hash
-        decode = _DECODER.decode
         for row in rows:
             encoded = row[1].encode()
             digest = row[2]
-            try:
-                told = decode(encoded)
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                told = None
+            says = told(encoded)
             if (
-                told is None
+                says is None
                 or row[0] != seq + 1
                 or sha256(chained + encoded).digest() != digest
-                or told.id != row[0]
-                or told.previous_hash != chained.hex()
+                or says.id != row[0]
+                or says.previous_hash != chained.hex()
             ):
                 self._head = Head(seq, chained)
                 wrong = fault(self._head, Sealed(row[0], row[1], bytes(digest)))
@@ -119,14 +97,14 @@ class Verifier:
             if seq <= until and (
                 row[4:]
                 != (
-                    told.time,
-                    told.kind,
-                    told.outcome,
-                    told.principal,
-                    told.project,
-                    told.repository,
-                    told.digest,
-                    told.address,
+                    says.time,
+                    says.kind,
+                    says.outcome,
+                    says.principal,
+                    says.project,
+                    says.repository,
+                    says.digest,
+                    says.address,
                 )
                 and not self._search_fault[0]
             ):
@@ -157,10 +135,10 @@ class Verifier:
     def _stub(self, segment: Segment) -> Verification | None:
         """What was purged is vouched for by the signature on its stub."""
         try:
-            stub: dict[str, Any] = msgspec.json.decode(segment.stub)
+            stub: dict[str, Any] = json.loads(segment.stub)
             named = (stub["first"], stub["seq"], stub["previous_hash"], stub["hash"])
             wrong = fault_of(stub, self._keys.get(str(stub.get("key")), bytes(32)))
-        except (msgspec.DecodeError, KeyError, AttributeError, TypeError):
+        except (ValueError, KeyError, AttributeError, TypeError):
             return self._found(f"the stub of event {segment.last_seq} is damaged", segment.first_seq)
         expected = (self._head.seq + 1, segment.last_seq, self._head.hash.hex(), segment.last_hash.hex())
         if wrong or named != expected:
