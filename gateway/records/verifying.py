@@ -26,11 +26,14 @@ from gateway.records.segments import Segment, Unsealed
 _PAGE: Final = 2000
 _FIELDS: Final = ("time", "kind", "outcome", "principal", "project", "repository", "digest", "address")
 _ROWS: Final = (
-    f"SELECT e.seq, e.body, e.hash, i.seq, {', '.join(f'i.{name}' for name in _FIELDS)} "  # noqa: S608 - constants
+    f"SELECT e.seq, {{body}}, e.hash, i.seq, {', '.join(f'i.{name}' for name in _FIELDS)} "  # noqa: S608 - constants
     "FROM events e LEFT JOIN event_index i ON i.seq = e.seq WHERE e.seq > {after} ORDER BY e.seq LIMIT {limit}"
 )
 
-_Row = tuple[int, str, bytes, int | None, *tuple[Any, ...]]
+#: The body as it is read fastest: SQLite keeps the bytes that were hashed, PostgreSQL's driver would spell them in hex.
+_BODIES: Final = {"sqlite": "CAST(e.body AS BLOB)", "postgresql": "e.body"}
+
+_Row = tuple[int, str | bytes, bytes, int | None, *tuple[Any, ...]]
 
 
 class Verifier:
@@ -80,7 +83,7 @@ class Verifier:
     def _rows(self, rows: Sequence[_Row], until: int) -> Verification | None:
         seq, chained = self._head.seq, self._head.hash
         for row in rows:
-            encoded = row[1].encode()
+            encoded = row[1] if isinstance(row[1], bytes) else row[1].encode()
             digest = row[2]
             says = told(encoded)
             if (
@@ -91,7 +94,7 @@ class Verifier:
                 or says.previous_hash != chained.hex()
             ):
                 self._head = Head(seq, chained)
-                wrong = fault(self._head, Sealed(row[0], row[1], bytes(digest)))
+                wrong = fault(self._head, Sealed(row[0], encoded.decode("utf-8", "replace"), bytes(digest)))
                 return self._found(wrong or f"event {row[0]} cannot be read", row[0])
             seq, chained = row[0], bytes(digest)
             if seq <= until and (
@@ -220,7 +223,7 @@ class Verifier:
 
 def _rows(connection: Connection, after: int) -> list[_Row]:
     with closing(connection.connection.cursor()) as cursor:
-        cursor.execute(_ROWS.format(after=int(after), limit=_PAGE))
+        cursor.execute(_ROWS.format(body=_BODIES[connection.dialect.name], after=int(after), limit=_PAGE))
         return [*cursor.fetchall()]
 
 
