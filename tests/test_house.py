@@ -112,8 +112,8 @@ TABLE = {
     "delivery": (f"records change {_EDGE}", ""),
     "witnessing": (f"app administration audit_section delivery records sources change {_EDGE}", ""),
     "serving": (
-        f"app settings engine_section settlement scrubbing witnessing metering metrics tracing initialisation logs front "
-        f"framing certificates server records change {_EDGE}",
+        f"app settings engine_section settlement scrubbing witnessing metering metrics tracing initialisation logs "
+        f"front framing certificates server records change {_EDGE}",
         "uvicorn",
     ),
 }

@@ -47,6 +47,7 @@ BEGIN
 END
 $$
 """,
+    "REVOKE ALL ON FUNCTION events_leave(bigint) FROM PUBLIC",
 )
 
 
