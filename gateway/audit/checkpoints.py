@@ -94,7 +94,7 @@ def is_due(newest: int | None, head: Head, made_at: int, now: float) -> bool:
     """Whether the chain at *head* needs a checkpoint, the *newest* being about that event, and made at *made_at*."""
     if newest is None:
         return head.seq > 0
-    return head.seq - newest >= EVENTS or now - made_at >= SECONDS or now < made_at
+    return head.seq - newest >= EVENTS or abs(now - made_at) >= SECONDS
 
 
 def gap(first: int, last: int, reason: str) -> str:

@@ -14,14 +14,17 @@ from gateway import delivery
 from gateway.access.secrets import Secrets
 from gateway.administration.evidence import Evidence
 from gateway.audit.event import Event, Kind
-from gateway.audit.offline import Reader
+from gateway.audit.offline import Reader, read_key
 from gateway.audit.sinks.port import Shipment, SinkFailed
 from gateway.delivery import Courier
 from gateway.gate import Act
 from gateway.records import cursors
 from gateway.records.cursors import Lag
+from gateway.records.trail import project_tail
 from tests.house import GATEWAY, OPERATOR, House
 
+#: What asks nothing of a database that the others do not.
+ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 OLD = datetime(2025, 3, 1, tzinfo=UTC)
 
 
@@ -106,7 +109,7 @@ def test_every_event_arrives_in_order_with_the_checkpoints_after_what_they_name(
     deliver(house, shelf, lambda: '"checkpoint"' in "".join(shelf.lines) and lag(house).events == 0)
 
     assert shelf.events() == list(range(1, len(shelf.events()) + 1))
-    reader = Reader(delivery_key(public.pem))
+    reader = Reader(read_key(public.pem))
     for line in shelf.lines:
         reader.take(line)
     found = reader.end()
@@ -114,12 +117,7 @@ def test_every_event_arrives_in_order_with_the_checkpoints_after_what_they_name(
     assert (lag(house).trouble, lag(house).seconds) == ("", 0)
 
 
-def delivery_key(pem: str) -> bytes:
-    from gateway.audit.offline import read_key
-
-    return read_key(pem)
-
-
+@ON_SQLITE
 def test_a_courier_goes_on_where_the_last_one_stopped(house: House) -> None:
     fill(house, 10)
     first = Shelf()
@@ -131,6 +129,7 @@ def test_a_courier_goes_on_where_the_last_one_stopped(house: House) -> None:
     assert sorted({*first.events(), *second.events()}) == list(range(1, 11))
 
 
+@ON_SQLITE
 def test_what_a_sink_refused_comes_again_and_nothing_is_left_out(house: House) -> None:
     fill(house, 30)
     shelf = Shelf("refused", "", "lost receipt", "crash", "refused", "")
@@ -146,6 +145,7 @@ def test_what_a_sink_refused_comes_again_and_nothing_is_left_out(house: House) -
     assert len(shelf.events()) == 37
 
 
+@ON_SQLITE
 def test_a_sink_that_refuses_keeps_nobody_waiting_and_its_lag_is_seen(house: House) -> None:
     fill(house, 5)
     shelf = Shelf(*["refused"] * 10_000)
@@ -159,6 +159,7 @@ def test_a_sink_that_refuses_keeps_nobody_waiting_and_its_lag_is_seen(house: Hou
     assert lag(house).events == 6
 
 
+@ON_SQLITE
 def test_a_failure_that_lasts_is_an_event_and_so_is_its_end(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(delivery, "_LASTING_SECONDS", 0)
     fill(house, 5)
@@ -171,6 +172,7 @@ def test_a_failure_that_lasts_is_an_event_and_so_is_its_end(house: House, monkey
     assert ended["outcome"] == "allowed"
 
 
+@ON_SQLITE
 def test_events_that_were_sealed_away_are_delivered_from_their_segment(house: House) -> None:
     fill(house, 20, OLD)
     fill(house, 5)
@@ -200,13 +202,12 @@ def test_events_that_were_purged_before_delivery_leave_a_gap_that_is_told(house:
 
 
 def project(house: House) -> None:
-    from gateway.records.trail import project_tail
-
     with house.database.lock(), house.database.engine.connect() as connection:
         while project_tail(house.database, connection):
             pass
 
 
+@ON_SQLITE
 def test_a_sink_that_the_settings_no_longer_name_keeps_its_place(house: House) -> None:
     fill(house, 3)
     shelf = Shelf()
