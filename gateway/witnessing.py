@@ -16,10 +16,7 @@ from gateway.access.principals import Caller
 from gateway.administration.evidence import months_before
 from gateway.app import Rooms
 from gateway.audit.event import Event, Kind
-from gateway.audit.sinks.file import FileSink
 from gateway.audit.sinks.port import Sink
-from gateway.audit.sinks.syslog import SyslogSink
-from gateway.audit.sinks.webhook import WebhookSink
 from gateway.audit_section import Sink as SinkSettings
 from gateway.audit_section import SinkKind, secret_of
 from gateway.change import Change
@@ -46,15 +43,22 @@ def witnessing(rooms: Rooms, caller: Callable[[], Caller]) -> Iterator[Coroutine
 
 def sink_of(name: str, sink: SinkSettings) -> Sink:
     """The sink that the settings describe; nothing is opened yet."""
+    # A worker without such a sink does without what it takes to feed one.
     match sink.kind:
         case SinkKind.FILE:
+            from gateway.audit.sinks.file import FileSink
+
             return FileSink(sink.path, sink.rotate_bytes, sink.keep)
         case SinkKind.SYSLOG:
+            from gateway.audit.sinks.syslog import SyslogSink
+
             files = [_given(path) for path in (sink.ca_file, sink.certificate, sink.key)]
             authority, certificate, key = files
             here = socket.gethostname()
             return SyslogSink(sink.host, sink.port, name=here, authority=authority, certificate=certificate, key=key)
         case SinkKind.WEBHOOK:
+            from gateway.audit.sinks.webhook import WebhookSink
+
             return WebhookSink(name, sink.url, partial(secret_of, sink), authority=_given(sink.ca_file))
         case _:
             assert_never(sink.kind)

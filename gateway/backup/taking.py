@@ -188,6 +188,11 @@ def named_files(settings: Settings) -> list[Path]:
         engine.ca_file,
         database.url_file,
         database.migrate_url_file,
+        *(
+            path
+            for sink in settings.audit.sinks.values()
+            for path in (sink.ca_file, sink.certificate, sink.key, sink.secret_file)
+        ),
     )
     return [path for path in named if path != NOWHERE]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.audit import offline
@@ -145,6 +145,7 @@ def test_lines_behind_a_syslog_header_verify_too() -> None:
     assert verified(logged, checkpoint(EVENTS[39])).proven == 40
 
 
+@settings(deadline=None)
 @given(st.text(max_size=80), st.integers(1, 39))
 def test_no_other_line_in_the_place_of_an_event_is_whole(text: str, place: int) -> None:
     lines = [*LINES]
@@ -156,6 +157,7 @@ def test_no_other_line_in_the_place_of_an_event_is_whole(text: str, place: int) 
     assert found.fault
 
 
+@settings(deadline=None, max_examples=20)
 @given(st.binary(max_size=200))
 def test_the_plain_verification_agrees_with_the_library(message: bytes) -> None:
     private = Ed25519PrivateKey.generate()
