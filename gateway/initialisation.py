@@ -18,7 +18,7 @@ from gateway.audit.event import Kind
 from gateway.change import Change, together
 from gateway.errors import Invalid
 from gateway.folder import require_folder
-from gateway.records import accounts, facts, keys, migration
+from gateway.records import accounts, checkpoints, facts, keys, migration
 from gateway.records.database import Database
 from gateway.settings import Settings
 
@@ -106,7 +106,13 @@ async def _populate(rooms: Rooms, migrated: bool) -> Initialised:
         auditor=False,
         now=int(now.timestamp()),
     )
-    made = together(facts.first_time(), keys.keep_fingerprint(rooms.secrets), rooms.stored_keys.add_first(now), account)
+    made = together(
+        facts.first_time(),
+        keys.keep_fingerprint(rooms.secrets),
+        rooms.stored_keys.add_first(now),
+        checkpoints.make_key(rooms.secrets),
+        account,
+    )
     detail = {"schema_made": migrated}
     async with rooms.gate.passage(gateway_itself(), Kind.GATEWAY_INITIALISE, detail=detail) as passage:
         await passage.commit(Change(made.apply, policy=True))

@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import time
+from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,7 +14,7 @@ from gateway.app import Rooms
 from gateway.certificates import LivePair
 from gateway.front import Application, Front, Receive, Scope, Send
 from gateway.metrics.board import Board
-from gateway.records import stock
+from gateway.records import cursors, stock
 
 if TYPE_CHECKING:
     from gateway.metrics.exposition import State
@@ -76,6 +77,7 @@ class Metering:
         if self._stock is None or now - self._counted_at > _COUNT_SECONDS:
             self._stock, self._counted_at = rooms.database.read_now(stock.counted), now
         disk = shutil.disk_usage(rooms.settings.data)
+        behind = [lag for lag in rooms.database.read_now(partial(cursors.lags, now=time.time())) if lag.wanted]
         return State(
             version=version("registry-gateway"),
             ready=not (self._front.draining or rooms.ledger.broken or rooms.engine.trouble()),
@@ -86,6 +88,8 @@ class Metering:
             blobs=self._stock.blobs,
             blob_bytes=self._stock.blob_bytes,
             open_uploads=self._stock.uploads,
+            sink_lag_events={lag.name: lag.events for lag in behind},
+            sink_lag_seconds={lag.name: float(lag.seconds) for lag in behind},
         )
 
 

@@ -38,6 +38,7 @@ from gateway.server import Plan, Seat, Worker, require_port
 from gateway.server import serve as serve_plan
 from gateway.settings import Settings
 from gateway.settlement import PATIENCE_SECONDS, Settlement
+from gateway.witnessing import witnessing
 
 _log = logging.getLogger("gateway.serving")
 _KEYS_SECONDS = 600.0
@@ -183,6 +184,8 @@ class _Served:
             self._begin(scrubbing.watch())
             if rate := self._rooms.settings.upkeep.scrub_bytes_per_second:
                 self._begin(scrubbing.scrub(rate))
+            for work in witnessing(self._rooms, gateway_itself):
+                self._begin(work)
             if self._rooms.settlement is not None:
                 self._begin(self._settle(self._rooms.settlement))
             upkeep = self._rooms.settings.upkeep

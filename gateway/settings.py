@@ -19,7 +19,8 @@ from typing import Annotated, TypeAlias, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from gateway import database_section, engine_section, metrics_section
+from gateway import audit_section, database_section, engine_section, metrics_section
+from gateway.audit_section import Audit
 from gateway.database_section import Database
 from gateway.engine_section import Engine
 from gateway.errors import Conflict, Invalid
@@ -44,10 +45,6 @@ Lifetime: TypeAlias = Annotated[int, Meta(ge=60, le=900, description="a number o
 Workers: TypeAlias = Annotated[int, Meta(ge=0, le=256, description="a number of processes, 0 to 256")]
 
 S = TypeVar("S", bound=Struct)
-
-
-class AuditMode(StrEnum):
-    STRICT = "strict"
 
 
 class Level(StrEnum):
@@ -104,12 +101,6 @@ class Tokens(Struct, frozen=True, kw_only=True):
     lifetime_seconds: Lifetime = 300
     containerd_push_seconds: Lifetime = 900
     """How long at least when containerd asks for push: up to version 1.7 it keeps one token for the whole push."""
-
-
-class Audit(Struct, frozen=True, kw_only=True):
-    """How the trail is kept: strict means that no act is acknowledged before its event is on disk."""
-
-    mode: Annotated[AuditMode, Meta(description='"strict"')] = AuditMode.STRICT
 
 
 class Limits(Struct, frozen=True, kw_only=True):
@@ -239,6 +230,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         shown = {section: _plain(getattr(self, section)) for section in SECTIONS}
         for key in ("url", "migrate_url"):
             shown["database"][key] = masked(str(shown["database"][key]))
+        shown["audit"] = audit_section.shown(self.audit)
         shown["engine"]["password"] = "***" if self.engine.password else ""
         shown["metrics"]["token"] = "***" if self.metrics.token else ""
         return shown
@@ -328,7 +320,7 @@ def _settled(values: Values, folder: Path, file: Path | None) -> Settings:
             values, _anchored(values.section("database", Database), folder), folder, engine.root
         ),
         tokens=values.section("tokens", Tokens),
-        audit=values.section("audit", Audit),
+        audit=audit_section.settled(values, folder),
         limits=values.section("limits", Limits),
         upkeep=values.section("upkeep", Upkeep),
         metrics=metrics_section.settled(values, folder),

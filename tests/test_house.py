@@ -71,13 +71,17 @@ TABLE = {
         "typer rich",
     ),
     "__main__": ("cli", ""),
-    "settings": ("database_section engine_section metrics_section upkeep_section sources oci errors", "msgspec"),
+    "settings": (
+        "audit_section database_section engine_section metrics_section upkeep_section sources oci errors",
+        "msgspec",
+    ),
     "metrics_section": ("sources errors", "msgspec"),
     # Counted where the work is, told where it is asked for.
     "meters": ("", ""),
     "metrics": ("meters", "starlette prometheus_client"),
     "metering": (f"app front certificates metrics meters records {_EDGE}", ""),
     "tracing": ("front errors", "opentelemetry"),
+    "audit_section": ("sources errors", "msgspec"),
     "database_section": ("sources errors", "msgspec"),
     "engine_section": ("sources errors", "msgspec"),
     "upkeep_section": ("", "msgspec"),
@@ -104,9 +108,12 @@ TABLE = {
     "initialisation": (f"app settings folder records change {_EDGE}", ""),
     # What a worker does unasked to find damage.
     "scrubbing": (f"administration {_EDGE}", ""),
+    # What a worker does unasked so that there is evidence elsewhere: the trail is read, sinks are fed.
+    "delivery": (f"records change {_EDGE}", ""),
+    "witnessing": (f"app administration audit_section delivery records sources change {_EDGE}", ""),
     "serving": (
-        f"app settings engine_section settlement scrubbing metering metrics tracing initialisation logs front "
-        f"framing certificates server records change {_EDGE}",
+        f"app settings engine_section settlement scrubbing witnessing metering metrics tracing initialisation logs "
+        f"front framing certificates server records change {_EDGE}",
         "uvicorn",
     ),
 }

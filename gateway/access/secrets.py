@@ -126,6 +126,11 @@ class Secrets:
         return self._derived("trail")
 
     @property
+    def checkpoints(self) -> bytes:
+        """Seals the private half of the key that signs checkpoints (AES-256-GCM)."""
+        return self._derived("checkpoints")
+
+    @property
     def throttle(self) -> bytes:
         """Hashes the names under which failed sign-ins are counted: they may be mistyped passwords."""
         return self._derived("throttle")

@@ -16,6 +16,7 @@ from gateway.administration.adoption import Adoption, Adoptions, Source, planned
 from gateway.administration.audit import FIELDS, Audit
 from gateway.administration.codes import Codes
 from gateway.administration.doctor import Doctor, Finding, State
+from gateway.administration.evidence import Evidence
 from gateway.administration.fates import Adopted, Fate
 from gateway.administration.grants import Grants
 from gateway.administration.keys import KeyRow, Keys
@@ -168,6 +169,10 @@ class Administration:
     @property
     def audit(self) -> Audit:
         return Audit(self.gate, self.trail)
+
+    @property
+    def evidence(self) -> Evidence:
+        return Evidence(self.gate, self.database, self.trail, self.secrets)
 
     @property
     def keys(self) -> Keys:

@@ -80,6 +80,21 @@ class Audit:
             await passage.seal()
         return self.trail.export(search)
 
+    async def export_lines(self, caller: Caller, search: Search) -> Iterator[str]:
+        """
+        As `export_events`, letter by letter as it was sealed, so that it verifies offline: `Sealed.line` of each event.
+
+        Where events were purged, the signed stub stands.
+        """
+        need = await self._need(_project(search))
+        async with self.gate.passage(caller, Kind.AUDIT_EXPORT, need, detail=_asked(search)) as passage:
+            await passage.seal()
+        return self.trail.lines(search)
+
+    async def sealed_away(self) -> tuple[int, str]:
+        """The number and time of the last event that no list shows, for it is in a segment; (0, "") without any."""
+        return await asyncio.to_thread(self.trail.sealed_away)
+
     async def verify(self, caller: Caller) -> Verification:
         """Reads the whole chain and says what is wrong with the first bad event, if any; the result is recorded."""
         async with self.gate.passage(caller, Kind.AUDIT_VERIFY, Need(Action.REVIEW)) as passage:

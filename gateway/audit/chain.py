@@ -4,13 +4,33 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Self
 
 import msgspec
 
 _ENCODER = msgspec.json.Encoder(order="sorted")
+_LINE = '{"hash":"'
+_BODY = len(_LINE) + 64 + 2
+
+
+class Told(msgspec.Struct, gc=False):
+    """What of an event says where it belongs, and what searches find it by."""
+
+    id: int
+    previous_hash: str
+    time: str = ""
+    kind: str = ""
+    outcome: str = ""
+    principal: str = ""
+    project: str = ""
+    repository: str = ""
+    digest: str = ""
+    address: str = ""
+
+
+_TOLD = msgspec.json.Decoder(Told)
 
 #: The hash before the first event.
 GENESIS = bytes(32)
@@ -38,6 +58,18 @@ class Sealed:
         record["hash"] = self.hash.hex()
         return record
 
+    def line(self) -> str:
+        """The event as it leaves the gateway: its hash and then, letter by letter, what was sealed; one JSON object."""
+        return f'{{"hash":"{self.hash.hex()}",{self.body[1:]}'
+
+    @classmethod
+    def of_line(cls, line: str) -> Self:
+        """Undoes `line`; raises `ValueError` for anything else."""
+        if not line.startswith(_LINE) or line[_BODY - 2 : _BODY] != '",':
+            raise ValueError("not a line of an export")
+        body = "{" + line[_BODY:]
+        return cls(_TOLD.decode(body).id, body, bytes.fromhex(line[len(_LINE) : len(_LINE) + 64]))
+
 
 def canonical(record: Mapping[str, object]) -> str:
     """One line of JSON, keys sorted, no spaces: the same mapping always gives the same text."""
@@ -61,16 +93,23 @@ def head_seal(head: Head, key: bytes) -> bytes:
     return hmac.digest(key, b"trail head" + head.seq.to_bytes(8, "big") + head.hash, "sha256")
 
 
+def told(body: bytes) -> Told | None:
+    """What an event with this canonical form says, in a microsecond; None if it is none."""
+    try:
+        return _TOLD.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
 def fault(previous: Head, event: Sealed) -> str:
     """What is wrong with *event* as the one after *previous*, in words, or "" if nothing is."""
     if event.seq != previous.seq + 1:
         return f"event {previous.seq + 1} is missing; the next one is {event.seq}"
-    if digest(previous.hash, event.body) != event.hash:
+    if hashlib.sha256(previous.hash + event.body.encode()).digest() != event.hash:
         return f"event {event.seq} was edited, or does not follow event {previous.seq}"
-    try:
-        record = json.loads(event.body)
-    except ValueError:
+    place = told(event.body.encode())
+    if place is None:
         return f"event {event.seq} is not JSON"
-    if record.get("id") != event.seq or record.get("previous_hash") != previous.hash.hex():
+    if place.id != event.seq or place.previous_hash != previous.hash.hex():
         return f"event {event.seq} was moved here from elsewhere"
     return ""

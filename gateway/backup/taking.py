@@ -42,7 +42,7 @@ from gateway.sources import NOWHERE
 _ATTEMPTS: Final = 3
 #: How long a backup waits for the end of a sweep.
 _SWEEP_SECONDS: Final = 3600.0
-_KEPT_FOLDERS: Final = ("keys", "tls")
+_KEPT_FOLDERS: Final = ("keys", "tls", "segments")
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +188,11 @@ def named_files(settings: Settings) -> list[Path]:
         engine.ca_file,
         database.url_file,
         database.migrate_url_file,
+        *(
+            path
+            for sink in settings.audit.sinks.values()
+            for path in (sink.ca_file, sink.certificate, sink.key, sink.secret_file)
+        ),
     )
     return [path for path in named if path != NOWHERE]
 

@@ -21,7 +21,8 @@ from gateway.access.principals import Caller
 from gateway.administration import FIELDS, Administration
 from gateway.administration.audit import PAGE_LIMIT, shown
 from gateway.audit.event import Kind, Outcome
-from gateway.audit.trail import Search
+from gateway.audit.trail import Search, Verification
+from gateway.cli import evidence
 from gateway.cli.groups import noun
 from gateway.cli.output import say, show_json, show_record, show_table
 from gateway.cli.session import run
@@ -59,6 +60,7 @@ def commands() -> typer.Typer:
     app.command("show")(show)
     app.command("export")(export)
     app.command("verify")(verify)
+    evidence.add_to(app)
     return app
 
 
@@ -86,6 +88,11 @@ def list_(
     rows = list(events) if as_json else [_line(event) for event in events]
     columns = ("time", "outcome", "kind", "principal", "target", "address", "reason", "id")
     show_table(rows, columns, as_json=as_json, empty="There are no such events.")
+    if len(rows) < limit:
+        last, time = run(ctx, lambda administration, _: administration.audit.sealed_away())
+        if last:
+            said = f"Events up to {last} of {time[:10]} are sealed away; `gateway audit export` has them too."
+            say(said, error=True)
 
 
 def show(ctx: typer.Context, number: Annotated[int, typer.Argument(metavar="ID")], as_json: Json = False) -> None:
@@ -108,10 +115,16 @@ def export(
     form: Annotated[Format, typer.Option("--format", help="JSON lines, or CSV for spreadsheets.")] = Format.JSONL,
     output: Annotated[Path | None, typer.Option("--output", metavar="FILE", help="Instead of standard output.")] = None,
 ) -> None:
-    """Write every event that matches, the oldest first."""
+    """
+    Write every event that matches, the oldest first.
+
+    JSON lines hold what was sealed, letter by letter, and so verify on any machine: docs/evidence.md.
+    """
     wanted = search(project, repository, principal, kind, outcome, digest, address, since, until)
 
     async def write(administration: Administration, caller: Caller) -> int:
+        if form is Format.JSONL:
+            return write_lines(await administration.audit.export_lines(caller, wanted), stream)
         events = await administration.audit.export_events(caller, wanted)
         return write_events((shown(event) for event in events), form, stream)
 
@@ -121,19 +134,47 @@ def export(
         say(f"Wrote {count} events to {output}.")
 
 
-def verify(ctx: typer.Context, as_json: Json = False) -> None:
-    """Say whether the trail is as it was written.
-
-    All of it is read; the exit status is 1 if the trail was edited, and the first bad event is named.
+def verify(
+    ctx: typer.Context,
+    against: Annotated[
+        list[Path] | None,
+        typer.Option("--against", metavar="CHECKPOINT", help="A file with checkpoints, or lines of a sink."),
+    ] = None,
+    key: Annotated[
+        Path | None, typer.Option("--key", metavar="FILE", help="The public key that signed them, kept elsewhere.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """
-    found = run(ctx, lambda administration, caller: administration.audit.verify(caller))
+    Say whether the trail is as it was written.
+
+    All of it is read, sealed months too; the exit status is 1 if the trail was edited, and the first bad event is
+    named. With --against, also if events that a checkpoint names are gone, or are others: --key should be a copy of the
+    public key that was kept off this host, for whoever rules the database can put another key there.
+    """
+    if key is not None and not against:
+        raise Invalid("--key is for --against; name a file with checkpoints too.")
+    statements, pem = evidence.statements(against or []), evidence.text_of(key) if key is not None else None
+
+    async def verified(administration: Administration, caller: Caller) -> Verification:
+        if not statements:
+            return await administration.audit.verify(caller)
+        return await administration.evidence.verify_against(caller, statements, pem)
+
+    with evidence.told():
+        found = run(ctx, verified)
     if as_json:
-        result = {"whole": not found.fault, "count": found.count, "head": found.head}
+        result = {"whole": not found.fault, "count": found.count, "head": found.head, "sealed": found.sealed}
+        result |= {"purged": found.purged, "checkpoints": found.compared}
         show_json({**result, "fault": found.fault or None, "event": found.seq if found.fault else None})
     elif found.fault:
         say(f"gateway: the trail is damaged: {found.fault}.", error=True)
     else:
         say(f"The trail is whole: {found.count} events, the last one's hash is {found.head}.")
+        if found.sealed or found.purged:
+            say(f"{found.sealed} of them are in segments, {found.purged} were purged and have signed stubs.")
+        if statements:
+            say(f"It holds what {found.compared} of {len(statements)} checkpoints name.")
     raise typer.Exit(1 if found.fault else 0)
 
 
@@ -184,6 +225,16 @@ def write_events(events: Iterable[dict[str, object]], form: Format, stream: IO[s
                 count += 1
         case _:
             assert_never(form)
+    return count
+
+
+def write_lines(lines: Iterable[str], stream: IO[str]) -> int:
+    """Writes *lines* one by one, in bounded memory; returns how many there were."""
+    count = 0
+    for line in lines:
+        stream.write(line)
+        stream.write("\n")
+        count += 1
     return count
 
 

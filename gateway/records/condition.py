@@ -10,6 +10,7 @@ from sqlalchemy import Column, Connection, func, select
 
 from gateway.audit.chain import Head, Sealed, fault, head_seal
 from gateway.records.schema import event_index, events, intents, trail_head
+from gateway.records.segments import end_of
 
 #: How many of the newest events are looked at.
 NEWEST = 1000
@@ -58,7 +59,8 @@ def _end(connection: Connection, key: bytes, last: int, newest: int) -> tuple[Se
     query = select(events.c.seq, events.c.body, events.c.hash).where(events.c.seq <= head.seq)
     rows = connection.execute(query.order_by(events.c.seq.desc()).limit(newest + 1))
     found = [Sealed(each.seq, each.body, bytes(each.hash)) for each in rows][::-1]
-    previous = Head()
+    # Older ones may have left for segments.
+    previous = end_of(connection) if found and found[0].seq > 1 else Head()
     if len(found) > newest:
         previous = Head(found[0].seq, found[0].hash)
         del found[0]

@@ -14,7 +14,7 @@ from gateway.records.database import Database
 from gateway.records.schema import events, metadata
 
 #: The revisions that this program knows, in their order; the last is the schema it needs.
-REVISIONS = ("0001", "0002", "0003", "0004", "0007")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0007")
 _VERSION = table("alembic_version", column("version_num"))
 #: What a serving role may do with the chain; with everything else it may do what it wants.
 _CHAIN_RIGHTS = "SELECT, INSERT"
@@ -91,6 +91,8 @@ def _grant(connection: Connection, url: str, serving_url: str) -> None:
     for each in metadata.sorted_tables:
         rights = _CHAIN_RIGHTS if each is events else "SELECT, INSERT, UPDATE, DELETE"
         connection.exec_driver_sql(f"GRANT {rights} ON {each.name} TO {role}")
+    # It may not delete from the chain; this takes out what is sealed in segments, and nothing else.
+    connection.exec_driver_sql(f"GRANT EXECUTE ON FUNCTION events_leave(bigint) TO {role}")
     connection.exec_driver_sql(f"GRANT SELECT ON alembic_version TO {role}")
     connection.exec_driver_sql(f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {role}")
 

@@ -6,19 +6,24 @@ always the sealed event; the projection only finds it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import islice
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, func, literal, select
 
-from gateway.audit.chain import Head, Sealed, fault, head_seal
+from gateway.audit.chain import Sealed
 from gateway.audit.event import time_text
 from gateway.audit.trail import Search, Verification
+from gateway.errors import Unavailable
+from gateway.records import segments
 from gateway.records.database import Database
-from gateway.records.schema import event_index, events, trail_head
+from gateway.records.schema import event_index, events
+from gateway.records.segments import Segment, Unsealed
+from gateway.records.verifying import Verifier
 
 _PAGE = 1000
 #: Events are projected this many at a time: a slice holds the writers' lock for some milliseconds.
@@ -31,6 +36,14 @@ _RARE, _FREQUENT = 512, (16_384, 524_288)
 #: The time as no index knows it: a page is read in the order of its numbers, not by times that are sorted afterwards.
 _plain_time = event_index.c.time.op("||")("")
 _FIELDS = ("kind", "outcome", "principal", "project", "repository", "digest", "address")
+
+
+@dataclass(frozen=True, slots=True)
+class Following:
+    """The events that follow some number; with *purged*, all up to that number are gone instead."""
+
+    events: Sequence[Sealed]
+    purged: int = 0
 
 
 class SqlTrail:
@@ -47,60 +60,69 @@ class SqlTrail:
     def event(self, seq: int) -> Sealed | None:
         query = select(events.c.seq, events.c.body, events.c.hash).where(events.c.seq == seq)
         row = self._database.read_now(lambda connection: connection.execute(query).first())
-        return Sealed(row.seq, row.body, bytes(row.hash)) if row is not None else None
+        if row is not None:
+            return _sealed(row)
+        segment = self._database.read_now(partial(segments.containing, seq=seq))
+        if segment is None or segment.stub:
+            return None
+        with _told(segment):
+            return next(segments.events_of(self._database.data, segment, seq - 1), None)
 
     def export(self, search: Search) -> Iterator[Sealed]:
-        after, last = 0, self._database.read_now(_last)
-        while True:
-            page = self._database.read_now(partial(_following, search=search, after=after, last=last))
-            yield from page.matching
-            if page.end >= last:
-                return
-            after = page.end
+        return (found for found in self._everything(search) if isinstance(found, Sealed))
 
-    def verify(self) -> Verification:
-        head, count = Head(), 0
-        while True:
-            rows = self._database.read_now(partial(_chain, after=head.seq))
-            for event in rows:
-                wrong = fault(head, event)
-                if wrong:
-                    return Verification(count, head.hash.hex(), wrong, event.seq)
-                head, count = Head(event.seq, event.hash), count + 1
-            if not rows:
-                return self._verify_end(head, count)
+    def lines(self, search: Search) -> Iterator[str]:
+        return (found.line() if isinstance(found, Sealed) else found.stub for found in self._everything(search))
 
-    def _verify_end(self, head: Head, count: int) -> Verification:
-        """The end of the chain against the head kept beside it, and the projection against the chain."""
-        kept = self._database.read_now(_kept_head)
-        if kept is None:
-            return Verification(count, head.hash.hex(), "the record of the chain's head is missing", head.seq)
-        recorded, seal = kept
-        if seal != head_seal(recorded, self._key) and recorded.seq > 0:
-            return Verification(count, head.hash.hex(), "the record of the chain's head was edited", head.seq)
-        if recorded.seq > head.seq and self._database.read_now(_last) <= head.seq:
-            wrong = f"events {head.seq + 1} to {recorded.seq} were cut off the end"
-            return Verification(count, head.hash.hex(), wrong, head.seq + 1)
-        if recorded.seq == head.seq and recorded.hash != head.hash:
-            return Verification(count, head.hash.hex(), f"event {head.seq} is not the one sealed last", head.seq)
-        if recorded.seq < head.seq and self._database.read_now(_kept_head) == kept:
-            wrong = f"event {recorded.seq + 1} was added after the chain's head"
-            return Verification(count, head.hash.hex(), wrong, recorded.seq + 1)
-        return self._verify_projection(head, count)
+    def _everything(self, search: Search) -> Iterator[Sealed | Segment]:
+        """The events that match, and the segments that were purged, in their order."""
+        read, all_of_them = self._database.read_now, search == Search()
+        after, last = 0, max(read(_last), read(segments.sealed_until))
+        while after < last:
+            segment = read(partial(segments.containing, seq=after + 1))
+            if segment is not None:
+                if segment.stub:
+                    yield segment
+                else:
+                    with _told(segment):
+                        found = segments.events_of(self._database.data, segment, after)
+                        yield from (event for event in found if all_of_them or matches(search, event))
+                after = segment.last_seq
+                continue
+            page = read(partial(_following, search=search, after=after, last=last))
+            # What left for a segment meanwhile is read there.
+            if read(segments.sealed_until) <= after:
+                yield from page.matching
+                after = page.end
 
-    def _verify_projection(self, head: Head, count: int) -> Verification:
-        if self._database.read_now(_projected_until) > self._database.read_now(_last):
-            return Verification(count, head.hash.hex(), "the search entries name events that do not exist", head.seq)
-        after = 0
-        while True:
-            rows = self._database.read_now(partial(_projection, after=after))
-            for event, projected in rows:
-                if projected != _projected(event):
-                    wrong = f"the search entry of event {event.seq} was edited or removed"
-                    return Verification(count, head.hash.hex(), wrong, event.seq)
-                after = event.seq
-            if not rows:
-                return Verification(count, head.hash.hex())
+    def following(self, after: int, limit: int) -> Following:
+        """At most *limit* events after the number *after*, from wherever they are; raises `Unavailable`."""
+        found = self._database.read_now(partial(_chain, after=after, limit=limit))
+        if found and found[0].seq == after + 1:
+            return Following(found)
+        segment = self._database.read_now(partial(segments.containing, seq=after + 1))
+        if segment is None:
+            return Following(found)
+        if segment.stub:
+            return Following((), segment.last_seq)
+        with _told(segment):
+            return Following(list(islice(segments.events_of(self._database.data, segment, after), limit)))
+
+    def sealed_away(self) -> tuple[int, str]:
+        last = self._database.read_now(segments.sealed_until)
+        segment = self._database.read_now(partial(segments.containing, seq=last)) if last else None
+        return (segment.last_seq, segment.last_time) if segment is not None else (0, "")
+
+    def verify(self, against: Sequence[Mapping[str, Any]] = ()) -> Verification:
+        return Verifier(self._database, self._key, against).verify()
+
+
+@contextmanager
+def _told(segment: Segment) -> Iterator[None]:
+    try:
+        yield
+    except Unsealed as error:
+        raise Unavailable(f"The segment of event {segment.first_seq} is damaged: {error}; restore its file.") from error
 
 
 def project_tail(database: Database, connection: Connection) -> int:
@@ -218,7 +240,10 @@ class _Following:
 
 def _following(connection: Connection, search: Search, after: int, last: int) -> _Following:
     until = _projected_until(connection)
-    if after < until:
+    if search == Search():
+        found = _chain(connection, after)
+        end = found[-1].seq if found else last
+    elif after < until:
         lower, upper = _narrowed(connection, search, after, until)
         conditions = [event_index.c.seq > lower, event_index.c.seq <= upper, *_index_conditions(search)]
         numbers = select(event_index.c.seq).where(*conditions).order_by(event_index.c.seq).limit(_PAGE)
@@ -300,23 +325,6 @@ def _chain(connection: Connection, after: int, limit: int = _PAGE) -> list[Seale
     return [_sealed(row) for row in connection.execute(query.order_by(events.c.seq).limit(limit))]
 
 
-def _projection(connection: Connection, after: int) -> list[tuple[Sealed, dict[str, object]]]:
-    query = (
-        select(events.c.seq, events.c.body, events.c.hash, event_index)
-        .outerjoin(event_index, event_index.c.seq == events.c.seq)
-        .where(events.c.seq > after, events.c.seq <= _projected_until(connection))
-        .order_by(events.c.seq)
-        .limit(_PAGE)
-    )
-    return [
-        (
-            Sealed(row[0], row[1], bytes(row[2])),
-            {"seq": row[3], **dict(zip(("time", *_FIELDS), row[4:], strict=True))},
-        )
-        for row in connection.execute(query)
-    ]
-
-
 def _sealed(row: Row[Any, Any, Any]) -> Sealed:
     return Sealed(row[0], row[1], bytes(row[2]))
 
@@ -327,8 +335,3 @@ def _last(connection: Connection) -> int:
 
 def _projected_until(connection: Connection) -> int:
     return int(connection.execute(select(func.coalesce(func.max(event_index.c.seq), literal(0)))).scalar_one())
-
-
-def _kept_head(connection: Connection) -> tuple[Head, bytes] | None:
-    row = connection.execute(select(trail_head.c.seq, trail_head.c.hash, trail_head.c.seal)).first()
-    return (Head(row.seq, bytes(row.hash)), bytes(row.seal)) if row is not None else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import update
 from sqlalchemy.exc import DBAPIError
 
+from gateway.access.secrets import Secrets
+from gateway.administration.evidence import Evidence
 from gateway.audit.event import Event, Kind
 from gateway.errors import Conflict, Unavailable
 from gateway.gate import Act
@@ -21,7 +24,8 @@ from gateway.records.database import Database
 from gateway.records.migration import REVISIONS, current, migrate, revision
 from gateway.records.schema import metadata
 from gateway.records.schema import projects as projects_table
-from tests.house import GATEWAY, opened
+from gateway.records.trail import project_tail
+from tests.house import GATEWAY, OPERATOR, opened
 from tests.services.postgres import PostgresServer
 
 
@@ -132,3 +136,24 @@ def test_a_serving_role_may_append_to_the_chain_and_nothing_else(
             ):
                 with pytest.raises(DBAPIError, match=r"permission denied|must be owner"):
                     connection.exec_driver_sql(statement)
+
+
+def test_a_serving_role_may_take_out_what_is_sealed_and_nothing_else(
+    postgres_server: PostgresServer, new_postgres_database: Callable[[], str], tmp_path: Path
+) -> None:
+    owner_url = new_postgres_database()
+    serving_url = postgres_server.create_role(owner_url)
+    migrate(owner_url, tmp_path, serving_url=serving_url)
+
+    with opened(serving_url, tmp_path) as house:
+        old = datetime(2025, 3, 1, tzinfo=UTC)
+        for time in (old, old, datetime.now(UTC), datetime.now(UTC)):
+            house.run(house.ledger.commit(Act(Event(Kind.PROJECT_ADD, GATEWAY, time=time))))
+        with house.database.lock(), house.database.engine.connect() as connection:
+            project_tail(house.database, connection)
+            assert connection.exec_driver_sql("SELECT events_leave(3)").scalar() == 0
+        evidence = Evidence(house.gate, house.database, house.trail, Secrets(b"s" * 32))
+        assert house.run(evidence.retain(OPERATOR, datetime(2025, 6, 1, tzinfo=UTC))).events == 2
+        with house.database.engine.connect() as connection:
+            assert connection.exec_driver_sql("SELECT min(seq) FROM events").scalar() == 3
+        assert house.trail.verify().fault == ""

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from gateway.administration import FIELDS
 from gateway.settings import LOCAL_NAMES
 from tests.services.clients import Result
 from tests.services.daemon import Daemon, free_port, scratch
@@ -121,7 +122,7 @@ class Gateway:
         """Events, the oldest first: `events(project="gallery", kind="manifest.push")`."""
         options = [word for name, value in filters.items() for word in (f"--{name}", value)]
         exported = self.cli("audit", "export", *options).must()
-        return [json.loads(line) for line in exported.stdout.splitlines()]
+        return [{**dict.fromkeys(FIELDS, ""), **json.loads(line)} for line in exported.stdout.splitlines()]
 
     def is_trail_whole(self) -> bool:
         """Whether `audit verify` says so."""

@@ -1,0 +1,248 @@
+"""Evidence: the key that signs checkpoints, checkpoints, how far sinks have got, and old months sealed away.
+
+retain ─▶ events of a month ─▶ a file, on disk and read back ─▶ its row and event ─▶ the events leave, a few at a time
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from gateway.access.policy import Need
+from gateway.access.principals import Caller
+from gateway.access.scopes import Action
+from gateway.access.secrets import Secrets
+from gateway.administration.values import MANAGE_SYSTEM
+from gateway.audit.chain import Head, Sealed, fault
+from gateway.audit.checkpoints import CheckpointKey
+from gateway.audit.event import Event, Kind, time_text
+from gateway.audit.offline import fault_of, read_key
+from gateway.audit.trail import Trail, Verification
+from gateway.errors import Conflict, Unavailable
+from gateway.gate import Act, Gate
+from gateway.records import checkpoints, cursors, segments
+from gateway.records.checkpoints import Stored
+from gateway.records.cursors import Lag
+from gateway.records.database import Database
+from gateway.records.segments import Month, Segment, Unsealed
+
+__all__ = ["Evidence", "Lag", "Month", "Plan", "PublicKey", "Receipt", "Stored", "months_before"]
+
+_REVIEW = Need(Action.REVIEW)
+
+
+@dataclass(frozen=True, slots=True)
+class PublicKey:
+    """The public half of the key that signs checkpoints, in PEM, and its id."""
+
+    kid: str
+    pem: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What `retain` would do: the *months* it would seal, and the files of sealed events that it would *purge*."""
+
+    months: Sequence[Month]
+    purge: Sequence[Segment]
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What `retain` did: so many *events* are in new *segments* now; *purged* events are gone for good."""
+
+    segments: Sequence[Segment]
+    events: int
+    purged: int
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Looking needs an administrator or auditor, sealing and purging an administrator."""
+
+    gate: Gate
+    database: Database
+    trail: Trail
+    secrets: Secrets
+
+    async def public_key(self, caller: Caller) -> PublicKey:
+        """The key that checkpoints are verified with; the pair is made if there is none yet."""
+        async with self.gate.passage(caller, Kind.AUDIT_KEY, _REVIEW) as passage:
+            notes = await passage.commit(checkpoints.make_key(self.secrets))
+        key: CheckpointKey = notes.result
+        return PublicKey(key.kid, key.public_pem)
+
+    async def checkpoint(self, caller: Caller) -> Stored:
+        """A checkpoint of the chain as it is now. Raises `Conflict` while nothing has happened yet."""
+        key = await self.signing_key(caller)
+        async with self.gate.passage(caller, Kind.AUDIT_CHECKPOINT, _REVIEW) as passage:
+            notes = await passage.commit(checkpoints.make(key, always=True))
+        if notes.result is None:
+            raise Conflict("There is no event yet, and so nothing to make a checkpoint of.")
+        made: Stored = notes.result
+        return made
+
+    async def checkpoints(self, caller: Caller) -> Sequence[Stored]:
+        """All that are kept, in their order."""
+        async with self.gate.passage(caller, Kind.AUDIT_CHECKPOINT, _REVIEW, detail={"all": True}) as passage:
+            found: list[Stored] = []
+            while page := await self._read(partial(checkpoints.between, after=_last_of(found), until=2**62)):
+                found += page
+            await passage.seal()
+        return found
+
+    async def sinks(self, caller: Caller) -> Sequence[Lag]:
+        """How far each sink has got, and what keeps it."""
+        async with self.gate.passage(caller, Kind.AUDIT_SINKS, _REVIEW) as passage:
+            found: Sequence[Lag] = await self._read(partial(cursors.lags, now=time.time()))
+            await passage.seal()
+        return found
+
+    async def verify_against(
+        self, caller: Caller, statements: Sequence[Mapping[str, Any]], key_pem: str | None = None
+    ) -> Verification:
+        """
+        Reads the whole trail, and whether it holds what the *statements*, checkpoints from elsewhere, say of it.
+
+        They must be signed by *key_pem*, an exported public key; without one, by a key that the database knows, which
+        whoever rules the database could have put there. Raises `gateway.audit.offline.Unreadable` for no key.
+        """
+        given = read_key(key_pem) if key_pem is not None else None
+        async with self.gate.passage(caller, Kind.AUDIT_VERIFY, _REVIEW) as passage:
+            known = {kid: read_key(pem) for kid, pem in (await self._read(checkpoints.public_keys)).items()}
+            found = _foreign(statements, known, given)
+            if found is None:
+                found = await asyncio.to_thread(self.trail.verify, statements)
+            told = {"count": found.count, "head": found.head, "fault": found.fault, "event": found.seq}
+            passage.note(reason="trail_damaged" if found.fault else "", detail={**told, "statements": len(statements)})
+            await passage.seal()
+        return found
+
+    async def plan(self, caller: Caller, cut: datetime, purge: datetime | None = None) -> Plan:
+        """What `retain` would do now."""
+        told = _told(cut, purge, plan=True)
+        async with self.gate.passage(caller, Kind.AUDIT_RETAIN, MANAGE_SYSTEM, detail=told) as passage:
+            months = await self._read(partial(segments.months, cut=cut))
+            going = [each for each in await self._read(segments.every) if _is_purged(each, purge)]
+            await passage.seal()
+        return Plan(months, going)
+
+    async def retain(self, caller: Caller, cut: datetime, purge: datetime | None = None) -> Receipt:
+        """
+        Seals events before *cut* into segments, and takes them out of the database; *purge* removes older segments.
+
+        Each segment sealed or purged is an event; what was interrupted is finished first. Raises `Conflict` when the
+        events to seal are damaged, or others are sealing; `Unavailable` when a file cannot be written.
+        """
+        async with self.gate.passage(caller, Kind.AUDIT_RETAIN, MANAGE_SYSTEM, detail=_told(cut, purge)) as passage:
+            await passage.seal()
+        key = await self.signing_key(caller)
+        await self._leave(caller)
+        for segment in await self._read(segments.every):
+            if segment.stub:
+                await asyncio.to_thread(segments.remove_file, self.database.data, segment)
+        made: list[Segment] = []
+        while found := await self._read(partial(segments.next_events, cut=cut)):
+            made.append(await self._seal(caller, key, found))
+            await self._leave(caller)
+        gone = [each for each in await self._read(segments.every) if _is_purged(each, purge)]
+        for segment in gone:
+            await self._purge(caller, key, segment)
+        return Receipt(made, sum(each.count for each in made), sum(each.count for each in gone))
+
+    async def signing_key(self, caller: Caller) -> CheckpointKey:
+        """The key that signs, made if there is none yet; for the gateway's own work."""
+        found = await self._read(partial(checkpoints.current_key, secrets=self.secrets))
+        if found is None:
+            event = Event(Kind.KEY_ADD, caller, detail={"purpose": "checkpoints"})
+            found = (await self.gate.ledger.commit(Act(event, checkpoints.make_key(self.secrets)))).result
+        key: CheckpointKey = found
+        return key
+
+    async def _seal(self, caller: Caller, key: CheckpointKey, found: Sequence[Sealed]) -> Segment:
+        previous: Head = await self._read(segments.end_of)
+        last = await asyncio.to_thread(_checked, found, previous)
+        statement = key.segment(found[0].seq, previous, last, datetime.now(UTC))
+        data = self.database.data
+        segment = await asyncio.to_thread(segments.write, data, found, previous, statement)
+        await asyncio.to_thread(_read_back, data, segment)
+        async with self.gate.passage(caller, Kind.AUDIT_RETAIN, MANAGE_SYSTEM) as passage:
+            await passage.commit(segments.record(segment))
+        return segment
+
+    async def _purge(self, caller: Caller, key: CheckpointKey, segment: Segment) -> None:
+        stub = key.purge(segment.first_seq, segment.previous, segment.head, datetime.now(UTC), segment.file_sha256)
+        async with self.gate.passage(caller, Kind.AUDIT_RETAIN, MANAGE_SYSTEM) as passage:
+            await passage.commit(segments.purge(segment, stub))
+        await asyncio.to_thread(segments.remove_file, self.database.data, segment)
+
+    async def _leave(self, caller: Caller) -> None:
+        """Takes out of the table what is in segments; whoever else wants to write has turns in between."""
+        event = Event(Kind.AUDIT_RETAIN, caller)
+        left = 1
+        while left:
+            left = (await self.gate.ledger.commit(Act(event, segments.leave(), silent=True))).result
+        until: int = await self._read(segments.sealed_until)
+        # The statement at the end of each segment says what the checkpoints before it said.
+        await self.gate.ledger.commit(Act(event, checkpoints.thin(until), silent=True))
+
+    async def _read(self, query: Any) -> Any:
+        return await asyncio.to_thread(self.database.read_now, query)
+
+
+def months_before(now: datetime, months: int) -> datetime:
+    """The beginning of the month that *now* lay in so many *months* ago: what was before is older, in whole months."""
+    number = now.year * 12 + now.month - 1 - months
+    return datetime(max(1, number // 12), number % 12 + 1, 1, tzinfo=UTC)
+
+
+def _last_of(found: Sequence[Stored]) -> int:
+    return found[-1].seq if found else 0
+
+
+def _is_purged(segment: Segment, purge: datetime | None) -> bool:
+    """Whether *segment* is to be purged: all of it is older, and it has not been yet."""
+    return purge is not None and not segment.stub and segment.last_time < time_text(purge)
+
+
+def _told(cut: datetime, purge: datetime | None, *, plan: bool = False) -> dict[str, object]:
+    told: dict[str, object] = {"before": time_text(cut), **({"plan": True} if plan else {})}
+    return {**told, **({"purge_before": time_text(purge)} if purge is not None else {})}
+
+
+def _foreign(
+    statements: Sequence[Mapping[str, Any]], known: Mapping[str, bytes], given: bytes | None
+) -> Verification | None:
+    """What is wrong with the signatures of the *statements*, if anything."""
+    for statement in statements:
+        key = given if given is not None else known.get(str(statement.get("key")), bytes(32))
+        wrong = fault_of(statement, key)
+        if wrong:
+            return Verification(0, "", wrong, int(statement["seq"]))
+    return None
+
+
+def _checked(found: Iterable[Sealed], previous: Head) -> Head:
+    """The place of the last of *found*; raises `Conflict` unless they follow one another, and *previous*."""
+    for event in found:
+        wrong = fault(previous, event)
+        if wrong:
+            raise Conflict(f"The trail is damaged: {wrong}; nothing more was sealed. Run: gateway audit verify")
+        previous = Head(event.seq, event.hash)
+    return previous
+
+
+def _read_back(data: Path, segment: Segment) -> None:
+    """Raises `Unavailable` unless the file gives back what was written: it is about to be the only copy."""
+    try:
+        last = _checked(segments.events_of(data, segment), segment.previous)
+    except (Unsealed, Conflict) as error:
+        raise Unavailable(f"The segment {segment.file} was not written as it should be; check the disk.") from error
+    if last != segment.head:
+        raise Unavailable(f"The segment {segment.file} was not written as it should be; check the disk.")

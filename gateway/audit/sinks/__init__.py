@@ -1,0 +1,1 @@
+"""Where events and checkpoints are sent, so that no one who rules this host alone can take them back."""

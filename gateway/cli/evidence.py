@@ -1,0 +1,183 @@
+"""`gateway audit key`, `checkpoint`, `sinks`, `retain`: evidence that leaves the host, and what stays of old months."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gateway.administration.evidence import Lag, Plan, Receipt
+from gateway.audit.offline import Unreadable, lines_of, statements_in
+from gateway.cli.output import say, show_json, show_table
+from gateway.cli.session import run
+from gateway.cli.words import Json, before
+from gateway.errors import Invalid
+
+Output = Annotated[Path | None, typer.Option("--output", metavar="FILE", help="Instead of standard output.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Adds the commands to the noun *app*."""
+    app.command("key")(key)
+    app.command("checkpoint")(checkpoint)
+    app.command("sinks")(sinks)
+    app.command("retain")(retain)
+
+
+def key(ctx: typer.Context, output: Output = None, as_json: Json = False) -> None:
+    """
+    Print the public key that checkpoints are verified with.
+
+    Keep a copy off this host, where the gateway's administrators cannot change it.
+    """
+    found = run(ctx, lambda administration, caller: administration.evidence.public_key(caller))
+    if as_json:
+        show_json({"kid": found.kid, "pem": found.pem})
+    elif output is not None:
+        _write(output, found.pem)
+        say(f"Wrote the key {found.kid} to {output}.")
+    else:
+        say(found.pem.rstrip("\n"))
+
+
+def checkpoint(
+    ctx: typer.Context,
+    output: Output = None,
+    every: Annotated[bool, typer.Option("--all", help="All that are kept, not only a new one.")] = False,
+) -> None:
+    """
+    Make a checkpoint now, and print it: one line of JSON, signed.
+
+    Kept off this host, it proves later that nothing up to now was changed or removed: gateway audit verify --against.
+    """
+    made = run(ctx, lambda administration, caller: administration.evidence.checkpoint(caller))
+    lines = [made.line]
+    if every:
+        lines = [each.line for each in run(ctx, lambda acts, caller: acts.evidence.checkpoints(caller))]
+    if output is not None:
+        _write(output, "".join(f"{line}\n" for line in lines))
+        say(f"Wrote {len(lines)} checkpoints to {output}, the last one of event {made.seq}.")
+        return
+    for line in lines:
+        say(line)
+
+
+def sinks(ctx: typer.Context, as_json: Json = False) -> None:
+    """List the sinks, how far each has got, and what keeps it."""
+    rows = run(ctx, lambda administration, caller: administration.evidence.sinks(caller))
+    columns = ("name", "kind", "place", "delivered_to", "lag_events", "lag_seconds", "delivered_at", "state")
+    empty = "There are no sinks; docs/evidence.md says how to set one up."
+    show_table([_lag(row) for row in rows], columns, as_json=as_json, empty=empty)
+
+
+def retain(
+    ctx: typer.Context,
+    older_than: Annotated[str, typer.Option("--older-than", metavar="AGE", help="Seal what is older: 13mo, 2y, 400d.")],
+    purge_older_than: Annotated[
+        str | None,
+        typer.Option("--purge-older-than", metavar="AGE", help="Remove sealed events that are older, for good."),
+    ] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Say what would happen; change nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """
+    Seal old months into compressed files, and take them out of the database.
+
+    The files are in the data directory, under segments/; they verify like the rest, and are exported with it. What is
+    purged is gone: a signed stub stays, by which the rest still verifies.
+    """
+    now = datetime.now(UTC)
+    cut = before(older_than, now)
+    purge = before(purge_older_than, now) if purge_older_than is not None else None
+    if purge is not None and purge > cut:
+        raise Invalid("What is purged must be older than what is sealed; give --purge-older-than a longer time.")
+    if plan:
+        planned = run(ctx, lambda administration, caller: administration.evidence.plan(caller, cut, purge))
+        show_json(_told_plan(planned, cut)) if as_json else _show_plan(planned, cut)
+        return
+    receipt = run(ctx, lambda administration, caller: administration.evidence.retain(caller, cut, purge))
+    show_json(_told_receipt(receipt, cut)) if as_json else _show_receipt(receipt)
+
+
+def statements(files: Sequence[Path]) -> list[Mapping[str, Any]]:
+    """The signed statements in *files*; raises `Invalid`."""
+    with told():
+        return [each for path in files for each in statements_in(lines_of(path))]
+
+
+def text_of(path: Path) -> str:
+    """What is in the file *path*; raises `Invalid`."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Invalid(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'it is not text'}.") from None
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """What cannot be read becomes `Invalid`."""
+    try:
+        yield
+    except Unreadable as error:
+        raise Invalid(f"{str(error).rstrip('.')}.") from None
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise Invalid(f"{path} cannot be written: {(error.strerror or 'unknown reason').lower()}.") from None
+
+
+def _lag(row: Lag) -> dict[str, object]:
+    state = "failing" if row.failing_since is not None else "behind" if row.events else "up to date"
+    return {
+        "name": row.name,
+        "kind": row.kind,
+        "place": row.place,
+        "delivered_to": row.seq,
+        "lag_events": row.events,
+        "lag_seconds": row.seconds,
+        "delivered_at": _moment(row.delivered_at),
+        "failing_since": _moment(row.failing_since),
+        "trouble": row.trouble,
+        "state": (f"{state}: {row.trouble}" if row.trouble else state) if row.wanted else "not in the settings",
+    }
+
+
+def _moment(seconds: int | None) -> datetime | None:
+    return datetime.fromtimestamp(seconds, UTC) if seconds is not None else None
+
+
+def _told_plan(plan: Plan, cut: datetime) -> dict[str, object]:
+    purge = [{"file": each.file, "events": each.count, "last": each.last_seq} for each in plan.purge]
+    return {"plan": True, "before": cut, "months": [asdict(month) for month in plan.months], "purge": purge}
+
+
+def _told_receipt(receipt: Receipt, cut: datetime) -> dict[str, object]:
+    made = [
+        {"file": each.file, "sha256": each.file_sha256, "bytes": each.file_bytes, "events": each.count}
+        for each in receipt.segments
+    ]
+    return {"plan": False, "before": cut, "segments": made, "events": receipt.events, "purged": receipt.purged}
+
+
+def _show_plan(plan: Plan, cut: datetime) -> None:
+    rows = [asdict(month) for month in plan.months]
+    nothing = f"There is nothing to seal from before {cut:%Y-%m-%d}."
+    show_table(rows, ("month", "events", "first", "last"), as_json=False, empty=nothing)
+    if plan.purge:
+        events = sum(each.count for each in plan.purge)
+        say(f"{events} events in {len(plan.purge)} files would be removed for good.")
+
+
+def _show_receipt(receipt: Receipt) -> None:
+    size = sum(each.file_bytes for each in receipt.segments)
+    say(f"Sealed {receipt.events} events into {len(receipt.segments)} segments of {size} bytes.")
+    if receipt.purged:
+        say(f"Removed {receipt.purged} events for good; signed stubs stand in their place.")

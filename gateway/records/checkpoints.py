@@ -1,0 +1,121 @@
+"""Checkpoints and the key that signs them, in the database: the key's private half sealed, as those of tokens are."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, select
+
+from gateway.access.secrets import Secrets
+from gateway.audit.chain import Head
+from gateway.audit.checkpoints import CheckpointKey, is_due
+from gateway.change import Change, Notes
+from gateway.records.schema import checkpoint_keys, checkpoints, trail_head
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A checkpoint as it is kept: *line* is what was signed, with its signature; *made_at* is UNIX seconds."""
+
+    number: int
+    seq: int
+    made_at: int
+    line: str
+
+    @property
+    def statement(self) -> dict[str, Any]:
+        """What it says."""
+        found: dict[str, Any] = json.loads(self.line)
+        return found
+
+
+def current_key(connection: Connection, secrets: Secrets) -> CheckpointKey | None:
+    """The key that signs, if one was made; raises `Invalid` if it was sealed under another secret."""
+    newest = select(checkpoint_keys).order_by(checkpoint_keys.c.created_at.desc(), checkpoint_keys.c.kid).limit(1)
+    row = connection.execute(newest).first()
+    return None if row is None else CheckpointKey.opened(bytes(row.sealed), row.kid, secrets.checkpoints)
+
+
+def public_keys(connection: Connection) -> dict[str, str]:
+    """Every key's public half, in PEM, by its id; needs no secret."""
+    return {row.kid: row.public for row in connection.execute(select(checkpoint_keys.c.kid, checkpoint_keys.c.public))}
+
+
+def make_key(secrets: Secrets) -> Change:
+    """The first key, unless there is one; the result is the key that signs."""
+    fresh = CheckpointKey.new()
+
+    def apply(connection: Connection) -> Notes:
+        found = current_key(connection, secrets)
+        if found is not None:
+            return Notes(detail={"kid": found.kid}, result=found)
+        row = {"kid": fresh.kid, "public": fresh.public_pem, "sealed": fresh.sealed(secrets.checkpoints)}
+        connection.execute(insert(checkpoint_keys).values(**row, created_at=int(time.time())))
+        return Notes(after={"kid": fresh.kid}, detail={"kid": fresh.kid}, result=fresh)
+
+    return Change(apply)
+
+
+def make(key: CheckpointKey, *, always: bool = False, clock: Callable[[], float] = time.time) -> Change:
+    """
+    A checkpoint of the chain as it is committed, if one is due, or *always*; the result is the newest there is.
+
+    Of several about the same event only the newest is kept.
+    """
+
+    def apply(connection: Connection) -> Notes:
+        now = clock()
+        row = connection.execute(select(trail_head.c.seq, trail_head.c.hash)).one()
+        head, last = Head(row.seq, bytes(row.hash)), newest(connection)
+        if head.seq == 0 or not (always or is_due(last.seq if last else None, head, last.made_at if last else 0, now)):
+            return Notes(result=last)
+        number = last.number + 1 if last is not None else 1
+        line = key.checkpoint(number, head, datetime.fromtimestamp(now, UTC))
+        connection.execute(delete(checkpoints).where(checkpoints.c.seq == head.seq))
+        made = Stored(number, head.seq, int(now), line)
+        row_of = {"number": number, "seq": head.seq, "made_at": made.made_at, "line": line}
+        connection.execute(insert(checkpoints).values(row_of))
+        return Notes(result=made)
+
+    return Change(apply)
+
+
+def due(connection: Connection, now: float) -> bool:
+    """Whether `make` would make one."""
+    row = connection.execute(select(trail_head.c.seq, trail_head.c.hash)).one()
+    head, last = Head(row.seq, bytes(row.hash)), newest(connection)
+    return head.seq > 0 and is_due(last.seq if last else None, head, last.made_at if last else 0, now)
+
+
+def newest(connection: Connection) -> Stored | None:
+    """The checkpoint made last."""
+    row = connection.execute(select(checkpoints).order_by(checkpoints.c.number.desc()).limit(1)).first()
+    return None if row is None else Stored(row.number, row.seq, row.made_at, row.line)
+
+
+def between(connection: Connection, after: int, until: int, *, most: int = 1000) -> Sequence[Stored]:
+    """The checkpoints about events after *after* and up to *until*, in their order; at most *most*."""
+    query = select(checkpoints).where(checkpoints.c.seq > after, checkpoints.c.seq <= until)
+    rows = connection.execute(query.order_by(checkpoints.c.seq).limit(most))
+    return [Stored(row.number, row.seq, row.made_at, row.line) for row in rows]
+
+
+def following(connection: Connection, number: int, until: int, *, most: int = 1000) -> Sequence[Stored]:
+    """The checkpoints made after that with this *number*, about events up to *until*, in their order."""
+    query = select(checkpoints).where(checkpoints.c.number > number, checkpoints.c.seq <= until)
+    rows = connection.execute(query.order_by(checkpoints.c.number).limit(most))
+    return [Stored(row.number, row.seq, row.made_at, row.line) for row in rows]
+
+
+def thin(until: int) -> Change:
+    """Removes all about events up to *until*: those are in segments, which end with statements of their own."""
+
+    def apply(connection: Connection) -> Notes:
+        return Notes(result=connection.execute(delete(checkpoints).where(checkpoints.c.seq < until)).rowcount)
+
+    return Change(apply)

@@ -1,0 +1,280 @@
+"""Segments: old events in compressed files that still verify, and the rows that say which file holds which.
+
+    DATA/segments/2025-10-000000000001-000000020000.jsonl.gz      its lines are those of an export; the last is signed
+
+The file is on disk before its row, the row before its events leave the table, a few at a time: whatever happens in
+between, every event is in one place at least.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import IO
+
+from sqlalchemy import Connection, delete, func, insert, select, text, update
+
+from gateway.audit.chain import Head, Sealed
+from gateway.audit.event import time_text
+from gateway.change import Change, Notes
+from gateway.errors import Conflict, Unavailable
+from gateway.records.schema import event_index, events, segments
+
+FOLDER = "segments"
+#: The most events that one file holds.
+MOST = 20_000
+#: So many events leave the table in one transaction: it holds the writers' lock for some milliseconds.
+SLICE = 200
+#: As a search of the trail: events of one moment may be sealed out of the order of their times, so many at most.
+_DISORDER = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """
+    The events *first_seq* to *last_seq* in *file*; *first_time* and *last_time* are those of its ends, as events tell.
+
+    *stub* is the signed statement that took its place when it was purged, "" before that.
+    """
+
+    first_seq: int
+    last_seq: int
+    first_time: str
+    last_time: str
+    previous_hash: bytes
+    last_hash: bytes
+    file: str
+    file_bytes: int
+    file_sha256: str
+    stub: str = ""
+
+    @property
+    def count(self) -> int:
+        return self.last_seq - self.first_seq + 1
+
+    @property
+    def previous(self) -> Head:
+        """What the first event follows."""
+        return Head(self.first_seq - 1, self.previous_hash)
+
+    @property
+    def head(self) -> Head:
+        """The last event's place."""
+        return Head(self.last_seq, self.last_hash)
+
+
+class Unsealed(Exception):
+    """A segment's file cannot be read; the message says in words what is wrong with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Month:
+    """So many events of one month, the numbers of the first and the last."""
+
+    month: str
+    events: int
+    first: int
+    last: int
+
+
+# reading
+
+
+def every(connection: Connection) -> Sequence[Segment]:
+    """All segments, the oldest first."""
+    return [Segment(**row._mapping) for row in connection.execute(select(segments).order_by(segments.c.last_seq))]
+
+
+def containing(connection: Connection, seq: int) -> Segment | None:
+    """The segment that the event of this number is in."""
+    query = select(segments).where(segments.c.last_seq >= seq).order_by(segments.c.last_seq).limit(1)
+    row = connection.execute(query).first()
+    found = Segment(**row._mapping) if row is not None else None
+    return found if found is not None and found.first_seq <= seq else None
+
+
+def sealed_until(connection: Connection) -> int:
+    """The number of the last event that is in a segment; 0 without any."""
+    return int(connection.execute(select(func.max(segments.c.last_seq))).scalar() or 0)
+
+
+def end_of(connection: Connection) -> Head:
+    """What the first event that is in no segment follows."""
+    row = connection.execute(select(segments).order_by(segments.c.last_seq.desc()).limit(1)).first()
+    return Segment(**row._mapping).head if row is not None else Head()
+
+
+def events_of(data: Path, segment: Segment, after: int = 0) -> Iterator[Sealed]:
+    """The events of the segment with numbers above *after*, read as they are wanted; raises `Unsealed`."""
+    try:
+        with gzip.open(data / FOLDER / segment.file, "rt", encoding="utf-8", newline="\n") as lines:
+            for line in lines:
+                if line.startswith('{"hash":'):
+                    event = Sealed.of_line(line.removesuffix("\n"))
+                    if event.seq > after:
+                        yield event
+    except FileNotFoundError:
+        raise Unsealed(f"its file {segment.file} is missing") from None
+    except (OSError, EOFError, ValueError) as error:
+        raise Unsealed(f"its file {segment.file} cannot be read: {error}") from None
+
+
+def months(connection: Connection, cut: datetime) -> Sequence[Month]:
+    """What would be sealed of events before *cut*, month by month; the newest event of all always stays."""
+    first, last = _range(connection, cut)
+    month = func.substr(event_index.c.time, 1, 7)
+    counted = select(month, func.count(), func.min(event_index.c.seq), func.max(event_index.c.seq))
+    within = counted.where(event_index.c.seq >= first, event_index.c.seq <= last).group_by(month).order_by(month)
+    return [Month(*row) for row in connection.execute(within)]
+
+
+def next_events(connection: Connection, cut: datetime) -> Sequence[Sealed]:
+    """The oldest events before *cut* that are in no segment, of one month, for one segment."""
+    first, last = _range(connection, cut)
+    if last < first:
+        return ()
+    query = select(events).where(events.c.seq >= first, events.c.seq <= last).order_by(events.c.seq).limit(MOST)
+    found: list[Sealed] = []
+    begun = ""
+    for row in connection.execute(query):
+        event = Sealed(row.seq, row.body, bytes(row.hash))
+        month = time_of(event)[:7]
+        begun = begun or month
+        if month != begun:
+            break
+        found.append(event)
+    return found
+
+
+def time_of(event: Sealed) -> str:
+    """When it happened, as it says."""
+    return str(event.record()["time"])
+
+
+def _range(connection: Connection, cut: datetime) -> tuple[int, int]:
+    """The numbers of the first and the last event to seal; the last is less when there is none."""
+    first = sealed_until(connection) + 1
+    wanted = select(event_index.c.seq).where(event_index.c.time >= time_text(cut))
+    near = wanted.order_by(event_index.c.time).limit(_DISORDER).subquery()
+    stays = connection.execute(select(func.min(near.c.seq))).scalar()
+    newest = int(connection.execute(select(func.max(event_index.c.seq))).scalar() or 0)
+    return first, min(newest, stays or newest) - 1
+
+
+# writing
+
+
+def write(data: Path, found: Sequence[Sealed], previous: Head, statement: str) -> Segment:
+    """
+    Puts *found*, which follow *previous*, into a file on disk, with the signed *statement* at its end.
+
+    Raises `Unavailable` when it cannot be written. What was there under its name is replaced: it was not recorded.
+    """
+    folder = data / FOLDER
+    first, last = found[0], found[-1]
+    name = f"{time_of(first)[:7]}-{first.seq:012}-{last.seq:012}.jsonl.gz"
+    lines = (f"{line}\n".encode() for line in (*(event.line() for event in found), statement))
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".", delete=False) as file:
+            try:
+                _pack(file, lines)
+                os.replace(file.name, folder / name)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.unlink(file.name)
+                raise
+        _sync(folder)
+        content = (folder / name).read_bytes()
+    except OSError as error:
+        why = (error.strerror or "unknown reason").lower()
+        raise Unavailable(f"Nothing was sealed: {folder} cannot be written to ({why}).") from error
+    return Segment(
+        first_seq=first.seq,
+        last_seq=last.seq,
+        first_time=time_of(first),
+        last_time=time_of(last),
+        previous_hash=previous.hash,
+        last_hash=last.hash,
+        file=name,
+        file_bytes=len(content),
+        file_sha256=hashlib.sha256(content).hexdigest(),
+    )
+
+
+def record(segment: Segment) -> Change:
+    """
+    Keeps that the events are in the segment; from then on they may leave the table. Its file is on disk.
+
+    On commit raises `Conflict` if somebody else sealed meanwhile.
+    """
+
+    def apply(connection: Connection) -> Notes:
+        if end_of(connection) != segment.previous:
+            raise Conflict("Another process is sealing events; wait until it has ended.")
+        row = {name: getattr(segment, name) for name in Segment.__slots__}
+        connection.execute(insert(segments).values(row))
+        told = {"file": segment.file, "sha256": segment.file_sha256, "first": segment.first_seq}
+        return Notes(detail={**told, "last": segment.last_seq, "hash": segment.last_hash.hex()})
+
+    return Change(apply)
+
+
+def leave() -> Change:
+    """Takes a few events that are in segments out of the table; the result is how many there were."""
+
+    def apply(connection: Connection) -> Notes:
+        until = sealed_until(connection)
+        oldest = connection.execute(select(func.min(events.c.seq)).where(events.c.seq <= until)).scalar()
+        if oldest is None:
+            return Notes(result=0)
+        last = min(until, oldest + SLICE - 1)
+        connection.execute(delete(event_index).where(event_index.c.seq <= last))
+        if connection.dialect.name == "sqlite":
+            return Notes(result=connection.execute(delete(events).where(events.c.seq <= last)).rowcount)
+        # The role that serves may not delete events; this function of the schema may, what segments cover.
+        return Notes(result=int(connection.execute(text("SELECT events_leave(:last)"), {"last": last}).scalar_one()))
+
+    return Change(apply)
+
+
+def purge(segment: Segment, stub: str) -> Change:
+    """Keeps the signed *stub* in the place of the segment, whose file may go from then on."""
+
+    def apply(connection: Connection) -> Notes:
+        mine = segments.c.last_seq == segment.last_seq
+        connection.execute(update(segments).where(mine).values(stub=stub))
+        told = {"purged": segment.file, "sha256": segment.file_sha256, "first": segment.first_seq}
+        return Notes(detail={**told, "last": segment.last_seq, "hash": segment.last_hash.hex()})
+
+    return Change(apply)
+
+
+def remove_file(data: Path, segment: Segment) -> None:
+    """Removes the file of a purged segment, durably; nothing if it is gone."""
+    with contextlib.suppress(FileNotFoundError):
+        (data / FOLDER / segment.file).unlink()
+        _sync(data / FOLDER)
+
+
+def _pack(file: IO[bytes], lines: Iterable[bytes]) -> None:
+    with gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=file, mtime=0) as packed:
+        for line in lines:
+            packed.write(line)
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,124 @@
+"""What the first worker does unasked so that there is evidence: checkpoints, deliveries, and old months sealed away."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, assert_never
+
+from gateway.access.principals import Caller
+from gateway.administration.evidence import months_before
+from gateway.app import Rooms
+from gateway.audit.event import Event, Kind
+from gateway.audit.sinks.port import Sink
+from gateway.audit_section import Sink as SinkSettings
+from gateway.audit_section import SinkKind, secret_of
+from gateway.change import Change
+from gateway.delivery import Courier
+from gateway.errors import Refusal
+from gateway.gate import Act
+from gateway.records import checkpoints, cursors
+from gateway.sources import NOWHERE
+
+_log = logging.getLogger("gateway.evidence")
+
+_LOOK_SECONDS: Final = 1.0
+_TROUBLE_SECONDS: Final = 30.0
+_RETAIN_SECONDS: Final = 3600.0
+
+
+def witnessing(rooms: Rooms, caller: Callable[[], Caller]) -> Iterator[Coroutine[Any, Any, None]]:
+    """The works of the first worker, each going on until it is cancelled; *caller* is whom their events name."""
+    yield _keep_checkpoints(rooms, caller)
+    yield _deliver(rooms, caller)
+    if rooms.settings.audit.retain_months:
+        yield _retain(rooms, caller)
+
+
+def sink_of(name: str, sink: SinkSettings) -> Sink:
+    """The sink that the settings describe; nothing is opened yet."""
+    # A worker without such a sink does without what it takes to feed one.
+    match sink.kind:
+        case SinkKind.FILE:
+            from gateway.audit.sinks.file import FileSink
+
+            return FileSink(sink.path, sink.rotate_bytes, sink.keep)
+        case SinkKind.SYSLOG:
+            from gateway.audit.sinks.syslog import SyslogSink
+
+            files = [_given(path) for path in (sink.ca_file, sink.certificate, sink.key)]
+            authority, certificate, key = files
+            here = socket.gethostname()
+            return SyslogSink(sink.host, sink.port, name=here, authority=authority, certificate=certificate, key=key)
+        case SinkKind.WEBHOOK:
+            from gateway.audit.sinks.webhook import WebhookSink
+
+            return WebhookSink(name, sink.url, partial(secret_of, sink), authority=_given(sink.ca_file))
+        case _:
+            assert_never(sink.kind)
+
+
+async def _keep_checkpoints(rooms: Rooms, caller: Callable[[], Caller]) -> None:
+    """Looks every second whether a checkpoint is due."""
+    while True:
+        rest = _LOOK_SECONDS
+        try:
+            if await rooms.database.read(partial(checkpoints.due, now=time.time())):
+                key = await rooms.administration.evidence.signing_key(caller())
+                await _quietly(rooms, caller, checkpoints.make(key))
+        except Refusal as refusal:
+            _log.warning("no checkpoint could be made: %s", refusal.message)
+            rest = _TROUBLE_SECONDS
+        except Exception:
+            _log.exception("no checkpoint could be made")
+            rest = _TROUBLE_SECONDS
+        await asyncio.sleep(rest)
+
+
+async def _deliver(rooms: Rooms, caller: Callable[[], Caller]) -> None:
+    """A courier for each sink."""
+    wanted = rooms.settings.audit.sinks
+    while True:
+        try:
+            places = {name: (sink.kind.value, sink.place) for name, sink in wanted.items()}
+            await _quietly(rooms, caller, cursors.want(places))
+            break
+        except Refusal as refusal:
+            _log.warning("the sinks wait: %s", refusal.message)
+            await asyncio.sleep(_TROUBLE_SECONDS)
+    couriers = [
+        Courier(name, sink_of(name, sink), rooms.database, rooms.trail, rooms.ledger, caller, batch=sink.batch)
+        for name, sink in wanted.items()
+    ]
+    await asyncio.gather(*(courier.run() for courier in couriers))
+
+
+async def _retain(rooms: Rooms, caller: Callable[[], Caller]) -> None:
+    """Seals months away once they are old enough, and purges what is older still."""
+    audit, evidence = rooms.settings.audit, rooms.administration.evidence
+    while True:
+        await asyncio.sleep(_RETAIN_SECONDS)
+        try:
+            now = datetime.now(UTC)
+            purge = months_before(now, audit.purge_months) if audit.purge_months else None
+            receipt = await evidence.retain(caller(), months_before(now, audit.retain_months), purge)
+            if receipt.events or receipt.purged:
+                _log.info("sealed %d events away, purged %d", receipt.events, receipt.purged)
+        except Refusal as refusal:
+            _log.warning("nothing was sealed away, it is tried again in an hour: %s", refusal.message)
+        except Exception:
+            _log.exception("nothing was sealed away; it is tried again in an hour")
+
+
+async def _quietly(rooms: Rooms, caller: Callable[[], Caller], change: Change) -> None:
+    await rooms.ledger.commit(Act(Event(Kind.AUDIT_CHECKPOINT, caller()), change, silent=True))
+
+
+def _given(path: Path) -> Path | None:
+    return path if path != NOWHERE else None

@@ -1,0 +1,395 @@
+"""Evidence: checkpoints find what the chain alone cannot, and months that are sealed away verify as before."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy.exc import DBAPIError
+
+from gateway.administration.evidence import months_before
+from gateway.audit.chain import Head, head_seal
+from gateway.audit.checkpoints import CheckpointKey
+from gateway.audit.event import Event, Kind
+from gateway.audit.offline import Reader, lines_of, read_key
+from gateway.audit.trail import Search
+from gateway.errors import Conflict, Denied, Unavailable
+from gateway.gate import Act
+from gateway.records import checkpoints, condition, segments
+from gateway.records.trail import project_tail
+from tests.administration.rooms import Rooms
+from tests.house import GATEWAY, OPERATOR, TRAIL_KEY, House
+
+#: What asks nothing of a database that the others do not.
+ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+MARCH, APRIL, JUNE = (datetime(2025, month, 1, tzinfo=UTC) for month in (3, 4, 6))
+
+
+def fill(house: House, count: int, time: datetime | None = None) -> None:
+    async def all_of_them() -> None:
+        begun = time or datetime.now(UTC)
+        for number in range(count):
+            event = Event(Kind.BLOB_PULL, GATEWAY, repository="gallery/ui", time=begun + timedelta(minutes=number))
+            await house.ledger.commit(Act(event))
+
+    house.run(all_of_them())
+    project(house)
+
+
+def project(house: House) -> None:
+    with house.database.lock(), house.database.engine.connect() as connection:
+        while project_tail(house.database, connection):
+            pass
+
+
+def tamper(house: House, *statements: str) -> None:
+    with house.database.engine.connect() as connection:
+        if house.database.sqlite:
+            for verb in ("update", "delete"):
+                connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS events_keep_{verb}")
+        else:
+            connection.exec_driver_sql("ALTER TABLE events DISABLE TRIGGER ALL")
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+
+
+@pytest.fixture
+def old(rooms: Rooms) -> Rooms:
+    """A trail with two old months and something new."""
+    fill(rooms.house, 30, MARCH)
+    fill(rooms.house, 20, APRIL)
+    fill(rooms.house, 10)
+    return rooms
+
+
+def statement(rooms: Rooms) -> dict[str, Any]:
+    made: dict[str, Any] = json.loads(rooms.run(rooms.acts.evidence.checkpoint(OPERATOR)).line)
+    return made
+
+
+# checkpoints
+
+
+def test_a_checkpoint_names_the_newest_event_and_is_found_in_the_trail(rooms: Rooms) -> None:
+    fill(rooms.house, 5)
+
+    made = statement(rooms)
+    found = rooms.run(rooms.acts.evidence.verify_against(OPERATOR, [made]))
+
+    assert (found.fault, found.compared) == ("", 1)
+    assert made["seq"] >= 5
+
+
+def test_events_cut_off_the_end_are_found_by_a_checkpoint_though_the_head_was_sealed_anew(rooms: Rooms) -> None:
+    house = rooms.house
+    fill(house, 5)
+    made = statement(rooms)
+    fill(house, 3)
+    # Somebody with root: the end is gone, and the record of the head fits.
+    kept = house.trail.event(4)
+    assert kept is not None
+    seal = head_seal(Head(4, kept.hash), TRAIL_KEY).hex()
+    blob = f"x'{seal}'" if house.database.sqlite else f"'\\x{seal}'::bytea"
+    hashed = f"x'{kept.hash.hex()}'" if house.database.sqlite else f"'\\x{kept.hash.hex()}'::bytea"
+    tamper(
+        house,
+        "DELETE FROM events WHERE seq > 4",
+        "DELETE FROM event_index WHERE seq > 4",
+        "DELETE FROM checkpoints",
+        f"UPDATE trail_head SET seq = 4, hash = {hashed}, seal = {blob}",
+    )
+
+    assert house.trail.verify().fault == ""
+    found = rooms.run(rooms.acts.evidence.verify_against(OPERATOR, [made]))
+    assert "are gone" in found.fault
+    assert found.seq == 5
+
+
+@ON_SQLITE
+def test_a_history_written_anew_is_found_by_a_checkpoint(rooms: Rooms) -> None:
+    house = rooms.house
+    fill(house, 5)
+    made = statement(rooms)
+    key = CheckpointKey.new()
+    forged = json.loads(key.checkpoint(1, Head(3, b"x" * 32), datetime.now(UTC)))
+
+    found = rooms.run(rooms.acts.evidence.verify_against(OPERATOR, [forged], key.public_pem))
+    assert (found.seq, "not the one" in found.fault) == (3, True)
+    assert rooms.run(rooms.acts.evidence.verify_against(OPERATOR, [forged])).fault.endswith("by another key")
+    assert rooms.run(rooms.acts.evidence.verify_against(OPERATOR, [made], key.public_pem)).fault
+
+
+@ON_SQLITE
+def test_checkpoints_kept_here_are_compared_too(rooms: Rooms) -> None:
+    fill(rooms.house, 5)
+    statement(rooms)
+    with rooms.house.database.engine.connect() as connection:
+        connection.exec_driver_sql("UPDATE checkpoints SET line = replace(line, '\"number\":1', '\"number\":2')")
+
+    assert "checkpoint" in rooms.house.trail.verify().fault
+
+
+@ON_SQLITE
+def test_a_checkpoint_is_due_after_a_minute_or_a_thousand_events(rooms: Rooms) -> None:
+    house = rooms.house
+
+    def due(after: float = 0) -> bool:
+        at = datetime.now(UTC).timestamp() + after
+        return house.database.read_now(lambda connection: checkpoints.due(connection, at))
+
+    assert not due()
+    fill(house, 1)
+    assert due()
+    statement(rooms)
+    assert not due()
+    assert due(after=61)
+
+    async def a_thousand() -> None:
+        await asyncio.gather(*(house.ledger.commit(Act(Event(Kind.BLOB_PULL, GATEWAY))) for _ in range(1000)))
+
+    house.run(a_thousand())
+    assert due()
+
+
+@ON_SQLITE
+def test_of_idle_minutes_the_newest_checkpoint_is_kept(rooms: Rooms) -> None:
+    fill(rooms.house, 1)
+    key = rooms.run(rooms.acts.evidence.signing_key(OPERATOR))
+    for minute in range(3):
+        change = checkpoints.make(key, clock=lambda minute=minute: 2_000_000_000 + 61 * minute)
+        rooms.run(rooms.house.ledger.commit(Act(Event(Kind.AUDIT_CHECKPOINT, GATEWAY), change, silent=True)))
+
+    (kept,) = rooms.house.database.read_now(lambda connection: checkpoints.between(connection, 0, 10**9))
+    assert (kept.number, kept.statement["number"]) == (3, 3)
+
+
+@ON_SQLITE
+def test_who_may_neither_review_nor_manage_gets_no_evidence(rooms: Rooms) -> None:
+    stranger, auditor = rooms.user("stranger"), rooms.user("auditor", auditor=True)
+    evidence = rooms.acts.evidence
+
+    for act in (evidence.public_key, evidence.checkpoint, evidence.checkpoints, evidence.sinks):
+        with pytest.raises(Denied):
+            rooms.run(act(stranger))
+        rooms.run(act(auditor))
+    for caller in (stranger, auditor):
+        with pytest.raises(Denied):
+            rooms.run(evidence.retain(caller, JUNE))
+        with pytest.raises(Denied):
+            rooms.run(evidence.plan(caller, JUNE))
+
+
+# segments
+
+
+@ON_SQLITE
+def test_a_plan_tells_the_months_and_changes_nothing(old: Rooms) -> None:
+    plan = old.run(old.acts.evidence.plan(OPERATOR, JUNE))
+
+    assert [(each.month, each.events, each.first, each.last) for each in plan.months] == [
+        ("2025-03", 30, 1, 30),
+        ("2025-04", 20, 31, 50),
+    ]
+    assert old.house.database.read_now(segments.every) == []
+
+
+def test_sealed_months_leave_the_database_and_still_verify_and_export(old: Rooms) -> None:
+    before = [event.line() for event in old.house.trail.export(Search())]
+
+    receipt = old.run(old.acts.evidence.retain(OPERATOR, JUNE))
+
+    house = old.house
+    assert (receipt.events, [each.count for each in receipt.segments]) == (50, [30, 20])
+    left = house.database.read_now(
+        lambda connection: connection.exec_driver_sql("SELECT min(seq) FROM events").scalar()
+    )
+    assert left == 51
+    found = house.trail.verify()
+    assert (found.fault, found.sealed) == ("", 50)
+    assert [event.line() for event in house.trail.export(Search())][: len(before)] == before
+    assert [event.seq for event in house.trail.export(Search(repository="gallery/ui"))] == list(range(1, 61))
+    assert [event.seq for event in house.trail.export(Search(until=APRIL))] == list(range(1, 31))
+    shown = house.trail.event(7)
+    assert shown is not None
+    assert shown.line() == before[6]
+    assert min(event.seq for event in house.trail.page(Search(), limit=1000)) == 51
+    assert house.trail.sealed_away()[0] == 50
+    wrong = house.database.read_now(lambda connection: condition.condition(connection, TRAIL_KEY, begun_before=0))
+    assert wrong.fault == ""
+
+
+@ON_SQLITE
+def test_sealing_again_finds_nothing_and_later_months_follow(old: Rooms) -> None:
+    old.run(old.acts.evidence.retain(OPERATOR, APRIL))
+
+    assert old.run(old.acts.evidence.retain(OPERATOR, APRIL)).events == 0
+    assert old.run(old.acts.evidence.retain(OPERATOR, JUNE)).events == 20
+    assert old.house.trail.verify().fault == ""
+
+
+@ON_SQLITE
+def test_each_segment_is_an_event_with_its_digest(old: Rooms) -> None:
+    receipt = old.run(old.acts.evidence.retain(OPERATOR, JUNE))
+
+    told = [record["detail"] for record in old.house.records(kind="audit.retain") if "file" in record["detail"]]
+    assert [each["sha256"] for each in told] == [each.file_sha256 for each in receipt.segments]
+
+
+@ON_SQLITE
+def test_the_newest_event_always_stays(rooms: Rooms) -> None:
+    fill(rooms.house, 5, MARCH)
+    future = datetime.now(UTC) + timedelta(days=400)
+
+    rooms.run(rooms.acts.evidence.retain(OPERATOR, future))
+    fill(rooms.house, 1)
+
+    assert rooms.house.trail.verify().fault == ""
+
+
+@ON_SQLITE
+def test_a_segment_verifies_offline_by_itself(old: Rooms) -> None:
+    receipt = old.run(old.acts.evidence.retain(OPERATOR, JUNE))
+    public = old.run(old.acts.evidence.public_key(OPERATOR))
+    reader = Reader(read_key(public.pem))
+    for segment in receipt.segments:
+        for line in lines_of(old.house.data / "segments" / segment.file):
+            reader.take(line)
+    found = reader.end()
+    assert (found.fault, found.count, found.proven) == ("", 50, 50)
+
+
+def _edit(file: Path) -> None:
+    text = gzip.decompress(file.read_bytes()).decode().replace("192.0.2.7", "192.0.2.8", 1)
+    file.write_bytes(gzip.compress(text.encode()))
+
+
+def _tear(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-40])
+
+
+@ON_SQLITE
+@pytest.mark.parametrize("damage", [_edit, _tear, Path.unlink])
+def test_a_segment_that_was_edited_torn_or_removed_is_found(old: Rooms, damage: Callable[[Path], None]) -> None:
+    receipt = old.run(old.acts.evidence.retain(OPERATOR, JUNE))
+    damage(old.house.data / "segments" / receipt.segments[0].file)
+
+    found = old.house.trail.verify()
+    assert found.fault
+    assert found.seq <= 30
+
+
+@ON_SQLITE
+def test_a_damaged_trail_is_not_sealed(old: Rooms) -> None:
+    tamper(old.house, "UPDATE events SET body = replace(body, '192.0.2.7', '192.0.2.8') WHERE seq = 7")
+
+    with pytest.raises(Conflict, match="event 7 was edited"):
+        old.run(old.acts.evidence.retain(OPERATOR, JUNE))
+    assert old.house.database.read_now(segments.every) == []
+
+
+def test_what_a_killed_process_left_is_finished(old: Rooms, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segments, "SLICE", 7)
+    real = segments.leave
+    calls = iter(range(100))
+
+    def dying() -> Any:
+        if next(calls) == 3:
+            raise RuntimeError("killed")
+        return real()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(segments, "leave", dying)
+        with pytest.raises(RuntimeError, match="killed"):
+            old.run(old.acts.evidence.retain(OPERATOR, JUNE))
+    half = old.house.trail.verify()
+    assert half.fault == ""
+    assert [event.seq for event in old.house.trail.export(Search())][:60] == list(range(1, 61))
+
+    assert old.run(old.acts.evidence.retain(OPERATOR, JUNE)).events == 20
+    assert old.house.trail.verify().fault == ""
+
+
+def test_a_purge_leaves_a_stub_by_which_the_rest_verifies(old: Rooms) -> None:
+    old.run(old.acts.evidence.retain(OPERATOR, JUNE))
+    plan = old.run(old.acts.evidence.plan(OPERATOR, JUNE, APRIL))
+    assert [each.count for each in plan.purge] == [30]
+
+    receipt = old.run(old.acts.evidence.retain(OPERATOR, JUNE, APRIL))
+
+    house = old.house
+    assert receipt.purged == 30
+    assert len(list((house.data / "segments").iterdir())) == 1
+    found = house.trail.verify()
+    assert (found.fault, found.purged, found.sealed) == ("", 30, 20)
+    assert next(house.trail.export(Search())).seq == 31
+    assert house.trail.event(7) is None
+    reader = Reader(read_key(old.run(old.acts.evidence.public_key(OPERATOR)).pem))
+    for line in house.trail.lines(Search()):
+        reader.take(line)
+    assert (reader.end().fault, reader.report.purged) == ("", 30)
+
+
+@ON_SQLITE
+def test_a_stub_that_was_edited_is_found(old: Rooms) -> None:
+    old.run(old.acts.evidence.retain(OPERATOR, JUNE, APRIL))
+    with old.house.database.engine.connect() as connection:
+        connection.exec_driver_sql(
+            "UPDATE segments SET stub = replace(stub, '2025', '2024'), file = 'x' WHERE stub <> ''"
+        )
+        connection.exec_driver_sql("UPDATE segments SET stub = replace(stub, '\"first\":1', '\"first\":2')")
+
+    assert old.house.trail.verify().fault
+
+
+def test_the_database_lets_only_what_is_sealed_leave(old: Rooms) -> None:
+    old.run(old.acts.evidence.retain(OPERATOR, APRIL))
+
+    for statement_ in ("DELETE FROM events WHERE seq > 30", "UPDATE events SET body = '{}' WHERE seq = 40"):
+        with old.house.database.engine.connect() as connection, pytest.raises(DBAPIError, match="only ever appended"):
+            connection.exec_driver_sql(statement_)
+
+
+@ON_SQLITE
+def test_two_that_seal_at_once_are_told(old: Rooms) -> None:
+    found = old.house.database.read_now(lambda connection: segments.next_events(connection, APRIL))
+    segment = segments.write(old.house.data, found, Head(), "{}")
+
+    async def both() -> None:
+        for _ in range(2):
+            event = Event(Kind.AUDIT_RETAIN, GATEWAY)
+            await old.house.ledger.commit(Act(event, segments.record(segment), silent=True))
+
+    with pytest.raises(Conflict, match="Another process"):
+        old.run(both())
+
+
+@ON_SQLITE
+def test_a_folder_that_cannot_be_written_is_told(old: Rooms) -> None:
+    (old.house.data / "segments").write_text("in the way")
+
+    with pytest.raises(Unavailable, match="cannot be written"):
+        old.run(old.acts.evidence.retain(OPERATOR, JUNE))
+    assert old.house.trail.verify().fault == ""
+
+
+def test_an_export_under_way_loses_nothing_to_a_sealing(old: Rooms) -> None:
+    exported = old.house.trail.export(Search(repository="gallery/ui"))
+    first = [next(exported).seq for _ in range(5)]
+
+    old.run(old.acts.evidence.retain(OPERATOR, JUNE))
+
+    assert [*first, *(event.seq for event in exported)] == list(range(1, 61))
+
+
+def test_months_are_counted_back_to_their_beginning() -> None:
+    now = datetime(2026, 11, 24, 15, tzinfo=UTC)
+
+    assert months_before(now, 13) == datetime(2025, 10, 1, tzinfo=UTC)
+    assert months_before(now, 11) == datetime(2025, 12, 1, tzinfo=UTC)
+    assert months_before(now, 10) == datetime(2026, 1, 1, tzinfo=UTC)

@@ -1,0 +1,226 @@
+"""An export verifies with nothing but itself, a checkpoint and a key; whatever was done to it is found."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.audit import offline
+from gateway.audit.chain import Head, Sealed, seal
+from gateway.audit.checkpoints import CheckpointKey, gap
+from gateway.audit.event import Event, Kind
+from gateway.audit.offline import Reader, Report, Unreadable, is_signed_plainly, main, read_key, statements_in
+from tests.house import GATEWAY
+
+BEGUN = datetime(2026, 11, 24, 12, tzinfo=UTC)
+KEY = CheckpointKey.new()
+PUBLIC = read_key(KEY.public_pem)
+
+
+def chain(count: int, agent: str = "") -> list[Sealed]:
+    head, found = Head(), []
+    for number in range(1, count + 1):
+        event = Event(Kind.BLOB_PULL, GATEWAY, time=BEGUN + timedelta(seconds=number), reference=agent)
+        found.append(seal(head, event.record()))
+        head = Head(number, found[-1].hash)
+    return found
+
+
+EVENTS = chain(40)
+LINES = [event.line() for event in EVENTS]
+
+
+def checkpoint(event: Sealed, key: CheckpointKey = KEY) -> str:
+    return key.checkpoint(event.seq, Head(event.seq, event.hash), BEGUN)
+
+
+def verified(lines: Sequence[str], *checkpoints: str, public: bytes | None = PUBLIC, partial: bool = False) -> Report:
+    reader = Reader(public, [json.loads(each) for each in checkpoints], partial=partial)
+    for line in lines:
+        reader.take(line)
+    return reader.end()
+
+
+def test_an_untouched_export_is_whole_and_proven_up_to_its_checkpoint() -> None:
+    found = verified(LINES, checkpoint(EVENTS[29]))
+
+    assert (found.fault, found.first, found.last, found.count, found.proven) == ("", 1, 40, 40, 30)
+
+
+def test_an_export_without_checkpoint_is_whole_and_proves_nothing() -> None:
+    found = verified(LINES)
+
+    assert (found.fault, found.proven) == ("", 0)
+
+
+@pytest.mark.parametrize(
+    ("lines", "first_bad"),
+    [
+        ([LINES[0].replace("blob.pull", "blob.push"), *LINES[1:]], 1),
+        ([*LINES[:9], LINES[9].replace("192.0.2.7", "192.0.2.8"), *LINES[10:]], 10),
+        ([*LINES[:9], *LINES[10:]], 10),
+        ([*LINES[:9], LINES[10], LINES[9], *LINES[11:]], 10),
+        (LINES[:30], 31),
+        (LINES[1:10] + LINES[11:], 11),
+        ([*LINES[:9], gap(10, 19, "purged before delivery"), *LINES[19:]], 10),
+    ],
+    ids=["edited first", "edited", "removed", "swapped", "cut off", "removed from a later beginning", "told gap"],
+)
+def test_what_was_done_to_an_export_is_named_by_its_first_bad_event(lines: list[str], first_bad: int) -> None:
+    found = verified(lines, checkpoint(EVENTS[39]))
+
+    assert found.fault
+    assert found.seq == first_bad
+
+
+def test_a_history_written_anew_is_whole_by_itself_and_contradicts_the_checkpoint() -> None:
+    forged = [event.line() for event in chain(40, agent="forged")]
+
+    assert verified(forged).fault == ""
+    assert "not the one that the checkpoint" in verified(forged, checkpoint(EVENTS[20])).fault
+
+
+def test_a_checkpoint_signed_by_somebody_else_proves_nothing() -> None:
+    assert "another key" in verified(LINES, checkpoint(EVENTS[20], CheckpointKey.new())).fault
+
+
+def test_a_checkpoint_that_was_edited_is_found() -> None:
+    edited = checkpoint(EVENTS[20]).replace('"seq":21', '"seq":22')
+
+    assert "signature" in verified(LINES, edited).fault
+
+
+def test_what_a_sink_has_got_twice_is_no_fault_unless_it_differs() -> None:
+    again = [*LINES[:20], checkpoint(EVENTS[19]), *LINES[10:]]
+    assert verified(again).fault == ""
+    assert verified(again).proven == 20
+
+    other = chain(40, agent="forged")[15].line()
+    assert "comes twice" in verified([*LINES[:20], other, *LINES[20:]]).fault
+
+
+def test_a_later_beginning_is_taken_at_its_word_and_proven_by_what_follows() -> None:
+    found = verified(LINES[10:], checkpoint(EVENTS[39]))
+
+    assert (found.fault, found.first, found.proven) == ("", 11, 30)
+
+
+def test_a_partial_export_tells_its_gaps_and_proves_what_leads_up_to_a_checkpoint() -> None:
+    found = verified([*LINES[:5], *LINES[9:15], *LINES[30:]], checkpoint(EVENTS[14]), partial=True)
+
+    assert (found.fault, found.gaps, found.count, found.proven) == ("", [(6, 9), (16, 30)], 21, 6)
+
+
+def test_a_purged_range_is_bridged_by_its_signed_stub_only() -> None:
+    stub = KEY.purge(11, Head(10, EVENTS[9].hash), Head(20, EVENTS[19].hash), BEGUN, "0" * 64)
+
+    found = verified([*LINES[:10], stub, *LINES[20:]], checkpoint(EVENTS[39]))
+    assert (found.fault, found.purged, found.proven) == ("", 10, 30)
+
+    forged = CheckpointKey.new().purge(11, Head(10, EVENTS[9].hash), Head(20, EVENTS[19].hash), BEGUN, "0" * 64)
+    assert "another key" in verified([*LINES[:10], forged, *LINES[20:]]).fault
+    assert "missing" in verified([*LINES[:10], *LINES[20:]]).fault
+
+
+def test_events_as_readers_are_shown_them_verify_too() -> None:
+    shown = [json.dumps({**dict.fromkeys(("project", "digest", "reason"), ""), **event.record()}) for event in EVENTS]
+
+    assert verified(shown, checkpoint(EVENTS[39])).proven == 40
+
+
+def test_lines_behind_a_syslog_header_verify_too() -> None:
+    logged = [f"<110>1 2026-11-24T12:00:00Z host gateway - blob.pull - {line}" for line in LINES]
+
+    assert verified(logged, checkpoint(EVENTS[39])).proven == 40
+
+
+@settings(deadline=None)
+@given(st.text(max_size=80), st.integers(1, 39))
+def test_no_other_line_in_the_place_of_an_event_is_whole(text: str, place: int) -> None:
+    lines = [*LINES]
+    lines[place] = text.replace("\n", " ").replace("\r", " ")
+    try:
+        found = verified(lines, checkpoint(EVENTS[39]))
+    except (Unreadable, ValueError, KeyError, TypeError, AttributeError):
+        return
+    assert found.fault
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.binary(max_size=200))
+def test_the_plain_verification_agrees_with_the_library(message: bytes) -> None:
+    private = Ed25519PrivateKey.generate()
+    public, signature = private.public_key().public_bytes_raw(), private.sign(message)
+
+    assert is_signed_plainly(public, signature, message)
+    assert not is_signed_plainly(public, signature, message + b"!")
+    assert not is_signed_plainly(public, signature[:-1] + bytes([signature[-1] ^ 1]), message)
+    assert not is_signed_plainly(KEY.private.public_key().public_bytes_raw(), signature, message)
+
+
+def test_the_module_copied_alone_verifies_with_python_alone(tmp_path: Path) -> None:
+    shutil.copy(str(offline.__file__), tmp_path / "offline.py")
+    (tmp_path / "key.pem").write_text(KEY.public_pem)
+    (tmp_path / "checkpoint.json").write_text(checkpoint(EVENTS[39]) + "\n")
+    (tmp_path / "export.jsonl.gz").write_bytes(gzip.compress("".join(f"{line}\n" for line in LINES).encode()))
+    command = [sys.executable, "-I", "-S", "offline.py", "export.jsonl.gz", "--checkpoint", "checkpoint.json"]
+
+    ended = subprocess.run([*command, "--key", "key.pem"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+
+    assert ended.returncode == 0, ended.stderr
+    assert "Whole: 40 events, 1 to 40" in ended.stdout
+    assert "Proven by 1 signed statements: 40 events" in ended.stdout
+
+
+def test_the_command_says_what_is_wrong_and_ends_accordingly(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    export, key, named = tmp_path / "e", tmp_path / "k", tmp_path / "c"
+    export.write_text("\n".join(LINES[:30]) + "\n")
+    key.write_text(KEY.public_pem)
+    named.write_text(checkpoint(EVENTS[39]))
+
+    assert main([str(export)]) == 0
+    assert "Not proven by a signature: 30 events" in capsys.readouterr().out
+    assert main([str(export), "--checkpoint", str(named), "--key", str(key)]) == 1
+    assert "events 31 to 40 are missing from the end" in capsys.readouterr().out
+    assert main([str(export), "--checkpoint", str(named)]) == 2
+    assert "--key" in capsys.readouterr().err
+    assert main([str(export), "--checkpoint", str(export), "--key", str(key)]) == 2
+    assert main([str(tmp_path / "missing")]) == 2
+    key.write_text("no key")
+    assert main([str(export), "--key", str(key)]) == 2
+
+
+def test_a_line_of_an_export_is_what_was_sealed() -> None:
+    event = chain(1, agent='ü\n"{')[0]
+
+    assert Sealed.of_line(event.line()) == event
+    assert json.loads(event.line()) == event.record()
+    with pytest.raises(ValueError, match="line"):
+        Sealed.of_line("{}")
+
+
+def test_a_file_without_a_checkpoint_is_refused() -> None:
+    with pytest.raises(Unreadable, match="no checkpoint"):
+        statements_in(LINES)
+
+
+def test_a_sealed_key_opens_under_its_secret_only() -> None:
+    sealed = KEY.sealed(b"s" * 32)
+
+    assert CheckpointKey.opened(sealed, KEY.kid, b"s" * 32).public_pem == KEY.public_pem
+    with pytest.raises(Exception, match="same backup"):
+        CheckpointKey.opened(sealed, KEY.kid, b"t" * 32)
+    assert "PRIVATE" not in repr(KEY)

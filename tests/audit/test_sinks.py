@@ -1,0 +1,210 @@
+"""Sinks: what is delivered is there whole and in order; what cannot be is refused in words, and can be sent again."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from gateway.audit.sinks.file import FileSink
+from gateway.audit.sinks.port import Shipment, Sink, SinkFailed
+from gateway.audit.sinks.syslog import SyslogSink
+from gateway.audit.sinks.webhook import WebhookSink, signature
+from gateway.errors import Invalid
+from tests.services.authority import Authority
+from tests.services.daemon import free_port
+from tests.services.receivers import a_hook, a_syslog
+
+EVENT = '{"hash":"00","id":7,"kind":"blob.pull","outcome":"denied","time":"2026-11-24T12:00:00.000000Z"}'
+CHECKPOINT = '{"hash":"00","seq":7,"time":"2026-11-24T12:00:01.000000Z","type":"checkpoint"}'
+
+
+def shipment(*lines: str) -> Shipment:
+    return Shipment(lines, 7, 7)
+
+
+# the file
+
+
+def test_a_file_holds_what_was_delivered_line_by_line_and_is_not_for_everybody(tmp_path: Path) -> None:
+    sink = FileSink(tmp_path / "audit.jsonl", 10**6)
+
+    sink.deliver(shipment("one", "two"))
+    sink.deliver(shipment("three"))
+
+    assert (tmp_path / "audit.jsonl").read_text() == "one\ntwo\nthree\n"
+    assert (tmp_path / "audit.jsonl").stat().st_mode & 0o007 == 0
+
+
+def test_a_torn_line_is_cut_off_before_more_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    path.write_text("one\n" + "t" * 100_000)
+
+    FileSink(path, 10**6).deliver(shipment("two"))
+
+    assert path.read_text() == "one\ntwo\n"
+
+
+def test_a_file_is_rotated_before_it_grows_too_large_and_only_so_many_stay(tmp_path: Path) -> None:
+    sink = FileSink(tmp_path / "audit.jsonl", 100, keep=2)
+
+    for number in range(10):
+        sink.deliver(shipment(f"{number}" * 60))
+
+    rotated = sorted(tmp_path.glob("audit.jsonl.*"))
+    assert [path.read_text()[0] for path in rotated] == ["7", "8"]
+    assert (tmp_path / "audit.jsonl").read_text()[0] == "9"
+
+
+def test_a_file_that_somebody_moved_away_is_begun_anew(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    sink = FileSink(path, 10**6)
+    sink.deliver(shipment("one"))
+    path.rename(tmp_path / "moved")
+
+    sink.deliver(shipment("two"))
+
+    assert ((tmp_path / "moved").read_text(), path.read_text()) == ("one\n", "two\n")
+
+
+def test_a_file_that_cannot_be_written_is_refused_and_leaves_no_half(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SinkFailed, match="no such file"):
+        FileSink(tmp_path / "missing/audit.jsonl", 10**6).deliver(shipment("one"))
+    sink = FileSink(tmp_path / "audit.jsonl", 10**6)
+    sink.deliver(shipment("one"))
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(SinkFailed, match="no space left"):
+            sink.deliver(shipment("two"))
+    assert (tmp_path / "audit.jsonl").read_text() == "one\n"
+    sink.deliver(shipment("two"))
+    assert (tmp_path / "audit.jsonl").read_text() == "one\ntwo\n"
+
+
+# the webhook
+
+
+def hooked(url: str, secret: str = "0123456789abcdef") -> WebhookSink:
+    return WebhookSink("there", url, lambda: secret, clock=lambda: 1_790_000_000.5)
+
+
+def test_a_webhook_gets_signed_lines() -> None:
+    with a_hook() as hook:
+        sink = hooked(hook.url)
+        sink.deliver(shipment(EVENT, CHECKPOINT))
+        sink.close()
+
+    (post,) = hook.got
+    assert post.body.decode() == f"{EVENT}\n{CHECKPOINT}\n"
+    assert post.headers["x-gateway-timestamp"] == "1790000000"
+    expected = signature("0123456789abcdef", "1790000000", post.body)
+    assert post.headers["x-gateway-signature"] == f"v1={expected}"
+    assert (post.headers["x-gateway-sink"], post.headers["x-gateway-events"]) == ("there", "7-7")
+
+
+@pytest.mark.parametrize("status", [301, 400, 401, 410, 429, 500, 503])
+def test_every_answer_but_a_receipt_is_a_refusal(status: int) -> None:
+    with a_hook([status]) as hook:
+        sink = hooked(hook.url)
+        with pytest.raises(SinkFailed, match=str(status)):
+            sink.deliver(shipment(EVENT))
+        sink.deliver(shipment(EVENT))
+        sink.close()
+
+    assert [post.status for post in hook.got] == [status, 200]
+
+
+def test_a_webhook_that_asks_for_rest_gets_it() -> None:
+    with a_hook([503], {"Retry-After": "120"}) as hook:
+        sink = hooked(hook.url)
+        with pytest.raises(SinkFailed) as failed:
+            sink.deliver(shipment(EVENT))
+        sink.close()
+
+    assert failed.value.retry_after_seconds == 120
+
+
+def test_a_webhook_that_is_not_there_is_a_refusal_without_secrets() -> None:
+    with pytest.raises(SinkFailed, match="does not answer: connection refused") as failed:
+        hooked(f"http://127.0.0.1:{free_port()}/token?key=hush").deliver(shipment(EVENT))
+    assert "hush" not in str(failed.value)
+
+
+def test_a_secret_that_cannot_be_read_is_a_refusal_of_the_sink() -> None:
+    def unreadable() -> str:
+        raise Invalid("The secret cannot be read.")
+
+    with pytest.raises(SinkFailed, match="secret cannot be read"):
+        WebhookSink("there", "http://127.0.0.1:1/", unreadable).deliver(shipment(EVENT))
+
+
+# syslog
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
+
+
+def syslogged(port: int, authority: Authority, host: str = "localhost") -> SyslogSink:
+    return SyslogSink(host, port, name="gateway.test", authority=authority.certificate, timeout_seconds=5)
+
+
+def test_syslog_gets_a_message_for_each_line(authority: Authority) -> None:
+    pair = authority.issue("localhost")
+    with a_syslog(pair.certificate, pair.key) as syslog:
+        sink = syslogged(syslog.port, authority)
+        sink.deliver(shipment(EVENT, CHECKPOINT))
+        first, second = syslog.next(), syslog.next()
+        sink.close()
+
+    # Facility 13; a denied act is a warning (4), a checkpoint a notice (5).
+    assert first == f"<108>1 2026-11-24T12:00:00.000000Z gateway.test gateway - blob.pull - {EVENT}"
+    assert second == f"<109>1 2026-11-24T12:00:01.000000Z gateway.test gateway - checkpoint - {CHECKPOINT}"
+
+
+def test_syslog_that_hung_up_is_noticed_and_called_again(authority: Authority) -> None:
+    pair = authority.issue("localhost")
+    with a_syslog(pair.certificate, pair.key) as syslog:
+        sink = syslogged(syslog.port, authority)
+        sink.deliver(shipment(EVENT))
+        syslog.next()
+        syslog.hang_up()
+
+        delivered = False
+        for _ in range(3):
+            try:
+                sink.deliver(shipment(CHECKPOINT))
+            except SinkFailed:
+                continue
+            delivered = True
+            break
+        assert delivered
+        assert "checkpoint" in syslog.next()
+        sink.close()
+
+
+def test_a_certificate_for_another_name_or_of_another_authority_is_refused(
+    authority: Authority, tmp_path: Path
+) -> None:
+    pair = authority.issue("elsewhere.test")
+    (tmp_path / "other").mkdir()
+    stranger = Authority(tmp_path / "other")
+    with a_syslog(pair.certificate, pair.key) as syslog:
+        for trusted in (authority, stranger):
+            with pytest.raises(SinkFailed, match="certificate that is not trusted"):
+                syslogged(syslog.port, trusted).deliver(shipment(EVENT))
+
+
+def test_syslog_that_is_not_there_is_a_refusal(authority: Authority) -> None:
+    sink: Sink = syslogged(free_port(), authority)
+    with pytest.raises(SinkFailed, match="connection refused"):
+        sink.deliver(shipment(EVENT))
+    sink.abort()

@@ -1,0 +1,162 @@
+"""`gateway audit key`, `checkpoint`, `verify --against`, `sinks` and `retain` as operators use them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import sqlite3
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from gateway.access.secrets import Secrets
+from gateway.app import opened
+from gateway.audit.event import Event, Kind
+from gateway.audit.offline import main
+from gateway.gate import Act
+from gateway.initialisation import initialise
+from gateway.records.database import Database
+from gateway.records.ledger import SqlLedger
+from gateway.records.migration import migrate
+from gateway.records.trail import project_tail
+from gateway.settings import Settings
+from tests.cli.line import Line
+from tests.house import GATEWAY
+
+
+def project(folder: Path) -> None:
+    """Lets the search entries follow the trail."""
+    with (
+        opened(Settings.for_data(folder, {})) as rooms,
+        rooms.database.lock(),
+        rooms.database.engine.connect() as connection,
+    ):
+        while project_tail(rooms.database, connection):
+            pass
+
+
+def test_an_exported_trail_verifies_offline_with_an_exported_key_and_checkpoint(
+    furnished: Line, tmp_path: Path
+) -> None:
+    key, named, export = tmp_path / "key.pem", tmp_path / "checkpoint.json", tmp_path / "export.jsonl"
+    furnished.done("audit", "key", "--output", str(key))
+    assert furnished.done("audit", "key").out == key.read_text()
+    furnished.done("audit", "checkpoint", "--output", str(named))
+    furnished.done("audit", "export", "--output", str(export))
+
+    assert main([str(export), "--checkpoint", str(named), "--key", str(key)]) == 0
+    said = furnished.done("audit", "verify", "--against", str(named), "--key", str(key))
+    assert "holds what 1 of 1 checkpoints name" in said.out
+
+    export.write_text(export.read_text().replace('"outcome":"allowed"', '"outcome":"denied"', 1))
+    assert main([str(export), "--checkpoint", str(named), "--key", str(key)]) == 1
+
+
+def test_a_data_directory_that_was_put_back_contradicts_its_later_checkpoint(furnished: Line, tmp_path: Path) -> None:
+    shutil.copytree(furnished.folder, tmp_path / "older")
+    furnished.done("user", "list")
+    named = tmp_path / "checkpoint.json"
+    furnished.done("audit", "checkpoint", "--output", str(named))
+    furnished.done("audit", "key", "--output", str(tmp_path / "key.pem"))
+    older = Line(tmp_path / "older", furnished.capsys)
+
+    assert older("audit", "verify").status == 0
+    said = older("audit", "verify", "--against", str(named), "--key", str(tmp_path / "key.pem"))
+
+    assert said.status == 1
+    assert "are gone" in said.err or "not the one" in said.err
+
+
+def test_all_checkpoints_are_printed_one_a_line(line: Line) -> None:
+    line.done("audit", "checkpoint")
+    numbers = [json.loads(row)["number"] for row in line.done("audit", "checkpoint", "--all").out.splitlines()]
+
+    assert numbers == [1, 2]
+
+
+def test_what_is_no_checkpoint_or_key_is_wrong_input(line: Line, tmp_path: Path) -> None:
+    (tmp_path / "nothing").write_text("{}\n")
+    for words in (
+        ("audit", "verify", "--against", str(tmp_path / "missing")),
+        ("audit", "verify", "--against", str(tmp_path / "nothing")),
+        ("audit", "verify", "--key", str(tmp_path / "nothing")),
+        ("audit", "retain", "--older-than", "soon"),
+        ("audit", "retain", "--older-than", "13mo", "--purge-older-than", "2mo"),
+        ("audit", "key", "--output", "/nowhere/key.pem"),
+    ):
+        said = line(*words)
+        assert (said.status, said.err.count("\n")) == (2, 1), words
+    line.done("audit", "checkpoint", "--output", str(tmp_path / "checkpoint"))
+    wrong = line("audit", "verify", "--against", str(tmp_path / "checkpoint"), "--key", str(tmp_path / "nothing"))
+    assert (wrong.status, "Ed25519" in wrong.err) == (2, True)
+
+
+def test_sinks_are_listed_with_their_lag(line: Line) -> None:
+    assert line.done("audit", "sinks", "--json").json == []
+    with sqlite3.connect(line.folder / "gateway.db") as database:
+        row = "INSERT INTO sinks VALUES ('siem', 'syslog', 'logs:6514', 0, 0, NULL, 1790000000, 'refused', 1)"
+        database.execute(row)
+    database.close()
+
+    (sink,) = line.done("audit", "sinks", "--json").json
+    assert (sink["name"], sink["delivered_to"], sink["state"]) == ("siem", 0, "failing: refused")
+    assert sink["lag_events"] >= 1
+    assert "failing: refused" in line.done("audit", "sinks").out
+
+
+@pytest.fixture
+def aged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Line:
+    """A trail whose oldest events are of March 2025."""
+
+    folder = tmp_path / "data"
+    folder.mkdir()
+    Secrets.create(folder / "keys")
+    migrate(f"sqlite:///{folder / 'gateway.db'}", folder)
+
+    database = Database.open(f"sqlite:///{folder / 'gateway.db'}", folder)
+    ledger = SqlLedger(database, Secrets.load(folder / "keys").trail)
+    ledger.start()
+
+    async def all_of_them() -> None:
+        for _ in range(20):
+            await ledger.commit(Act(Event(Kind.BLOB_PULL, GATEWAY, time=datetime(2025, 3, 1, tzinfo=UTC))))
+
+    asyncio.run(all_of_them())
+    ledger.close()
+    database.close()
+    initialise(Settings.for_data(folder, {}))
+    project(folder)
+    return Line(folder, capsys)
+
+
+def test_old_months_are_planned_sealed_listed_exported_and_verified(aged: Line) -> None:
+    plan = aged.done("audit", "retain", "--older-than", "13mo", "--plan", "--json").json
+    assert [(month["month"], month["events"]) for month in plan["months"]] == [("2025-03", 20)]
+    assert "2025-03" in aged.done("audit", "retain", "--older-than", "13mo", "--plan").out
+    assert not (aged.folder / "segments").exists()
+
+    receipt = aged.done("audit", "retain", "--older-than", "13mo", "--json").json
+    assert receipt["events"] == 20
+
+    assert "20 of them are in segments, 0 were purged" in aged.done("audit", "verify").out
+    said = aged.done("audit", "list")
+    assert "Events up to 20 of 2025-03-01 are sealed away" in said.err
+    assert len(aged.done("audit", "export", "--kind", "blob.pull").out.splitlines()) == 20
+    assert aged.done("audit", "show", "7").out
+    assert aged.done("audit", "retain", "--older-than", "13mo").out.startswith("Sealed 0 events")
+
+    purged = aged.done("audit", "retain", "--older-than", "13mo", "--purge-older-than", "14mo")
+    assert "Removed 20 events for good" in purged.out
+    assert "0 of them are in segments, 20 were purged" in aged.done("audit", "verify").out
+
+
+def test_a_backup_takes_the_segments_along(aged: Line, tmp_path: Path) -> None:
+    aged.done("audit", "retain", "--older-than", "13mo")
+    aged.done("backup", str(tmp_path / "backup"))
+
+    aged.done("restore", str(tmp_path / "backup"), "--data", str(tmp_path / "restored"))
+
+    restored = Line(tmp_path / "restored", aged.capsys)
+    assert "20 of them are in segments" in restored.done("audit", "verify").out

@@ -1,0 +1,218 @@
+"""Couriers: everything arrives, in order, at least once, whatever the sink does; and what it cannot have is told."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+
+import pytest
+
+from gateway import delivery
+from gateway.access.secrets import Secrets
+from gateway.administration.evidence import Evidence
+from gateway.audit.event import Event, Kind
+from gateway.audit.offline import Reader, read_key
+from gateway.audit.sinks.port import Shipment, SinkFailed
+from gateway.delivery import Courier
+from gateway.gate import Act
+from gateway.records import cursors
+from gateway.records.cursors import Lag
+from gateway.records.trail import project_tail
+from tests.house import GATEWAY, OPERATOR, House
+
+#: What asks nothing of a database that the others do not.
+ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+OLD = datetime(2025, 3, 1, tzinfo=UTC)
+
+
+class Shelf:
+    """A sink that keeps what it takes; it refuses while *refusals* last, or takes it and says that it did not."""
+
+    def __init__(self, *refusals: str) -> None:
+        self.refusals = list(refusals)
+        self.lines: list[str] = []
+
+    def deliver(self, shipment: Shipment) -> None:
+        refusal = self.refusals.pop(0) if self.refusals else ""
+        if refusal == "crash":
+            raise RuntimeError("a fault")
+        if refusal != "refused":
+            self.lines += shipment.lines
+        if refusal:
+            raise SinkFailed("it does not want to")
+
+    def abort(self) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+    def events(self) -> list[int]:
+        return [json.loads(line)["id"] for line in self.lines if '"id":' in line]
+
+
+def fill(house: House, count: int, time: datetime | None = None) -> None:
+    async def all_of_them() -> None:
+        for number in range(count):
+            event = Event(Kind.BLOB_PULL, GATEWAY, reference=f"{number}", time=time or datetime.now(UTC))
+            await house.ledger.commit(Act(event))
+
+    house.run(all_of_them())
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivery, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(delivery, "_FIRST_REST_SECONDS", 0.01)
+    monkeypatch.setattr(delivery, "_LONGEST_REST_SECONDS", 0.02)
+
+
+def deliver(house: House, shelf: Shelf, until: Callable[[], bool], *, batch: int = 7) -> None:
+    """Lets a courier run until something is so; then it is stopped, as at the end of the process."""
+
+    async def running() -> None:
+        await house.ledger.commit(
+            Act(Event(Kind.AUDIT_DELIVERY, GATEWAY), cursors.want({"shelf": ("file", "/shelf")}), silent=True)
+        )
+        courier = Courier("shelf", shelf, house.database, house.trail, house.ledger, lambda: GATEWAY, batch=batch)
+        task = asyncio.create_task(courier.run())
+        async with asyncio.timeout(20):
+            while not until():  # noqa: ASYNC110 - what is waited for is in a database
+                await asyncio.sleep(0.01)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    house.run(running())
+
+
+def lag(house: House) -> Lag:
+    (found,) = house.database.read_now(lambda connection: cursors.lags(connection, datetime.now(UTC).timestamp()))
+    return found
+
+
+@contextmanager
+def evidence(house: House) -> Iterator[Evidence]:
+    yield Evidence(house.gate, house.database, house.trail, Secrets(b"s" * 32))
+
+
+def test_every_event_arrives_in_order_with_the_checkpoints_after_what_they_name(house: House) -> None:
+    fill(house, 20)
+    with evidence(house) as acts:
+        made = house.run(acts.checkpoint(OPERATOR))
+        public = house.run(acts.public_key(OPERATOR))
+    shelf = Shelf()
+
+    deliver(house, shelf, lambda: '"checkpoint"' in "".join(shelf.lines) and lag(house).events == 0)
+
+    assert shelf.events() == list(range(1, len(shelf.events()) + 1))
+    reader = Reader(read_key(public.pem))
+    for line in shelf.lines:
+        reader.take(line)
+    found = reader.end()
+    assert (found.fault, found.proven) == ("", made.seq)
+    assert (lag(house).trouble, lag(house).seconds) == ("", 0)
+
+
+@ON_SQLITE
+def test_a_courier_goes_on_where_the_last_one_stopped(house: House) -> None:
+    fill(house, 10)
+    first = Shelf()
+    deliver(house, first, lambda: len(first.lines) >= 7, batch=7)
+    second = Shelf()
+    deliver(house, second, lambda: 10 in second.events(), batch=7)
+
+    assert second.events()[0] <= first.events()[-1] + 1
+    assert sorted({*first.events(), *second.events()}) == list(range(1, 11))
+
+
+@ON_SQLITE
+def test_what_a_sink_refused_comes_again_and_nothing_is_left_out(house: House) -> None:
+    fill(house, 30)
+    shelf = Shelf("refused", "", "lost receipt", "crash", "refused", "")
+
+    deliver(house, shelf, lambda: 30 in shelf.events(), batch=7)
+
+    assert sorted(set(shelf.events())) == list(range(1, 31))
+    # At least once: what came again, came again as a run of its own.
+    reader = Reader(None)
+    for line in shelf.lines:
+        reader.take(line)
+    assert reader.end().fault == ""
+    assert len(shelf.events()) == 37
+
+
+@ON_SQLITE
+def test_a_sink_that_refuses_keeps_nobody_waiting_and_its_lag_is_seen(house: House) -> None:
+    fill(house, 5)
+    shelf = Shelf(*["refused"] * 10_000)
+
+    deliver(house, shelf, lambda: lag(house).trouble != "")
+
+    found = lag(house)
+    assert (found.events, found.seq, found.trouble) == (5, 0, "it does not want to")
+    assert found.failing_since is not None
+    fill(house, 1)
+    assert lag(house).events == 6
+
+
+@ON_SQLITE
+def test_a_failure_that_lasts_is_an_event_and_so_is_its_end(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivery, "_LASTING_SECONDS", 0)
+    fill(house, 5)
+    shelf = Shelf("refused", "refused", "refused")
+
+    deliver(house, shelf, lambda: len(house.records(kind="audit.delivery")) >= 2)
+
+    failed, ended = house.records(kind="audit.delivery")[:2]
+    assert (failed["outcome"], failed["reason"], failed["detail"]["sink"]) == ("failed", "sink_failed", "shelf")
+    assert ended["outcome"] == "allowed"
+
+
+@ON_SQLITE
+def test_events_that_were_sealed_away_are_delivered_from_their_segment(house: House) -> None:
+    fill(house, 20, OLD)
+    fill(house, 5)
+    project(house)
+    with evidence(house) as acts:
+        assert house.run(acts.retain(OPERATOR, datetime(2025, 6, 1, tzinfo=UTC))).events == 20
+    shelf = Shelf()
+
+    deliver(house, shelf, lambda: lag(house).events == 0, batch=7)
+
+    assert shelf.events() == list(range(1, len(shelf.events()) + 1))
+
+
+def test_events_that_were_purged_before_delivery_leave_a_gap_that_is_told(house: House) -> None:
+    fill(house, 20, OLD)
+    fill(house, 5)
+    project(house)
+    cut = datetime(2025, 6, 1, tzinfo=UTC)
+    with evidence(house) as acts:
+        house.run(acts.retain(OPERATOR, cut, cut))
+    shelf = Shelf()
+
+    deliver(house, shelf, lambda: lag(house).events == 0, batch=7)
+
+    assert json.loads(shelf.lines[0]) == {"first": 1, "last": 20, "reason": "purged before delivery", "type": "gap"}
+    assert shelf.events()[0] == 21
+
+
+def project(house: House) -> None:
+    with house.database.lock(), house.database.engine.connect() as connection:
+        while project_tail(house.database, connection):
+            pass
+
+
+@ON_SQLITE
+def test_a_sink_that_the_settings_no_longer_name_keeps_its_place(house: House) -> None:
+    fill(house, 3)
+    shelf = Shelf()
+    deliver(house, shelf, lambda: lag(house).events == 0)
+    nothing = Act(Event(Kind.AUDIT_DELIVERY, GATEWAY), cursors.want({}), silent=True)
+    house.run(house.ledger.commit(nothing))
+
+    assert (lag(house).wanted, lag(house).seq) == (False, 3)
