@@ -28,7 +28,7 @@ from gateway.engine.port import Engine
 from gateway.engine_section import EngineKind
 from gateway.errors import Conflict
 from gateway.folder import require_folder
-from gateway.front import Front
+from gateway.front import Application, Front
 from gateway.gate import Gate
 from gateway.records import facts, migration
 from gateway.records import keys as key_records
@@ -139,7 +139,17 @@ def application(rooms: Rooms, warnings: Callable[[], list[str]]) -> Front:
         )
     )
     certificate = settings.tls / "ca.crt" if settings.server.development else None
-    return Front(registry, lambda: rooms.ledger.broken or rooms.engine.trouble(), warnings, certificate)
+    others = {"console": partial(console_application, rooms)}
+    return Front(registry, lambda: rooms.ledger.broken or rooms.engine.trouble(), warnings, certificate, others)
+
+
+def console_application(rooms: Rooms) -> Application:
+    """The console on *rooms*, for people with browsers."""
+    from gateway.access.sealing import Sealer
+    from gateway.console.application import make
+
+    forms = Sealer(rooms.secrets.console_forms, "carried form")
+    return make(rooms.administration, rooms.gate, rooms.sign_in, forms, rooms.settings.addresses[0])
 
 
 def realm_for(settings: Settings, host: str) -> str:

@@ -130,6 +130,11 @@ class Secrets:
         """Hashes the names under which failed sign-ins are counted: they may be mistyped passwords."""
         return self._derived("throttle")
 
+    @property
+    def console_forms(self) -> bytes:
+        """Seals what travels through a browser while somebody signs in again (AES-256-GCM)."""
+        return self._derived("console forms")
+
     def fingerprint(self) -> str:
         """What may be stored and shown to recognise this secret by: 32 hexadecimal digits."""
         return self._derived("fingerprint")[:16].hex()

@@ -19,7 +19,9 @@ from gateway.errors import Invalid, Stale, Unknown
 from gateway.oci.names import ProjectName
 
 #: The roles, with what each may do.
-ROLES = tuple((role.value, f"{role.value}: {', '.join(a.value for a in Action if a in ACTIONS[role])}") for role in Role)
+ROLES = tuple(
+    (role.value, f"{role.value}: {', '.join(a.value for a in Action if a in ACTIONS[role])}") for role in Role
+)
 _DAY = timedelta(days=1)
 
 

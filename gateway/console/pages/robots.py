@@ -59,9 +59,16 @@ async def rotate(visit: Visit) -> Response:
     life, overlap = form.parsed("days", _days), form.parsed("overlap", _overlap)
     if form.sound and life is not None and overlap is not None:
         with form.blaming("overlap"):
-            made = await visit.acts.robots.rotate(visit.caller, str(robot), overlap, expires=life)
+            made = await visit.acts.robots.rotate_robot(visit.caller, str(robot), expires=life, overlap_seconds=overlap)
             return await _shown(visit, robot.project, made, "rotated", overlap)
     return await ask_rotate(visit, 422)
+
+
+async def end_overlap(visit: Visit) -> Response:
+    """Ends the old secret before its time."""
+    robot = _robot(visit)
+    await visit.acts.robots.end_overlap(visit.caller, str(robot))
+    return visit.go(f"/projects/{robot.project}/robots", said="overlap-ended")
 
 
 async def ask_remove(visit: Visit) -> Response:
@@ -124,6 +131,7 @@ GROUP = Group(
     pages=(
         Page("/projects/{project}/robots", index, add),
         Page("/projects/{project}/robots/{robot}/rotate", ask_rotate, rotate),
+        Page("/projects/{project}/robots/{robot}/end-overlap", index, end_overlap),
         Page("/projects/{project}/robots/{robot}/remove", ask_remove, remove),
     ),
     tabs=(Tab("Robots", "/robots", Action.MANAGE),),
