@@ -8,6 +8,7 @@ from gateway.access.scopes import Action
 from gateway.console.frame import render, render_project
 from gateway.console.plan import Group, Page, Place, Tab
 from gateway.console.visit import Visit
+from gateway.errors import Unknown
 from gateway.oci.names import ProjectName
 
 
@@ -37,6 +38,9 @@ async def add(visit: Visit) -> Response:
 async def overview(visit: Visit) -> Response:
     """The project's own page."""
     project = ProjectName.parse(visit.path["project"])
+    seen = await visit.acts.projects.list_projects(visit.caller)
+    if project.name not in {each.name for each in seen}:
+        raise Unknown("There is no such project, or it is not yours to see; go back to your projects.")
     found = await visit.acts.repositories.list_repositories(visit.caller, project.name)
     return await render_project(visit, project, "project.html", repositories=found)
 
