@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.access.passwords import HashingPool
 from gateway.access.secrets import Secrets
@@ -14,6 +14,7 @@ from gateway.administration.accounts import Accounts
 from gateway.administration.adoption import Adoption, Adoptions, Source, planned
 from gateway.administration.audit import FIELDS, Audit
 from gateway.administration.doctor import Doctor, Finding, State
+from gateway.administration.editions import Condition, Conditional, edition_of
 from gateway.administration.fates import Adopted, Fate
 from gateway.administration.grants import Grants
 from gateway.administration.keys import KeyRow, Keys
@@ -44,6 +45,7 @@ __all__ = [
     "Adoption",
     "Answer",
     "Arrival",
+    "Condition",
     "Fate",
     "Finding",
     "Freeze",
@@ -58,6 +60,7 @@ __all__ = [
     "Source",
     "State",
     "TagRow",
+    "edition_of",
     "planned",
     "planned_users",
 ]
@@ -79,6 +82,14 @@ class Administration:
     secrets: Secrets
     hashing: HashingPool
     stored_keys: StoredKeys
+
+    def expecting(self, condition: Condition) -> Administration:
+        """
+        The same acts for one edit of what *condition* is about: `Stale`, and nothing done, unless it holds.
+
+        It is looked at in the very transaction that changes it.
+        """
+        return replace(self, gate=replace(self.gate, ledger=Conditional(self.gate.ledger, condition)))
 
     @property
     def accounts(self) -> Accounts:
