@@ -18,7 +18,7 @@ from gateway.access.keys import KeyRing
 from gateway.access.passwords import HashingPool
 from gateway.access.secrets import FILE_NAME, Secrets
 from gateway.access.tokens import Tokens
-from gateway.administration import Administration
+from gateway.administration import Administration, SignIn
 from gateway.administration.checking import Checks
 from gateway.administration.importing import Imports
 from gateway.administration.sweeping import Sweeps
@@ -64,6 +64,9 @@ class Rooms:
     hashing: HashingPool
     stored_keys: key_records.StoredKeys
     administration: Administration
+    credentials: Credentials
+    sign_in: SignIn
+    """Of the API and the console."""
     settlement: Settlement | None = None
     """Of acts done in a registry behind the gateway, if there is one."""
 
@@ -97,6 +100,8 @@ def joined(settings: Settings, secrets: Secrets) -> Iterator[Rooms]:
         closing.callback(hashing.close)
         stored_keys = key_records.StoredKeys(database, secrets)
         administration = Administration(gate, database, engine, trail, secrets, hashing, stored_keys)
+        stored = CredentialRecords(database)
+        credentials = Credentials(stored, stored, secrets, hashing, stored)
         settlement = Settlement(database, ledger, settling) if settling is not None else None
         yield Rooms(
             settings,
@@ -110,6 +115,8 @@ def joined(settings: Settings, secrets: Secrets) -> Iterator[Rooms]:
             hashing,
             stored_keys,
             administration,
+            credentials,
+            administration.sign_in(credentials),
             settlement,
         )
 
@@ -118,12 +125,11 @@ def application(rooms: Rooms, warnings: Callable[[], list[str]]) -> Front:
     """The application of one process on *rooms*; *warnings* are told by `/health/ready` besides its own."""
     settings = rooms.settings
     ring = KeyRing(rooms.stored_keys, rooms.directory.version)
-    stored = CredentialRecords(rooms.database)
     registry = Registry(
         Parts(
             gate=rooms.gate,
             engine=rooms.engine,
-            credentials=Credentials(stored, stored, rooms.secrets, rooms.hashing, stored),
+            credentials=rooms.credentials,
             tokens=Tokens(ring, settings.tokens.issuer, settings.tokens.service, settings.tokens.lifetime_seconds),
             jwks=ring.jwks,
             realm_for=partial(realm_for, settings),
