@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 from msgspec import Struct
 
 from gateway import administration as acts
+from gateway.access.personal import action_names
 from gateway.api import words
 from gateway.audit.trail import Verification
 
@@ -99,7 +100,11 @@ class Project(Struct, frozen=True):
 
 
 class Robot(Struct, frozen=True):
-    """A robot; it signs in as *name*, `PROJECT+NAME`."""
+    """
+    A robot; it signs in as *name*, `PROJECT+NAME`.
+
+    *former_until* is until when the secret before the last rotation is good too, None if it is not.
+    """
 
     id: int
     name: str
@@ -108,10 +113,14 @@ class Robot(Struct, frozen=True):
     created: datetime
     secret_changed: datetime
     expires: datetime | None
+    used: datetime | None
+    former_until: datetime | None
+    former_used: datetime | None
 
     @classmethod
     def of(cls, row: acts.Account) -> Robot:
-        return cls(row.id, row.name, row.project, row.enabled, row.created_at, row.changed_at, row.expires_at)
+        told = (row.id, row.name, row.project, row.enabled, row.created_at, row.changed_at, row.expires_at)
+        return cls(*told, row.used_at, row.former_until, row.former_used_at)
 
 
 class ProjectDetail(Struct, frozen=True):
@@ -183,6 +192,45 @@ class OfflineToken(Struct, frozen=True):
     def of(cls, row: acts.OfflineTokenRow) -> OfflineToken:
         whose = (row.id, row.principal, row.service, row.client, row.address)
         return cls(*whose, row.created_at, row.used_at)
+
+
+class PersonalToken(Struct, frozen=True):
+    """
+    A personal access token, without the token: what it may be used for at most, and when it was.
+
+    *projects* None: all.
+    """
+
+    id: int
+    account: str
+    name: str
+    actions: list[str]
+    projects: list[str] | None
+    created: datetime
+    expires: datetime
+    used: datetime | None
+
+    @classmethod
+    def of(cls, row: acts.PersonalTokenRow) -> PersonalToken:
+        projects = None if row.bound.projects is None else sorted(row.bound.projects)
+        bound = (action_names(row.bound.actions), projects)
+        return cls(row.id, row.account, row.name, *bound, row.created_at, row.expires_at, row.used_at)
+
+
+class Session(Struct, frozen=True):
+    """A browser that somebody signed in with."""
+
+    id: int
+    account: str
+    address: str
+    agent: str
+    created: datetime
+    seen: datetime
+    expires: datetime
+
+    @classmethod
+    def of(cls, row: acts.SessionRow) -> Session:
+        return cls(row.id, row.account, row.address, row.agent, row.created_at, row.seen_at, row.expires_at)
 
 
 class Revoked(Struct, frozen=True):

@@ -20,7 +20,7 @@ from gateway.api import once, openapi, problems, routes
 from gateway.api.replies import ALWAYS, JSON, RawHeader, Reply, Send
 from gateway.api.request import Gone, Parts, Receive, Request, read_body, read_query, read_struct, read_value
 from gateway.api.words import IN_PATHS
-from gateway.errors import AgainstRule, Denied, Refusal, TooManyRequests, Unauthorized, Unknown
+from gateway.errors import AgainstRule, Denied, Invalid, Refusal, TooManyRequests, Unauthorized, Unknown
 
 _log = logging.getLogger("gateway.api")
 _OPENAPI: Final = "/openapi.json"
@@ -28,6 +28,7 @@ _ASK: Final = (
     "Send Authorization: Bearer with a personal access token (gwp_…); passwords and cookies do not count here."
 )
 _WORTHLESS: Final = "The token is not valid (any more): make another personal access token."
+_LOOKS: Final = frozenset({"GET", "HEAD"})
 _BODILESS: Final = frozenset({"GET", "HEAD", "DELETE"})
 
 
@@ -73,19 +74,13 @@ class Api:
     async def _reply(self, scope: MutableMapping[str, Any], receive: Receive, request_id: str) -> Reply:
         request = _request(self.parts, scope, receive, request_id)
         _spend(self.parts.asked.spend(request.origin.address))
+        if request.path == routes.PREFIX + _OPENAPI:
+            return Reply(200, (JSON,), self._document) if request.method in _LOOKS else _wrong(request, "GET")
         below = request.path.removeprefix(routes.PREFIX) if request.path.startswith(f"{routes.PREFIX}/") else ""
-        if below == _OPENAPI:
-            rows, segments = {}, ()
-        else:
-            rows, segments = routes.find(below)
-        method = "GET" if request.method == "HEAD" else request.method
-        allowed = sorted({*(rows or {"GET": None}), *(["HEAD"] if "GET" in rows or not rows else [])})
-        if method not in allowed:
-            wrong = problems.problem(405, "UNSUPPORTED", "See Allow for the methods of this address.", request_id)
-            return wrong.and_headers(("Allow", ", ".join(allowed)))
-        if not rows:
-            return Reply(200, (JSON,), self._document)
-        row = rows[method]
+        rows, segments = routes.find(below)
+        row = rows.get("GET" if request.method == "HEAD" else request.method)
+        if row is None:
+            return _wrong(request, *rows)
         request.caller = await _caller(request)
         principal = request.caller.principal
         _spend(self.parts.working.spend(f"{principal.kind}:{principal.id}"))
@@ -93,18 +88,23 @@ class Api:
         request.asked = read_struct(row.query, request.query)
         named = routes.values(row, segments)
         request.values = {name: read_value(name, text, IN_PATHS[name]) for name, text in named.items()}
-        if unread := _unreadable(request, row, request_id):
-            return unread
-        content = b"" if request.method in _BODILESS else await request.content()
-        if row.body is not None:
-            request.body = read_body(row.body, content)
-        elif content:
-            return problems.problem(415, "UNSUPPORTED", "Send no body here.", request_id)
-        return await _run(request, row, content)
+        return _unreadable(request, row) or await _run(request, row, await _content(request, row))
 
     @cached_property
     def _document(self) -> bytes:
         return openapi.document()
+
+
+async def _content(request: Request, row: routes.Row) -> bytes:
+    """The body as it came, once it is read as what the row takes; raises `Invalid`."""
+    if request.method in _BODILESS:
+        return b""
+    content = await request.content()
+    if row.body is not None:
+        request.body = read_body(row.body, content)
+    elif content:
+        raise Invalid("Send no body here.")
+    return content
 
 
 async def _run(request: Request, row: routes.Row, content: bytes) -> Reply:
@@ -132,8 +132,17 @@ async def _caller(request: Request) -> Caller:
         raise Unauthorized(_WORTHLESS, error="invalid_token") from refusal
 
 
-def _unreadable(request: Request, row: routes.Row, request_id: str) -> Reply | None:
+def _wrong(request: Request, *methods: str) -> Reply:
+    """What is told to another method than those that the address answers."""
+    told = "See Allow for the methods of this address."
+    allowed = sorted({*methods, *(["HEAD"] if "GET" in methods else [])})
+    reply = problems.problem(405, "UNSUPPORTED", told, request.origin.request_id)
+    return reply.and_headers(("Allow", ", ".join(allowed)))
+
+
+def _unreadable(request: Request, row: routes.Row) -> Reply | None:
     """Why the body is not read, as a reply: it is encoded, or is of another type than JSON."""
+    request_id = request.origin.request_id
     if request.header("content-encoding").lower() not in {"", "identity"}:
         return problems.problem(415, "UNSUPPORTED", "Send the body as it is, without encoding it.", request_id)
     media_type, _, parameters = request.header("content-type").partition(";")

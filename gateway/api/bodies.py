@@ -40,6 +40,12 @@ class GrantsWanted(OfPrincipal, frozen=True, forbid_unknown_fields=True, kw_only
     project: words.Project | None = None
 
 
+class OfAccount(Paging, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A list, of one user; without, your own."""
+
+    account: words.UserName | None = None
+
+
 class Force(Struct, frozen=True, forbid_unknown_fields=True):
     """Whether to remove what is not empty."""
 
@@ -129,6 +135,9 @@ class NewRobot(Struct, frozen=True, forbid_unknown_fields=True):
 
 class Rotation(Struct, frozen=True, forbid_unknown_fields=True):
     expires_in_seconds: words.Lasts = 90 * 86400
+    overlap_seconds: Annotated[
+        int, Meta(ge=0, le=30 * 86400, description="How long the old secret stays good beside the new one.")
+    ] = 0
 
 
 class GrantWanted(Struct, frozen=True, forbid_unknown_fields=True):

@@ -37,6 +37,7 @@ def document() -> bytes:
         "paths": paths,
         "components": {
             "schemas": components,
+            "responses": {str(status): _refused(status, schemas) for status in problems.TITLES},
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer", "bearerFormat": "gwp_…"}},
         },
     }
@@ -115,11 +116,13 @@ def _responses(row: routes.Row, schemas: dict[Any, dict[str, Any]]) -> dict[str,
     if row.edits and row.answer is not None:
         good["headers"] = {"ETag": {"schema": {"type": "string"}}}
     responses[str(row.status)] = good
-    for status in _refusals(row):
-        refused: dict[str, Any] = {"description": problems.TITLES[status]}
-        refused["content"] = {problems.MEDIA_TYPE: {"schema": schemas[problems.Problem]}}
-        responses[str(status)] = refused
-    return responses
+    refused = {str(status): {"$ref": f"#/components/responses/{status}"} for status in _refusals(row)}
+    return responses | refused
+
+
+def _refused(status: int, schemas: dict[Any, dict[str, Any]]) -> dict[str, Any]:
+    content = {problems.MEDIA_TYPE: {"schema": schemas[problems.Problem]}}
+    return {"description": problems.TITLES[status], "content": content}
 
 
 def _refusals(row: routes.Row) -> list[int]:
@@ -130,6 +133,4 @@ def _refusals(row: routes.Row) -> list[int]:
         statuses |= {408, 413}
     if row.edits:
         statuses.add(412)
-    if row.once:
-        statuses.add(422)
     return sorted(statuses)

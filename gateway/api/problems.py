@@ -49,7 +49,6 @@ TITLES: Final = {
     412: "It was changed meanwhile",
     413: "The body is too large",
     415: "The body has another type",
-    422: "The key was used for another request",
     429: "Too many requests",
     500: "The gateway failed",
     502: "The registry behind the gateway failed",

@@ -38,6 +38,18 @@ class SignIn(Protocol):
         ...
 
 
+class Kept(Protocol):
+    """Where answers are kept for a while, by name, for every process that serves."""
+
+    def begin(self, name: bytes) -> bytes | None:
+        """None for the first under *name*, else what was kept; nothing (`b""`) while it is under way, or broke off."""
+        ...
+
+    def keep(self, name: bytes, answer: bytes) -> None: ...
+
+    def drop(self, name: bytes) -> None: ...
+
+
 class Gone(ConnectionError):
     """The client went away before its request was there or had its reply."""
 
@@ -47,12 +59,14 @@ class Parts:
     """
     What this edge is joined of.
 
-    *cursor_key* seals cursors; *asked* bounds how often an address may ask, *working* how often an account may.
+    *cursor_key* seals cursors, *kept* has the answers that may be asked for again; *asked* bounds how often an address
+    may ask, *working* how often an account may.
     """
 
     administration: Administration
     sign_in: SignIn
     cursor_key: bytes
+    kept: Kept
     asked: Budget = field(default_factory=lambda: Budget(per_second=100, burst=1000))
     working: Budget = field(default_factory=lambda: Budget(per_second=50, burst=500))
     exporting: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(4))

@@ -27,9 +27,19 @@ async def add(request: Request) -> Reply:
 
 async def rotate(request: Request) -> Reply:
     """Give a robot another secret and expiry"""
-    lasts = timedelta(seconds=request.body_as(Rotation).expires_in_seconds)
-    made = await request.administration.robots.rotate_robot(request.caller, _name(request), expires=lasts)
+    body = request.body_as(Rotation)
+    made = await request.administration.robots.rotate_robot(
+        request.caller,
+        _name(request),
+        expires=timedelta(seconds=body.expires_in_seconds),
+        overlap_seconds=body.overlap_seconds,
+    )
     return reply(Secret.of(made))
+
+
+async def end_overlap(request: Request) -> Reply:
+    """End a robot's old secret before its time"""
+    return reply(Robot.of(await request.administration.robots.end_overlap(request.caller, _name(request))))
 
 
 async def remove(request: Request) -> Reply:

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from gateway.access.policy import Need
 from gateway.access.scopes import Action
-from gateway.api import answers, bodies, grants, projects, repositories, robots, system, trail, users, words
+from gateway.api import answers, bodies, grants, projects, repositories, robots, system, tokens, trail, users, words
 from gateway.api.answers import Page
 from gateway.api.replies import Reply
 from gateway.api.request import Request
@@ -52,6 +52,11 @@ def owner(request: Request) -> tuple[Need, ...]:
 def reviewer(request: Request) -> tuple[Need, ...]:
     """An administrator, an auditor, or, for what happened in a project, its owner"""
     return (Need(Action.REVIEW, request.project),)
+
+
+def oneself(_: Request) -> tuple[Need, ...]:
+    """The user whose they are, with a token that may administer; for another user's, an administrator"""
+    return ()
 
 
 def puller(request: Request) -> tuple[Need, ...]:
@@ -99,7 +104,8 @@ REPOSITORY = "/repositories/{repository}"
 TAGS = "/repositories/{repository}/tags"
 TAG = "/repositories/{repository}/tags/{tag}"
 EVENTS = "/audit/events"
-TOKENS = "/offline-tokens"
+PERSONAL = "/personal-tokens"
+OFFLINE = "/offline-tokens"
 KEYS = "/keys"
 
 # fmt: off
@@ -117,6 +123,11 @@ TABLE: Final = (
         body=bodies.NewPassword, once=True),
     Row("DELETE", USER + "/offline-tokens", system.revoke_offline_tokens, administrator, Kind.OFFLINE_TOKEN_REVOKE,
         answers.Revoked),
+    Row("DELETE", USER + "/personal-tokens", tokens.revoke_all, administrator, Kind.PERSONAL_TOKEN_REVOKE,
+        answers.Revoked),
+    Row("DELETE", USER + "/sessions", tokens.end_sessions, administrator, Kind.SESSION_END, answers.Revoked),
+    Row("DELETE", USER + "/second-factor", tokens.disable_second_factor, administrator, Kind.SECOND_FACTOR_DISABLE,
+        None, status=204),
     Row("GET",    PROJECTS, projects.index, anyone, Kind.PROJECT_LIST, Page[answers.Project], query=bodies.Paging),
     Row("POST",   PROJECTS, projects.add, administrator, Kind.PROJECT_ADD, answers.Project,
         body=bodies.NewProject, status=201),
@@ -130,6 +141,7 @@ TABLE: Final = (
         body=bodies.NewRobot, status=201, once=True),
     Row("POST",   ROBOT + "/rotate", robots.rotate, owner, Kind.ROBOT_ROTATE, answers.Secret,
         body=bodies.Rotation, once=True),
+    Row("POST",   ROBOT + "/end-overlap", robots.end_overlap, owner, Kind.ROBOT_ROTATE, answers.Robot),
     Row("DELETE", ROBOT, robots.remove, owner, Kind.ROBOT_REMOVE, None, status=204),
     Row("GET",    GRANTS, grants.index, owner, Kind.GRANT_LIST, Page[answers.Grant], query=bodies.GrantsWanted),
     Row("GET",    GRANT, grants.show, owner, Kind.GRANT_LIST, answers.Grant),
@@ -146,9 +158,14 @@ TABLE: Final = (
     Row("GET",    EVENTS + "/{id}", trail.show, reviewer, Kind.AUDIT_SHOW, words.Event),
     Row("GET",    "/audit/export", trail.export, reviewer, Kind.AUDIT_EXPORT, bytes, query=bodies.Filters),
     Row("POST",   "/audit/verify", trail.verify, auditor, Kind.AUDIT_VERIFY, answers.Verified),
-    Row("GET",    TOKENS, system.offline_tokens, administrator, Kind.OFFLINE_TOKEN_LIST, Page[answers.OfflineToken],
+    Row("GET",    PERSONAL, tokens.index, oneself, Kind.PERSONAL_TOKEN_LIST, Page[answers.PersonalToken],
+        query=bodies.OfAccount),
+    Row("DELETE", PERSONAL + "/{id}", tokens.revoke, oneself, Kind.PERSONAL_TOKEN_REVOKE, None, status=204),
+    Row("GET",    "/sessions", tokens.sessions, oneself, Kind.SESSION_LIST, Page[answers.Session],
+        query=bodies.OfAccount),
+    Row("GET",    OFFLINE, system.offline_tokens, administrator, Kind.OFFLINE_TOKEN_LIST, Page[answers.OfflineToken],
         query=bodies.OfPrincipal),
-    Row("DELETE", TOKENS + "/{id}", system.revoke_offline_token, administrator, Kind.OFFLINE_TOKEN_REVOKE, None,
+    Row("DELETE", OFFLINE + "/{id}", system.revoke_offline_token, administrator, Kind.OFFLINE_TOKEN_REVOKE, None,
         status=204),
     Row("GET",    KEYS, system.keys, administrator, Kind.KEY_LIST, Page[answers.Key], query=bodies.Paging),
     Row("POST",   KEYS + "/rotate", system.rotate_key, administrator, Kind.KEY_ROTATE, answers.Key),
