@@ -39,6 +39,12 @@ async def require_own(gate: Gate, caller: Caller) -> None:
         raise Denied("This token may not be used to look after its account; sign in to the console.")
 
 
+def sees_all(caller: Caller, standing: Standing) -> bool:
+    """Whether *caller* may see every project that its credential reaches."""
+    reviews = caller.bound is None or Action.REVIEW in caller.bound.actions
+    return standing.administrator or (standing.auditor and reviews)
+
+
 async def may_know(gate: Gate, caller: Caller, name: ProjectName) -> bool:
     """Whether *caller* may know if there is a project of this *name*: whoever sees all, or holds anything in it."""
     standing, now = await gate.directory.standing(caller.principal), datetime.now(UTC)
@@ -46,7 +52,7 @@ async def may_know(gate: Gate, caller: Caller, name: ProjectName) -> bool:
         return False
     if caller.bound is not None and not caller.bound.reaches(name):
         return False
-    if standing.administrator or standing.auditor:
+    if sees_all(caller, standing):
         return True
     project = await gate.directory.project(name)
     if project is None:

@@ -59,6 +59,11 @@ def oneself(_: Request) -> tuple[Need, ...]:
     return ()
 
 
+def of_user(request: Request) -> tuple[Need, ...]:
+    """The user itself, with a token that may administer; or an administrator"""
+    return () if request.caller.principal.name == request.values["user"] else (Need(Action.MANAGE),)
+
+
 def puller(request: Request) -> tuple[Need, ...]:
     """Whoever may pull from the repository"""
     return (Need(Action.PULL, Repository.parse(request.values["repository"])),)
@@ -123,7 +128,7 @@ TABLE: Final = (
         body=bodies.NewPassword, once=True),
     Row("DELETE", USER + "/offline-tokens", system.revoke_offline_tokens, administrator, Kind.OFFLINE_TOKEN_REVOKE,
         answers.Revoked),
-    Row("DELETE", USER + "/personal-tokens", tokens.revoke_all, administrator, Kind.PERSONAL_TOKEN_REVOKE,
+    Row("DELETE", USER + "/personal-tokens", tokens.revoke_all, of_user, Kind.PERSONAL_TOKEN_REVOKE,
         answers.Revoked),
     Row("DELETE", USER + "/sessions", tokens.end_sessions, administrator, Kind.SESSION_END, answers.Revoked),
     Row("DELETE", USER + "/second-factor", tokens.disable_second_factor, administrator, Kind.SECOND_FACTOR_DISABLE,
