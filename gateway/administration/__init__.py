@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gateway.access.credentials import Credentials
 from gateway.access.passwords import HashingPool
@@ -16,6 +16,7 @@ from gateway.administration.adoption import Adoption, Adoptions, Source, planned
 from gateway.administration.audit import FIELDS, Audit
 from gateway.administration.codes import Codes
 from gateway.administration.doctor import Doctor, Finding, State
+from gateway.administration.editions import Condition, Conditional, edition_of
 from gateway.administration.fates import Adopted, Fate
 from gateway.administration.grants import Grants
 from gateway.administration.keys import KeyRow, Keys
@@ -52,6 +53,7 @@ __all__ = [
     "Adoption",
     "Answer",
     "Arrival",
+    "Condition",
     "Enrolment",
     "Fate",
     "Finding",
@@ -74,6 +76,7 @@ __all__ = [
     "Source",
     "State",
     "TagRow",
+    "edition_of",
     "planned",
     "planned_users",
 ]
@@ -99,6 +102,14 @@ class Administration:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_codes", Codes(self.database, self.secrets))
+
+    def expecting(self, condition: Condition) -> Administration:
+        """
+        The same acts for one edit of what *condition* is about: `Stale`, and nothing done, unless it holds.
+
+        It is looked at in the very transaction that changes it.
+        """
+        return replace(self, gate=replace(self.gate, ledger=Conditional(self.gate.ledger, condition)))
 
     @property
     def accounts(self) -> Accounts:
