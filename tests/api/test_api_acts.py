@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from gateway.api.routes import PREFIX
 from tests.api.desk import Desk
+from tests.house import OPERATOR
 
 USERS, PROJECTS, GRANTS = f"{PREFIX}/users", f"{PREFIX}/projects", f"{PREFIX}/grants"
 
@@ -203,3 +204,32 @@ def test_offline_tokens_are_listed_and_revoked(each_desk: Desk) -> None:
     assert (kept["principal"], kept["client"]) == ("bob", "docker")
     assert desk.ask("root", "DELETE", f"{PREFIX}/offline-tokens/{kept['id']}").status == 204
     assert desk.ask("root", "DELETE", f"{USERS}/bob/offline-tokens").json() == {"count": 0}
+
+
+def test_repositories_come_in_pages_of_what_may_be_pulled(each_desk: Desk) -> None:
+    desk, name, user = each_desk, each_desk.project(), each_desk.user()
+    for number in range(5):
+        desk.image(f"{name}/ui-{number}", "v1")
+        desk.image(f"{name}/web-{number}", "v1")
+    desk.grant(user, "puller", f"{name}/ui-*")
+
+    def pages(who: str, limit: int, project: str = "") -> list[list[str]]:
+        found: list[list[str]] = []
+        cursor: str | None = ""
+        while cursor is not None:
+            query = f"limit={limit}{project}" + (f"&cursor={cursor}" if cursor else "")
+            page = desk.ask(who, "GET", f"{PREFIX}/repositories?{query}").json()
+            found.append([each["name"] for each in page["items"]])
+            cursor = page["next"]
+        return found
+
+    mine = [f"{name}/ui-{number}" for number in range(5)]
+    assert pages(user, 2) == [mine[:2], mine[2:4], mine[4:]]
+    assert pages(user, 5) == [mine]
+    every = [each for page in pages("root", 3, f"&project={name}") for each in page]
+    assert every == [*mine, *(f"{name}/web-{number}" for number in range(5))]
+    listed = desk.run(desk.acts.repositories.list_repositories(OPERATOR))
+    assert sorted(each for page in pages("root", 7) for each in page) == sorted(row.name for row in listed)
+    bound = desk.token("root", projects=(name,))
+    answer = desk.ask("", "GET", f"{PREFIX}/repositories", token=bound)
+    assert [each["name"] for each in answer.json()["items"]] == every
