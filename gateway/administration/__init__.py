@@ -6,24 +6,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gateway.access.passwords import HashingPool
 from gateway.access.secrets import Secrets
 from gateway.administration.accounts import Accounts
 from gateway.administration.adoption import Adoption, Adoptions, Source, planned
 from gateway.administration.audit import FIELDS, Audit
+from gateway.administration.contents import Contents
 from gateway.administration.doctor import Doctor, Finding, State
+from gateway.administration.effective import AccountAccess, Effective, Explained, RepositoryAccess
 from gateway.administration.fates import Adopted, Fate
 from gateway.administration.grants import Grants
 from gateway.administration.keys import KeyRow, Keys
 from gateway.administration.newcomers import Arrival, Newcomer, Newcomers, planned_users
 from gateway.administration.offline_tokens import OfflineTokens
+from gateway.administration.platforms import Platforms
 from gateway.administration.projects import Projects
 from gateway.administration.read_only import ReadOnlySwitch
 from gateway.administration.repositories import Repositories
 from gateway.administration.robots import ROBOT_LIFE, Robots
 from gateway.administration.values import AccountDetail, Answer, Freeze, NewSecret, ProjectDetail, TagRow
+from gateway.administration.views import Consequences, ManifestView, RepositoryEntry, Shelf, TagEntry
 from gateway.audit.trail import Trail
 from gateway.engine.port import Engine
 from gateway.gate import Gate
@@ -38,25 +42,33 @@ __all__ = [
     "FIELDS",
     "ROBOT_LIFE",
     "Account",
+    "AccountAccess",
     "AccountDetail",
     "Administration",
     "Adopted",
     "Adoption",
     "Answer",
     "Arrival",
+    "Consequences",
+    "Explained",
     "Fate",
     "Finding",
     "Freeze",
     "GrantRow",
     "KeyRow",
+    "ManifestView",
     "NewSecret",
     "Newcomer",
     "OfflineTokenRow",
     "ProjectDetail",
     "ProjectRow",
+    "RepositoryAccess",
+    "RepositoryEntry",
     "RepositoryRow",
+    "Shelf",
     "Source",
     "State",
+    "TagEntry",
     "TagRow",
     "planned",
     "planned_users",
@@ -79,6 +91,7 @@ class Administration:
     secrets: Secrets
     hashing: HashingPool
     stored_keys: StoredKeys
+    platforms: Platforms = field(default_factory=Platforms)
 
     @property
     def accounts(self) -> Accounts:
@@ -107,6 +120,14 @@ class Administration:
     @property
     def repositories(self) -> Repositories:
         return Repositories(self.gate, self.database, self.engine)
+
+    @property
+    def contents(self) -> Contents:
+        return Contents(self.gate, self.database, self.engine, self.platforms)
+
+    @property
+    def effective(self) -> Effective:
+        return Effective(self.gate, self.database)
 
     @property
     def adoptions(self) -> Adoptions:
