@@ -1,0 +1,11 @@
+"""The pages of the console, a module a group; adding one to `GROUPS` is all it takes to have it answered."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from gateway.console.pages import account, projects, signing_in
+from gateway.console.plan import Group
+
+#: In the order in which their places and tabs are shown.
+GROUPS: Final[tuple[Group, ...]] = (projects.GROUP, account.GROUP, signing_in.GROUP)
