@@ -82,15 +82,15 @@ class Contents:
         Raises `Unknown` for a repository that holds nothing.
         """
         name = parse_target(repository)
-        needs = (Need(Action.PULL, name), Need(Action.REVIEW, name.project, optional=True))
-        async with self.gate.passage(caller, Kind.TAG_LIST, *needs) as passage:
+        review, delete = Need(Action.REVIEW, name.project, optional=True), Need(Action.DELETE, name, optional=True)
+        async with self.gate.passage(caller, Kind.TAG_LIST, Need(Action.PULL, name), review, delete) as passage:
             try:
                 names, following = await self._tag_names(name, containing, after, _page(limit))
             except NameUnknown as refusal:
                 raise Unknown(f"There is no repository {name}; list the repositories to see them.") from refusal
-            entries = await self._tag_entries(name, names, named=bool(passage.met))
+            entries = await self._tag_entries(name, names, named=review in passage.met)
             await passage.seal()
-        return Shelf(entries, following)
+        return Shelf(entries, following, delete in passage.met)
 
     async def manifest(self, caller: Caller, repository: str, reference: str) -> ManifestView:
         """

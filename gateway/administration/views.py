@@ -20,11 +20,12 @@ class Shelf(Generic[T]):
     A page of what there is, by name; *next* is what the following page begins after, "" when this is the last.
 
     A page may hold fewer entries than were asked for, even none, and still have a next one: what is looked through
-    for it is bounded.
+    for it is bounded. *may_delete* says, of a repository's tags, that the caller has the right to remove there.
     """
 
     entries: tuple[T, ...]
     next: str = ""
+    may_delete: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from gateway.console.pages import account, projects, signing_in
+from gateway.console.pages import access, account, contents, projects, removals, signing_in
 from gateway.console.plan import Group
 
 #: In the order in which their places and tabs are shown.
-GROUPS: Final[tuple[Group, ...]] = (projects.GROUP, account.GROUP, signing_in.GROUP)
+GROUPS: Final[tuple[Group, ...]] = (
+    projects.GROUP,
+    contents.GROUP,
+    removals.GROUP,
+    access.GROUP,
+    account.GROUP,
+    signing_in.GROUP,
+)

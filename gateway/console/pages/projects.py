@@ -5,10 +5,9 @@ from __future__ import annotations
 from starlette.responses import Response
 
 from gateway.access.scopes import Action
-from gateway.console.frame import render, render_project
-from gateway.console.plan import Group, Page, Place, Tab
+from gateway.console.frame import render
+from gateway.console.plan import Group, Page, Place
 from gateway.console.visit import Visit
-from gateway.oci.names import ProjectName
 
 
 async def index(visit: Visit) -> Response:
@@ -34,13 +33,6 @@ async def add(visit: Visit) -> Response:
     return await new(visit, 422)
 
 
-async def overview(visit: Visit) -> Response:
-    """The project's own page."""
-    project = ProjectName.parse(visit.path["project"])
-    found = await visit.acts.repositories.list_repositories(visit.caller, project.name)
-    return await render_project(visit, project, "project.html", repositories=found)
-
-
 async def first(visit: Visit) -> Response:
     return visit.go("/projects")
 
@@ -50,8 +42,6 @@ GROUP = Group(
         Page("/", first),
         Page("/projects", index),
         Page("/projects/new", new, add),
-        Page("/projects/{project}", overview),
     ),
     places=(Place("Projects", "/projects"),),
-    tabs=(Tab("Repositories", ""),),
 )
