@@ -9,8 +9,8 @@ from gateway.console.plan import Group, Page, Tab
 from gateway.console.visit import Visit
 from gateway.oci.names import ProjectName, Repository
 
-#: Of a history, so many steps are shown, and so much of each: a page stays light.
-_STEPS, _CHARACTERS = 60, 400
+#: So many entries of a list are shown, so many steps of a history, and so much of each text: a page stays light.
+_ROWS, _STEPS, _CHARACTERS = 50, 60, 300
 
 
 async def overview(visit: Visit) -> Response:
@@ -42,6 +42,7 @@ async def manifest(visit: Visit) -> Response:
         repository=name.name,
         view=view,
         pull=view.pull_command(visit.parts.host),
+        rows=_ROWS,
         steps=_STEPS,
         characters=_CHARACTERS,
     )
