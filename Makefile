@@ -36,7 +36,7 @@ format: $(VENV)/.dev ## Put the code in its common shape
 	$(BIN)/ruff format .
 
 test: $(VENV)/.dev tools ## Run the tests, with real services and clients (options: make test ARGS="-k token")
-	$(BIN)/pytest -m "not long" $(ARGS)
+	$(BIN)/pytest -m "not long" -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 long: $(VENV)/.dev tools ## Run the tests that take longer than a quarter of an hour
 	$(BIN)/pytest -m long --timeout 3600 $(ARGS)

@@ -18,7 +18,7 @@ from gateway.access.keys import KeyRing
 from gateway.access.passwords import HashingPool
 from gateway.access.secrets import FILE_NAME, Secrets
 from gateway.access.tokens import Tokens
-from gateway.administration import Administration
+from gateway.administration import Administration, SignIn
 from gateway.administration.checking import Checks
 from gateway.administration.importing import Imports
 from gateway.administration.sweeping import Sweeps
@@ -28,7 +28,7 @@ from gateway.engine.port import Engine
 from gateway.engine_section import EngineKind
 from gateway.errors import Conflict
 from gateway.folder import require_folder
-from gateway.front import Front
+from gateway.front import Application, Front
 from gateway.gate import Gate
 from gateway.records import facts, migration
 from gateway.records import keys as key_records
@@ -64,6 +64,9 @@ class Rooms:
     hashing: HashingPool
     stored_keys: key_records.StoredKeys
     administration: Administration
+    credentials: Credentials
+    sign_in: SignIn
+    """Of the API and the console."""
     settlement: Settlement | None = None
     """Of acts done in a registry behind the gateway, if there is one."""
 
@@ -97,6 +100,8 @@ def joined(settings: Settings, secrets: Secrets) -> Iterator[Rooms]:
         closing.callback(hashing.close)
         stored_keys = key_records.StoredKeys(database, secrets)
         administration = Administration(gate, database, engine, trail, secrets, hashing, stored_keys)
+        stored = CredentialRecords(database)
+        credentials = Credentials(stored, stored, secrets, hashing, stored)
         settlement = Settlement(database, ledger, settling) if settling is not None else None
         yield Rooms(
             settings,
@@ -110,6 +115,8 @@ def joined(settings: Settings, secrets: Secrets) -> Iterator[Rooms]:
             hashing,
             stored_keys,
             administration,
+            credentials,
+            administration.sign_in(credentials),
             settlement,
         )
 
@@ -118,12 +125,11 @@ def application(rooms: Rooms, warnings: Callable[[], list[str]]) -> Front:
     """The application of one process on *rooms*; *warnings* are told by `/health/ready` besides its own."""
     settings = rooms.settings
     ring = KeyRing(rooms.stored_keys, rooms.directory.version)
-    stored = CredentialRecords(rooms.database)
     registry = Registry(
         Parts(
             gate=rooms.gate,
             engine=rooms.engine,
-            credentials=Credentials(stored, stored, rooms.secrets, rooms.hashing, stored),
+            credentials=rooms.credentials,
             tokens=Tokens(ring, settings.tokens.issuer, settings.tokens.service, settings.tokens.lifetime_seconds),
             jwks=ring.jwks,
             realm_for=partial(realm_for, settings),
@@ -133,7 +139,17 @@ def application(rooms: Rooms, warnings: Callable[[], list[str]]) -> Front:
         )
     )
     certificate = settings.tls / "ca.crt" if settings.server.development else None
-    return Front(registry, lambda: rooms.ledger.broken or rooms.engine.trouble(), warnings, certificate)
+    others = {"console": partial(console_application, rooms)}
+    return Front(registry, lambda: rooms.ledger.broken or rooms.engine.trouble(), warnings, certificate, others)
+
+
+def console_application(rooms: Rooms) -> Application:
+    """The console on *rooms*, for people with browsers."""
+    from gateway.access.sealing import Sealer
+    from gateway.console.application import make
+
+    forms = Sealer(rooms.secrets.console_forms, "carried form")
+    return make(rooms.administration, rooms.gate, rooms.sign_in, forms, rooms.settings.addresses[0])
 
 
 def realm_for(settings: Settings, host: str) -> str:

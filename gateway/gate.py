@@ -314,6 +314,8 @@ def refusal(caller: Caller, needs: tuple[Need, ...], verdict: Refused) -> Refusa
     if missing is not None:
         detail = {"missing": str(missing.action), "on": str(missing.target) if missing.target else "system"}
     if caller.access is None and caller.credential.kind is not CredentialKind.BEARER:
+        if verdict.reason is Reason.INSUFFICIENT_SCOPE:
+            message = f"{missing} is not among what this token may be used for; use one that it is"
         return Denied(f"{message}.", detail=detail)
     error = "insufficient_scope" if verdict.reason is Reason.INSUFFICIENT_SCOPE else "invalid_token"
     return Unauthorized(f"{message}.", scope=wanted_scope(needs), error=error, detail=detail)

@@ -63,7 +63,8 @@ TABLE = {
     "administration": (f"engine.port engine.source engine.sweeping records flaws change {_EDGE}", ""),
     "registry": (f"engine.port change {_EDGE}", "starlette"),
     "api": (f"administration {_EDGE}", "starlette msgspec jinja2"),
-    "console": (f"administration {_EDGE}", "starlette msgspec jinja2"),
+    # markupsafe is jinja2's own word for text that is markup already; segno says where the dots of a QR code are.
+    "console": (f"administration {_EDGE}", "starlette jinja2 markupsafe segno"),
     # `gateway up` and `gateway serve` make what is missing and start the server.
     # `gateway doctor` asks from outside, as a stranger would, whether something answers around the gateway.
     "cli": (

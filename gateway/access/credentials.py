@@ -13,16 +13,25 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol, TypeAlias
 from weakref import WeakValueDictionary
 
 from gateway.access import throttle
-from gateway.access.directory import Accounts, Attempts, AttemptsSeen, StoredAccount
+from gateway.access.directory import Accounts, Attempts, AttemptsSeen, StoredAccount, StoredPersonalToken
 from gateway.access.names import is_robot, parse_principal
 from gateway.access.passwords import HashingPool, Verified
+from gateway.access.personal import Bound
 from gateway.access.principals import Credential, CredentialKind, Origin, Principal, PrincipalKind
-from gateway.access.secrets import OFFLINE_PREFIX, ROBOT_PREFIX, Secrets, keyed_hash, new_offline_token, well_formed
+from gateway.access.secrets import (
+    OFFLINE_PREFIX,
+    PERSONAL_PREFIX,
+    ROBOT_PREFIX,
+    Secrets,
+    keyed_hash,
+    new_offline_token,
+    well_formed,
+)
 from gateway.change import Change
 from gateway.errors import Invalid, Refusal, TooManyRequests, Unauthorized
 
@@ -30,6 +39,13 @@ from gateway.errors import Invalid, Refusal, TooManyRequests, Unauthorized
 FLOOR_SECONDS = 0.25
 JITTER_SECONDS = 0.025
 
+#: The last use of a secret is kept to this grain: a client that signs in all the time writes no more often.
+USED_GRAIN = timedelta(minutes=1)
+
+_SECOND_FACTOR = (
+    "This account has a second factor, so its password alone is not enough here: make a personal access token in the "
+    "console, and use that as the password."
+)
 _UNSPEAKABLE = "(not a name)"
 _NO_HASH = "0" * 64
 
@@ -59,6 +75,14 @@ class AttemptChanges(Protocol):
         """Notes the use of an offline token; refused (`Unauthorized`) when it was revoked meanwhile."""
         ...
 
+    def touch_personal_token(self, token_id: int, now: datetime) -> Change:
+        """Notes the use of a personal token; refused (`Unauthorized`) when it was revoked meanwhile."""
+        ...
+
+    def touch_robot(self, account_id: int, now: datetime, *, former: bool) -> Change:
+        """Notes the use of a robot's secret, or of the *former* one."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Believed:
@@ -66,13 +90,21 @@ class Believed:
     The credential is right and its account may sign in.
 
     *change*, if any, belongs into the transaction of the act this sign-in is for: it forgets failures, or notes the
-    use of an offline token and refuses if that was revoked meanwhile.
+    use of a token and refuses if that was revoked meanwhile. *bound* is what a personal token may be used for.
+    *second_factor* says that the password was right and is not enough: nobody is signed in yet.
     """
 
     principal: Principal
     credential: Credential
     generation: int
     change: Change | None = None
+    bound: Bound | None = None
+    second_factor: bool = False
+
+    @property
+    def personal_token(self) -> int:
+        """The number of the personal token that was believed, or 0."""
+        return int(self.credential.id) if self.credential.kind is CredentialKind.PERSONAL_TOKEN else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +158,7 @@ class Credentials:
         self._attempts = attempts
         self._robots = secrets.robots
         self._offline_tokens = secrets.offline_tokens
+        self._personal_tokens = secrets.personal_tokens
         self._names = secrets.throttle
         self._hashing = hashing
         self._changes = changes
@@ -137,21 +170,51 @@ class Credentials:
 
     async def believe(self, name: str, secret: str, origin: Origin) -> Belief:
         """
-        Whether *secret* is the password of user *name*, or the secret of robot `project+name` (or `project/name`).
+        Whether *secret* is the password, or a personal token, of user *name*, or the secret of robot `project+name`
+        (or `project/name`).
 
         Wrong, unknown, disabled and expired are one answer after one time; while throttled, right and wrong are one
-        answer too, and nothing is hashed.
+        answer too, and nothing is hashed. A right password that a second factor must follow is not believed, and the
+        refusal says what to use in its place.
         """
+        if well_formed(secret, PERSONAL_PREFIX):
+            return await self.believe_personal(secret, origin, name=name)
+        if is_robot(name):
+            begun = time.monotonic()
+            return await self._padded(begun, await self._robot(account_name(name), secret, origin))
+        belief = await self.believe_password(name, secret, origin)
+        if isinstance(belief, Believed) and belief.second_factor:
+            refusal = Unauthorized(_SECOND_FACTOR)
+            return Disbelieved("second_factor_required", refusal, belief.change, belief.principal.name)
+        return belief
+
+    async def believe_password(self, name: str, secret: str, origin: Origin) -> Belief:
+        """As `believe`, for the password of a user alone; whoever is believed may still owe a second factor."""
         begun = time.monotonic()
         account = account_name(name)
-        if is_robot(name):
-            return await self._padded(begun, await self._robot(account, secret, origin))
         keys = throttle.user_keys(self._names, account, origin.address)
         # One at a time for an account and address: the right ones behind the first need no hashing, and wrong ones
         # sent all at once meet the counter.
         async with self._turns.setdefault(keys.pair, asyncio.Lock()):
             belief = await self._user(account, secret, keys)
         return await self._padded(begun, belief)
+
+    async def believe_personal(self, token: str, origin: Origin, *, name: str = "") -> Belief:
+        """Whether *token* is a live personal token of a user who may sign in, called *name* if that is given."""
+        begun = time.monotonic()
+        now = self._clock()
+        formed = well_formed(token, PERSONAL_PREFIX)
+        stored = await self._accounts.personal_token(keyed_hash(self._personal_tokens, token)) if formed else None
+        reason = _personal_reason(stored, account_name(name) if name else None, now)
+        if stored is not None and not reason:
+            principal, number = stored.account.principal, str(stored.id)
+            touched = self._changes.touch_personal_token(stored.id, now) if _due(stored.used_at, now) else None
+            credential = Credential(CredentialKind.PERSONAL_TOKEN, number)
+            return Believed(principal, credential, stored.account.generation, touched, stored.bound)
+        # Who holds a token that is over, or was used under another name, is worth knowing; what was guessed is not.
+        owner = stored.account.principal.name if stored is not None else account_name(name)
+        keys = throttle.personal_keys(origin.address)
+        return await self._padded(begun, await self._wrong(keys, token, reason, owner, now))
 
     async def believe_offline(self, token: str, service: str, origin: Origin) -> Belief:
         """Whether *token* is a live offline token for *service* of an account that may sign in."""
@@ -201,7 +264,8 @@ class Credentials:
             return self._failed(keys, seen, secret, reason, name, now)
         self._recent.forget(keys.pair)
         change = self._changes.clear([keys.pair]) if seen[0] is not None else None
-        return Believed(account.principal, Credential(CredentialKind.PASSWORD), account.generation, change)
+        credential = Credential(CredentialKind.PASSWORD)
+        return Believed(account.principal, credential, account.generation, change, second_factor=account.second_factor)
 
     async def _right(self, account: StoredAccount | None, secret: str) -> bool:
         if account is None:
@@ -221,11 +285,15 @@ class Credentials:
         account = await self._accounts.account(name) if name and formed else None
         if account is not None and account.principal.kind is not PrincipalKind.ROBOT:
             account = None
-        expected = account.secret if account is not None else _NO_HASH
-        right = hmac.compare_digest(keyed_hash(self._robots, secret), expected)
+        hashed = keyed_hash(self._robots, secret)
+        right = hmac.compare_digest(hashed, account.secret if account is not None else _NO_HASH)
+        former = hmac.compare_digest(hashed, _former_secret(account, now))
         reason = _standing_reason(account, now) if formed else "wrong_secret"
-        if account is not None and right and not reason:
-            return Believed(account.principal, Credential(CredentialKind.ROBOT_SECRET), account.generation)
+        if account is not None and (right or former) and not reason:
+            used_at = account.used_at if right else account.former_used_at
+            number = account.principal.id
+            touched = self._changes.touch_robot(number, now, former=not right) if _due(used_at, now) else None
+            return Believed(account.principal, Credential(CredentialKind.ROBOT_SECRET), account.generation, touched)
         keys = throttle.robot_keys(self._names, name, origin.address)
         return await self._wrong(keys, secret, reason or "wrong_secret", name, now)
 
@@ -288,10 +356,28 @@ def _standing_reason(account: StoredAccount | None, now: datetime) -> str:
     return ""
 
 
+def _personal_reason(stored: StoredPersonalToken | None, name: str | None, now: datetime) -> str:
+    if stored is None:
+        return "unknown_token"
+    if name is not None and name != stored.account.principal.name:
+        return "account_mismatch"
+    return _standing_reason(stored.account, now) or ("" if now < stored.expires_at else "token_expired")
+
+
+def _former_secret(account: StoredAccount | None, now: datetime) -> str:
+    if account is None or account.former_until is None or account.former_until <= now:
+        return _NO_HASH
+    return account.former_secret or _NO_HASH
+
+
+def _due(used_at: datetime | None, now: datetime) -> bool:
+    return used_at is None or abs(now - used_at) >= USED_GRAIN
+
+
 def _too_many(seconds: int) -> TooManyRequests:
     return TooManyRequests(f"Too many sign-ins failed; try again in {seconds} seconds.", retry_after_seconds=seconds)
 
 
 def _speakable(name: str) -> str:
     """*name* as the trail may keep it: secrets pasted into the wrong field are not kept."""
-    return _UNSPEAKABLE if not name or name.startswith((ROBOT_PREFIX, OFFLINE_PREFIX)) else name
+    return _UNSPEAKABLE if not name or name.startswith((ROBOT_PREFIX, OFFLINE_PREFIX, PERSONAL_PREFIX)) else name

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from gateway.access.personal import Bound
 from gateway.access.policy import Project, Standing
 from gateway.access.principals import Principal
 from gateway.oci.names import ProjectName
@@ -44,13 +45,34 @@ class Directory(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StoredAccount:
-    """What a sign-in is checked against. *secret* is a bcrypt string for users, a keyed hash (hex) for robots."""
+    """
+    What a sign-in is checked against. *secret* is a bcrypt string for users, a keyed hash (hex) for robots.
+
+    *second_factor* says that a password alone is not enough. Robots may have a *former_secret* that is good as well
+    before *former_until*; *used_at* and *former_used_at* are when each was used last, to the minute.
+    """
 
     principal: Principal
     secret: str
     enabled: bool
     generation: int
     expires_at: datetime | None = None
+    second_factor: bool = False
+    former_secret: str = ""
+    former_until: datetime | None = None
+    used_at: datetime | None = None
+    former_used_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPersonalToken:
+    """A personal token's row: its number, whose it is, what it may be used for, and until when."""
+
+    id: int
+    account: StoredAccount
+    bound: Bound
+    expires_at: datetime
+    used_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +93,10 @@ class Accounts(Protocol):
 
     async def offline_token(self, hashed: str) -> StoredOfflineToken | None:
         """The live offline token whose keyed hash is *hashed* (hex)."""
+        ...
+
+    async def personal_token(self, hashed: str) -> StoredPersonalToken | None:
+        """The personal token, expired or not, whose keyed hash is *hashed* (hex)."""
         ...
 
 

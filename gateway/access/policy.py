@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import TypeAlias, assert_never
@@ -41,6 +41,8 @@ ACTIONS: dict[Role, frozenset[Action]] = {
     Role.OWNER: frozenset({Action.PULL, Action.PUSH, Action.DELETE, Action.MANAGE, Action.REVIEW}),
 }
 EVERY_ACTION = frozenset(Action)
+#: Credentials that were given out at one generation of the account, and are worth nothing at another.
+_DATED = frozenset({CredentialKind.BEARER, CredentialKind.SESSION})
 
 _PATTERN_COMPONENT = re.compile(r"[a-z0-9*](?:[a-z0-9*._-]*[a-z0-9*])?", re.ASCII)
 
@@ -102,7 +104,11 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What the records say of one principal at one policy version."""
+    """
+    What the records say of one principal at one policy version.
+
+    *personal_tokens* are the numbers of those that were not revoked, with the UNIX second at which each ends.
+    """
 
     enabled: bool = True
     generation: int = 0
@@ -110,6 +116,7 @@ class Standing:
     auditor: bool = False
     expires_at: datetime | None = None
     grants: tuple[Grant, ...] = ()
+    personal_tokens: Mapping[int, int] = field(default_factory=dict)
 
     def live(self, now: datetime) -> bool:
         return self.enabled and (self.expires_at is None or now < self.expires_at)
@@ -161,7 +168,7 @@ class Reason(StrEnum):
 
     NO_CREDENTIAL = "no_credential"
     INSUFFICIENT_SCOPE = "insufficient_scope"
-    """The token does not carry the right."""
+    """The token does not carry the right, or is not meant for it."""
     NO_GRANT = "no_grant"
     """No grant gives the right, or none does any more."""
     ACCOUNT_DISABLED = "account_disabled"
@@ -169,6 +176,8 @@ class Reason(StrEnum):
     ACCOUNT_REMOVED = "account_removed"
     CREDENTIAL_CHANGED = "credential_changed"
     """The password or secret was changed after the token was issued."""
+    CREDENTIAL_REVOKED = "credential_revoked"
+    """The personal token that the caller came with, or got its token with, was revoked or is over."""
     PROJECT_RECREATED = "project_recreated"
 
 
@@ -198,29 +207,46 @@ Verdict: TypeAlias = Allowed | Refused
 
 def judge(caller: Caller, need: Need, standing: Standing | None, project: Project | None, now: datetime) -> Verdict:
     """
-    Whether *caller* may do what *need* names: the token's access ∩ the live policy, denied by default.
+    Whether *caller* may do what *need* names: what its credential bounds ∩ the live policy, denied by default.
 
     *standing* is None when the account no longer exists, *project* when there is none of that name (only an
     administrator may act there). Never raises; never looks anything up.
     """
     live = _live(caller, need, standing, project, now)
-    if caller.access is None or not isinstance(need.target, Repository):
+    if _bounded(caller, need):
         return live
-    if need.action not in TOKEN_ACTIONS or not caller.access.includes(need.action, need.target):
-        may_know = isinstance(live, Allowed) or live.disclose
-        return Refused(Reason.INSUFFICIENT_SCOPE, need, may_know, "" if isinstance(live, Allowed) else live.held)
-    return live
+    may_know = isinstance(live, Allowed) or live.disclose
+    return Refused(Reason.INSUFFICIENT_SCOPE, need, may_know, "" if isinstance(live, Allowed) else live.held)
+
+
+def _bounded(caller: Caller, need: Need) -> bool:
+    """Whether *need* lies within what the caller's credential bounds it to."""
+    if caller.bound is not None and not caller.bound.allows(need.action, need.project):
+        return False
+    if caller.access is None or not isinstance(need.target, Repository):
+        return True
+    return need.action in TOKEN_ACTIONS and caller.access.includes(need.action, need.target)
+
+
+def suspended(caller: Caller, standing: Standing | None, now: datetime) -> Reason | None:
+    """Why *caller* can do nothing at all, if that is so: its account, or the credential it came with, is not live."""
+    if standing is None:
+        return Reason.ACCOUNT_REMOVED
+    if not standing.enabled:
+        return Reason.ACCOUNT_DISABLED
+    if not standing.live(now):
+        return Reason.ACCOUNT_EXPIRED
+    if caller.credential.kind in _DATED and caller.generation != standing.generation:
+        return Reason.CREDENTIAL_CHANGED
+    if caller.personal_token and standing.personal_tokens.get(caller.personal_token, 0) <= now.timestamp():
+        return Reason.CREDENTIAL_REVOKED
+    return None
 
 
 def _live(caller: Caller, need: Need, standing: Standing | None, project: Project | None, now: datetime) -> Verdict:
-    if standing is None:
-        return Refused(Reason.ACCOUNT_REMOVED, need)
-    if not standing.enabled:
-        return Refused(Reason.ACCOUNT_DISABLED, need)
-    if not standing.live(now):
-        return Refused(Reason.ACCOUNT_EXPIRED, need)
-    if caller.credential.kind is CredentialKind.BEARER and caller.generation != standing.generation:
-        return Refused(Reason.CREDENTIAL_CHANGED, need)
+    reason = suspended(caller, standing, now)
+    if reason is not None or standing is None:
+        return Refused(reason or Reason.ACCOUNT_REMOVED, need)
     name = need.project
     if name is not None and project is not None and caller.projects.get(name.name, project.id) != project.id:
         return Refused(Reason.PROJECT_RECREATED, need)
@@ -266,7 +292,8 @@ def granted(
     """
     The part of *wanted* that the live policy gives *caller*; possibly empty, never more than was asked for.
 
-    `registry:catalog:*` is given to every signed-in account: the catalog shows only what its reader may pull.
+    `registry:catalog:*` is given to every signed-in account: the catalog shows only what its reader may pull. A
+    personal token must be meant for pulling from every project: the catalog knows no narrower bound.
     """
     by_name = {project.name: project for project in projects}
     repositories: dict[str, frozenset[Action]] = {}
@@ -279,7 +306,9 @@ def granted(
             if isinstance(judge(caller, Need(action, repository), standing, project, now), Allowed)
         )
     signed_in = caller.principal.kind in {PrincipalKind.USER, PrincipalKind.ROBOT}
-    catalog = wanted.catalog and signed_in and standing is not None and standing.live(now)
+    catalog = wanted.catalog and signed_in and suspended(caller, standing, now) is None
+    if caller.bound is not None and not caller.bound.allows(Action.PULL, None):
+        catalog = False
     return Access({name: actions for name, actions in repositories.items() if actions}, catalog)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from gateway.access.personal import Bound
 from gateway.access.scopes import Access
 
 
@@ -55,6 +56,9 @@ class CredentialKind(StrEnum):
     PASSWORD = "password"  # noqa: S105 - the kind of a credential, not one
     ROBOT_SECRET = "robot_secret"  # noqa: S105 - as above
     OFFLINE_TOKEN = "offline_token"  # noqa: S105 - as above
+    PERSONAL_TOKEN = "personal_token"  # noqa: S105 - as above
+    SESSION = "session"
+    """A browser that somebody signed in with."""
     BEARER = "bearer"
     LOCAL = "local"
     """The operating system's word for who runs the command line, or for the gateway process itself."""
@@ -62,7 +66,7 @@ class CredentialKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """What the request proved itself with: its kind and id (a token's `jti`, an offline token's number), no secret."""
+    """What the request proved itself with: its kind and id (a token's `jti`, another one's number), no secret."""
 
     kind: CredentialKind
     id: str = ""
@@ -80,6 +84,8 @@ class Caller:
     *access* is what its token carries; None for callers no token bounds (the operator, the gateway itself, a sign-in).
     *generation* and *projects* are the account's generation and the ids of the projects named, as of the token's
     issue: a changed password or a recreated project has another, and the token is worth nothing there.
+    *bound* is what a personal token may be used for at most, None where nothing bounds; *personal_token* is the number
+    of the one that the caller came with, or got its bearer with: 0 for none. When that is revoked, so is this.
     """
 
     principal: Principal
@@ -88,3 +94,5 @@ class Caller:
     access: Access | None = None
     generation: int = 0
     projects: Mapping[str, int] = field(default_factory=dict)
+    bound: Bound | None = None
+    personal_token: int = 0

@@ -23,8 +23,9 @@ SECRET_BYTES = 32
 FILE_NAME = "secret"
 ROBOT_PREFIX: Final = "gwr_"
 OFFLINE_PREFIX: Final = "gwo_"
+PERSONAL_PREFIX: Final = "gwp_"
 
-_GIVEN = re.compile(r"gw[ro]_[A-Za-z0-9_-]{43}[0-9a-z]{6}", re.ASCII)
+_GIVEN = re.compile(r"gw[rop]_[A-Za-z0-9_-]{43}[0-9a-z]{6}", re.ASCII)
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
@@ -90,6 +91,31 @@ class Secrets:
         return self._derived("offline tokens")
 
     @property
+    def personal_tokens(self) -> bytes:
+        """Hashes personal access tokens."""
+        return self._derived("personal tokens")
+
+    @property
+    def sessions(self) -> bytes:
+        """Hashes the cookies of the console's sessions."""
+        return self._derived("sessions")
+
+    @property
+    def second_factors(self) -> bytes:
+        """Seals the keys of second factors (AES-256-GCM)."""
+        return self._derived("second factors")
+
+    @property
+    def recovery_codes(self) -> bytes:
+        """Hashes recovery codes."""
+        return self._derived("recovery codes")
+
+    @property
+    def tickets(self) -> bytes:
+        """Signs the word that a password was right and a second factor is due."""
+        return self._derived("tickets")
+
+    @property
     def signing_keys(self) -> bytes:
         """Seals the private halves of signing keys (AES-256-GCM)."""
         return self._derived("signing keys")
@@ -103,6 +129,11 @@ class Secrets:
     def throttle(self) -> bytes:
         """Hashes the names under which failed sign-ins are counted: they may be mistyped passwords."""
         return self._derived("throttle")
+
+    @property
+    def console_forms(self) -> bytes:
+        """Seals what travels through a browser while somebody signs in again (AES-256-GCM)."""
+        return self._derived("console forms")
 
     def fingerprint(self) -> str:
         """What may be stored and shown to recognise this secret by: 32 hexadecimal digits."""
@@ -160,6 +191,11 @@ def new_robot_secret() -> str:
 def new_offline_token() -> str:
     """A fresh offline token: `gwo_`, 256 random bits, a checksum; 53 characters safe in URLs and shells."""
     return _given(OFFLINE_PREFIX)
+
+
+def new_personal_token() -> str:
+    """A fresh personal access token: `gwp_`, 256 random bits, a checksum; 53 characters safe in URLs and shells."""
+    return _given(PERSONAL_PREFIX)
 
 
 def well_formed(text: str, prefix: str) -> bool:

@@ -78,6 +78,20 @@ def offline_keys(address: str) -> Keys:
     return Keys("", f"{_ADDRESS}:offline:{address_block(address)}")
 
 
+def personal_keys(address: str) -> Keys:
+    """The keys of a sign-in with a personal token, which may name nobody."""
+    return Keys("", f"{_ADDRESS}:personal:{address_block(address)}")
+
+
+def code_keys(secret: bytes, account_id: int) -> Keys:
+    """
+    The key of a second factor: of the account, from wherever the codes are tried.
+
+    Only who knows the password gets so far, so nobody else can make its owner wait.
+    """
+    return Keys(f"{_PAIR}:code:{keyed_hash(secret, str(account_id))[:32]}", "")
+
+
 def address_block(address: str) -> str:
     """What one subscriber has: an IPv4 address, or the /64 of an IPv6 one."""
     try:

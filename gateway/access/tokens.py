@@ -4,6 +4,7 @@ header   {"alg":"ES256","kid":…,"typ":"JWT"}, nothing else        the algorith
 claims   iss sub aud exp nbf iat jti access                       token specification, "Claim Set"
          knd pid gen prj                                          principal's kind and id, account's generation,
                                                                   ids of the projects named
+         pat                                                      number of the personal token it was got with
 """
 
 from __future__ import annotations
@@ -66,6 +67,7 @@ class Bearer:
     id: str
     kid: str
     expires_at: datetime
+    personal_token: int = 0
 
 
 class _Malformed(Exception):
@@ -98,12 +100,14 @@ class Tokens:
         projects: Mapping[str, int],
         now: datetime,
         at_least_seconds: int = 0,
+        personal_token: int = 0,
     ) -> IssuedToken:
         """
         A bearer for *principal* that carries *access*, signed by the current key.
 
         *generation* and *projects* (ids by name) are those that *access* was granted under. It lives as long as tokens
-        do here, or *at_least_seconds* if that is more, 900 at most. Raises `Unavailable` when there is no key.
+        do here, or *at_least_seconds* if that is more, 900 at most; one that was got with the *personal_token* of that
+        number ends with it. Raises `Unavailable` when there is no key.
         """
         key = self._ring.current()
         assert key.private is not None
@@ -123,6 +127,8 @@ class Tokens:
             "gen": generation,
             "prj": dict(projects),
         }
+        if personal_token:
+            claims["pat"] = personal_token
         payload = json.dumps(claims, separators=(",", ":")).encode()
         text = self._signatures.encode(payload, key.private, algorithm=ALGORITHM, headers={"kid": key.kid})
         return IssuedToken(text, lifetime_seconds, datetime.fromtimestamp(issued, UTC), token_id)
@@ -172,7 +178,8 @@ class Tokens:
         principal, generation, projects = _whose(claims)
         access = read_claims(claims.get("access")) or Access()
         expires_at = datetime.fromtimestamp(claims["exp"], UTC)
-        return Bearer(principal, access, generation, projects, claims["jti"], kid, expires_at)
+        personal = _whole(claims.get("pat", 0))
+        return Bearer(principal, access, generation, projects, claims["jti"], kid, expires_at, personal)
 
     def _check_claims(self, claims: Mapping[str, Any]) -> None:
         # Compared as values of the right type: a list that holds our name is not our name.

@@ -6,26 +6,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from gateway.access.credentials import Credentials
 from gateway.access.passwords import HashingPool
 from gateway.access.secrets import Secrets
 from gateway.administration.accounts import Accounts
 from gateway.administration.adoption import Adoption, Adoptions, Source, planned
 from gateway.administration.audit import FIELDS, Audit
+from gateway.administration.codes import Codes
 from gateway.administration.contents import Contents
 from gateway.administration.doctor import Doctor, Finding, State
+from gateway.administration.editions import Condition, Conditional, edition_of
 from gateway.administration.effective import AccountAccess, Effective, Explained, RepositoryAccess
 from gateway.administration.fates import Adopted, Fate
 from gateway.administration.grants import Grants
 from gateway.administration.keys import KeyRow, Keys
 from gateway.administration.newcomers import Arrival, Newcomer, Newcomers, planned_users
 from gateway.administration.offline_tokens import OfflineTokens
+from gateway.administration.personal_tokens import PersonalTokens
 from gateway.administration.platforms import Platforms
 from gateway.administration.projects import Projects
 from gateway.administration.read_only import ReadOnlySwitch
 from gateway.administration.repositories import Repositories
 from gateway.administration.robots import ROBOT_LIFE, Robots
+from gateway.administration.second_factor import Enrolment, SecondFactor, SecondFactorState
+from gateway.administration.sessions import NewSession, Session, Sessions
+from gateway.administration.signing_in import SecondFactorNeeded, SignIn
 from gateway.administration.values import AccountDetail, Answer, Freeze, NewSecret, ProjectDetail, TagRow
 from gateway.administration.views import Consequences, ManifestView, RepositoryEntry, Shelf, TagEntry
 from gateway.audit.trail import Trail
@@ -35,8 +42,10 @@ from gateway.records.accounts import Account, OfflineTokenRow
 from gateway.records.database import Database
 from gateway.records.grants import GrantRow
 from gateway.records.keys import StoredKeys
+from gateway.records.personal_tokens import PersonalTokenRow
 from gateway.records.projects import ProjectRow
 from gateway.records.repositories import RepositoryRow
+from gateway.records.sessions import SessionRow
 
 __all__ = [
     "FIELDS",
@@ -49,7 +58,9 @@ __all__ = [
     "Adoption",
     "Answer",
     "Arrival",
+    "Condition",
     "Consequences",
+    "Enrolment",
     "Explained",
     "Fate",
     "Finding",
@@ -58,18 +69,26 @@ __all__ = [
     "KeyRow",
     "ManifestView",
     "NewSecret",
+    "NewSession",
     "Newcomer",
     "OfflineTokenRow",
+    "PersonalTokenRow",
     "ProjectDetail",
     "ProjectRow",
     "RepositoryAccess",
     "RepositoryEntry",
     "RepositoryRow",
+    "SecondFactorNeeded",
+    "SecondFactorState",
+    "Session",
+    "SessionRow",
     "Shelf",
+    "SignIn",
     "Source",
     "State",
     "TagEntry",
     "TagRow",
+    "edition_of",
     "planned",
     "planned_users",
 ]
@@ -92,6 +111,18 @@ class Administration:
     hashing: HashingPool
     stored_keys: StoredKeys
     platforms: Platforms = field(default_factory=Platforms)
+    _codes: Codes = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_codes", Codes(self.database, self.secrets))
+
+    def expecting(self, condition: Condition) -> Administration:
+        """
+        The same acts for one edit of what *condition* is about: `Stale`, and nothing done, unless it holds.
+
+        It is looked at in the very transaction that changes it.
+        """
+        return replace(self, gate=replace(self.gate, ledger=Conditional(self.gate.ledger, condition)))
 
     @property
     def accounts(self) -> Accounts:
@@ -116,6 +147,22 @@ class Administration:
     @property
     def offline_tokens(self) -> OfflineTokens:
         return OfflineTokens(self.gate, self.database)
+
+    @property
+    def personal_tokens(self) -> PersonalTokens:
+        return PersonalTokens(self.gate, self.database, self.secrets)
+
+    @property
+    def sessions(self) -> Sessions:
+        return Sessions(self.gate, self.database, self.secrets)
+
+    @property
+    def second_factor(self) -> SecondFactor:
+        return SecondFactor(self.gate, self.database, self.secrets, self._codes)
+
+    def sign_in(self, credentials: Credentials) -> SignIn:
+        """Signing in with the *credentials* that the whole process believes."""
+        return SignIn(self.gate, self.database, self.secrets, credentials, self._codes)
 
     @property
     def repositories(self) -> Repositories:

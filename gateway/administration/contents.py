@@ -67,7 +67,7 @@ class Contents:
         facts = {"project": name.name}
         async with self.gate.passage(caller, Kind.REPOSITORY_LIST, review, **facts) as passage:
             standing = await standing_of(self.gate, caller)
-            beginnings = await self._beginnings(standing, name, reviews=bool(passage.met))
+            beginnings = await self._beginnings(caller, standing, name, reviews=bool(passage.met))
             found, following = await self._places(caller, standing, name, beginnings, containing, after, _page(limit))
             entries = await self._repository_entries(found, named=bool(passage.met))
             await passage.seal()
@@ -110,13 +110,16 @@ class Contents:
 
     # repositories
 
-    async def _beginnings(self, standing: Standing, project: ProjectName, *, reviews: bool) -> list[str] | None:
+    async def _beginnings(
+        self, caller: Caller, standing: Standing, project: ProjectName, *, reviews: bool
+    ) -> list[str] | None:
         """How the names begin that can be seen; None for all. Raises `Unknown` if the project itself cannot."""
         known = await self.gate.directory.project(project)
+        within = caller.bound is None or caller.bound.reaches(project)
         now = datetime.now(UTC)
         held = [grant.reach for grant in standing.grants if grant.live(now) and grant.reach.project == project]
         public = known is not None and known.public
-        if known is None or not (reviews or held or public or standing.administrator):
+        if known is None or not within or not (reviews or held or public or standing.administrator):
             raise Unknown(f"There is no project {project}, or none that you may see; check how it is spelled.")
         if standing.administrator or public or any(not reach.pattern for reach in held):
             return None

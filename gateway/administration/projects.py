@@ -84,6 +84,9 @@ class Projects:
                 now = datetime.now(UTC)
                 held = {grant.reach.project.name for grant in standing.grants if grant.live(now)}
                 found = tuple(row for row in found if row.public or row.name in held)
+            bound = caller.bound
+            if bound is not None:
+                found = tuple(row for row in found if bound.reaches(ProjectName(row.name)))
             await passage.seal()
         return found
 

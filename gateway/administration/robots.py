@@ -14,6 +14,7 @@ from gateway.access.secrets import Secrets, keyed_hash, new_robot_secret
 from gateway.administration.grants import expiry
 from gateway.administration.values import NewSecret
 from gateway.audit.event import Kind
+from gateway.errors import Invalid
 from gateway.gate import Gate
 from gateway.oci.names import ProjectName
 from gateway.records import robots as rows
@@ -22,6 +23,8 @@ from gateway.records.database import Database
 from gateway.records.projects import get
 
 ROBOT_LIFE = timedelta(days=90)
+#: Two secrets that are both good are twice as likely to leak: it should not last.
+OVERLAP_SECONDS = 30 * 24 * 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,19 +63,42 @@ class Robots:
             await passage.seal()
         return found
 
-    async def rotate_robot(self, caller: Caller, name: str, *, expires: timedelta = ROBOT_LIFE) -> NewSecret:
+    async def rotate_robot(
+        self, caller: Caller, name: str, *, expires: timedelta = ROBOT_LIFE, overlap_seconds: int = 0
+    ) -> NewSecret:
         """
         Another secret and another expiry; the old secret, and all tokens got with it, are worth nothing any more.
 
-        Raises `Unknown`.
+        With *overlap_seconds*, at most 30 days, both secrets are good for so long: programs change over one by one.
+        Raises `Unknown`, and `Invalid` for a longer overlap.
         """
+        if not 0 <= overlap_seconds <= OVERLAP_SECONDS:
+            raise Invalid(f"Two secrets are good at once for at most {OVERLAP_SECONDS // 86400} days.")
         robot = RobotName.parse(name)
         needs = Need(Action.MANAGE, robot.project)
         async with self.gate.passage(caller, Kind.ROBOT_ROTATE, needs, detail={"account": str(robot)}) as passage:
             expires_at = expiry(expires)
             secret, hashed = self._new_secret()
-            await passage.commit(set_secret(str(robot), hashed, now=int(time.time()), expires_at=expires_at))
+            now = int(time.time())
+            if overlap_seconds:
+                change = rows.rotate(robot, hashed, expires_at=expires_at, now=now, overlap_seconds=overlap_seconds)
+            else:
+                change = set_secret(str(robot), hashed, now=now, expires_at=expires_at)
+            await passage.commit(change)
         return NewSecret(str(robot), secret, datetime.fromtimestamp(expires_at, UTC))
+
+    async def end_overlap(self, caller: Caller, name: str) -> Account:
+        """
+        Ends the old secret before its time; tokens got with either secret are worth nothing any more.
+
+        Raises `Unknown`, and `Conflict` if the robot has one secret only.
+        """
+        robot = RobotName.parse(name)
+        needs = Need(Action.MANAGE, robot.project)
+        async with self.gate.passage(caller, Kind.ROBOT_ROTATE, needs, detail={"account": str(robot)}) as passage:
+            notes = await passage.commit(rows.end_overlap(robot, int(time.time())))
+        assert isinstance(notes.result, Account)
+        return notes.result
 
     async def remove_robot(self, caller: Caller, name: str) -> None:
         """Removes the robot with its grants and offline tokens; one added again under the name is another."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from gateway.access.policy import Allowed, Need, Standing, judge
-from gateway.access.principals import Caller, CredentialKind
+from gateway.access.policy import Allowed, Need, Reason, Standing, judge, suspended
+from gateway.access.principals import Caller, CredentialKind, PrincipalKind
 from gateway.access.scopes import Action
 from gateway.errors import Denied
 from gateway.gate import Gate
@@ -13,13 +13,30 @@ from gateway.oci.names import Repository
 
 
 async def standing_of(gate: Gate, caller: Caller) -> Standing:
-    """How *caller* stands; raises `Denied` if the account is gone, disabled, expired or its password has changed."""
+    """How *caller* stands; raises `Denied` if its account or its credential is not live any more."""
     standing = await gate.directory.standing(caller.principal)
-    if standing is None or not standing.live(datetime.now(UTC)):
-        raise Denied("This account is disabled, expired or removed; ask an administrator.")
-    if caller.credential.kind is CredentialKind.BEARER and caller.generation != standing.generation:
-        raise Denied("The password was changed since; sign in again.")
-    return standing
+    match suspended(caller, standing, datetime.now(UTC)):
+        case Reason.CREDENTIAL_CHANGED:
+            raise Denied("The password was changed since; sign in again.")
+        case Reason.CREDENTIAL_REVOKED:
+            raise Denied("The token was revoked or is over; use another one.")
+        case None if standing is not None:
+            return standing
+        case _:
+            raise Denied("This account is disabled, expired or removed; ask an administrator.")
+
+
+async def require_own(gate: Gate, caller: Caller) -> None:
+    """
+    Raises `Denied` unless *caller* is a user who may look after its own account: its tokens, sessions, second factor.
+
+    That takes a sign-in, or a personal token that bounds nothing its account may administer.
+    """
+    await standing_of(gate, caller)
+    if caller.principal.kind is not PrincipalKind.USER or caller.credential.kind is CredentialKind.BEARER:
+        raise Denied("Sign in as a user for this: it is about the user's own account.")
+    if caller.bound is not None and not caller.bound.administers:
+        raise Denied("This token may not be used to look after its account; sign in to the console.")
 
 
 async def may_pull(gate: Gate, caller: Caller, standing: Standing, repository: Repository) -> bool:

@@ -20,12 +20,13 @@ class NewSecret:
     """
     The secret of a new or renewed account, to be shown once; None if the asker chose it.
 
-    *expires* is set for robots, in UTC.
+    *expires* is set for robots and tokens, in UTC; *number* is a token's.
     """
 
     name: str
     secret: str | None = field(repr=False)
     expires: datetime | None = None
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,19 @@ class Kind(StrEnum):
     ROBOT_REMOVE = "robot.remove"
     OFFLINE_TOKEN_LIST = "offline_token.list"  # noqa: S105 - the name of a kind
     OFFLINE_TOKEN_REVOKE = "offline_token.revoke"  # noqa: S105 - the name of a kind
+    PERSONAL_TOKEN_ISSUE = "personal_token.issue"  # noqa: S105 - the name of a kind
+    PERSONAL_TOKEN_LIST = "personal_token.list"  # noqa: S105 - the name of a kind
+    PERSONAL_TOKEN_REVOKE = "personal_token.revoke"  # noqa: S105 - the name of a kind
+    PERSONAL_TOKEN_USE = "personal_token.use"  # noqa: S105 - the name of a kind
+    SECOND_FACTOR_BEGIN = "second_factor.begin"
+    SECOND_FACTOR_CONFIRM = "second_factor.confirm"
+    SECOND_FACTOR_DISABLE = "second_factor.disable"
+    SECOND_FACTOR_CODES = "second_factor.codes"
+    SECOND_FACTOR_SHOW = "second_factor.show"
+    SESSION_OPEN = "session.open"
+    SESSION_USE = "session.use"
+    SESSION_LIST = "session.list"
+    SESSION_END = "session.end"
     ACCESS_ASK = "access.ask"
     REPOSITORY_LIST = "repository.list"
     REPOSITORY_SHOW = "repository.show"
@@ -104,7 +117,16 @@ class Kind(StrEnum):
 #: Kinds that are an event only when the gate refuses them: no step of a client that merely looks.
 QUIET = frozenset({Kind.REGISTRY_PING, Kind.MANIFEST_HEAD, Kind.BLOB_HEAD})
 #: Kinds that are an event when refused or failed, not when they succeed: the event is that of the act they belong to.
-STEPS = frozenset({Kind.UPLOAD_BEGIN, Kind.UPLOAD_APPEND, Kind.UPLOAD_STATUS, Kind.UPLOAD_CANCEL})
+STEPS = frozenset(
+    {
+        Kind.UPLOAD_BEGIN,
+        Kind.UPLOAD_APPEND,
+        Kind.UPLOAD_STATUS,
+        Kind.UPLOAD_CANCEL,
+        Kind.PERSONAL_TOKEN_USE,
+        Kind.SESSION_USE,
+    }
+)
 
 
 class Outcome(StrEnum):

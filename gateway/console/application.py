@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets as randomness
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import MutableMapping, Sequence
 from typing import Any, Final
 
 from starlette.requests import ClientDisconnect, Request
@@ -19,13 +19,18 @@ from starlette.routing import Match, Route
 
 from gateway import errors
 from gateway.access.principals import Origin
+from gateway.access.sealing import Sealer
+from gateway.administration import Administration, SignIn
 from gateway.console import session
 from gateway.console.assets import Assets
 from gateway.console.form import Form
-from gateway.console.frame import render
+from gateway.console.frame import Frame, render
+from gateway.console.pages import GROUPS
+from gateway.console.pages.signing_in import required
 from gateway.console.plan import Group, Page
 from gateway.console.visit import ROOT, Parts, Visit
 from gateway.errors import BodyTooLarge, BodyTooSlow, Denied, Refusal, Unknown, Unsupported
+from gateway.gate import Gate
 
 _log = logging.getLogger("gateway.console")
 
@@ -65,6 +70,13 @@ STATUSES: Final[dict[type[Refusal], int]] = {
 }
 
 
+def make(administration: Administration, gate: Gate, sign_in: SignIn, forms: Sealer, host: str) -> Console:
+    """The console with all its pages; *host* is how clients call the registry, *forms* as `Parts` says."""
+    assets = Assets()
+    parts = Parts(administration, gate, sign_in, Frame(GROUPS, assets), forms, host)
+    return Console(parts, GROUPS, assets)
+
+
 class Console:
     """
     Answers everything below `/console`; the pages are those of *groups*.
@@ -73,16 +85,9 @@ class Console:
     means nothing here.
     """
 
-    def __init__(
-        self,
-        parts: Parts,
-        groups: Sequence[Group],
-        assets: Assets,
-        sign_in: Callable[[Visit], Awaitable[Response]],
-    ) -> None:
+    def __init__(self, parts: Parts, groups: Sequence[Group], assets: Assets) -> None:
         self._parts = parts
         self._assets = assets
-        self._sign_in = sign_in
         pages = [page for group in groups for page in group.pages]
         self._routes = [(Route(ROOT + page.path, _unused), page) for page in pages]
         self._static = Route(ROOT + "/static/{name}", _unused)
@@ -121,7 +126,8 @@ class Console:
         request = visit.request
         if request.scope["path"] == ROOT:
             return RedirectResponse(f"{ROOT}/", 308)
-        visit.session = await session.of_request(self._parts.sessions, request, visit.origin)
+        cookie = session.cookie_of(request)
+        visit.session = await visit.acts.sessions.find(cookie, visit.origin) if cookie else None
         page, visit.path = self._find(request)
         answer = {"GET": page.get, "HEAD": page.get, "POST": page.post}.get(request.method)
         if answer is None:
@@ -132,7 +138,7 @@ class Console:
         else:
             visit.form = visit.query
         if visit.session is None and not page.open:
-            return await self._sign_in(visit)
+            return await required(visit)
         return await answer(visit)
 
     def _find(self, request: Request) -> tuple[Page, dict[str, str]]:

@@ -7,7 +7,16 @@ from contextlib import contextmanager
 from typing import TypeVar
 from urllib.parse import parse_qsl
 
-from gateway.errors import AdministrationRefusal, AgainstRule, ContentRefusal, Invalid, TooManyRequests, Unsupported
+from gateway.errors import (
+    AdministrationRefusal,
+    AgainstRule,
+    ContentRefusal,
+    Invalid,
+    Refusal,
+    Stale,
+    TooManyRequests,
+    Unsupported,
+)
 
 T = TypeVar("T")
 
@@ -60,11 +69,17 @@ class Form:
         return None
 
     @contextmanager
-    def blaming(self, name: str) -> Iterator[None]:
-        """Whatever is refused inside is told beside the field *name*, unless that has an error already."""
+    def blaming(self, name: str, *also: type[Refusal]) -> Iterator[None]:
+        """
+        Whatever is refused inside is told beside the field *name*, unless that has an error already.
+
+        `Denied` is not, unless it is among *also*: it has a page of its own. `Stale` has one that shows what is new.
+        """
         try:
             yield
-        except TELLABLE as refusal:
+        except Stale:
+            raise
+        except (*TELLABLE, *also) as refusal:
             self.errors.setdefault(name, refusal.message)
 
     def blame(self, name: str, message: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -27,6 +27,7 @@ SAID: Final = {
     "enabled": "Enabled.",
     "disabled": "Disabled.",
     "password": "The password was changed. Sessions and tokens got with the old one are worth nothing any more.",
+    "overlap-ended": "The old secret was ended; only the new one works.",
     "closed": "The session was ended.",
     "others-closed": "All other sessions were ended.",
     "factor-off": "The second factor was removed.",
@@ -46,7 +47,7 @@ class Frame:
             loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
         )
         self._templates.globals.update(asset=assets.address, url=address, ROOT=ROOT)
-        self._templates.filters.update(moment=moment, day=day, ago=ago, size=size_text, plural=plural)
+        self._templates.filters.update(moment=moment, day=day, until=until, ago=ago, size=size_text, plural=plural)
 
     async def page(self, visit: Visit, template: str, status: int = 200, **values: Any) -> Response:
         """*template* with *values*, framed for whoever visits; see `templates/layout.html` for what it may fill."""
@@ -103,6 +104,11 @@ def day(time: datetime | None, otherwise: str = "never") -> Markup:
         return Markup('<span class="quiet">{}</span>').format(otherwise)
     exact = time.astimezone(UTC)
     return _time(exact, f"{exact.day} {exact:%b %Y}", exact.strftime("%Y-%m-%d %H:%M:%S UTC"))
+
+
+def until(time: datetime | None, otherwise: str = "no end") -> Markup:
+    """The last day, in UTC, of what ends at a time."""
+    return day(time - timedelta(seconds=1) if time is not None else None, otherwise)
 
 
 def ago(time: datetime | None, otherwise: str = "never") -> Markup:

@@ -1,59 +1,33 @@
 """Sessions: the cookie a browser comes with, whose session it names, and whether a form really comes from our page.
 
-cookie `__Host-gateway`  ─▶ Sessions.find ─▶ Session(caller, csrf)      no cookie, or an unknown one: a stranger
+cookie `__Host-gateway`  ─▶ sessions.find ─▶ Session(caller, csrf)      no cookie, or an unknown one: a stranger
 POST ─▶ Origin and Sec-Fetch-Site ─▶ the session's token in the form ─▶ the page
 """
 
 from __future__ import annotations
 
 import hmac
-from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.access.principals import Caller, Origin
+from gateway.administration import Session
 
 COOKIE: Final = "__Host-gateway"
-#: A session's text is 256 bits in base64url; a cookie that is longer than any we give is not looked up.
 _COOKIE_CHARACTERS: Final = 200
 CSRF_FIELD: Final = "csrf"
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
-    """
-    A live session: who is signed in, its number in the list of sessions, and the token its forms carry.
-
-    *text* is the cookie's value; nothing shows it.
-    """
-
-    id: int
-    caller: Caller
-    csrf: str = field(repr=False)
-    text: str = field(repr=False)
-
-
-class Sessions(Protocol):
-    """Where sessions are kept; the administration room implements it."""
-
-    async def find(self, text: str, origin: Origin) -> Session | None:
-        """The live session that *text* names, noting its use; None for anything else."""
-        ...
-
-
-async def of_request(sessions: Sessions, request: Request, origin: Origin) -> Session | None:
-    """The session of the request's cookie, if it names one; a cookie that came twice names none."""
+def cookie_of(request: Request) -> str:
+    """The session cookie's value; "" when it did not come, came twice, or is longer than any we give."""
     texts = [
         value.strip()
         for header in request.headers.getlist("cookie")
         for name, _, value in (part.partition("=") for part in header.split(";"))
         if name.strip() == COOKIE
     ]
-    if len(texts) != 1 or not texts[0] or len(texts[0]) > _COOKIE_CHARACTERS:
-        return None
-    return await sessions.find(texts[0], origin)
+    return texts[0] if len(texts) == 1 and len(texts[0]) <= _COOKIE_CHARACTERS else ""
 
 
 def give(response: Response, text: str) -> None:

@@ -16,9 +16,8 @@ from gateway.access.policy import Allowed, Need, judge
 from gateway.access.principals import ANONYMOUS, Caller, Origin
 from gateway.access.scopes import Action
 from gateway.access.sealing import Sealer
-from gateway.administration import Administration
+from gateway.administration import Administration, Session, SignIn
 from gateway.console.form import Form
-from gateway.console.session import Session, Sessions
 from gateway.gate import Gate
 from gateway.oci.names import ProjectName
 
@@ -41,7 +40,7 @@ class Parts:
 
     administration: Administration
     gate: Gate
-    sessions: Sessions
+    sign_in: SignIn
     frame: Frame
     forms: Sealer
     host: str
@@ -99,6 +98,10 @@ class Visit:
     def go(self, path: str, *, said: str = "", **query: str) -> Response:
         """Sends the browser on to *path* below `/console`, where the sentence *said* of `frame.SAID` is shown."""
         return RedirectResponse(address(path, **query, **({"said": said} if said else {})), 303)
+
+    def go_on(self, address: str) -> Response:
+        """Sends the browser on to *address*, which `local` has looked at."""
+        return RedirectResponse(local(address), 303)
 
 
 def address(path: str, **query: str) -> str:

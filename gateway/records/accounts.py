@@ -18,11 +18,18 @@ from gateway.records.schema import accounts, grants, offline_tokens, projects
 
 #: Values in one IN list: below what either database takes.
 _CHUNK = 500
+#: Columns that no account tells.
+_HIDDEN = {"secret", "former_secret", "generation", "project_id"}
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A user or robot, without its secret. *project* is a robot's; times are UTC; *changed_at* is the secret's."""
+    """
+    A user or robot, without its secret. *project* is a robot's; times are UTC; *changed_at* is the secret's.
+
+    Robots alone have *used_at*, the secret's last use to the minute; and *former_until* and *former_used_at* while the
+    secret before it is good as well.
+    """
 
     id: int
     kind: PrincipalKind
@@ -34,6 +41,9 @@ class Account:
     created_at: datetime
     changed_at: datetime
     expires_at: datetime | None
+    used_at: datetime | None = None
+    former_until: datetime | None = None
+    former_used_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +71,12 @@ def no_account(name: str) -> Unknown:
 def find(connection: Connection, name: str) -> Account | None:
     """The account of exactly this canonical name."""
     row = connection.execute(_accounts().where(accounts.c.name == name)).first()
+    return _account(row) if row is not None else None
+
+
+def numbered(connection: Connection, number: int) -> Account | None:
+    """The account of this number."""
+    row = connection.execute(_accounts().where(accounts.c.id == number)).first()
     return _account(row) if row is not None else None
 
 
@@ -172,9 +188,16 @@ def set_secret(name: str, secret: str, *, now: int, expires_at: int | None = Non
     def apply(connection: Connection) -> Notes:
         before = get(connection, name)
         generation = connection.execute(select(accounts.c.generation).where(accounts.c.id == before.id)).scalar_one()
-        row = {"secret": secret, "generation": generation + 1, "changed_at": now, "expires_at": expires_at}
+        row = {
+            "secret": secret,
+            "generation": generation + 1,
+            "changed_at": now,
+            "expires_at": expires_at,
+            "used_at": None,
+        }
+        row |= dict.fromkeys(("former_secret", "former_until", "former_used_at"))
         connection.execute(update(accounts).where(accounts.c.id == before.id).values(row))
-        revoked = _delete_tokens(connection, before.id)
+        revoked = drop_offline_tokens(connection, before.id)
         after = get(connection, name)
         return Notes(
             before={**told(before), "generation": generation},
@@ -193,7 +216,7 @@ def remove(name: str) -> Change:
         before = get(connection, name)
         _keep_one(connection, before)
         held = connection.execute(delete(grants).where(grants.c.account_id == before.id)).rowcount
-        revoked = _delete_tokens(connection, before.id)
+        revoked = drop_offline_tokens(connection, before.id)
         connection.execute(delete(accounts).where(accounts.c.id == before.id))
         detail = {"account": name, "grants_removed": held, "offline_tokens_revoked": revoked}
         return Notes(before=told(before), detail=detail, result=before)
@@ -220,7 +243,7 @@ def revoke_tokens(name: str) -> Change:
     """Revokes every offline token of the account; the result is their number. On commit raises `Unknown`."""
 
     def apply(connection: Connection) -> Notes:
-        revoked = _delete_tokens(connection, get(connection, name).id)
+        revoked = drop_offline_tokens(connection, get(connection, name).id)
         return Notes(detail={"account": name, "offline_tokens_revoked": revoked}, result=revoked)
 
     return Change(apply, policy=True)
@@ -252,12 +275,13 @@ def _keep_one(connection: Connection, account: Account) -> None:
         raise Conflict(f"{account.name} is the last enabled administrator; make another user one first.")
 
 
-def _delete_tokens(connection: Connection, account: int) -> int:
+def drop_offline_tokens(connection: Connection, account: int) -> int:
+    """Revokes the account's offline tokens, within a change; returns how many there were."""
     return connection.execute(delete(offline_tokens).where(offline_tokens.c.account_id == account)).rowcount
 
 
 def _accounts() -> Select[Any]:
-    columns = (column for column in accounts.c if column.name not in {"secret", "generation", "project_id"})
+    columns = (column for column in accounts.c if column.name not in _HIDDEN)
     joined = accounts.outerjoin(projects, projects.c.id == accounts.c.project_id)
     return select(*columns, projects.c.name.label("project")).select_from(joined)
 
@@ -274,6 +298,9 @@ def _account(row: Row[Any]) -> Account:
         datetime.fromtimestamp(row.created_at, UTC),
         datetime.fromtimestamp(row.changed_at, UTC),
         moment(row.expires_at),
+        moment(row.used_at),
+        moment(row.former_until),
+        moment(row.former_used_at),
     )
 
 

@@ -6,16 +6,17 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, exists, insert, select, update
 
-from gateway.access.directory import Attempts, StoredAccount, StoredOfflineToken
+from gateway.access.directory import Attempts, StoredAccount, StoredOfflineToken, StoredPersonalToken
 from gateway.access.principals import Principal, PrincipalKind
 from gateway.access.throttle import OBLIVION_SECONDS, after_failure
 from gateway.change import Change, Notes
 from gateway.errors import Unauthorized
 from gateway.records.database import Database
 from gateway.records.directory import moment
-from gateway.records.schema import accounts, attempts, offline_tokens
+from gateway.records.personal_tokens import read_bound
+from gateway.records.schema import accounts, attempts, offline_tokens, personal_tokens, second_factors
 
 #: Offline tokens an account holds; one more ends the one that was unused for longest.
 TOKENS_PER_ACCOUNT = 100
@@ -29,13 +30,33 @@ _SECRET = (
     accounts.c.secret,
     accounts.c.enabled,
     accounts.c.generation,
-    accounts.c.expires_at,
+    accounts.c.expires_at.label("account_ends"),
+    accounts.c.former_secret,
+    accounts.c.former_until,
+    accounts.c.used_at.label("secret_used_at"),
+    accounts.c.former_used_at,
+    exists(second_factors.select().with_only_columns(second_factors.c.account_id))
+    .where(second_factors.c.account_id == accounts.c.id, second_factors.c.confirmed_at.is_not(None))
+    .correlate(accounts)
+    .label("second_factor"),
 )
 _ACCOUNT = select(*_SECRET).where(accounts.c.name == bindparam("name"))
 _TOKEN = (
     select(offline_tokens.c.id, offline_tokens.c.service, *_SECRET)
     .join(accounts, accounts.c.id == offline_tokens.c.account_id)
     .where(offline_tokens.c.hashed == bindparam("hashed"))
+)
+_PERSONAL = (
+    select(
+        personal_tokens.c.id,
+        personal_tokens.c.actions,
+        personal_tokens.c.projects,
+        personal_tokens.c.expires_at,
+        personal_tokens.c.used_at,
+        *_SECRET,
+    )
+    .join(accounts, accounts.c.id == personal_tokens.c.account_id)
+    .where(personal_tokens.c.hashed == bindparam("hashed"))
 )
 
 
@@ -56,6 +77,13 @@ class CredentialRecords:
     async def offline_token(self, hashed: str) -> StoredOfflineToken | None:
         row = await self._database.read(lambda connection: connection.execute(_TOKEN, {"hashed": hashed}).first())
         return StoredOfflineToken(row.id, _account(row), row.service) if row is not None else None
+
+    async def personal_token(self, hashed: str) -> StoredPersonalToken | None:
+        row = await self._database.read(lambda connection: connection.execute(_PERSONAL, {"hashed": hashed}).first())
+        if row is None:
+            return None
+        bound = read_bound(row.actions, row.projects)
+        return StoredPersonalToken(row.id, _account(row), bound, _time(row.expires_at), moment(row.used_at))
 
     async def attempts(self, keys: Sequence[str]) -> Sequence[Attempts | None]:
         found = await self._database.read(lambda connection: _attempts(connection, keys))
@@ -136,6 +164,27 @@ class CredentialRecords:
 
         return Change(apply)
 
+    def touch_personal_token(self, token_id: int, now: datetime) -> Change:
+        """Notes when a personal token was last used; on commit raises `Unauthorized` when it was revoked meanwhile."""
+
+        def apply(connection: Connection) -> Notes:
+            used = update(personal_tokens).where(personal_tokens.c.id == token_id).values(used_at=int(now.timestamp()))
+            if connection.execute(used).rowcount == 0:
+                raise Unauthorized("The token was revoked: use another one.")
+            return Notes()
+
+        return Change(apply)
+
+    def touch_robot(self, account_id: int, now: datetime, *, former: bool) -> Change:
+        """Notes when a robot's secret, or the *former* one, was last used."""
+
+        def apply(connection: Connection) -> Notes:
+            values = {("former_used_at" if former else "used_at"): int(now.timestamp())}
+            connection.execute(update(accounts).where(accounts.c.id == account_id).values(values))
+            return Notes()
+
+        return Change(apply)
+
 
 def _attempts(connection: Connection, keys: Sequence[str]) -> dict[str, Attempts]:
     rows = connection.execute(select(attempts).where(attempts.c.key.in_(keys)))
@@ -161,7 +210,18 @@ def _make_room(connection: Connection, account_id: int) -> None:
 
 def _account(row: Any) -> StoredAccount:
     principal = Principal(PrincipalKind(row.kind), row.account_id, row.name)
-    return StoredAccount(principal, row.secret, row.enabled, row.generation, moment(row.expires_at))
+    return StoredAccount(
+        principal,
+        row.secret,
+        row.enabled,
+        row.generation,
+        moment(row.account_ends),
+        bool(row.second_factor),
+        row.former_secret or "",
+        moment(row.former_until),
+        moment(row.secret_used_at),
+        moment(row.former_used_at),
+    )
 
 
 def _time(seconds: int) -> datetime:

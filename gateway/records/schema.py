@@ -1,7 +1,8 @@
 """The tables, as they stand at the newest migration.
 
     accounts ──< grants >── projects ──< repositories ──< tags, manifests, links
-        └──< offline_tokens                    manifests ──< edges (what a manifest names, its subject apart)
+        └──< offline_tokens, personal_tokens,  manifests ──< edges (what a manifest names, its subject apart)
+             sessions, second_factors ──< recovery_codes
     links >── blobs (bytes on disk)            manifest_bodies (bytes by digest)
     events (the chain) · event_index (its searchable projection) · trail_head · signing_keys · attempts · facts
 
@@ -68,6 +69,11 @@ accounts = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("changed_at", BigInteger, nullable=False),  # when the secret was
     Column("expires_at", BigInteger),
+    # Robots only: the last use of the secret, and the secret before it, which is good as well until then.
+    Column("used_at", BigInteger),
+    Column("former_secret", Text),
+    Column("former_until", BigInteger),
+    Column("former_used_at", BigInteger),
     sqlite_autoincrement=True,
 )
 
@@ -111,6 +117,56 @@ offline_tokens = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("used_at", BigInteger),
     sqlite_autoincrement=True,
+)
+
+personal_tokens = Table(
+    "personal_tokens",
+    metadata,
+    _identity(),
+    Column("account_id", _Id, ForeignKey("accounts.id", ondelete="CASCADE"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("hashed", String(64), nullable=False, unique=True),
+    Column("actions", String(64), nullable=False),  # joined by commas
+    Column("projects", Text),  # joined by spaces; NULL: all
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Column("used_at", BigInteger),
+    UniqueConstraint("account_id", "name"),
+    sqlite_autoincrement=True,
+)
+
+#: People signed in with a browser.
+sessions = Table(
+    "sessions",
+    metadata,
+    _identity(),
+    Column("account_id", _Id, ForeignKey("accounts.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("hashed", String(64), nullable=False, unique=True),
+    Column("csrf", String(64), nullable=False),
+    Column("generation", Integer, nullable=False),  # of the account when the session began
+    Column("address", Text, nullable=False),
+    Column("agent", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("seen_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False, index=True),
+    sqlite_autoincrement=True,
+)
+
+second_factors = Table(
+    "second_factors",
+    metadata,
+    Column("account_id", _Id, ForeignKey("accounts.id", ondelete="CASCADE"), primary_key=True),
+    Column("sealed", LargeBinary, nullable=False),  # the key of the codes, encrypted under one of the data directory
+    Column("last_step", BigInteger, nullable=False),  # no code of this half minute or an earlier one is taken
+    Column("created_at", BigInteger, nullable=False),
+    Column("confirmed_at", BigInteger),  # NULL: asked of nobody yet
+)
+
+recovery_codes = Table(
+    "recovery_codes",
+    metadata,
+    Column("account_id", _Id, ForeignKey("accounts.id", ondelete="CASCADE"), primary_key=True),
+    Column("hashed", String(64), primary_key=True),
 )
 
 signing_keys = Table(

@@ -60,6 +60,7 @@ async def authenticate(request: Request, kind: Kind, scope: str) -> Caller:
         bearer.access,
         bearer.generation,
         bearer.projects,
+        personal_token=bearer.personal_token,
     )
 
 

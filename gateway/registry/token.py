@@ -14,6 +14,7 @@ from gateway.access.credentials import Belief, Believed, Disbelieved, account_na
 from gateway.access.policy import granted
 from gateway.access.principals import ANONYMOUS, Caller, CredentialKind, Principal, PrincipalKind
 from gateway.access.scopes import Access, Action, parse_scopes
+from gateway.access.secrets import PERSONAL_PREFIX
 from gateway.access.tokens import IssuedToken
 from gateway.audit.event import Event, Kind
 from gateway.change import Change, together
@@ -82,7 +83,7 @@ async def _read_form(request: Request, fields: tuple[tuple[str, str], ...]) -> A
         case "refresh_token":
             if not form.get("refresh_token"):
                 raise Invalid("Send refresh_token.", detail={"error": "invalid_request"})
-            belief = await credentials.believe_offline(form["refresh_token"], service, request.origin)
+            belief = await _believe_refresh(request, form["refresh_token"], service)
             return Ask(belief, wanted, client=client, scope_told=True)
         case "":
             raise Invalid("Send grant_type: password or refresh_token.", detail={"error": "invalid_request"})
@@ -93,11 +94,18 @@ async def _read_form(request: Request, fields: tuple[tuple[str, str], ...]) -> A
 async def _believe(request: Request, basic: Basic, account: str) -> Belief:
     if not basic.name:
         # containerd hands an offline token over as the password of nobody.
-        return await request.parts.credentials.believe_offline(basic.secret, request.parts.service, request.origin)
+        return await _believe_refresh(request, basic.secret, request.parts.service)
     if account and account_name(account) != account_name(basic.name):
         refusal = Unauthorized("Ask with the account that signs in, or leave account out.")
         await _deny(request, refusal, "account_mismatch", name=account_name(basic.name))
     return await request.parts.credentials.believe(basic.name, basic.secret, request.origin)
+
+
+async def _believe_refresh(request: Request, token: str, service: str) -> Belief:
+    # Clients that were told an empty name take whatever secret they hold for an offline token.
+    if token.startswith(PERSONAL_PREFIX):
+        return await request.parts.credentials.believe_personal(token, request.origin)
+    return await request.parts.credentials.believe_offline(token, service, request.origin)
 
 
 async def _issue(request: Request, ask: Ask) -> Reply:
@@ -113,7 +121,14 @@ async def _issue(request: Request, ask: Ask) -> Reply:
         if wait_seconds:
             raise TooManyRequests("Ask less often, or sign in.", retry_after_seconds=wait_seconds)
     else:
-        caller = Caller(belief.principal, request.origin, belief.credential, generation=belief.generation)
+        caller = Caller(
+            belief.principal,
+            request.origin,
+            belief.credential,
+            generation=belief.generation,
+            bound=belief.bound,
+            personal_token=belief.personal_token,
+        )
     async with request.parts.gate.passage(caller, Kind.TOKEN_ISSUE) as passage:
         issued, access = await _sign(request, caller, ask)
         passage.note(detail={"id": issued.id, "wanted": ask.wanted.texts(), "granted": access.texts()})
@@ -140,6 +155,7 @@ async def _sign(request: Request, caller: Caller, ask: Ask) -> tuple[IssuedToken
         generation=caller.generation,
         projects=bound,
         now=now,
+        personal_token=caller.personal_token,
         at_least_seconds=parts.containerd_push_seconds if pushes and ask.client == CONTAINERD else 0,
     )
     return issued, access
@@ -152,7 +168,7 @@ async def _commit(passage: Passage, request: Request, belief: Believed | None, a
         return ""
     changes: list[Change] = [] if belief.change is None else [belief.change]
     offline_token = ""
-    # A robot has its secret, and who came with an offline token has one.
+    # A robot has its secret, and who came with a token of any kind has that: nothing is made that outlives it.
     if ask.offline and belief.credential.kind is CredentialKind.PASSWORD:
         parts = request.parts
         offline_token, change = parts.credentials.new_offline_token(

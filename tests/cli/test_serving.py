@@ -18,15 +18,10 @@ import pytest
 from gateway.cli import entry
 from gateway.settings import LOCAL_NAMES, Settings
 from tests.cli.line import PROGRAM, Line
+from tests.services.daemon import free_port
 
 NOBODY = 65534
 ME = f"operator:{pwd.getpwuid(os.getuid()).pw_name}"
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 @dataclass

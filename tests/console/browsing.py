@@ -13,19 +13,17 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+from gateway.access.credentials import Credentials
 from gateway.access.passwords import HashingPool
-from gateway.access.principals import Caller, Credential, CredentialKind, Origin, Principal
+from gateway.access.principals import Caller, Credential, CredentialKind, Principal
 from gateway.access.sealing import Sealer
 from gateway.access.secrets import Secrets
-from gateway.administration import Administration
-from gateway.console.application import Console
-from gateway.console.assets import Assets
-from gateway.console.frame import Frame
-from gateway.console.pages import GROUPS, signing_in
-from gateway.console.session import COOKIE, Session
-from gateway.console.visit import Parts
+from gateway.administration import Administration, NewSession
+from gateway.console.application import Console, make
+from gateway.console.session import COOKIE
 from gateway.engine.embedded.assembly import embedded
 from gateway.records import accounts
+from gateway.records.credentials import CredentialRecords
 from tests.house import OPERATOR, House, opened
 
 HOST = "registry.test:5000"
@@ -102,8 +100,7 @@ class Desk:
 
     house: House
     acts: Administration
-    console: Any
-    parts: Parts
+    console: Console
 
     def run(self, coroutine: Any) -> Any:
         return asyncio.run(coroutine)
@@ -113,7 +110,7 @@ class Desk:
         browser = Browser(self)
         if name:
             self.user(name, **roles)
-            browser.cookie = self.open_session(name)
+            browser.cookie = self.open_session(name).cookie
         return browser
 
     def user(self, name: str, **roles: bool) -> None:
@@ -127,13 +124,19 @@ class Desk:
     def project(self, name: str, **facts: Any) -> None:
         self.run(self.acts.projects.add_project(OPERATOR, name, **facts))
 
-    def open_session(self, name: str) -> str:
-        """A session of *name*; what its cookie holds."""
+    def open_session(self, name: str) -> NewSession:
+        """A session of *name*, who has signed in somewhere."""
         account = self.house.database.read_now(lambda connection: accounts.get(connection, name))
-        caller = Caller(Principal(account.kind, account.id, name), OPERATOR.origin, Credential(CredentialKind.PASSWORD))
-        text = f"session-{name}"
-        self.parts.sessions.kept[text] = Session(1, caller, f"csrf-{name}", text)  # type: ignore[attr-defined]
-        return text
+        principal = Principal(account.kind, account.id, name)
+        standing = self.run(self.house.directory.standing(principal))
+        credential = Credential(CredentialKind.PASSWORD)
+        caller = Caller(principal, OPERATOR.origin, credential, generation=standing.generation)
+        opened: NewSession = self.run(self.acts.sessions.open(caller))
+        return opened
+
+    def last(self, kind: str) -> dict[str, Any]:
+        """The newest event of *kind*."""
+        return self.house.records(kind=kind)[-1]
 
 
 @dataclass(slots=True)
@@ -172,7 +175,9 @@ class Browser:
         return self.post(action or page, {name: value for name, value in filled.items() if value is not None})
 
     def csrf(self) -> str:
-        return str(self.desk.parts.sessions.kept[self.cookie].csrf)  # type: ignore[attr-defined]
+        """The token that the forms of this browser's session carry."""
+        session = self.desk.run(self.desk.acts.sessions.find(self.cookie, OPERATOR.origin))
+        return str(session.csrf) if session is not None else ""
 
     def _ask(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> Sheet:
         path, _, query = target.partition("?")
@@ -210,16 +215,6 @@ class Browser:
         return sheet
 
 
-class KeptSessions:
-    """Sessions in a mapping."""
-
-    def __init__(self) -> None:
-        self.kept: dict[str, Session] = {}
-
-    async def find(self, text: str, origin: Origin) -> Session | None:
-        return self.kept.get(text)
-
-
 @contextmanager
 def desk_on(url: str, data: Path) -> Iterator[Desk]:
     """A console over a new, empty house on the database at *url*."""
@@ -227,11 +222,14 @@ def desk_on(url: str, data: Path) -> Iterator[Desk]:
         secrets = Secrets(b"s" * 32)
         hashing = HashingPool(cost=4, workers=1)
         engine = embedded(data, house.database, uploads_per_owner=10, upload_seconds=600)
-        acts = Administration(house.gate, house.database, engine, house.trail, secrets, hashing, None)  # type: ignore[arg-type]
-        assets = Assets()
-        parts = Parts(acts, house.gate, KeptSessions(), Frame(GROUPS, assets), Sealer(b"f" * 32, "forms"), HOST)
+        keys: Any = None
+        acts = Administration(house.gate, house.database, engine, house.trail, secrets, hashing, keys)
+        stored = CredentialRecords(house.database)
+        credentials = Credentials(stored, stored, secrets, hashing, stored, floor_seconds=0.0)
+        forms = Sealer(secrets.console_forms, "carried form")
+        console = make(acts, house.gate, acts.sign_in(credentials), forms, HOST)
         try:
-            yield Desk(house, acts, Console(parts, GROUPS, assets, signing_in.required), parts)
+            yield Desk(house, acts, console)
         finally:
             asyncio.run(engine.close())
             hashing.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import signal
@@ -14,6 +15,11 @@ from pathlib import Path
 from uuid import uuid4
 
 POLL_SECONDS = 0.05
+
+_PORTS = 3000
+_RANGES = (20_000, 23_000, 26_000, 29_000)
+# Another run of the tests may be under way: it begins elsewhere.
+_next = itertools.count(os.getpid() * 37)
 
 
 class NotReady(AssertionError):
@@ -107,10 +113,21 @@ class Daemon:
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nothing listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """
+    A TCP port of 127.0.0.1 that nothing listens on, and that this process has not been told of before.
+
+    Below those the system gives to outgoing connections; each process that runs tests has a range of its own.
+    """
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % len(_RANGES)
+    for _ in range(_PORTS):
+        port = _RANGES[number] + next(_next) % _PORTS
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise OSError("every port that tests may use is taken")
 
 
 def accepts_connections(port: int, address: str = "127.0.0.1") -> bool:

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from typing import Final
 
-from gateway.console.pages import access, account, contents, projects, removals, signing_in
+from gateway.console.pages import (
+    access,
+    account,
+    contents,
+    members,
+    projects,
+    removals,
+    robots,
+    second_factor,
+    settings,
+    signing_in,
+    tokens,
+    users,
+)
 from gateway.console.plan import Group
 
 #: In the order in which their places and tabs are shown.
@@ -12,7 +25,13 @@ GROUPS: Final[tuple[Group, ...]] = (
     projects.GROUP,
     contents.GROUP,
     removals.GROUP,
+    members.GROUP,
+    robots.GROUP,
     access.GROUP,
+    settings.GROUP,
+    users.GROUP,
     account.GROUP,
+    tokens.GROUP,
+    second_factor.GROUP,
     signing_in.GROUP,
 )

@@ -1,0 +1,87 @@
+"""Codes of second factors, checked: one at a time for an account, a few wrong ones, none twice."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TypeAlias
+from weakref import WeakValueDictionary
+
+from gateway.access import throttle
+from gateway.access.second_factors import matching_step, open_key, recovery_hash
+from gateway.access.secrets import Secrets
+from gateway.change import Change, together
+from gateway.errors import Denied, Refusal, TooManyRequests
+from gateway.records import second_factors as rows
+from gateway.records.credentials import CredentialRecords
+from gateway.records.database import Database
+
+_WRONG = "The code is wrong, was used already, or is over: type the one that is shown now, or a recovery code."
+
+
+@dataclass(frozen=True, slots=True)
+class Right:
+    """The code is right; *change* takes it, refusing one that was taken meanwhile: it belongs into the act."""
+
+    change: Change
+
+
+@dataclass(frozen=True, slots=True)
+class Wrong:
+    """The code is not taken; *change*, if any, counts that."""
+
+    refusal: Refusal
+    reason: str
+    change: Change | None = None
+
+
+Check: TypeAlias = Right | Wrong
+
+
+@dataclass(frozen=True, slots=True)
+class Codes:
+    """
+    Checks codes against the second factors in force: five wrong ones at once, then 15 s, 30 s, … 15 min for each.
+
+    One a process: hold `turn` from the check until its change is committed, so that guesses sent at once are counted.
+    """
+
+    database: Database
+    secrets: Secrets
+    _turns: WeakValueDictionary[int, asyncio.Lock] = field(default_factory=WeakValueDictionary)
+
+    @asynccontextmanager
+    async def turn(self, account_id: int) -> AsyncIterator[None]:
+        """Holds off other checks of the account's codes in this process."""
+        async with self._turns.setdefault(account_id, asyncio.Lock()):
+            yield
+
+    async def check(self, account_id: int, code: str, now: datetime) -> Check:
+        """Whether *code* is the account's, shown now or on paper."""
+        records = CredentialRecords(self.database)
+        keys = throttle.code_keys(self.secrets.throttle, account_id)
+        [seen] = await records.attempts(keys.all())
+        wait = throttle.wait(keys, seen, None, None, now).refused_seconds
+        if wait:
+            told = f"Too many codes were wrong; try again in {wait} seconds."
+            return Wrong(TooManyRequests(told, retry_after_seconds=wait), "throttled")
+        taken, reason = await self._taken(account_id, code, now)
+        if taken is None:
+            return Wrong(Denied(_WRONG), reason, records.count_failure(keys.all(), now))
+        return Right(together(records.clear(keys.all()), taken) if seen is not None else taken)
+
+    async def _taken(self, account_id: int, code: str, now: datetime) -> tuple[Change | None, str]:
+        """The change that takes the code, or why there is none."""
+        factor = await self.database.read(lambda connection: rows.find(connection, account_id))
+        if factor is None or factor.confirmed_at is None:
+            return None, "no_second_factor"
+        hashed = recovery_hash(code, account_id, self.secrets.recovery_codes)
+        if hashed and await self.database.read(lambda connection: rows.knows_code(connection, account_id, hashed)):
+            return rows.use_code(account_id, hashed), ""
+        step = matching_step(open_key(factor.sealed, account_id, self.secrets.second_factors), code, now)
+        if step is None:
+            return None, "wrong_code"
+        return (rows.use_step(account_id, step), "") if step > factor.last_step else (None, "code_replayed")
