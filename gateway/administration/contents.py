@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 from gateway.access.policy import Need, Standing, parse_target
@@ -140,12 +141,15 @@ class Contents:
         text = containing.lower()[:_TEXT_CHARACTERS]
         while len(found) <= limit and looked < _LOOKED_THROUGH:
             stride = limit + 1 if beginnings is None else _STRIDE
-            start = after
-            some = await self.database.read(
-                lambda connection, start=start, stride=stride: browsing.places(
-                    connection, project, after=start, limit=stride, containing=text, beginnings=beginnings
-                )
+            query = partial(
+                browsing.places,
+                project=project,
+                after=after,
+                limit=stride,
+                containing=text,
+                beginnings=beginnings,
             )
+            some = await self.database.read(query)
             for place in some:
                 if await may_pull(self.gate, caller, standing, Repository(place.name)):
                     found.append(place)
@@ -180,16 +184,12 @@ class Contents:
     ) -> tuple[list[str], str]:
         found: list[str] = []
         text = containing.lower()[:_TEXT_CHARACTERS]
-        stride = _STRIDE if text else limit
+        stride = _STRIDE if text else limit + 1
         for _ in range(0, _LOOKED_THROUGH, stride):
             page = await self.engine.listings.tags(repository, after=after, limit=stride)
-            for place, name in enumerate(page.entries):
-                if text not in name.lower():
-                    continue
-                found.append(name)
-                if len(found) == limit:
-                    last = place + 1 == len(page.entries) and not page.more
-                    return found, "" if last else name
+            found += [name for name in page.entries if text in name.lower()]
+            if len(found) > limit:
+                return found[:limit], found[limit - 1]
             if not page.more:
                 return found, ""
             after = page.entries[-1]

@@ -88,8 +88,8 @@ def cut(text: str, characters: int = TEXT_CHARACTERS) -> str:
 
 
 def _step(step: Mapping[str, object]) -> Step:
-    texts = (_text(step, name) for name in ("created", "created_by", "comment"))
-    return Step(*texts, empty=step.get("empty_layer") is True)
+    empty = step.get("empty_layer") is True
+    return Step(_text(step, "created"), _text(step, "created_by"), _text(step, "comment"), empty)
 
 
 def _text(fields: Mapping[str, object], name: str) -> str:

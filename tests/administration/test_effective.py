@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,13 +13,26 @@ from gateway.access.principals import Caller
 from gateway.access.scopes import Action
 from gateway.errors import Denied, Unknown
 from gateway.records.schema import grants
-from tests.administration.rooms import Rooms
-from tests.house import OPERATOR
+from tests.administration.rooms import Rooms, rooms_of
+from tests.house import OPERATOR, House, opened
 from tests.records.rows import written
 
 
 @pytest.fixture
+def rooms(tmp_path: Path) -> Iterator[Rooms]:
+    """The acts on SQLite."""
+    with opened(f"sqlite:///{tmp_path / 'gateway.db'}", tmp_path) as house:
+        rooms = rooms_of(house)
+        yield rooms
+        rooms.acts.hashing.close()
+
+
+@pytest.fixture
 def team(rooms: Rooms) -> Rooms:
+    return furnished(rooms)
+
+
+def furnished(rooms: Rooms) -> Rooms:
     """jane owns gallery and joe attic; ann pushes to some of gallery, bob's grant there has expired; one auditor."""
     rooms.owner("jane", "gallery")
     rooms.owner("joe", "attic")
@@ -32,6 +47,18 @@ def team(rooms: Rooms) -> Rooms:
     written(rooms.house, lambda connection: connection.execute(expired))
     rooms.run(rooms.acts.robots.add_robot(OPERATOR, "gallery/ci", "pusher"))
     return rooms
+
+
+def test_either_database_tells_the_same(house: House) -> None:
+    team = furnished(rooms_of(house))
+    assert list(who(team, team.caller("jane"), "gallery/ui-web")) == ["ann", "bob", "gallery+ci", "jane"]
+    found = team.run(team.acts.effective.who(team.caller("jane"), "gallery/ui"))
+    assert ([each.name for each in found.administrators], [each.name for each in found.auditors]) == (
+        ["root"],
+        ["audrey"],
+    )
+    assert team.run(team.acts.effective.explain(OPERATOR, "ann", "gallery/ui-web")).may(Action.PUSH)
+    team.acts.hashing.close()
 
 
 def who(team: Rooms, caller: Caller, repository: str, **more: Any) -> dict[str, dict[str, list[str]]]:

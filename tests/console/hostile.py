@@ -53,7 +53,7 @@ class Markup(HTMLParser):
             address = (value or "").strip().lower()
             if name.startswith("on") or name in {"style", "srcdoc"}:
                 self.wrong.append(f"<{tag} {name}>")
-            if name in {"href", "src", "action"} and not address.startswith("/console"):
+            if name in {"href", "src", "action"} and not address.startswith("/console") and address != "#main":
                 self.wrong.append(f"<{tag} {name}={value}>")
             if name == "http-equiv":
                 self.wrong.append(f"<{tag} {name}>")

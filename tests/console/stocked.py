@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, insert, select
+
 from gateway.access.principals import Caller, Credential, CredentialKind, Principal
+from gateway.oci.media import OCI_MANIFEST
 from gateway.records import accounts
+from gateway.records.schema import manifests, projects, repositories
 from tests.administration.stocking import Stock
 from tests.console.browsing import Desk
 from tests.house import ORIGIN
+from tests.records.rows import written
 
 
 def stock_of(desk: Desk, name: str) -> Stock:
@@ -25,3 +32,19 @@ def team(desk: Desk) -> Stock:
     desk.user("reader")
     desk.grant("reader", "puller", "gallery")
     return stock_of(desk, "jane")
+
+
+def copied(desk: Desk, project: str, names: Sequence[str]) -> None:
+    """Repositories of *project* that hold a manifest each, put straight into the records."""
+
+    def write(connection: Connection) -> None:
+        number = connection.execute(select(projects.c.id).where(projects.c.name == project)).scalar_one()
+        digest = "sha256:" + "b" * 64
+        body = {"media_type": OCI_MANIFEST, "size_bytes": 10, "annotations": "{}", "digest": digest}
+        for name in names:
+            made = insert(repositories).values(project_id=number, name=f"{project}/{name}", created_at=1)
+            place = connection.execute(made.returning(repositories.c.id)).scalar_one()
+            row = {**body, "repository_id": place, "pushed_at": 1, "pushed_by": "user:1"}
+            connection.execute(insert(manifests).values(row))
+
+    written(desk.house, write)

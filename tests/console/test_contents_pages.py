@@ -6,7 +6,7 @@ import pytest
 
 from tests.administration.stocking import AMD64
 from tests.console.browsing import HOST, Desk
-from tests.console.stocked import stock_of, team
+from tests.console.stocked import copied, stock_of, team
 
 
 def test_a_projects_page_lists_its_repositories(desk: Desk) -> None:
@@ -29,8 +29,7 @@ def test_a_projects_page_lists_its_repositories(desk: Desk) -> None:
 def test_repositories_and_tags_come_in_pages(desk: Desk) -> None:
     stock = team(desk)
     stock.image("gallery/ui", *(f"v{number:03}" for number in range(60)))
-    for number in range(51):
-        stock.image(f"gallery/r{number:03}", "v1")
+    copied(desk, "gallery", [f"r{number:03}" for number in range(51)])
     jane = desk.browser("jane")
     for path, first, last in (
         ("/console/projects/gallery", "gallery/r000", "gallery/ui"),
@@ -169,18 +168,18 @@ PAGES = (
 )
 
 
-@pytest.mark.parametrize("page", PAGES)
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_what_is_of_another_project_is_refused_as_if_it_were_not_there(desk: Desk, page: str, method: str) -> None:
+def test_what_is_of_another_project_is_refused_as_if_it_were_not_there(desk: Desk, method: str) -> None:
     image = team(desk).image("gallery/ui", "v1")
     joe = desk.browser("joe")
-    answers = []
-    for project in ("gallery", "nowhere"):
-        path = "/console/" + page.format(project=project, digest=image.digest)
-        answer = joe.get(path) if method == "GET" else joe.post(path, {"typed": f"{project}/ui", "digest": ""})
-        answers.append((answer.status, answer.words.replace(project, "it")))
-    assert answers[0] == answers[1]
-    assert answers[0][0] >= 400
+    for page in PAGES:
+        answers = []
+        for project in ("gallery", "nowhere"):
+            path = "/console/" + page.format(project=project, digest=image.digest)
+            answer = joe.get(path) if method == "GET" else joe.post(path, {"typed": f"{project}/ui", "digest": ""})
+            answers.append((answer.status, answer.words.replace(project, "it")))
+        assert answers[0] == answers[1], page
+        assert answers[0][0] >= 400, page
     assert "v1" in desk.browser("jane").get("/console/repositories/gallery/ui").words
 
 
@@ -197,7 +196,7 @@ def test_a_page_stays_light_whatever_was_pushed(desk: Desk) -> None:
     stock = team(desk)
     annotations = {f"{number:03}{'n' * 100}": "x" * 3000 for number in range(150)}
     config = {**AMD64, "history": [{"created_by": "y" * 3000}] * 300, "config": {"Cmd": ["z" * 3000] * 50}}
-    stock.image("gallery/ui", "v1", config=config, layers=[b"%d" % n for n in range(120)], annotations=annotations)
+    stock.image("gallery/ui", "v1", config=config, layers=[b"%d" % n for n in range(60)], annotations=annotations)
     page = desk.browser("jane").get("/console/manifests/v1/gallery/ui")
     assert page.status == 200
-    assert len(page.text.encode()) <= 200_000
+    assert len(page.text.encode()) <= 100_000
