@@ -139,8 +139,18 @@ def application(rooms: Rooms, warnings: Callable[[], list[str]]) -> Front:
         )
     )
     certificate = settings.tls / "ca.crt" if settings.server.development else None
-    others = {"console": partial(console_application, rooms)}
-    return Front(registry, lambda: rooms.ledger.broken or rooms.engine.trouble(), warnings, certificate, others)
+    edges = {"api": partial(api_application, rooms), "console": partial(console_application, rooms)}
+    return Front(registry, lambda: rooms.ledger.broken or rooms.engine.trouble(), warnings, certificate, edges)
+
+
+def api_application(rooms: Rooms) -> Application:
+    """The edge for programs that administer, at `/api/v1`; loaded by whoever is asked for it."""
+    from gateway.answers import Answers
+    from gateway.api.application import Api
+    from gateway.api.request import Parts as ApiParts
+
+    kept = Answers(rooms.settings.data / "answers", rooms.secrets.answers)
+    return Api(ApiParts(rooms.administration, rooms.sign_in, rooms.secrets.cursors, kept))
 
 
 def console_application(rooms: Rooms) -> Application:

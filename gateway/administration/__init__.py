@@ -162,7 +162,7 @@ class Administration:
 
     def sign_in(self, credentials: Credentials) -> SignIn:
         """Signing in with the *credentials* that the whole process believes."""
-        return SignIn(self.gate, self.database, self.secrets, credentials, self._codes)
+        return SignIn(self.gate, self.database, self.secrets, credentials, self._codes, self.hashing)
 
     @property
     def repositories(self) -> Repositories:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from gateway.access.names import AccountName, is_robot, parse_principal
 from gateway.access.passwords import HashingPool, generate_password
 from gateway.access.principals import Caller
-from gateway.administration.sight import require_own
 from gateway.administration.values import MANAGE_SYSTEM, AccountDetail, NewSecret
 from gateway.audit.event import Kind
-from gateway.errors import Denied, Invalid
+from gateway.errors import Invalid
 from gateway.gate import Gate
 from gateway.records import accounts as rows
 from gateway.records.accounts import Account
@@ -102,24 +101,6 @@ class Accounts:
             hashed = await self.hashing.hash(secret)
             await passage.commit(rows.set_secret(user, hashed, now=int(time.time())))
         return NewSecret(user, secret if password is None else None)
-
-    async def change_own_password(self, caller: Caller, password: str) -> Caller:
-        """
-        Another password for the caller, who has just proved the old one (`SignIn.by_password`).
-
-        All its sessions and offline tokens end; the caller that is returned may open a new session. Raises `Invalid`,
-        and `Denied` to callers with a token.
-        """
-        name = caller.principal.name
-        async with self.gate.passage(caller, Kind.ACCOUNT_PASSWORD, detail={"account": name}) as passage:
-            await require_own(self.gate, caller)
-            if caller.bound is not None:
-                raise Denied("A token changes no passwords: sign in to the console for that.")
-            hashed = await self.hashing.hash(password)
-            notes = await passage.commit(rows.set_secret(name, hashed, now=int(time.time())))
-        generation = (notes.after or {}).get("generation")
-        assert isinstance(generation, int)
-        return replace(caller, generation=generation)
 
     async def remove_user(self, caller: Caller, name: str) -> None:
         """Removes the user with its grants and offline tokens; one added again under the name is another."""

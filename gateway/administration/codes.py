@@ -79,7 +79,8 @@ class Codes:
         if factor is None or factor.confirmed_at is None:
             return None, "no_second_factor"
         hashed = recovery_hash(code, account_id, self.secrets.recovery_codes)
-        if hashed and await self.database.read(lambda connection: rows.knows_code(connection, account_id, hashed)):
+        known = bool(hashed) and await self.database.read(lambda found: rows.knows_code(found, account_id, hashed))
+        if known:
             return rows.use_code(account_id, hashed), ""
         step = matching_step(open_key(factor.sealed, account_id, self.secrets.second_factors), code, now)
         if step is None:

@@ -132,7 +132,7 @@ class Sessions:
         kept = int(caller.credential.id) if caller.credential.kind is CredentialKind.SESSION else 0
         async with self.gate.passage(caller, Kind.SESSION_END) as passage:
             await require_own(self.gate, caller)
-            notes = await passage.commit(rows.end_others(caller.principal.id, kept))
+            notes = await passage.commit(rows.end_others(caller.principal.id, caller.principal.name, kept))
         assert isinstance(notes.result, int)
         return notes.result
 
@@ -141,7 +141,7 @@ class Sessions:
         name = AccountName.parse(account).name
         async with self.gate.passage(caller, Kind.SESSION_END, MANAGE_SYSTEM, detail={"account": name}) as passage:
             number = await self._number(name)
-            notes = await passage.commit(rows.end_others(number))
+            notes = await passage.commit(rows.end_others(number, name))
         assert isinstance(notes.result, int)
         return notes.result
 

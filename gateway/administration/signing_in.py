@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import NoReturn
 
 from gateway.access.credentials import Believed, Credentials, Disbelieved
+from gateway.access.passwords import HashingPool
 from gateway.access.policy import Reason, suspended
 from gateway.access.principals import (
     ANONYMOUS,
@@ -21,11 +22,12 @@ from gateway.access.principals import (
 from gateway.access.second_factors import read_ticket, sign_ticket
 from gateway.access.secrets import Secrets
 from gateway.administration.codes import Codes, Wrong
+from gateway.administration.sight import require_own
 from gateway.audit.event import Event, Kind
 from gateway.change import Change
 from gateway.errors import Denied, Refusal, Unauthorized
 from gateway.gate import Act, Gate
-from gateway.records.accounts import numbered
+from gateway.records.accounts import numbered, set_secret
 from gateway.records.database import Database
 
 
@@ -55,6 +57,7 @@ class SignIn:
     secrets: Secrets
     credentials: Credentials
     codes: Codes
+    hashing: HashingPool
     clock: Callable[[], datetime] = _now
 
     async def by_token(self, text: str, origin: Origin) -> Caller:
@@ -111,6 +114,23 @@ class SignIn:
             async with self.gate.passage(caller, Kind.SIGN_IN) as passage:
                 await passage.commit(found.change)
         return caller
+
+    async def change_password(self, caller: Caller, password: str, new: str) -> Caller:
+        """
+        Gives the caller's own account another password, knowing the one it has; returns the caller as signed in anew.
+
+        Its sessions and bearers end and its offline tokens are revoked, as with every change of a password; personal
+        tokens stay. Raises `Denied` for the wrong one, and `Invalid` for a new one that may not be chosen.
+        """
+        name = caller.principal.name
+        await self._believed(await self.credentials.believe_password(name, password, caller.origin), caller.origin)
+        async with self.gate.passage(caller, Kind.ACCOUNT_PASSWORD, detail={"account": name}) as passage:
+            await require_own(self.gate, caller)
+            hashed = await self.hashing.hash(new)
+            await passage.commit(set_secret(name, hashed, now=int(self.clock().timestamp())))
+        standing = await self.gate.directory.standing(caller.principal)
+        generation = standing.generation if standing is not None else 0
+        return Caller(caller.principal, caller.origin, Credential(CredentialKind.PASSWORD), generation=generation)
 
     async def _forget(self, belief: Believed, origin: Origin) -> None:
         """Forgets the failures before a right password; codes are counted by themselves."""

@@ -12,6 +12,7 @@ from gateway.cli.groups import noun
 from gateway.cli.output import say, show_json, show_table, time_text
 from gateway.cli.session import run
 from gateway.cli.words import Expires, Json, duration
+from gateway.errors import Invalid
 
 Name = Annotated[str, typer.Argument(metavar="PROJECT/NAME", help="PROJECT+NAME, as it signs in, is the same.")]
 
@@ -54,14 +55,43 @@ def list_(
 
     rows = [robot(account) for account in run(ctx, found)]
     empty = "There are no robots; add one with: gateway robot add PROJECT/NAME ROLE"
-    show_table(rows, ("name", "enabled", "created", "expires"), as_json=as_json, empty=empty)
+    show_table(
+        rows, ("name", "enabled", "created", "expires", "used", "old_secret_until"), as_json=as_json, empty=empty
+    )
 
 
-def rotate(ctx: typer.Context, name: Name, expires: Expires = None, as_json: Json = False) -> None:
-    """Give a robot another secret and expiry, at once."""
+def rotate(
+    ctx: typer.Context,
+    name: Name,
+    expires: Expires = None,
+    overlap: Annotated[
+        str | None, typer.Option("--overlap", metavar="DURATION", help="How long the old secret is good as well: 24h.")
+    ] = None,
+    end_overlap: Annotated[
+        bool, typer.Option("--end-overlap", help="No other secret: end the old one before its time.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Give a robot another secret and expiry.
+
+    The old secret is worth nothing at once, unless --overlap says how long both are good.
+    """
+    if end_overlap:
+        if overlap is not None or expires is not None:
+            raise Invalid("Give --end-overlap alone; it makes no secret that could overlap or expire.")
+        account = run(ctx, lambda administration, caller: administration.robots.end_overlap(caller, name))
+        say(f"Robot {account.name} has one secret only.")
+        return
     lasts = duration(expires) if expires is not None else ROBOT_LIFE
-    made = run(ctx, lambda administration, caller: administration.robots.rotate_robot(caller, name, expires=lasts))
-    _show_secret(made, f"Robot {made.name} has another secret", as_json=as_json)
+    seconds = int(duration(overlap).total_seconds()) if overlap is not None else 0
+    made = run(
+        ctx,
+        lambda administration, caller: administration.robots.rotate_robot(
+            caller, name, expires=lasts, overlap_seconds=seconds
+        ),
+    )
+    both = f", the old one is good for {overlap} more" if seconds else ""
+    _show_secret(made, f"Robot {made.name} has another secret{both}", as_json=as_json)
 
 
 def remove(ctx: typer.Context, name: Name) -> None:
@@ -80,6 +110,9 @@ def robot(account: Account) -> dict[str, object]:
         "created": account.created_at,
         "secret_changed": account.changed_at,
         "expires": account.expires_at,
+        "used": account.used_at,
+        "old_secret_until": account.former_until,
+        "old_secret_used": account.former_used_at,
     }
 
 

@@ -27,6 +27,8 @@ def commands() -> typer.Typer:
         ("disable", disable),
         ("enable", enable),
         ("password", password),
+        ("second-factor", second_factor),
+        ("sign-out", sign_out),
         ("remove", remove),
     ):
         app.command(name)(command)
@@ -110,6 +112,31 @@ def password(ctx: typer.Context, name: Name, password_stdin: PasswordStdin = Fal
     given = stdin_password() if password_stdin else None
     made = run(ctx, lambda administration, caller: administration.accounts.set_password(caller, name, given))
     _show_secret(made, f"{made.name} has another password.", as_json=as_json)
+
+
+def second_factor(
+    ctx: typer.Context,
+    name: Name,
+    disable: Annotated[bool, typer.Option("--disable", help="End it: the password alone is enough again.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show whether a user has a second factor, or end it for one who lost it.
+
+    Users set it up themselves, in the console.
+    """
+    if disable:
+        run(ctx, lambda administration, caller: administration.second_factor.disable_of(caller, name))
+        say(f"{name} has no second factor any more, and is signed out of the console.")
+        return
+    state = run(ctx, lambda administration, caller: administration.second_factor.show(caller, name))
+    shown = {"enabled": state.enabled, "since": state.since, "recovery_codes": state.recovery_codes}
+    show_record({"name": name, **shown}, as_json=as_json)
+
+
+def sign_out(ctx: typer.Context, name: Name) -> None:
+    """End a user's sessions in the console; tokens stay."""
+    count = run(ctx, lambda administration, caller: administration.sessions.end_all(caller, name))
+    say(f"Ended {count} {'session' if count == 1 else 'sessions'} of {name}.")
 
 
 def remove(ctx: typer.Context, name: Name) -> None:

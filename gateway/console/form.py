@@ -79,7 +79,9 @@ class Form:
             yield
         except Stale:
             raise
-        except (*TELLABLE, *also) as refusal:
+        except Refusal as refusal:
+            if not isinstance(refusal, (*TELLABLE, *also)):
+                raise
             self.errors.setdefault(name, refusal.message)
 
     def blame(self, name: str, message: str) -> None:

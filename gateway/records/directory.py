@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import assert_never
 
-from sqlalchemy import Connection, Text, bindparam, cast, func, literal_column, select
+from sqlalchemy import Connection, Text, bindparam, cast, func, select
 
 from gateway.access.policy import ANONYMOUS_STANDING, OPERATOR_STANDING, Grant, Project, Reach, Role, Standing
 from gateway.access.principals import Principal, PrincipalKind
@@ -21,9 +21,7 @@ _ENTRIES = 20_000
 #: Number and end of each personal token, in one text: one query says all of an account but its grants.
 _TOKENS = (
     select(
-        func.aggregate_strings(
-            cast(personal_tokens.c.id, Text) + ":" + cast(personal_tokens.c.expires_at, Text), literal_column("' '")
-        )
+        func.aggregate_strings(cast(personal_tokens.c.id, Text) + ":" + cast(personal_tokens.c.expires_at, Text), " ")
     )
     .where(personal_tokens.c.account_id == accounts.c.id)
     .correlate(accounts)

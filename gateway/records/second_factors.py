@@ -73,10 +73,9 @@ def confirm(account_id: int, sealed: bytes, step: int, codes: Sequence[str], now
     """
 
     def apply(connection: Connection) -> Notes:
-        waiting = (second_factors.c.account_id == account_id, second_factors.c.confirmed_at.is_(None))
-        waiting = (*waiting, second_factors.c.sealed == sealed)
-        values = {"confirmed_at": now, "last_step": step}
-        if connection.execute(update(second_factors).where(*waiting).values(values)).rowcount == 0:
+        mine = (second_factors.c.account_id == account_id, second_factors.c.sealed == sealed)
+        waiting = update(second_factors).where(*mine, second_factors.c.confirmed_at.is_(None))
+        if connection.execute(waiting.values(confirmed_at=now, last_step=step)).rowcount == 0:
             raise Conflict("The second factor was set up anew meanwhile; begin again.")
         _keep_codes(connection, account_id, codes)
         detail = {

@@ -122,12 +122,12 @@ def end(number: int, account_id: int) -> Change:
     return Change(apply)
 
 
-def end_others(account_id: int, kept: int = 0) -> Change:
-    """Ends every session of the account but the one numbered *kept*; the result is their number."""
+def end_others(account_id: int, name: str, kept: int = 0) -> Change:
+    """Ends every session of the account, called *name*, but the one numbered *kept*; the result is their number."""
 
     def apply(connection: Connection) -> Notes:
         ended = drop_others(connection, account_id, kept)
-        return Notes(detail={"sessions_ended": ended}, result=ended)
+        return Notes(detail={"account": name, "sessions_ended": ended}, result=ended)
 
     return Change(apply)
 

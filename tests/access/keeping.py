@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from gateway.access.directory import Attempts, StoredAccount, StoredOfflineToken
+from gateway.access.directory import Attempts, StoredAccount, StoredOfflineToken, StoredPersonalToken
 from gateway.access.keys import KeyRing, KeyState, SigningKey, new_key, retirement
 from gateway.access.principals import Origin, Principal, PrincipalKind
 from gateway.access.throttle import after_failure
@@ -39,6 +39,7 @@ class KeptAccounts:
 
     by_name: dict[str, StoredAccount] = field(default_factory=dict)
     tokens: dict[str, StoredOfflineToken] = field(default_factory=dict)
+    personal: dict[str, StoredPersonalToken] = field(default_factory=dict)
     counters: dict[str, Attempts] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
 
@@ -56,6 +57,9 @@ class KeptAccounts:
 
     async def offline_token(self, hashed: str) -> StoredOfflineToken | None:
         return self.tokens.get(hashed)
+
+    async def personal_token(self, hashed: str) -> StoredPersonalToken | None:
+        return self.personal.get(hashed)
 
     async def attempts(self, keys: Sequence[str]) -> Sequence[Attempts | None]:
         return [self.counters.get(key) for key in keys]
@@ -93,6 +97,22 @@ class KeptAccounts:
 
     def touch_offline_token(self, token_id: int, now: datetime) -> Change:
         return Change(lambda _: Notes(result=token_id))
+
+    def touch_personal_token(self, token_id: int, now: datetime) -> Change:
+        def apply(_: object) -> Notes:
+            hashed = next(hashed for hashed, kept in self.personal.items() if kept.id == token_id)
+            self.personal[hashed] = replace(self.personal[hashed], used_at=now)
+            return Notes()
+
+        return Change(apply)
+
+    def touch_robot(self, account_id: int, now: datetime, *, former: bool) -> Change:
+        def apply(_: object) -> Notes:
+            name = next(name for name, known in self.by_name.items() if known.principal.id == account_id)
+            self.alter(name, **{("former_used_at" if former else "used_at"): now})
+            return Notes()
+
+        return Change(apply)
 
 
 @dataclass(slots=True)

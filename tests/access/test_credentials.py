@@ -17,7 +17,7 @@ from gateway.access import throttle
 from gateway.access.credentials import Believed, Credentials, Disbelieved, account_name
 from gateway.access.passwords import HashingPool, hash_password
 from gateway.access.principals import Credential, CredentialKind, PrincipalKind
-from gateway.access.secrets import Secrets, keyed_hash, new_offline_token, new_robot_secret
+from gateway.access.secrets import Secrets, keyed_hash, new_offline_token, new_personal_token, new_robot_secret
 from gateway.errors import TooManyRequests, Unauthorized
 from tests.access.keeping import NOW, Clock, KeptAccounts, origin
 
@@ -122,7 +122,10 @@ def test_a_user_is_believed_by_password(door: Door) -> None:
 def test_a_robot_is_believed_in_either_spelling_without_hashing(door: Door, robot_secret: str, name: str) -> None:
     belief = door.knock(name, robot_secret)
 
-    assert belief == Believed(door.kept.by_name[ROBOT].principal, Credential(CredentialKind.ROBOT_SECRET), 1)
+    account = door.kept.by_name[ROBOT]
+    assert isinstance(belief, Believed)
+    assert (belief.principal, belief.credential) == (account.principal, Credential(CredentialKind.ROBOT_SECRET))
+    assert (belief.generation, account.used_at) == (1, NOW)
     assert door.pool.verified == 0
 
 
@@ -187,7 +190,9 @@ def test_no_name_or_secret_breaks_anything_and_only_names_are_looked_up(door: Do
     assert all(asked == account_name(name) for asked in door.kept.asked)
 
 
-@pytest.mark.parametrize("name", [new_robot_secret(), new_offline_token(), "Correct Horse!", "", "a" * 300])
+@pytest.mark.parametrize(
+    "name", [new_robot_secret(), new_offline_token(), new_personal_token(), "Correct Horse!", "", "a" * 300]
+)
 def test_a_secret_typed_in_the_names_place_is_not_told(door: Door, name: str) -> None:
     assert refused(door.knock(name, PASSWORD)).name == "(not a name)"
 

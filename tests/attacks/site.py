@@ -30,6 +30,7 @@ from gateway.oci.media import OCI_MANIFEST
 from gateway.settings import Settings
 from tests.house import OPERATOR
 from tests.protocol.harness import CONFIG_TYPE, GRANTS, LAYER_TYPE, Answer, basic, image, sha256
+from tests.services.daemon import free_port
 
 R = TypeVar("R")
 
@@ -220,9 +221,7 @@ def read_answer(wire: ssl.SSLSocket) -> Answer:
 @contextmanager
 def standing(data: Path, workers: int = 2) -> Iterator[Site]:
     """A furnished gateway on *data*, until the end of the block; it must survive and be killed by nobody else."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
+    port = free_port()
     data.mkdir(mode=0o700, parents=True)
     (data / "gateway.toml").write_text(
         f'[server]\nport = {port}\nworkers = {workers}\ntrusted_proxies = ["{PROXY}/32"]\n\n'

@@ -17,7 +17,8 @@ from tests.cli.line import PROGRAM, Line, an_offline_token_in
 ME = f"operator:{pwd.getpwuid(os.getuid()).pw_name}"
 
 USER = {"id", "name", "kind", "enabled", "administrator", "auditor", "created", "password_changed", "expires"}
-ROBOT = {"id", "name", "project", "enabled", "created", "secret_changed", "expires"}
+ROBOT = {"id", "name", "project", "enabled", "created", "secret_changed", "expires", "used"}
+ROBOT |= {"old_secret_until", "old_secret_used"}
 PROJECT = {"id", "name", "public", "created", "used_bytes", "quota_bytes", "immutable", "read_only"}
 GRANT = {"id", "principal", "role", "reach", "created", "expires"}
 TOKEN = {"id", "principal", "service", "client", "address", "created", "used"}
@@ -183,7 +184,9 @@ def test_offline_tokens_are_revoked_by_number_or_all(furnished: Line) -> None:
     number = furnished.done("token", "list", "--json").json[0]["id"]
     assert furnished.done("token", "revoke", str(number)).out == f"Revoked offline token {number} of writer.\n"
     an_offline_token_in(furnished.folder, account=2)
-    assert furnished.done("token", "revoke", "--all", "writer").out == "Revoked 1 offline token of writer.\n"
+    assert furnished.done("token", "revoke", "--all", "writer").out == (
+        "Revoked 1 offline token of writer.\nRevoked 0 personal tokens of writer.\n"
+    )
     assert furnished.done("token", "list", "--json").json == []
 
 

@@ -231,5 +231,4 @@ def desk_on(url: str, data: Path) -> Iterator[Desk]:
         try:
             yield Desk(house, acts, console)
         finally:
-            asyncio.run(engine.close())
             hashing.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from starlette.responses import Response
 
 from gateway.access.passwords import check_password
+from gateway.access.principals import Caller
 from gateway.access.scopes import Action
 from gateway.console.frame import render
 from gateway.console.plan import Group, Page
@@ -30,15 +31,15 @@ async def change_password(visit: Visit) -> Response:
         form.blame("new_password_again", "The two are not the same; type the new password once more.")
     if form.sound:
         with form.blaming("password", Denied):
-            name = visit.caller.principal.name
-            await visit.parts.sign_in.by_password(name, form.value("password"), visit.origin)
-        if form.sound:
-            return await _changed(visit, form.value("new_password"))
+            caller = await visit.parts.sign_in.change_password(
+                visit.caller, form.value("password"), form.value("new_password")
+            )
+            return await _anew(visit, caller)
     return await show(visit, 422)
 
 
-async def _changed(visit: Visit, password: str) -> Response:
-    caller = await visit.acts.accounts.change_own_password(visit.caller, password)
+async def _anew(visit: Visit, caller: Caller) -> Response:
+    """Another session in the place of that which the old password had opened."""
     opened = await visit.acts.sessions.open(caller, replacing=cookie_of(visit.request))
     response = visit.go("/account", said="password")
     give(response, opened.cookie)

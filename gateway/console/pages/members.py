@@ -68,10 +68,13 @@ async def add(visit: Visit) -> Response:
     reach = form.parsed("pattern", lambda text: Reach.parse(f"{project}/{text}" if text else project.name))
     principal, expires = form.parsed("principal", parse_principal), form.parsed("expires", lasting)
     if form.sound and reach is not None and principal is not None:
-        with form.blaming("principal"):
-            fresh = visit.acts.expecting(Condition.on_grant(principal, str(reach), None, absent=True))
-            await fresh.grants.add_grant(visit.caller, principal, form.value("role"), str(reach), expires=expires)
-            return visit.go(f"/projects/{project}/members", said="added")
+        fresh = visit.acts.expecting(Condition.on_grant(principal, str(reach), None, absent=True)).grants
+        try:
+            with form.blaming("principal"):
+                await fresh.add_grant(visit.caller, principal, form.value("role"), str(reach), expires=expires)
+                return visit.go(f"/projects/{project}/members", said="added")
+        except Stale as stale:
+            form.blame("principal", stale.message)
     return await index(visit, 422)
 
 

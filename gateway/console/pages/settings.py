@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Any, Final
 
 from starlette.responses import Response
 
@@ -107,7 +107,7 @@ async def _overtaken(visit: Visit, project: ProjectName, detail: ProjectDetail, 
     return await _page(visit, project, detail, form, 409, stale.present)
 
 
-async def _quota(visit: Visit, row: ProjectRow) -> dict[str, int | bool]:
+async def _quota(visit: Visit, row: ProjectRow) -> dict[str, Any]:
     """What is to become of the quota; nothing, unless an administrator changed it in the form."""
     if Action.MANAGE not in await visit.rights() or visit.form.text("quota") == _quota_text(row):
         return {}

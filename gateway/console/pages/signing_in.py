@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from starlette.responses import Response
 
 from gateway.access.principals import Caller
@@ -93,7 +95,7 @@ async def _refused(visit: Visit, template: str, refusal: Denied | TooManyRequest
     return response
 
 
-def _travelling(visit: Visit) -> dict[str, object]:
+def _travelling(visit: Visit) -> dict[str, Any]:
     """What travels through signing in, and whether the browser came from elsewhere and so left its cookie behind."""
     crossing = visit.request.headers.get("sec-fetch-site") == "cross-site"
     return {"next": local(visit.form.value("next")), "carried": visit.form.value("carried"), "crossing": crossing}

@@ -24,8 +24,7 @@ async def index(visit: Visit) -> Response:
     accounts = await visit.acts.accounts.list_accounts(visit.caller)
     users = tuple(account for account in accounts if account.kind is PrincipalKind.USER)
     found = tuple(user for user in users if wanted in user.name)
-    values = {"users": found[:_ROWS], "found": len(found), "count": len(users), "wanted": wanted}
-    return await render(visit, "users.html", **values)
+    return await render(visit, "users.html", users=found[:_ROWS], found=len(found), wanted=wanted)
 
 
 async def new(visit: Visit, status: int = 200) -> Response:

@@ -1,0 +1,41 @@
+"""Repositories and their tags."""
+
+from __future__ import annotations
+
+from gateway.api.answers import Repository, Tag
+from gateway.api.bodies import OfProject
+from gateway.api.replies import Reply, done, reply
+from gateway.api.request import Request
+
+
+async def index(request: Request) -> Reply:
+    """List the repositories that you may pull from"""
+    wanted = request.query_as(OfProject).project
+    rows = await request.administration.repositories.list_repositories(request.caller, wanted)
+    return request.page(rows, lambda row: row.name, Repository.of)
+
+
+async def show(request: Request) -> Reply:
+    """Show a repository"""
+    row = await request.administration.repositories.show_repository(request.caller, request.values["repository"])
+    return reply(Repository.of(row))
+
+
+async def remove(request: Request) -> Reply:
+    """Remove a repository with its tags and manifests"""
+    await request.administration.repositories.remove_repository(request.caller, request.values["repository"])
+    return done()
+
+
+async def tags(request: Request) -> Reply:
+    """List the tags of a repository"""
+    rows = await request.administration.repositories.list_tags(request.caller, request.values["repository"])
+    return request.page(rows, lambda row: row.name, Tag.of)
+
+
+async def untag(request: Request) -> Reply:
+    """Remove a tag alone; the manifest stays reachable by its digest"""
+    values = request.values
+    return done(
+        await request.administration.repositories.remove_tag(request.caller, values["repository"], values["tag"])
+    )

@@ -1,0 +1,252 @@
+"""Signing in: by token, by password, with a second factor; every failure recorded, counted, and told alike."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from gateway.access.principals import Caller, CredentialKind
+from gateway.access.secrets import new_personal_token
+from gateway.administration import SecondFactorNeeded
+from gateway.errors import Denied, Invalid, TooManyRequests
+from gateway.records.schema import attempts, personal_tokens
+from tests.administration.entrance import PASSWORD, Entrance, in_session
+from tests.administration.rooms import Rooms
+from tests.house import OPERATOR, ORIGIN
+from tests.records.rows import column
+
+
+@pytest.fixture
+def entrance(rooms: Rooms) -> Entrance:
+    return Entrance(rooms)
+
+
+def a_token(entrance: Entrance, name: str = "writer") -> tuple[str, int]:
+    acts = entrance.rooms.acts
+    made = entrance.rooms.run(acts.personal_tokens.issue(OPERATOR, "laptop", ["pull"], ["gallery"], 90, account=name))
+    assert made.secret is not None
+    return made.secret, made.number
+
+
+def by_token(entrance: Entrance, text: str) -> Caller:
+    return entrance.rooms.run(entrance.sign_in.by_token(text, ORIGIN))
+
+
+def test_a_token_says_who_calls_and_for_what(entrance: Entrance) -> None:
+    entrance.rooms.user("writer")
+    text, number = a_token(entrance)
+
+    caller = by_token(entrance, text)
+
+    assert (caller.principal.name, caller.credential.kind) == ("writer", CredentialKind.PERSONAL_TOKEN)
+    assert (caller.credential.id, caller.personal_token) == (str(number), number)
+    assert caller.bound is not None
+    assert caller.bound.told() == {"actions": ["pull"], "projects": ["gallery"]}
+
+
+def test_the_use_of_a_token_is_noted_once_a_minute_and_is_no_event(entrance: Entrance) -> None:
+    entrance.rooms.user("writer")
+    text, _ = a_token(entrance)
+    before, used = len(entrance.rooms.house.records()), []
+    for _ in range(4):
+        by_token(entrance, text)
+        used += column(entrance.rooms.house, personal_tokens.c.used_at)
+        entrance.move(seconds=25)
+    assert len(set(used)) == 2
+    assert used[0] is not None
+    assert len(entrance.rooms.house.records()) == before
+
+
+def test_what_is_no_token_is_denied_recorded_and_never_kept(entrance: Entrance) -> None:
+    entrance.rooms.user("writer")
+    text, number = a_token(entrance)
+    entrance.rooms.run(entrance.rooms.acts.personal_tokens.revoke(OPERATOR, number))
+    told = set()
+    for wrong in (text, new_personal_token(), "", "gwp_", PASSWORD, "x" * 5000, "\0"):
+        with pytest.raises(Denied) as refusal:
+            by_token(entrance, wrong)
+        told.add(refusal.value.message)
+    assert len(told) == 1
+    event = entrance.rooms.last("account.sign_in")
+    assert (event["outcome"], event["reason"], event["principal_kind"]) == ("denied", "unknown_token", "anonymous")
+    assert text not in str(entrance.rooms.house.records())
+
+
+def test_an_address_that_guesses_tokens_has_to_wait(entrance: Entrance) -> None:
+    for _ in range(50):
+        with pytest.raises(Denied):
+            by_token(entrance, new_personal_token())
+    with pytest.raises(TooManyRequests):
+        by_token(entrance, new_personal_token())
+
+
+def test_a_right_password_signs_in_and_is_recorded(entrance: Entrance) -> None:
+    entrance.rooms.user("writer")
+    caller = entrance.password("writer")
+    assert isinstance(caller, Caller)
+    assert (caller.principal.name, caller.bound) == ("writer", None)
+    event = entrance.rooms.last("account.sign_in")
+    assert (event["outcome"], event["principal"], event["credential"]) == ("allowed", "writer", "password")
+
+
+def test_wrong_passwords_are_denied_alike_and_counted(entrance: Entrance) -> None:
+    entrance.rooms.user("writer")
+    told = set()
+    for name in ("writer", "nobody", "gallery+ci", "", "W R I T E R"):
+        with pytest.raises(Denied) as refusal:
+            entrance.password(name, "not the password")
+        told.add(refusal.value.message)
+    assert len(told) == 1
+    assert entrance.rooms.last("account.sign_in")["outcome"] == "denied"
+    for guess in range(4):
+        with pytest.raises(Denied):
+            entrance.password("writer", f"guess {guess}")
+    with pytest.raises(TooManyRequests):
+        entrance.password("writer")
+
+
+def test_where_there_is_a_second_factor_a_password_signs_nobody_in(entrance: Entrance) -> None:
+    entrance.enrolled()
+    before = len(entrance.rooms.house.records(kind="account.sign_in"))
+    needed = entrance.password("writer")
+    assert isinstance(needed, SecondFactorNeeded)
+    assert needed.name == "writer"
+    assert needed.ticket not in repr(needed)
+    assert len(entrance.rooms.house.records(kind="account.sign_in")) == before
+
+
+def test_a_code_signs_in_once(entrance: Entrance) -> None:
+    writer, _ = entrance.enrolled()
+    code, ticket = entrance.shown(writer), entrance.ticket("writer")
+
+    caller = entrance.code(ticket, code)
+
+    assert caller.principal.name == "writer"
+    event = entrance.rooms.last("account.sign_in")
+    assert (event["outcome"], event["detail"]) == ("allowed", {"second_factor": "code"})
+    with pytest.raises(Denied):
+        entrance.code(entrance.ticket("writer"), code)
+    assert entrance.rooms.last("account.sign_in")["reason"] == "code_replayed"
+    with pytest.raises(Denied):
+        entrance.code(ticket, entrance.shown(writer, -1))
+    entrance.move(seconds=30)
+    assert entrance.code(ticket, entrance.shown(writer)).principal == writer.principal
+
+
+def test_of_codes_sent_at_once_one_is_taken(entrance: Entrance) -> None:
+    writer, _ = entrance.enrolled()
+    code, ticket = entrance.shown(writer), entrance.ticket("writer")
+    # Another process has no share in this one's turns: the records decide between them.
+    doors = [entrance.sign_in, Entrance(entrance.rooms, entrance.now).sign_in] * 3
+
+    async def all_at_once() -> list[object]:
+        tries = (door.second_factor(ticket, code, ORIGIN) for door in doors)
+        return await asyncio.gather(*tries, return_exceptions=True)
+
+    outcomes = entrance.rooms.run(all_at_once())
+    assert sum(isinstance(outcome, Caller) for outcome in outcomes) == 1
+    assert sum(isinstance(outcome, Denied) for outcome in outcomes) == 5
+
+
+def test_a_recovery_code_signs_in_once(entrance: Entrance) -> None:
+    _, codes = entrance.enrolled()
+    entrance.code(entrance.ticket("writer"), codes[3].upper())
+    detail = entrance.rooms.last("account.sign_in")["detail"]
+    assert detail == {"second_factor": "recovery_code", "recovery_codes_left": 9}
+    with pytest.raises(Denied):
+        entrance.code(entrance.ticket("writer"), codes[3])
+
+
+def test_guesses_sent_at_once_are_counted_and_then_made_to_wait(entrance: Entrance) -> None:
+    writer, _ = entrance.enrolled()
+    ticket, wrong = entrance.ticket("writer"), entrance.wrong(writer)
+
+    async def all_at_once() -> list[object]:
+        tries = (
+            entrance.sign_in.second_factor(ticket, wrong, replace(ORIGIN, address=f"192.0.2.{number}"))
+            for number in range(20)
+        )
+        return await asyncio.gather(*tries, return_exceptions=True)
+
+    outcomes = entrance.rooms.run(all_at_once())
+    assert sum(type(outcome) is Denied for outcome in outcomes) == 5
+    assert sum(isinstance(outcome, TooManyRequests) for outcome in outcomes) == 15
+    with pytest.raises(TooManyRequests):
+        entrance.code(ticket, entrance.shown(writer))
+    entrance.move(seconds=15)
+    entrance.code(entrance.ticket("writer"), entrance.shown(writer))
+    assert column(entrance.rooms.house, attempts.c.key) == []
+
+
+def test_nobody_who_lacks_the_password_makes_codes_wait(entrance: Entrance) -> None:
+    writer, _ = entrance.enrolled()
+    for ticket in ("", "1.0.9999999999." + "0" * 64, "x" * 500):
+        for _ in range(6):
+            with pytest.raises(Denied) as refusal:
+                entrance.code(ticket, "000000")
+            assert refusal.value.detail["begin_again"]
+    assert entrance.code(entrance.ticket("writer"), entrance.shown(writer)).principal == writer.principal
+
+
+def test_a_ticket_ends_after_five_minutes_and_with_a_change_of_the_account(entrance: Entrance) -> None:
+    writer, _ = entrance.enrolled()
+    ticket = entrance.ticket("writer")
+    entrance.move(minutes=5)
+    with pytest.raises(Denied) as refusal:
+        entrance.code(ticket, entrance.shown(writer))
+    assert refusal.value.detail["begin_again"]
+    assert entrance.rooms.last("account.sign_in")["reason"] == "ticket_expired"
+
+    ticket = entrance.ticket("writer")
+    entrance.rooms.run(entrance.rooms.acts.accounts.set_password(OPERATOR, "writer", "another horse battery"))
+    with pytest.raises(Denied):
+        entrance.code(ticket, entrance.shown(writer))
+    assert entrance.rooms.last("account.sign_in")["reason"] == "credential_changed"
+
+
+def test_a_disabled_account_signs_in_by_no_way(entrance: Entrance) -> None:
+    writer, codes = entrance.enrolled()
+    text, _ = a_token(entrance)
+    ticket = entrance.ticket("writer")
+    entrance.rooms.run(entrance.rooms.acts.accounts.disable(OPERATOR, "writer"))
+    with pytest.raises(Denied):
+        by_token(entrance, text)
+    with pytest.raises(Denied):
+        entrance.password("writer")
+    for code in (entrance.shown(writer), codes[0]):
+        with pytest.raises(Denied):
+            entrance.code(ticket, code)
+    assert entrance.rooms.last("account.sign_in")["reason"] == "account_disabled"
+
+
+def test_a_removed_account_signs_in_by_no_way(entrance: Entrance) -> None:
+    writer, _ = entrance.enrolled()
+    ticket, code = entrance.ticket("writer"), entrance.shown(writer)
+    entrance.rooms.run(entrance.rooms.acts.accounts.remove_user(OPERATOR, "writer"))
+    with pytest.raises(Denied):
+        entrance.code(ticket, code)
+    assert entrance.rooms.last("account.sign_in")["reason"] == "account_removed"
+
+
+def test_people_change_their_own_password_knowing_it(entrance: Entrance) -> None:
+    rooms = entrance.rooms
+    writer = rooms.user("writer")
+    text, _ = a_token(entrance)
+    opened = rooms.run(rooms.acts.sessions.open(writer))
+    session = in_session(writer, opened.number)
+    with pytest.raises(Denied):
+        rooms.run(entrance.sign_in.change_password(session, "not the password", "another horse battery"))
+    with pytest.raises(Invalid):
+        rooms.run(entrance.sign_in.change_password(session, PASSWORD, "short"))
+
+    anew = rooms.run(entrance.sign_in.change_password(session, PASSWORD, "another horse battery"))
+
+    assert rooms.run(rooms.acts.sessions.find(opened.cookie, ORIGIN)) is None
+    again = rooms.run(rooms.acts.sessions.open(anew, replacing=opened.cookie))
+    assert rooms.run(rooms.acts.sessions.find(again.cookie, ORIGIN)) is not None
+    with pytest.raises(Denied):
+        entrance.password("writer")
+    assert isinstance(entrance.password("writer", "another horse battery"), Caller)
+    assert by_token(entrance, text).principal == writer.principal
