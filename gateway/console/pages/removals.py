@@ -26,7 +26,7 @@ async def ask(visit: Visit, status: int = 200) -> Response:
         visit,
         "removal.html",
         status,
-        trail=_trail(name, (found.tag or f"{found.digest[:19]}…", f"/manifests/{place}")),
+        trail=_trail(name, (found.tag or short(found.digest), f"/manifests/{place}")),
         question=f"Remove {what}?",
         told=told(found),
         hindrance=found.hindrance,
@@ -63,7 +63,7 @@ async def ask_repository(visit: Visit, status: int = 200) -> Response:
         trail=_trail(name),
         question=f"Remove repository {name}?",
         told=[
-            f"{plural(found.tag_count, 'tag')} and {plural(found.manifest_count, 'manifest')} go with it.",
+            f"With it: {plural(found.tag_count, 'tag')} and {plural(found.manifest_count, 'manifest')}.",
             f"It holds {size_text(found.loose_bytes)}; a sweep frees what no other repository holds.",
             "Whoever pulls from it is refused from then on. Grants on its name stay.",
         ],
@@ -97,22 +97,26 @@ def told(found: Consequences) -> list[str]:
         return [*sentences, *_differs(found), *_pulled(found)]
     sentences = ["Nobody can pull it from here any more, by tag or by digest."]
     if found.tag_count:
-        sentences.append(f"{plural(found.tag_count, 'tag')} go with it: {_named(found.tags, found.tag_count)}.")
+        sentences.append(f"With it: {plural(found.tag_count, 'tag')}, {_named(found.tags, found.tag_count)}.")
     if found.index_count:
         number = plural(found.index_count, "index", "indexes")
-        sentences.append(
-            f"{number} of this repository list it and stay; pulling its platform through them fails: "
-            f"{_named(found.indexes, found.index_count)}."
-        )
+        listed = _named(tuple(short(digest) for digest in found.indexes), found.index_count)
+        sentences.append(f"Still listed, though not there any more, in {number} of this repository: {listed}.")
     if found.referrer_count:
-        kinds = _named(tuple(f"{each.purpose} {each.digest}" for each in found.referrers), found.referrer_count)
-        sentences.append(f"{plural(found.referrer_count, 'referrer')} about it stay, about nothing then: {kinds}.")
+        number = plural(found.referrer_count, "manifest")
+        kinds = tuple(f"{each.purpose} {short(each.digest)}" for each in found.referrers)
+        sentences.append(f"Left without what they are about: {number}, {_named(kinds, found.referrer_count)}.")
     if found.freed_bytes is not None:
         sentences.append(
-            f"{size_text(found.loose_bytes)} of layers and configs are needed by nothing else in this repository; "
-            f"{size_text(found.freed_bytes)} of them by no other repository either, and a sweep frees those."
+            f"Layers and configs that nothing else in this repository needs: {size_text(found.loose_bytes)}. A sweep "
+            f"frees those that no other repository holds: {size_text(found.freed_bytes)}."
         )
     return [*sentences, *_differs(found), *_pulled(found)]
+
+
+def short(digest: str) -> str:
+    """As much of a digest as people compare."""
+    return f"{digest[:19]}…"
 
 
 def _differs(found: Consequences) -> list[str]:
