@@ -16,8 +16,7 @@ from gateway.settings import Settings
 from tests.administration.stocking import AMD64, Stock
 from tests.browser.conftest import PASSWORD
 from tests.browser.looking import Looker, looking
-from tests.console.hostile import CORPUS
-from tests.console.test_hostile_content import hostile_image
+from tests.console.test_hostile_content import SOME_OR_ALL, hostile_image
 from tests.house import ORIGIN, House
 from tests.services.gateway import Gateway
 
@@ -130,20 +129,22 @@ def test_a_tag_is_removed_in_a_browser(gateway: Gateway, chromium: Browser, scri
         assert window.says("two")
 
 
-def test_nothing_that_a_pusher_writes_runs(gateway: Gateway, chromium: Browser) -> None:
-    gateway.cli("project", "add", "den").must()
-    stocked(gateway, "root", lambda den: [hostile_image(den, f"den/r{n}", text) for n, text in enumerate(CORPUS)])
+@pytest.mark.parametrize("corpus", SOME_OR_ALL, ids=["some", "all"])
+def test_nothing_that_a_pusher_writes_runs(gateway: Gateway, chromium: Browser, corpus: tuple[str, ...]) -> None:
+    project = f"den{len(corpus)}"
+    gateway.cli("project", "add", project).must()
+    stocked(gateway, "root", lambda den: [hostile_image(den, f"{project}/r{n}", text) for n, text in enumerate(corpus)])
     with looking(chromium, f"https://{gateway.registry}") as window:
         sign_in(window)
-        for number, text in enumerate(CORPUS):
+        for number, text in enumerate(corpus):
             for path in (
-                f"manifests/v1/den/r{number}",
-                f"manifests/index/den/r{number}",
-                f"repositories/den/r{number}",
+                f"manifests/v1/{project}/r{number}",
+                f"manifests/index/{project}/r{number}",
+                f"repositories/{project}/r{number}",
             ):
                 window.open(f"/console/{path}")
                 assert window.page.evaluate("window.hit === undefined && top.hit === undefined"), (path, text)
-            window.page.goto(f"{window.address}/console/projects/den")
+            window.page.goto(f"{window.address}/console/projects/{project}")
             window.fill(q=text)
             window.press("Find")
             assert window.page.locator("#q").input_value() == text

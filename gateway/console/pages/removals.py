@@ -30,7 +30,6 @@ async def ask(visit: Visit, status: int = 200) -> Response:
         question=f"Remove {what}?",
         told=told(found),
         hindrance=found.hindrance,
-        digest=found.digest,
         action=f"/removals/{place}",
         hidden=(("digest", found.digest),),
         button="Remove tag" if found.tag else "Remove manifest",
@@ -68,7 +67,6 @@ async def ask_repository(visit: Visit, status: int = 200) -> Response:
             "Whoever pulls from it is refused from then on. Grants on its name stay.",
         ],
         hindrance=found.hindrance,
-        digest="",
         action=f"/repository-removals/{name}",
         hidden=(),
         button="Remove repository",
@@ -91,11 +89,11 @@ async def remove_repository(visit: Visit) -> Response:
 def told(found: Consequences) -> list[str]:
     """What else happens, in sentences."""
     if found.tag:
-        sentences = ["The tag alone goes; its manifest stays, and can be pulled by its digest."]
+        sentences = [f"The tag alone goes; its manifest stays, and can be pulled by its digest, {found.digest}."]
         if found.left_untagged:
             sentences.append("No other tag names that manifest: only who knows the digest will find it.")
         return [*sentences, *_differs(found), *_pulled(found)]
-    sentences = ["Nobody can pull it from here any more, by tag or by digest."]
+    sentences = [f"Nobody can pull {found.digest} from here any more, by tag or by digest."]
     if found.tag_count:
         sentences.append(f"With it: {plural(found.tag_count, 'tag')}, {_named(found.tags, found.tag_count)}.")
     if found.index_count:
