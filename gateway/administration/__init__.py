@@ -15,14 +15,17 @@ from gateway.administration.accounts import Accounts
 from gateway.administration.adoption import Adoption, Adoptions, Source, planned
 from gateway.administration.audit import FIELDS, Audit
 from gateway.administration.codes import Codes
+from gateway.administration.contents import Contents
 from gateway.administration.doctor import Doctor, Finding, State
 from gateway.administration.editions import Condition, Conditional, edition_of
+from gateway.administration.effective import AccountAccess, Effective, Explained, RepositoryAccess
 from gateway.administration.fates import Adopted, Fate
 from gateway.administration.grants import Grants
 from gateway.administration.keys import KeyRow, Keys
 from gateway.administration.newcomers import Arrival, Newcomer, Newcomers, planned_users
 from gateway.administration.offline_tokens import OfflineTokens
 from gateway.administration.personal_tokens import PersonalTokens
+from gateway.administration.platforms import Platforms
 from gateway.administration.projects import Projects
 from gateway.administration.read_only import ReadOnlySwitch
 from gateway.administration.repositories import Repositories
@@ -31,6 +34,7 @@ from gateway.administration.second_factor import Enrolment, SecondFactor, Second
 from gateway.administration.sessions import NewSession, Session, Sessions
 from gateway.administration.signing_in import SecondFactorNeeded, SignIn
 from gateway.administration.values import AccountDetail, Answer, Freeze, NewSecret, ProjectDetail, TagRow
+from gateway.administration.views import Consequences, ManifestView, RepositoryEntry, Shelf, TagEntry
 from gateway.audit.trail import Trail
 from gateway.engine.port import Engine
 from gateway.gate import Gate
@@ -47,6 +51,7 @@ __all__ = [
     "FIELDS",
     "ROBOT_LIFE",
     "Account",
+    "AccountAccess",
     "AccountDetail",
     "Administration",
     "Adopted",
@@ -54,12 +59,15 @@ __all__ = [
     "Answer",
     "Arrival",
     "Condition",
+    "Consequences",
     "Enrolment",
+    "Explained",
     "Fate",
     "Finding",
     "Freeze",
     "GrantRow",
     "KeyRow",
+    "ManifestView",
     "NewSecret",
     "NewSession",
     "Newcomer",
@@ -67,14 +75,18 @@ __all__ = [
     "PersonalTokenRow",
     "ProjectDetail",
     "ProjectRow",
+    "RepositoryAccess",
+    "RepositoryEntry",
     "RepositoryRow",
     "SecondFactorNeeded",
     "SecondFactorState",
     "Session",
     "SessionRow",
+    "Shelf",
     "SignIn",
     "Source",
     "State",
+    "TagEntry",
     "TagRow",
     "edition_of",
     "planned",
@@ -98,6 +110,7 @@ class Administration:
     secrets: Secrets
     hashing: HashingPool
     stored_keys: StoredKeys
+    platforms: Platforms = field(default_factory=Platforms)
     _codes: Codes = field(init=False)
 
     def __post_init__(self) -> None:
@@ -154,6 +167,14 @@ class Administration:
     @property
     def repositories(self) -> Repositories:
         return Repositories(self.gate, self.database, self.engine)
+
+    @property
+    def contents(self) -> Contents:
+        return Contents(self.gate, self.database, self.engine, self.platforms)
+
+    @property
+    def effective(self) -> Effective:
+        return Effective(self.gate, self.database)
 
     @property
     def adoptions(self) -> Adoptions:

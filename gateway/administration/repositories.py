@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -16,12 +16,14 @@ from gateway.administration.values import TagRow
 from gateway.audit.event import Kind
 from gateway.change import Change, Notes
 from gateway.engine.port import Engine, Feature
-from gateway.errors import Unknown, Unsupported
+from gateway.errors import Conflict, Unknown, Unsupported
 from gateway.gate import Gate
+from gateway.oci.digest import Digest
 from gateway.oci.names import ProjectName, Repository, Tag
 from gateway.records import content
 from gateway.records import repositories as rows
 from gateway.records.accounts import account_names
+from gateway.records.browsing import place_of, tags_named
 from gateway.records.database import Database
 from gateway.records.listings import TagSummary, tag_summaries
 from gateway.records.projects import every_project
@@ -117,18 +119,31 @@ class Repositories:
             await passage.seal()
         return tags
 
-    async def remove_tag(self, caller: Caller, repository: str, tag: str) -> str:
+    async def remove_tag(self, caller: Caller, repository: str, tag: str, *, expected: str = "") -> str:
         """
         Removes the tag alone; the manifest stays reachable by its digest.
 
         Answers how that differs from a removal, in a sentence, where the engine only stands in for it; "" elsewhere.
-        Raises `TagInvalid` and `ManifestUnknown` as the registry does.
+        Raises `TagInvalid` and `ManifestUnknown` as the registry does, and `Conflict` if the tag is known to point
+        elsewhere than at the digest that was *expected*.
         """
         name, wanted = parse_target(repository), Tag.parse(tag)
         need = Need(Action.DELETE, name)
         async with self.gate.passage(caller, Kind.TAG_DELETE, need, reference=wanted.name) as passage:
-            await passage.commit(self.engine.manifests.untag(name, wanted))
+            change = self.engine.manifests.untag(name, wanted)
+            await passage.commit(_expecting(change, name, wanted, expected) if expected else change)
         return self.engine.emulated.get(Feature.UNTAG, "")
+
+    async def remove_manifest(self, caller: Caller, repository: str, digest: str) -> None:
+        """
+        Removes the manifest with all its tags; what refers to it or lists it stays.
+
+        Raises `DigestInvalid` and `ManifestUnknown` as the registry does, and what rules say against it.
+        """
+        name, wanted = parse_target(repository), Digest.parse(digest)
+        needs = Need(Action.DELETE, name)
+        async with self.gate.passage(caller, Kind.MANIFEST_DELETE, needs, digest=wanted.text) as passage:
+            await passage.commit(self.engine.manifests.delete(name, wanted))
 
     async def _within(self, caller: Caller, standing: Standing, name: ProjectName | None) -> list[str] | None:
         """The projects in which the caller may see anything, where they can be told beforehand; None: any."""
@@ -158,6 +173,19 @@ class Repositories:
 def _tag(tag: TagSummary, moved_by: str) -> TagRow:
     moved_at = datetime.fromtimestamp(tag.moved_at, UTC)
     return TagRow(tag.name, tag.digest, tag.media_type, tag.size_bytes, moved_at, moved_by)
+
+
+def _expecting(change: Change, name: Repository, tag: Tag, expected: str) -> Change:
+    """*change*, if the tag still points where who asked for it saw it point."""
+
+    def apply(connection: Any) -> Notes:
+        place = place_of(connection, name)
+        row = tags_named(connection, place.id, [tag.name]).get(tag.name) if place is not None else None
+        if row is not None and row.digest != expected:
+            raise Conflict(f"Tag {tag} was moved to {row.digest} meanwhile; look at it again before it is removed.")
+        return change.apply(connection)
+
+    return replace(change, apply=apply)
 
 
 def _no_repository(name: Repository) -> Unknown:

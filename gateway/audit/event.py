@@ -91,6 +91,7 @@ class Kind(StrEnum):
     STORAGE_SWEEP = "storage.sweep"
     STORAGE_SWEEP_BEGUN = "storage.sweep.begun"
     TAG_LIST = "tag.list"
+    MANIFEST_SHOW = "manifest.show"
     AUDIT_LIST = "audit.list"
     AUDIT_SHOW = "audit.show"
     AUDIT_EXPORT = "audit.export"

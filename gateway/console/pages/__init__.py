@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Final
 
 from gateway.console.pages import (
+    access,
     account,
+    contents,
     members,
     projects,
+    removals,
     robots,
     second_factor,
     settings,
@@ -20,8 +23,11 @@ from gateway.console.plan import Group
 #: In the order in which their places and tabs are shown.
 GROUPS: Final[tuple[Group, ...]] = (
     projects.GROUP,
+    contents.GROUP,
+    removals.GROUP,
     members.GROUP,
     robots.GROUP,
+    access.GROUP,
     settings.GROUP,
     users.GROUP,
     account.GROUP,

@@ -5,11 +5,9 @@ from __future__ import annotations
 from starlette.responses import Response
 
 from gateway.access.scopes import Action
-from gateway.console.frame import render, render_project
-from gateway.console.plan import Group, Page, Place, Tab
+from gateway.console.frame import render
+from gateway.console.plan import Group, Page, Place
 from gateway.console.visit import Visit
-from gateway.errors import Unknown
-from gateway.oci.names import ProjectName
 
 
 async def index(visit: Visit) -> Response:
@@ -35,16 +33,6 @@ async def add(visit: Visit) -> Response:
     return await new(visit, 422)
 
 
-async def overview(visit: Visit) -> Response:
-    """The project's own page."""
-    project = ProjectName.parse(visit.path["project"])
-    seen = await visit.acts.projects.list_projects(visit.caller)
-    if project.name not in {each.name for each in seen}:
-        raise Unknown("There is no such project, or it is not yours to see; go back to your projects.")
-    found = await visit.acts.repositories.list_repositories(visit.caller, project.name)
-    return await render_project(visit, project, "project.html", repositories=found)
-
-
 async def first(visit: Visit) -> Response:
     return visit.go("/projects")
 
@@ -54,8 +42,6 @@ GROUP = Group(
         Page("/", first),
         Page("/projects", index),
         Page("/projects/new", new, add),
-        Page("/projects/{project}", overview),
     ),
     places=(Place("Projects", "/projects"),),
-    tabs=(Tab("Repositories", ""),),
 )
