@@ -30,6 +30,7 @@ from gateway.errors import Conflict
 from gateway.folder import require_folder
 from gateway.front import Application, Front
 from gateway.gate import Gate
+from gateway.meters import Meters
 from gateway.records import facts, migration
 from gateway.records import keys as key_records
 from gateway.records.credentials import CredentialRecords
@@ -67,6 +68,7 @@ class Rooms:
     credentials: Credentials
     sign_in: SignIn
     """Of the API and the console."""
+    meters: Meters
     settlement: Settlement | None = None
     """Of acts done in a registry behind the gateway, if there is one."""
 
@@ -89,14 +91,15 @@ def joined(settings: Settings, secrets: Secrets) -> Iterator[Rooms]:
     with ExitStack() as closing:
         database = Database.open(settings.database.url, settings.data)
         closing.callback(database.close)
-        ledger = SqlLedger(database, secrets.trail)
+        meters = Meters()
+        ledger = SqlLedger(database, secrets.trail, meters)
         ledger.start()
         closing.callback(ledger.close)
         directory = SqlDirectory(database)
         gate = Gate(directory, ledger)
         trail = SqlTrail(database, secrets.trail)
         engine, settling = _content(settings, database)
-        hashing = HashingPool()
+        hashing = HashingPool(turns=settings.data)
         closing.callback(hashing.close)
         stored_keys = key_records.StoredKeys(database, secrets)
         administration = Administration(gate, database, engine, trail, secrets, hashing, stored_keys)
@@ -117,6 +120,7 @@ def joined(settings: Settings, secrets: Secrets) -> Iterator[Rooms]:
             administration,
             credentials,
             administration.sign_in(credentials),
+            meters,
             settlement,
         )
 

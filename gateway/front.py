@@ -59,6 +59,10 @@ class Front:
             exception_handlers={HTTPException: _refused},
         )
 
+    def open(self, name: str, make: Callable[[], Application]) -> None:
+        """Has `/name` and everything below it answered by what *make* makes, when it is first asked for."""
+        self._makers[name] = make
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # The registry's requests are many: they meet no router of ours on their way.
         path = scope["path"] if scope["type"] == "http" else "/v2/"

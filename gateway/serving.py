@@ -19,6 +19,7 @@ from typing import Any, cast
 
 from uvicorn._types import ASGI3Application
 
+from gateway import tracing
 from gateway.access.keys import KeyRing
 from gateway.app import Rooms, application, checking, opened, sweeping
 from gateway.audit.event import Kind
@@ -26,9 +27,11 @@ from gateway.certificates import LivePair, Reload, ReloadOutcome, ensure_develop
 from gateway.engine_section import EngineKind
 from gateway.errors import Refusal, Unavailable
 from gateway.framing import EdgeLimits
-from gateway.front import Front, Receive, Scope, Send
+from gateway.front import Application, Front, Receive, Scope, Send
 from gateway.initialisation import gateway_itself
 from gateway.logs import configure_logging
+from gateway.metering import Metering
+from gateway.metrics.board import Board
 from gateway.records import facts
 from gateway.scrubbing import Scrubbing
 from gateway.server import Plan, Seat, Worker, require_port
@@ -55,8 +58,12 @@ def serve(settings: Settings, on_ready: Callable[[], None] = lambda: None) -> in
     be used.
     """
     configure_logging(settings)
+    if settings.metrics.trace_endpoint:
+        tracing.require()
     with opened(settings) as rooms:
         plan = _plan(settings)
+        if settings.metrics.token:
+            Board(settings.data).clear()
         asyncio.run(_note_start(rooms))
     status, reason = 1, ""
     try:
@@ -88,6 +95,10 @@ def work(settings: Settings, seat: Seat) -> Worker:
     live = seat.live
     front = application(rooms, lambda: [live.warning] if live.warning else [])
     served = _Served(rooms, front, closing, first=seat.number == 0)
+    if settings.metrics.token:
+        served.meter(Metering(rooms, front, seat.number, live))
+    if settings.metrics.trace_endpoint:
+        served.trace(settings.metrics.trace_endpoint)
     return Worker(cast(ASGI3Application, served), on_certificate=served.certificate_changed, on_drain=served.drain)
 
 
@@ -146,13 +157,23 @@ class _Served:
         self._first = first
         self._tasks: set[asyncio.Task[None]] = set()
         self._requests = 0
+        self._metering: Metering | None = None
+        self._app: Application = front
+
+    def meter(self, metering: Metering) -> None:
+        """Counts the requests from here on; before the first."""
+        self._app = self._metering = metering
+
+    def trace(self, endpoint: str) -> None:
+        """Sends a span of each request from here on; before the first."""
+        self._app = tracing.traced(self._app, endpoint)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
         else:
             self._requests += 1
-            await self._front(scope, receive, send)
+            await self._app(scope, receive, send)
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -167,6 +188,8 @@ class _Served:
             upkeep = self._rooms.settings.upkeep
             if upkeep.sweep_hours and self._rooms.settings.engine.kind is EngineKind.EMBEDDED:
                 self._begin(self._sweep(upkeep.sweep_hours, upkeep.grace_hours * 3600))
+        if self._metering is not None:
+            self._begin(self._metering.post())
         _settle_memory()
         self._begin(self._give_back())
         await send({"type": "lifespan.startup.complete"})

@@ -19,10 +19,11 @@ from typing import Annotated, TypeAlias, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from gateway import database_section, engine_section
+from gateway import database_section, engine_section, metrics_section
 from gateway.database_section import Database
 from gateway.engine_section import Engine
 from gateway.errors import Conflict, Invalid
+from gateway.metrics_section import Metrics
 from gateway.sources import NOWHERE, Location, Text, Values, is_address, is_host, is_network, masked
 from gateway.upkeep_section import Upkeep
 
@@ -147,6 +148,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     audit: Audit = Audit()
     limits: Limits = Limits()
     upkeep: Upkeep = Upkeep()
+    metrics: Metrics = Metrics()
     logging: Logging = Logging()
     file: Path | None = None
 
@@ -238,6 +240,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         for key in ("url", "migrate_url"):
             shown["database"][key] = masked(str(shown["database"][key]))
         shown["engine"]["password"] = "***" if self.engine.password else ""
+        shown["metrics"]["token"] = "***" if self.metrics.token else ""
         return shown
 
 
@@ -250,6 +253,7 @@ SECTIONS: dict[str, type[Struct]] = {
     "audit": Audit,
     "limits": Limits,
     "upkeep": Upkeep,
+    "metrics": Metrics,
     "logging": Logging,
 }
 
@@ -327,6 +331,7 @@ def _settled(values: Values, folder: Path, file: Path | None) -> Settings:
         audit=values.section("audit", Audit),
         limits=values.section("limits", Limits),
         upkeep=values.section("upkeep", Upkeep),
+        metrics=metrics_section.settled(values, folder),
         logging=values.section("logging", Logging),
         file=file,
     )

@@ -47,7 +47,7 @@ TABLE = {
     "gate": (f"change {_CORE}", ""),
     # What may be wrong with what is kept, and how it is mended: found by records and engine, mended by administration.
     "flaws": ("change", ""),
-    "records": (f"flaws change {_EDGE}", "sqlalchemy alembic psycopg"),
+    "records": (f"flaws meters change {_EDGE}", "sqlalchemy alembic psycopg"),
     "engine.port": ("change oci errors", ""),
     # What an import reads, and what it counts: two engines' rooms implement it, administration passes it on.
     "engine.source": ("engine.port change oci errors", ""),
@@ -74,7 +74,13 @@ TABLE = {
         "typer rich",
     ),
     "__main__": ("cli", ""),
-    "settings": ("database_section engine_section upkeep_section sources oci errors", "msgspec"),
+    "settings": ("database_section engine_section metrics_section upkeep_section sources oci errors", "msgspec"),
+    "metrics_section": ("sources errors", "msgspec"),
+    # Counted where the work is, told where it is asked for.
+    "meters": ("", ""),
+    "metrics": ("meters", "starlette prometheus_client"),
+    "metering": (f"app front certificates metrics meters records {_EDGE}", ""),
+    "tracing": ("front errors", "opentelemetry"),
     "database_section": ("sources errors", "msgspec"),
     "engine_section": ("sources errors", "msgspec"),
     "upkeep_section": ("", "msgspec"),
@@ -90,8 +96,8 @@ TABLE = {
     "front": ("errors", "starlette"),
     "logs": ("settings", "structlog"),
     "app": (
-        f"{_ENGINES} records administration registry api answers console settings engine_section settlement folder "
-        f"front change {_EDGE}",
+        f"{_ENGINES} records meters administration registry api answers console settings engine_section settlement "
+        f"folder front change {_EDGE}",
         "starlette",
     ),
     # What became of acts elsewhere is asked by the engine and recorded by the ledger.
@@ -102,8 +108,8 @@ TABLE = {
     # What a worker does unasked to find damage.
     "scrubbing": (f"administration {_EDGE}", ""),
     "serving": (
-        f"app settings engine_section settlement scrubbing initialisation logs front framing certificates server "
-        f"records change {_EDGE}",
+        f"app settings engine_section settlement scrubbing metering metrics tracing initialisation logs front "
+        f"framing certificates server records change {_EDGE}",
         "uvicorn",
     ),
 }

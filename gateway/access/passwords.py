@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import hmac
 import os
 import secrets as randomness
@@ -14,6 +15,8 @@ import unicodedata
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from queue import SimpleQueue
 from typing import TypeVar
 
 import bcrypt
@@ -93,15 +96,22 @@ class HashingPool:
     """
     A few threads in which passwords are hashed, so that nothing else waits for them.
 
-    By default one thread fewer than there are cores, of lower priority than the event loop. At most *queue* more
-    wait; beyond, `TooManyRequests`.
+    By default one thread fewer than there are cores, of lower priority than the event loop; with a folder for *turns*,
+    the threads of all processes that name it hash no more at once than those of one. At most *queue* more wait;
+    beyond, `TooManyRequests`.
     """
 
-    def __init__(self, cost: int = COST, workers: int | None = None, queue: int = 32) -> None:
+    def __init__(
+        self, cost: int = COST, workers: int | None = None, queue: int = 32, turns: Path | None = None
+    ) -> None:
         self.cost = cost
         workers = workers or max(1, (os.cpu_count() or 1) - 1)
         self._room = threading.Semaphore(workers + queue)
         self._dummy = dummy_hash(cost)
+        self._turns: SimpleQueue[int] = SimpleQueue()
+        for number in range(workers if turns is not None else 0):
+            self._turns.put(os.open(f"{turns}/hashing-{number}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        self._shared = turns is not None
         self._threads = ThreadPoolExecutor(workers, "hashing", initializer=_yield_to_others)
 
     async def verify(self, text: str, hashed: str | None) -> bool:
@@ -117,12 +127,26 @@ class HashingPool:
     def close(self) -> None:
         """Waits for what runs and forgets what waits."""
         self._threads.shutdown(wait=True, cancel_futures=True)
+        while not self._turns.empty():
+            os.close(self._turns.get())
+
+    def _in_turn(self, work: Callable[[], R]) -> R:
+        if not self._shared:
+            return work()
+        # There are as many as threads.
+        lock = self._turns.get()
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            return work()
+        finally:
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            self._turns.put(lock)
 
     async def _run(self, work: Callable[[], R]) -> R:
         if not self._room.acquire(blocking=False):
             raise TooManyRequests("Too many sign-ins at once; try again in a few seconds.", retry_after_seconds=5)
         try:
-            future: Future[R] = self._threads.submit(work)
+            future: Future[R] = self._threads.submit(self._in_turn, work)
         except BaseException:
             self._room.release()
             raise

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
-from gateway.access.policy import Need, parse_target
+from gateway.access.policy import Need, Standing, parse_target
 from gateway.access.principals import Caller
 from gateway.access.scopes import Action
-from gateway.administration.sight import may_pull, standing_of
+from gateway.administration.sight import may_pull, sees_all, standing_of
 from gateway.administration.values import TagRow
 from gateway.audit.event import Kind
 from gateway.change import Change, Notes
@@ -25,7 +26,11 @@ from gateway.records.accounts import account_names
 from gateway.records.browsing import place_of, tags_named
 from gateway.records.database import Database
 from gateway.records.listings import TagSummary, tag_summaries
+from gateway.records.projects import every_project
 from gateway.records.repositories import RepositoryRow
+
+#: Names looked at together, and projects named in one query.
+_LOOK, _TOLD = 100, 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,32 @@ class Repositories:
             seen = [row for row in found if await may_pull(self.gate, caller, standing, Repository(row.name))]
             await passage.seal()
         return tuple(seen)
+
+    async def page_repositories(
+        self, caller: Caller, project: str | None = None, *, after: str = "", limit: int = 100
+    ) -> tuple[RepositoryRow, ...]:
+        """
+        The part of `list_repositories` that follows the name *after*, at most *limit* (1 to 1,000) of them.
+
+        What it costs grows with the page, and with the repositories that are passed over because the caller may pull
+        from others of their project only; not with what there is.
+        """
+        name = ProjectName.parse(project) if project is not None else None
+        facts = {"project": name.name} if name is not None else {}
+        async with self.gate.passage(caller, Kind.REPOSITORY_LIST, **facts) as passage:
+            standing = await standing_of(self.gate, caller)
+            within = await self._within(caller, standing, name)
+            found: list[RepositoryRow] = []
+            while len(found) < limit:
+                look = partial(rows.names_after, after=after, limit=max(_LOOK, limit - len(found)), within=within)
+                names = await self.database.read(look)
+                if not names:
+                    break
+                after = names[-1]
+                seen = [each for each in names if await may_pull(self.gate, caller, standing, Repository(each))]
+                found += await self.database.read(partial(rows.rows_of, names=seen))
+            await passage.seal()
+        return tuple(found[:limit])
 
     async def show_repository(self, caller: Caller, repository: str) -> RepositoryRow:
         """One repository with what it holds."""
@@ -113,6 +144,20 @@ class Repositories:
         needs = Need(Action.DELETE, name)
         async with self.gate.passage(caller, Kind.MANIFEST_DELETE, needs, digest=wanted.text) as passage:
             await passage.commit(self.engine.manifests.delete(name, wanted))
+
+    async def _within(self, caller: Caller, standing: Standing, name: ProjectName | None) -> list[str] | None:
+        """The projects in which the caller may see anything, where they can be told beforehand; None: any."""
+        if name is not None:
+            return [name.name]
+        bound = caller.bound.projects if caller.bound is not None else None
+        if bound is not None:
+            return sorted(bound)
+        if sees_all(caller, standing):
+            return None
+        now = datetime.now(UTC)
+        held = {grant.reach.project.name for grant in standing.grants if grant.live(now)}
+        public = {row.name for row in await self.database.read(every_project) if row.public}
+        return sorted(held | public) if len(held | public) <= _TOLD else None
 
     async def _row(self, name: Repository) -> RepositoryRow:
         found = await self.database.read(lambda connection: rows.rows_of(connection, repository=name))

@@ -28,6 +28,6 @@ def editions(request: Request) -> frozenset[str] | None:
 
 def acts_if(request: Request, condition: Callable[[frozenset[str] | None], Condition]) -> Administration:
     """The acts of administration, under the *condition* on what `If-Match` names if the request has one."""
-    if not request.header("if-match"):
+    if "if-match" not in request.headers:
         return request.administration
     return request.administration.expecting(condition(editions(request)))

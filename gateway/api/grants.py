@@ -40,7 +40,7 @@ async def give(request: Request) -> Reply:
     """Give a role on a reach; what is held on the very same reach is replaced, expiry included"""
     principal, reach, body = request.values["principal"], request.values["reach"], request.body_as(GrantWanted)
     acts = acts_if(request, lambda editions: Condition.on_grant(principal, reach, editions))
-    if request.header("if-none-match"):
+    if "if-none-match" in request.headers:
         if request.header("if-none-match").strip() != "*":
             raise Invalid("Send If-None-Match: * or none.", detail={"field": "If-None-Match"})
         acts = acts.expecting(Condition.on_grant(principal, reach, None, absent=True))

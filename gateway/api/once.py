@@ -37,9 +37,9 @@ async def run(request: Request, row: Row, content: bytes) -> Reply:
     like the act. Raises `Invalid` for a key outside its grammar, and `Conflict` for one that was used for another body,
     or whose first request is under way or broke off.
     """
-    key = request.header("idempotency-key")
-    if not row.once or not key:
+    if not row.once or "idempotency-key" not in request.headers:
         return await row.endpoint(request)
+    key = request.header("idempotency-key")
     if _KEY.fullmatch(key) is None:
         told = "Send as Idempotency-Key 1 to 128 letters, digits, '-' and '_', another one for each thing you do."
         raise Invalid(told, detail={"field": "Idempotency-Key"})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.api.answers import Repository, Tag
+from gateway.api.answers import Page, Repository, Tag
 from gateway.api.bodies import OfProject
 from gateway.api.replies import Reply, done, reply
 from gateway.api.request import Request
@@ -10,9 +10,13 @@ from gateway.api.request import Request
 
 async def index(request: Request) -> Reply:
     """List the repositories that you may pull from"""
-    wanted = request.query_as(OfProject).project
-    rows = await request.administration.repositories.list_repositories(request.caller, wanted)
-    return request.page(rows, lambda row: row.name, Repository.of)
+    asked = request.query_as(OfProject)
+    rows = await request.administration.repositories.page_repositories(
+        request.caller, asked.project, after=request.position, limit=asked.limit + 1
+    )
+    found, more = rows[: asked.limit], len(rows) > asked.limit
+    items = [Repository.of(row) for row in found]
+    return reply(Page(items, request.cursor_to(found[-1].name if more else "")))
 
 
 async def show(request: Request) -> Reply:

@@ -28,6 +28,8 @@ T = TypeVar("T")
 BODY_BYTES: Final = 64 * 1024
 BODY_SECONDS: Final = 30
 PARAMETERS: Final = 50
+#: How much of a name that somebody made up is said back to them.
+_SHOWN: Final = 60
 
 
 class SignIn(Protocol):
@@ -215,7 +217,10 @@ def read_body(kind: type[S], content: bytes) -> S:
 def _invalid(error: msgspec.ValidationError, what: str, field: str = "") -> Invalid:
     text, _, path = str(error).partition(" - at ")
     place = field or path.strip("`").removeprefix("$.").removeprefix("$")
-    if not place and "`" in text:
+    if text.startswith("Object ") and "field `" in text:
         # A field that is missing or unknown is named in the sentence itself.
-        place = text.split("`")[1]
-    return Invalid(f"{what}: {text[:1].lower()}{text[1:]}.", detail={"field": place[:60]})
+        name = text.partition("field `")[2].removesuffix("`")[:_SHOWN]
+        text = f"{text.partition('field `')[0]}field `{name}`"
+        place = f"{place}.{name}" if place else name
+    told = {"field": place[:_SHOWN]} if place else {}
+    return Invalid(f"{what}: {text[:1].lower()}{text[1:]}.", detail=told)

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from gateway.audit.event import Event, Kind, Outcome, Repeated
 from gateway.change import Notes
 from gateway.errors import AccessRefusal, Refusal, Unavailable
 from gateway.gate import Act
+from gateway.meters import Meters
 from gateway.records.database import Database
 from gateway.records.directory import ConnectionView
 from gateway.records.schema import events, trail_head
@@ -74,7 +76,8 @@ class _Waiting:
 class SqlLedger:
     """The gate's ledger, on SQLite or PostgreSQL; `start` it in the process that uses it, `close` it before it ends."""
 
-    def __init__(self, database: Database, trail_key: bytes) -> None:
+    def __init__(self, database: Database, trail_key: bytes, meters: Meters | None = None) -> None:
+        self._meters = meters or Meters()
         self._database = database
         self._trail_key = trail_key
         self._waiting: deque[_Waiting] = deque()
@@ -150,6 +153,7 @@ class SqlLedger:
             return [self._waiting.popleft() for _ in range(min(len(self._waiting), _BATCH))]
 
     def _settle(self, batch: Sequence[_Waiting]) -> None:
+        begun = time.perf_counter()
         try:
             with self._database.lock():
                 self._transact(batch)
@@ -162,6 +166,7 @@ class SqlLedger:
             for waiting in batch:
                 waiting.error = Unavailable(_UNAVAILABLE)
                 waiting.error.__cause__ = error.with_traceback(None)
+        self._meters.committed(time.perf_counter() - begun, len(batch), len(self._waiting))
         loops: dict[asyncio.AbstractEventLoop, list[_Waiting]] = {}
         for waiting in batch:
             loops.setdefault(waiting.loop, []).append(waiting)
@@ -182,9 +187,12 @@ class SqlLedger:
             try:
                 head = _read_head(cursor)
                 sealed: list[Sealed] = []
+                told: list[tuple[object, object]] = []
                 for waiting in batch:
                     for event in self._apply(connection, waiting, moved=policy or waiting.act.version != version):
-                        sealed.append(seal(head, event.record()))
+                        record = event.record()
+                        sealed.append(seal(head, record))
+                        told.append((record["kind"], record["outcome"]))
                         head = Head(sealed[-1].seq, sealed[-1].hash)
                 if sealed:
                     self._append(cursor, connection.dialect.paramstyle, sealed)
@@ -193,6 +201,7 @@ class SqlLedger:
                     cursor.execute("ROLLBACK")
                 raise
             self._commit(cursor, sealed)
+        self._meters.events.update(told)
         self._database.checkpoint(self._connect())
 
     def _apply(self, connection: Connection, waiting: _Waiting, *, moved: bool) -> Sequence[Event | Repeated]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 import unicodedata
 from collections.abc import Iterator
+from pathlib import Path
 
 import bcrypt
 import pytest
@@ -184,3 +186,25 @@ def test_the_oldest_go_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch) 
     verified.remember(3, 0, "c")
 
     assert [verified.knows(number, 0, text) for number, text in ((1, "a"), (2, "b"), (3, "c"))] == [True, False, True]
+
+
+def test_pools_that_take_turns_hash_no_more_at_once_than_one_of_them(tmp_path: Path) -> None:
+    pools = [HashingPool(4, workers=1, turns=tmp_path) for _ in range(2)]
+    inside, most, lock = 0, 0, threading.Lock()
+
+    def work() -> None:
+        nonlocal inside, most
+        with lock:
+            inside += 1
+            most = max(most, inside)
+        time.sleep(0.02)
+        with lock:
+            inside -= 1
+
+    async def run() -> None:
+        await asyncio.gather(*(pool._run(work) for pool in pools for _ in range(4)))
+
+    asyncio.run(run())
+    for pool in pools:
+        pool.close()
+    assert most == 1

@@ -13,7 +13,7 @@ from gateway.api.routes import PREFIX, TABLE, Row
 from tests.api.desk import Desk
 from tests.house import OPERATOR
 
-PEOPLE = ("root", "auditor", "olga", "oscar", "alice", "bob", "dave", "mallory")
+PEOPLE = ("root", "auditor", "olga", "oscar", "alice", "dave", "mallory")
 #: Who meets a need on project alpha, said apart from the policy.
 MEETS = {
     routes.administrator: {"root"},

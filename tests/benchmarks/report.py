@@ -45,6 +45,7 @@ def write(directory: Path, stem: str, sizes: Sizes, machine: Mapping[str, str], 
             for each in verdicts
         ],
     }
+    directory.mkdir(parents=True, exist_ok=True)
     written = directory / f"{stem}.json"
     written.write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n")
     (directory / f"{stem}.md").write_text(_markdown(told, stem, verdicts))

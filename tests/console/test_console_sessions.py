@@ -23,7 +23,7 @@ def sign_in(browser: Browser, name: str, password: str = PASSWORD, page: str = "
 def with_factor(desk: Desk, name: str) -> tuple[Browser, bytes, list[str]]:
     """A browser of *name*, who has just set up a second factor; its key and recovery codes."""
     browser = desk.browser(name)
-    begun = browser.post("/console/account/second-factor/begin")
+    begun = browser.post("/console/account/second-factor/begin", {"password": PASSWORD})
     [secret] = re.findall(r"secret=([A-Z2-7]+)", begun.text)
     key = base64.b32decode(secret)
     step = int(time.time()) // 30
@@ -143,9 +143,17 @@ def test_setting_up_a_second_factor_gives_another_cookie_and_ends_other_sessions
     assert elsewhere.get("/console/account").status == 303
 
 
+def test_who_finds_a_browser_left_open_sets_up_no_second_factor(desk: Desk) -> None:
+    browser = desk.browser("jane")
+    refused = browser.post("/console/account/second-factor/begin", {"password": "a guess or two"})
+    assert refused.status == 422
+    assert "wrong" in refused.error("password")
+    assert "secret=" not in refused.text
+
+
 def test_a_wrong_code_shows_the_same_key_again(desk: Desk) -> None:
     browser = desk.browser("jane")
-    begun = browser.post("/console/account/second-factor/begin")
+    begun = browser.post("/console/account/second-factor/begin", {"password": PASSWORD})
     again = browser.post("/console/account/second-factor/confirm", {**begun.fields, "code": "000000"})
     secrets = [re.findall(r"secret=([A-Z2-7]+)", sheet.text) for sheet in (begun, again)]
     assert secrets[0] == secrets[1] != []

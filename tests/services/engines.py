@@ -51,14 +51,18 @@ def running_containerd() -> Iterator[Engine]:
 
 
 @contextmanager
-def running_docker(containerd: Engine) -> Iterator[Engine]:
-    """A dockerd for as long as the block lasts; it has no network for containers, and touches no firewall."""
+def running_docker(containerd: Engine, network: str = "--bridge=none") -> Iterator[Engine]:
+    """
+    A dockerd for as long as the block lasts; it touches no firewall, and has no network for containers.
+
+    With "--bip=ADDRESS/BITS" as *network* there is one, and containers can publish ports; wants root.
+    """
     with scratch("dkr") as directory:
         socket = directory / "docker.sock"
         argv = ["/usr/sbin/dockerd", "-H", f"unix://{socket}", "--containerd", str(containerd.socket)]
         argv += ["--data-root", str(directory / "root"), "--exec-root", str(directory / "exec")]
         argv += ["--pidfile", str(directory / "pid"), "--config-file", str(directory / "daemon.json")]
-        argv += ["--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false", "--bridge=none"]
+        argv += ["--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false", network]
         argv += ["--storage-driver=overlay2"]
         (directory / "daemon.json").write_text("{}")
         daemon = Daemon(argv, directory / "log", environment=_environment(directory))

@@ -26,11 +26,14 @@ async def show(visit: Visit, status: int = 200) -> Response:
 
 
 async def begin(visit: Visit) -> Response:
-    """A fresh key, for the phone to be told."""
-    # A colon would end the name in what the phone is told.
-    issuer = f"Registry gateway {visit.parts.host.rpartition(':')[0] or visit.parts.host}"
-    enrolment = await visit.acts.second_factor.begin(visit.caller, issuer)
-    return await _telling(visit, enrolment)
+    """A fresh key for the phone to be told, for whoever knows the password: a browser left open is not enough."""
+    name = visit.caller.principal.name
+    with visit.form.blaming("password", Denied):
+        await visit.parts.sign_in.by_password(name, visit.form.value("password"), visit.origin)
+        # A colon would end the name in what the phone is told.
+        issuer = f"Registry gateway {visit.parts.host.rpartition(':')[0] or visit.parts.host}"
+        return await _telling(visit, await visit.acts.second_factor.begin(visit.caller, issuer))
+    return await show(visit, 422)
 
 
 async def confirm(visit: Visit) -> Response:

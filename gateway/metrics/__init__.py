@@ -1,0 +1,1 @@
+"""The figures of all processes together, as Prometheus reads them."""

@@ -1,0 +1,44 @@
+"""The section `[metrics]` of the settings: who may read the figures, and where traces are sent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Struct
+
+from gateway.sources import NOWHERE, Location, Text, Values, read_secret
+
+_SECTION = "metrics"
+MINIMUM_CHARACTERS = 16
+
+
+class Metrics(Struct, frozen=True, kw_only=True):
+    """`/metrics` is answered only when there is a token for it; neither `repr` nor `Settings.shown` gives that."""
+
+    token: Text = ""
+    token_file: Location = NOWHERE
+    trace_endpoint: Text = ""
+    """Where spans are sent by OTLP over HTTP, as in http://127.0.0.1:4318/v1/traces; "" for nowhere."""
+
+    def __repr__(self) -> str:
+        return f"Metrics(token_file={str(self.token_file)!r}, trace_endpoint={self.trace_endpoint!r})"
+
+
+def settled(values: Values, folder: Path) -> Metrics:
+    """The section, its token read; relative paths start at *folder*. Raises `Invalid`."""
+    section = values.section(_SECTION, Metrics)
+    if section.trace_endpoint and urlsplit(section.trace_endpoint).scheme not in {"http", "https"}:
+        raise values.wrong(_SECTION, "trace_endpoint", "must be a URL, as in http://127.0.0.1:4318/v1/traces")
+    key, token, file = "token", section.token, section.token_file
+    if file != NOWHERE:
+        if token:
+            raise values.wrong(_SECTION, key, "is given twice: leave away either token or token_file")
+        key, file = "token_file", folder / file.expanduser()
+        token = read_secret(values, _SECTION, key, file)
+    elif not token:
+        return section
+    if len(token) < MINIMUM_CHARACTERS or not token.isascii() or not token.isprintable() or " " in token:
+        raise values.wrong(_SECTION, key, f"needs {MINIMUM_CHARACTERS} printable characters or more, without spaces")
+    return msgspec.structs.replace(section, token=token, token_file=file)
