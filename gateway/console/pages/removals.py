@@ -99,11 +99,11 @@ def told(found: Consequences) -> list[str]:
     if found.index_count:
         number = plural(found.index_count, "index", "indexes")
         listed = _named(tuple(short(digest) for digest in found.indexes), found.index_count)
-        sentences.append(f"Still listed, though not there any more, in {number} of this repository: {listed}.")
+        sentences.append(f"Still listed, though not there any more, in {number} of this repository: {listed}")
     if found.referrer_count:
         number = plural(found.referrer_count, "manifest")
         kinds = tuple(f"{each.purpose} {short(each.digest)}" for each in found.referrers)
-        sentences.append(f"Left without what they are about: {number}, {_named(kinds, found.referrer_count)}.")
+        sentences.append(f"Left without what they are about: {number}, {_named(kinds, found.referrer_count)}")
     if found.freed_bytes is not None:
         sentences.append(
             f"Layers and configs that nothing else in this repository needs: {size_text(found.loose_bytes)}. A sweep "
