@@ -28,7 +28,7 @@ from gateway.engine.port import Engine
 from gateway.engine_section import EngineKind
 from gateway.errors import Conflict
 from gateway.folder import require_folder
-from gateway.front import Front
+from gateway.front import Application, Front
 from gateway.gate import Gate
 from gateway.meters import Meters
 from gateway.records import facts, migration
@@ -145,7 +145,27 @@ def application(rooms: Rooms, warnings: Callable[[], list[str]]) -> Front:
         )
     )
     certificate = settings.tls / "ca.crt" if settings.server.development else None
-    return Front(registry, lambda: rooms.ledger.broken or rooms.engine.trouble(), warnings, certificate)
+    edges = {"api": partial(api_application, rooms), "console": partial(console_application, rooms)}
+    return Front(registry, lambda: rooms.ledger.broken or rooms.engine.trouble(), warnings, certificate, edges)
+
+
+def api_application(rooms: Rooms) -> Application:
+    """The edge for programs that administer, at `/api/v1`; loaded by whoever is asked for it."""
+    from gateway.answers import Answers
+    from gateway.api.application import Api
+    from gateway.api.request import Parts as ApiParts
+
+    kept = Answers(rooms.settings.data / "answers", rooms.secrets.answers)
+    return Api(ApiParts(rooms.administration, rooms.sign_in, rooms.secrets.cursors, kept))
+
+
+def console_application(rooms: Rooms) -> Application:
+    """The console on *rooms*, for people with browsers."""
+    from gateway.access.sealing import Sealer
+    from gateway.console.application import make
+
+    forms = Sealer(rooms.secrets.console_forms, "carried form")
+    return make(rooms.administration, rooms.gate, rooms.sign_in, forms, rooms.settings.addresses[0])
 
 
 def realm_for(settings: Settings, host: str) -> str:

@@ -41,6 +41,7 @@ Refusal                          code, message, detail
 └─ AdministrationRefusal         an administrator's act cannot be done
    ├─ Unknown                    no such account, project, grant, key…
    ├─ Conflict                   it exists already, or something depends on it
+   │  └─ Stale                   it is not what its editor saw any more
    └─ Invalid                    a value outside its grammar
 
 Anything else that is raised is a fault: 500, a request id, a traceback in our own log, nothing leaked.
@@ -322,6 +323,18 @@ class Unknown(AdministrationRefusal):
 
 class Conflict(AdministrationRefusal):
     code = "CONFLICT"
+
+
+class Stale(Conflict):
+    """
+    It is not what its editor saw any more, or there is none; *present* is what it is now, None if there is none.
+    """
+
+    code = "STALE"
+
+    def __init__(self, message: str, *, present: object) -> None:
+        super().__init__(message)
+        self.present = present
 
 
 class Invalid(AdministrationRefusal):

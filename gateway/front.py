@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -23,6 +23,8 @@ Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 LIVE, READY, AUTHORITY = "/health/live", "/health/ready", "/ca.crt"
+#: The room that browsers which ask for `/` are sent to.
+CONSOLE = "console"
 _OURS = frozenset({LIVE, READY, AUTHORITY})
 _FOREIGN = "This gateway's certificate is not one it made itself; ask its operator whom to trust."
 
@@ -66,6 +68,8 @@ class Front:
         path = scope["path"] if scope["type"] == "http" else "/v2/"
         if path.startswith("/v2/"):
             await self._registry(scope, receive, send)
+        elif path == "/" and CONSOLE in self._makers and _for_people(scope):
+            await _page(RedirectResponse(f"/{CONSOLE}/", 303))(scope, receive, send)
         else:
             await (self._pages if path in _OURS else self._room(path))(scope, receive, send)
 
@@ -89,6 +93,12 @@ class Front:
         if self._authority is None:
             return _page(_problem(404, "UNKNOWN", _FOREIGN))
         return _page(Response(self._authority.read_bytes(), media_type="application/x-pem-file"))
+
+
+def _for_people(scope: Scope) -> bool:
+    """Whether a browser asks, to show a page."""
+    accepted = b",".join(value for name, value in scope["headers"] if name == b"accept")
+    return scope["method"] in {"GET", "HEAD"} and b"text/html" in accepted
 
 
 async def _live(_: Request) -> Response:

@@ -6,7 +6,9 @@ import asyncio
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 from gateway.access.principals import LOCAL, SYSTEM, Caller, Origin, Principal, PrincipalKind
@@ -48,7 +50,7 @@ class House:
 @contextmanager
 def opened(url: str, data: Path) -> Iterator[House]:
     """A house on the database at *url*, migrated, with its ledger running; a second one may share both."""
-    migrate(url, data)
+    prepare(url, data)
     database = Database.open(url, data)
     ledger = SqlLedger(database, TRAIL_KEY)
     ledger.start()
@@ -58,3 +60,20 @@ def opened(url: str, data: Path) -> Iterator[House]:
     finally:
         ledger.close()
         database.close()
+
+
+def prepare(url: str, data: Path) -> None:
+    """Migrates the database at *url*; an SQLite file that is not there yet is a copy of one that was made before."""
+    file = Path(url.removeprefix("sqlite:///"))
+    if url.startswith("sqlite:///") and not file.exists():
+        file.touch(mode=0o600)
+        file.write_bytes(_migrated())
+    migrate(url, data)
+
+
+@cache
+def _migrated() -> bytes:
+    with TemporaryDirectory() as folder:
+        made = Path(folder)
+        migrate(f"sqlite:///{made / 'gateway.db'}", made)
+        return (made / "gateway.db").read_bytes()

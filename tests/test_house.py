@@ -63,7 +63,10 @@ TABLE = {
     "administration": (f"engine.port engine.source engine.sweeping records flaws change {_EDGE}", ""),
     "registry": (f"engine.port change {_EDGE}", "starlette"),
     "api": (f"administration {_EDGE}", "starlette msgspec jinja2"),
-    "console": (f"administration {_EDGE}", "starlette msgspec jinja2"),
+    # What a request that is repeated under its key is answered again, sealed.
+    "answers": ("errors", "cryptography"),
+    # markupsafe is jinja2's own word for text that is markup already; segno says where the dots of a QR code are.
+    "console": (f"administration {_EDGE}", "starlette jinja2 markupsafe segno"),
     # `gateway up` and `gateway serve` make what is missing and start the server.
     # `gateway doctor` asks from outside, as a stranger would, whether something answers around the gateway.
     "cli": (
@@ -97,8 +100,8 @@ TABLE = {
     "front": ("errors", "starlette"),
     "logs": ("settings", "structlog"),
     "app": (
-        f"{_ENGINES} records meters administration registry api console settings engine_section settlement folder "
-        f"front change {_EDGE}",
+        f"{_ENGINES} records meters administration registry api answers console settings engine_section settlement "
+        f"folder front change {_EDGE}",
         "starlette",
     ),
     # What became of acts elsewhere is asked by the engine and recorded by the ledger.

@@ -264,7 +264,7 @@ def _by_policy(caller: Caller, need: Need, standing: Standing, project: Project 
         return Refused(Reason.NO_GRANT, need)
     if need.action is Action.REVIEW and standing.auditor:
         return Allowed("auditor")
-    covering = [grant for grant in standing.grants if grant.live(now) and _covers(grant.reach, need.target)]
+    covering = [grant for grant in standing.grants if grant.live(now) and covers(grant.reach, need.target)]
     for grant in covering:
         if need.action in ACTIONS[grant.role]:
             return Allowed(str(grant))
@@ -274,7 +274,8 @@ def _by_policy(caller: Caller, need: Need, standing: Standing, project: Project 
     return Refused(Reason.NO_GRANT, need, disclose=bool(covering) or project.public, held=held)
 
 
-def _covers(reach: Reach, target: Repository | ProjectName) -> bool:
+def covers(reach: Reach, target: Repository | ProjectName) -> bool:
+    """Whether a grant on *reach* speaks for *target*."""
     match target:
         case Repository():
             return reach.covers(target)

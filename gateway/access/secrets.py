@@ -135,6 +135,21 @@ class Secrets:
         """Hashes the names under which failed sign-ins are counted: they may be mistyped passwords."""
         return self._derived("throttle")
 
+    @property
+    def console_forms(self) -> bytes:
+        """Seals what travels through a browser while somebody signs in again (AES-256-GCM)."""
+        return self._derived("console forms")
+
+    @property
+    def cursors(self) -> bytes:
+        """Seals the cursors of lists to their queries."""
+        return self._derived("cursors")
+
+    @property
+    def answers(self) -> bytes:
+        """Seals the answers that may be asked for again."""
+        return self._derived("answers")
+
     def fingerprint(self) -> str:
         """What may be stored and shown to recognise this secret by: 32 hexadecimal digits."""
         return self._derived("fingerprint")[:16].hex()

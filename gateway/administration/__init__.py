@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gateway.access.credentials import Credentials
 from gateway.access.passwords import HashingPool
@@ -15,7 +15,10 @@ from gateway.administration.accounts import Accounts
 from gateway.administration.adoption import Adoption, Adoptions, Source, planned
 from gateway.administration.audit import FIELDS, Audit
 from gateway.administration.codes import Codes
+from gateway.administration.contents import Contents
 from gateway.administration.doctor import Doctor, Finding, State
+from gateway.administration.editions import Condition, Conditional, edition_of
+from gateway.administration.effective import AccountAccess, Effective, Explained, RepositoryAccess
 from gateway.administration.evidence import Evidence
 from gateway.administration.fates import Adopted, Fate
 from gateway.administration.grants import Grants
@@ -23,6 +26,7 @@ from gateway.administration.keys import KeyRow, Keys
 from gateway.administration.newcomers import Arrival, Newcomer, Newcomers, planned_users
 from gateway.administration.offline_tokens import OfflineTokens
 from gateway.administration.personal_tokens import PersonalTokens
+from gateway.administration.platforms import Platforms
 from gateway.administration.projects import Projects
 from gateway.administration.read_only import ReadOnlySwitch
 from gateway.administration.repositories import Repositories
@@ -33,6 +37,7 @@ from gateway.administration.sessions import NewSession, Session, Sessions
 from gateway.administration.signing_in import SecondFactorNeeded, SignIn
 from gateway.administration.trash import TagMove, Trash, TrashRow
 from gateway.administration.values import AccountDetail, Answer, Freeze, NewSecret, ProjectDetail, TagRow
+from gateway.administration.views import Consequences, ManifestView, RepositoryEntry, Shelf, TagEntry
 from gateway.audit.trail import Trail
 from gateway.engine.port import Engine
 from gateway.gate import Gate
@@ -49,18 +54,23 @@ __all__ = [
     "FIELDS",
     "ROBOT_LIFE",
     "Account",
+    "AccountAccess",
     "AccountDetail",
     "Administration",
     "Adopted",
     "Adoption",
     "Answer",
     "Arrival",
+    "Condition",
+    "Consequences",
     "Enrolment",
+    "Explained",
     "Fate",
     "Finding",
     "Freeze",
     "GrantRow",
     "KeyRow",
+    "ManifestView",
     "NewSecret",
     "NewSession",
     "Newcomer",
@@ -68,17 +78,22 @@ __all__ = [
     "PersonalTokenRow",
     "ProjectDetail",
     "ProjectRow",
+    "RepositoryAccess",
+    "RepositoryEntry",
     "RepositoryRow",
     "SecondFactorNeeded",
     "SecondFactorState",
     "Session",
     "SessionRow",
+    "Shelf",
     "SignIn",
     "Source",
     "State",
+    "TagEntry",
     "TagMove",
     "TagRow",
     "TrashRow",
+    "edition_of",
     "planned",
     "planned_users",
 ]
@@ -101,10 +116,19 @@ class Administration:
     hashing: HashingPool
     stored_keys: StoredKeys
     trash_seconds: int = 0
+    platforms: Platforms = field(default_factory=Platforms)
     _codes: Codes = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_codes", Codes(self.database, self.secrets))
+
+    def expecting(self, condition: Condition) -> Administration:
+        """
+        The same acts for one edit of what *condition* is about: `Stale`, and nothing done, unless it holds.
+
+        It is looked at in the very transaction that changes it.
+        """
+        return replace(self, gate=replace(self.gate, ledger=Conditional(self.gate.ledger, condition)))
 
     @property
     def accounts(self) -> Accounts:
@@ -157,6 +181,14 @@ class Administration:
     @property
     def retention(self) -> Retentions:
         return Retentions(self.gate, self.database, self.engine, self.trail, self.trash_seconds)
+
+    @property
+    def contents(self) -> Contents:
+        return Contents(self.gate, self.database, self.engine, self.platforms)
+
+    @property
+    def effective(self) -> Effective:
+        return Effective(self.gate, self.database)
 
     @property
     def adoptions(self) -> Adoptions:

@@ -9,7 +9,7 @@ from gateway.access.principals import Caller, CredentialKind, PrincipalKind
 from gateway.access.scopes import Action
 from gateway.errors import Denied
 from gateway.gate import Gate
-from gateway.oci.names import Repository
+from gateway.oci.names import ProjectName, Repository
 
 
 async def standing_of(gate: Gate, caller: Caller) -> Standing:
@@ -37,6 +37,27 @@ async def require_own(gate: Gate, caller: Caller) -> None:
         raise Denied("Sign in as a user for this: it is about the user's own account.")
     if caller.bound is not None and not caller.bound.administers:
         raise Denied("This token may not be used to look after its account; sign in to the console.")
+
+
+def sees_all(caller: Caller, standing: Standing) -> bool:
+    """Whether *caller* may see every project that its credential reaches."""
+    reviews = caller.bound is None or Action.REVIEW in caller.bound.actions
+    return standing.administrator or (standing.auditor and reviews)
+
+
+async def may_know(gate: Gate, caller: Caller, name: ProjectName) -> bool:
+    """Whether *caller* may know if there is a project of this *name*: whoever sees all, or holds anything in it."""
+    standing, now = await gate.directory.standing(caller.principal), datetime.now(UTC)
+    if standing is None or suspended(caller, standing, now) is not None:
+        return False
+    if caller.bound is not None and not caller.bound.reaches(name):
+        return False
+    if sees_all(caller, standing):
+        return True
+    project = await gate.directory.project(name)
+    if project is None:
+        return False
+    return project.public or any(grant.live(now) and grant.reach.project == name for grant in standing.grants)
 
 
 async def may_pull(gate: Gate, caller: Caller, standing: Standing, repository: Repository) -> bool:

@@ -99,6 +99,7 @@ class Kind(StrEnum):
     RETENTION_SET = "retention.set"
     RETENTION_PLAN = "retention.plan"
     RETENTION_APPLY = "retention.apply"
+    MANIFEST_SHOW = "manifest.show"
     AUDIT_LIST = "audit.list"
     AUDIT_SHOW = "audit.show"
     AUDIT_EXPORT = "audit.export"

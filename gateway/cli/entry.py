@@ -85,6 +85,7 @@ def commands() -> typer.Typer:
     app.add_typer(robots.commands(), name="robot")
     app.add_typer(tokens.commands(), name="token")
     app.command("can")(access.can)
+    app.add_typer(access.commands(), name="access")
     app.command("adopt")(adopt.adopt)
     app.command("import")(importing.import_)
     app.command("backup")(backup.backup)

@@ -12,8 +12,10 @@ from gateway.access.policy import Reach, Role
 from gateway.change import Change, Notes
 from gateway.errors import Unknown
 from gateway.oci.names import ProjectName
+from gateway.records.accounts import find as find_account
 from gateway.records.accounts import get as get_account
 from gateway.records.directory import moment
+from gateway.records.projects import find as find_project
 from gateway.records.projects import get as get_project
 from gateway.records.schema import accounts, grants, projects
 
@@ -44,6 +46,14 @@ def grants_of(
         wanted = wanted.where(grants.c.project_id == project)
     ordered = wanted.order_by(accounts.c.name, projects.c.name, grants.c.pattern)
     return tuple(_grant(row) for row in connection.execute(ordered))
+
+
+def find(connection: Connection, principal: str, reach: Reach) -> GrantRow | None:
+    """What the account of this canonical name holds on exactly this reach."""
+    account, project = find_account(connection, principal), find_project(connection, reach.project)
+    if account is None or project is None:
+        return None
+    return _find(connection, account.id, project.id, reach.pattern)
 
 
 # changing

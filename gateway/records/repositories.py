@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -28,9 +29,13 @@ class RepositoryRow:
 
 
 def rows_of(
-    connection: Connection, *, project: ProjectName | None = None, repository: Repository | None = None
+    connection: Connection,
+    *,
+    project: ProjectName | None = None,
+    repository: Repository | None = None,
+    names: Sequence[str] | None = None,
 ) -> tuple[RepositoryRow, ...]:
-    """The repositories (of *project*; of that name) that hold a blob or manifest, by name."""
+    """The repositories (of *project*; of that name; of these at most 1,000 names) that hold anything, by name."""
     here = repositories.c.id
     tagged = select(func.count()).where(tags.c.repository_id == here).scalar_subquery()
     kept = select(func.count()).where(manifests.c.repository_id == here).scalar_subquery()
@@ -50,7 +55,21 @@ def rows_of(
         wanted = wanted.where(projects.c.name == project.name)
     if repository is not None:
         wanted = wanted.where(repositories.c.name == repository.name)
+    if names is not None:
+        wanted = wanted.where(repositories.c.name.in_(names))
     return tuple(
         RepositoryRow(name, tag_count, kept_count, blob_count, int(size_bytes), datetime.fromtimestamp(created, UTC))
         for name, tag_count, kept_count, blob_count, size_bytes, created in connection.execute(wanted)
     )
+
+
+def names_after(connection: Connection, after: str, limit: int, within: Sequence[str] | None) -> list[str]:
+    """
+    The next *limit* names of repositories after *after* ("" for the first), in the order of `rows_of`.
+
+    *within* are the names of at most 1,000 projects; None: all.
+    """
+    wanted = select(repositories.c.name).where(repositories.c.name > after).order_by(repositories.c.name).limit(limit)
+    if within is not None:
+        wanted = wanted.join(projects, projects.c.id == repositories.c.project_id).where(projects.c.name.in_(within))
+    return list(connection.execute(wanted).scalars())

@@ -1,0 +1,151 @@
+"""What requests bring: bodies and queries, as strict values; a field or parameter not named here is refused."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from gateway.api import words
+
+# queries
+
+
+class Nothing(Struct, frozen=True, forbid_unknown_fields=True):
+    """No parameters."""
+
+
+class Paging(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Which part of a list."""
+
+    limit: words.PageSize = 100
+    cursor: words.Cursor = ""
+
+
+class OfProject(Paging, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A list, of one project or of all."""
+
+    project: words.Project | None = None
+
+
+class OfPrincipal(Paging, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A list, of one user or robot or of all."""
+
+    principal: words.Principal | None = None
+
+
+class GrantsWanted(OfPrincipal, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Whose grants, and where."""
+
+    project: words.Project | None = None
+
+
+class OfAccount(Paging, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A list, of one user; without, your own."""
+
+    account: words.UserName | None = None
+
+
+class Force(Struct, frozen=True, forbid_unknown_fields=True):
+    """Whether to remove what is not empty."""
+
+    force: bool = False
+
+
+class Question(Struct, frozen=True, forbid_unknown_fields=True):
+    """Whether somebody may do something."""
+
+    principal: Annotated[words.Principal, Meta(description="A user, a robot as `PROJECT+NAME`, or `anonymous`.")]
+    action: words.ActionWord
+    target: Annotated[
+        str, Meta(description="`REPOSITORY`, with or without `:TAG`.", extra_json_schema={"maxLength": 330})
+    ]
+
+
+class Filters(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Which events; what is left away excludes nothing."""
+
+    project: words.Project | None = None
+    repository: words.Repository | None = None
+    principal: Annotated[str, Meta(max_length=255, description="Who did it, as the trail spells it.")] = ""
+    kind: Annotated[str, Meta(max_length=64, description="As in `manifest.push`, or `manifest.*` for a noun.")] = ""
+    outcome: words.OutcomeWord | None = None
+    digest: Annotated[str, Meta(max_length=255)] = ""
+    address: Annotated[str, Meta(max_length=64)] = ""
+    since: Annotated[words.Moment | None, Meta(description="From then on.")] = None
+    until: Annotated[words.Moment | None, Meta(description="Before then.")] = None
+
+
+class FiltersPaged(Filters, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Which events, a page at a time, the newest first."""
+
+    limit: words.PageSize = 100
+    cursor: words.Cursor = ""
+
+
+# bodies
+
+
+class NewUser(Struct, frozen=True, forbid_unknown_fields=True):
+    name: words.UserName
+    administrator: bool = False
+    auditor: bool = False
+    password: words.Password | None = None
+
+
+class UserChanges(Struct, frozen=True, forbid_unknown_fields=True):
+    """What is left away stays as it is."""
+
+    administrator: bool | UnsetType = UNSET
+    auditor: bool | UnsetType = UNSET
+
+
+class NewPassword(Struct, frozen=True, forbid_unknown_fields=True):
+    password: words.Password | None = None
+
+
+class NewProject(Struct, frozen=True, forbid_unknown_fields=True):
+    name: words.Project
+    public: bool = False
+
+
+class ProjectChanges(Struct, frozen=True, forbid_unknown_fields=True):
+    """What is left away stays as it is. A quota is an administrator's to say, the rest the owner's."""
+
+    public: bool | UnsetType = UNSET
+    quota_bytes: Annotated[int, Meta(ge=0, le=2**62)] | UnsetType | None = UNSET
+    immutable: (
+        Annotated[
+            list[Annotated[str, Meta(extra_json_schema={"pattern": "^[A-Za-z0-9_][A-Za-z0-9._-]{0,126}\\*?$"})]],
+            Meta(max_length=32, description="Patterns of tags that are never moved; they replace all that were."),
+        ]
+        | UnsetType
+    ) = UNSET
+    read_only: (
+        Annotated[str, Meta(max_length=200, description="Why nothing may be pushed or deleted; empty: it may.")]
+        | UnsetType
+    ) = UNSET
+
+
+class NewRobot(Struct, frozen=True, forbid_unknown_fields=True):
+    name: words.RobotName
+    role: words.Role
+    expires_in_seconds: words.Lasts = 90 * 86400
+
+
+class Rotation(Struct, frozen=True, forbid_unknown_fields=True):
+    expires_in_seconds: words.Lasts = 90 * 86400
+    overlap_seconds: Annotated[
+        int, Meta(ge=0, le=30 * 86400, description="How long the old secret stays good beside the new one.")
+    ] = 0
+
+
+class GrantWanted(Struct, frozen=True, forbid_unknown_fields=True):
+    role: words.Role
+    expires_in_seconds: words.Lasts | None = None
+
+
+class ReadOnlyWanted(Struct, frozen=True, forbid_unknown_fields=True):
+    reason: Annotated[
+        str, Meta(max_length=200, description="Why the whole gateway takes no changes; empty: it takes them.")
+    ]

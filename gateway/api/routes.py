@@ -1,0 +1,223 @@
+"""THE TABLE: what can be asked of the administration, what right each row needs, and what it is called in the trail.
+
+The acts judge for themselves, each in its passage; what the table says of rights is what readers are told, what a
+repeated answer is judged by, and what the tests hold the acts to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+from urllib.parse import unquote
+
+from msgspec import Struct
+
+from gateway.access.policy import Need
+from gateway.access.scopes import Action
+from gateway.api import answers, bodies, grants, projects, repositories, robots, system, tokens, trail, users, words
+from gateway.api.answers import Page
+from gateway.api.replies import Reply
+from gateway.api.request import Request
+from gateway.audit.event import Kind
+from gateway.errors import Invalid, Unknown
+from gateway.oci.names import Repository
+
+Endpoint: TypeAlias = Callable[[Request], Awaitable[Reply]]
+Needs: TypeAlias = Callable[[Request], tuple[Need, ...]]
+
+PREFIX: Final = "/api/v1"
+
+
+def anyone(_: Request) -> tuple[Need, ...]:
+    """Any account; the answer has what it may see"""
+    return ()
+
+
+def administrator(_: Request) -> tuple[Need, ...]:
+    """An administrator"""
+    return (Need(Action.MANAGE),)
+
+
+def auditor(_: Request) -> tuple[Need, ...]:
+    """An administrator or auditor"""
+    return (Need(Action.REVIEW),)
+
+
+def owner(request: Request) -> tuple[Need, ...]:
+    """An owner of the project; where none is named, an administrator"""
+    return (Need(Action.MANAGE, request.project),)
+
+
+def reviewer(request: Request) -> tuple[Need, ...]:
+    """An administrator, an auditor, or, for what happened in a project, its owner"""
+    return (Need(Action.REVIEW, request.project),)
+
+
+def oneself(_: Request) -> tuple[Need, ...]:
+    """The user whose they are, with a token that may administer; for another user's, an administrator"""
+    return ()
+
+
+def of_user(request: Request) -> tuple[Need, ...]:
+    """The user itself, with a token that may administer; or an administrator"""
+    return () if request.caller.principal.name == request.values["user"] else (Need(Action.MANAGE),)
+
+
+def puller(request: Request) -> tuple[Need, ...]:
+    """Whoever may pull from the repository"""
+    return (Need(Action.PULL, Repository.parse(request.values["repository"])),)
+
+
+def deleter(request: Request) -> tuple[Need, ...]:
+    """Whoever may delete in the repository"""
+    return (Need(Action.DELETE, Repository.parse(request.values["repository"])),)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """
+    *path* is below `/api/v1`; what stands in braces is one segment of it, percent-escaped where need be.
+
+    *answer* is what a reply of *status* holds: None for nothing, `bytes` for lines of JSON. *once* rows honour
+    `Idempotency-Key`: they show a secret. *edits* rows honour `If-Match`.
+    """
+
+    method: str
+    path: str
+    endpoint: Endpoint
+    needs: Needs
+    kind: Kind
+    answer: Any
+    query: type[Struct] = bodies.Nothing
+    body: type[Struct] | None = None
+    status: int = 200
+    once: bool = False
+    edits: bool = False
+
+
+USERS = "/users"
+USER = "/users/{user}"
+PROJECTS = "/projects"
+PROJECT = "/projects/{project}"
+ROBOTS = "/projects/{project}/robots"
+ROBOT = "/projects/{project}/robots/{robot}"
+GRANTS = "/grants"
+GRANT = "/grants/{principal}/{reach}"
+REPOSITORIES = "/repositories"
+REPOSITORY = "/repositories/{repository}"
+TAGS = "/repositories/{repository}/tags"
+TAG = "/repositories/{repository}/tags/{tag}"
+EVENTS = "/audit/events"
+PERSONAL = "/personal-tokens"
+OFFLINE = "/offline-tokens"
+KEYS = "/keys"
+
+# fmt: off
+TABLE: Final = (
+    Row("GET",    USERS, users.index, administrator, Kind.ACCOUNT_LIST, Page[answers.User], query=bodies.Paging),
+    Row("POST",   USERS, users.add, administrator, Kind.ACCOUNT_ADD, answers.Secret,
+        body=bodies.NewUser, status=201, once=True),
+    Row("GET",    USER, users.show, administrator, Kind.ACCOUNT_SHOW, answers.UserDetail),
+    Row("PATCH",  USER, users.change, administrator, Kind.ACCOUNT_SET, answers.User,
+        body=bodies.UserChanges, edits=True),
+    Row("DELETE", USER, users.remove, administrator, Kind.ACCOUNT_REMOVE, None, status=204, edits=True),
+    Row("POST",   USER + "/disable", users.disable, administrator, Kind.ACCOUNT_DISABLE, answers.User, edits=True),
+    Row("POST",   USER + "/enable", users.enable, administrator, Kind.ACCOUNT_ENABLE, answers.User, edits=True),
+    Row("POST",   USER + "/password", users.set_password, administrator, Kind.ACCOUNT_PASSWORD, answers.Secret,
+        body=bodies.NewPassword, once=True),
+    Row("DELETE", USER + "/offline-tokens", system.revoke_offline_tokens, administrator, Kind.OFFLINE_TOKEN_REVOKE,
+        answers.Revoked),
+    Row("DELETE", USER + "/personal-tokens", tokens.revoke_all, of_user, Kind.PERSONAL_TOKEN_REVOKE,
+        answers.Revoked),
+    Row("DELETE", USER + "/sessions", tokens.end_sessions, administrator, Kind.SESSION_END, answers.Revoked),
+    Row("DELETE", USER + "/second-factor", tokens.disable_second_factor, administrator, Kind.SECOND_FACTOR_DISABLE,
+        None, status=204),
+    Row("GET",    PROJECTS, projects.index, anyone, Kind.PROJECT_LIST, Page[answers.Project], query=bodies.Paging),
+    Row("POST",   PROJECTS, projects.add, administrator, Kind.PROJECT_ADD, answers.Project,
+        body=bodies.NewProject, status=201),
+    Row("GET",    PROJECT, projects.show, owner, Kind.PROJECT_SHOW, answers.ProjectDetail),
+    Row("PATCH",  PROJECT, projects.change, owner, Kind.PROJECT_SET, answers.Project,
+        body=bodies.ProjectChanges, edits=True),
+    Row("DELETE", PROJECT, projects.remove, administrator, Kind.PROJECT_REMOVE, None,
+        query=bodies.Force, status=204, edits=True),
+    Row("GET",    ROBOTS, robots.index, owner, Kind.ROBOT_LIST, Page[answers.Robot], query=bodies.Paging),
+    Row("POST",   ROBOTS, robots.add, owner, Kind.ROBOT_ADD, answers.Secret,
+        body=bodies.NewRobot, status=201, once=True),
+    Row("POST",   ROBOT + "/rotate", robots.rotate, owner, Kind.ROBOT_ROTATE, answers.Secret,
+        body=bodies.Rotation, once=True),
+    Row("POST",   ROBOT + "/end-overlap", robots.end_overlap, owner, Kind.ROBOT_ROTATE, answers.Robot),
+    Row("DELETE", ROBOT, robots.remove, owner, Kind.ROBOT_REMOVE, None, status=204),
+    Row("GET",    GRANTS, grants.index, owner, Kind.GRANT_LIST, Page[answers.Grant], query=bodies.GrantsWanted),
+    Row("GET",    GRANT, grants.show, owner, Kind.GRANT_LIST, answers.Grant),
+    Row("PUT",    GRANT, grants.give, owner, Kind.GRANT_ADD, answers.Grant, body=bodies.GrantWanted, edits=True),
+    Row("DELETE", GRANT, grants.take, owner, Kind.GRANT_REMOVE, None, status=204, edits=True),
+    Row("GET",    "/can", grants.ask, owner, Kind.ACCESS_ASK, answers.Answer, query=bodies.Question),
+    Row("GET",    REPOSITORIES, repositories.index, anyone, Kind.REPOSITORY_LIST, Page[answers.Repository],
+        query=bodies.OfProject),
+    Row("GET",    REPOSITORY, repositories.show, puller, Kind.REPOSITORY_SHOW, answers.Repository),
+    Row("DELETE", REPOSITORY, repositories.remove, deleter, Kind.REPOSITORY_REMOVE, None, status=204),
+    Row("GET",    TAGS, repositories.tags, puller, Kind.TAG_LIST, Page[answers.Tag], query=bodies.Paging),
+    Row("DELETE", TAG, repositories.untag, deleter, Kind.TAG_DELETE, None, status=204),
+    Row("GET",    EVENTS, trail.index, reviewer, Kind.AUDIT_LIST, answers.Events, query=bodies.FiltersPaged),
+    Row("GET",    EVENTS + "/{id}", trail.show, reviewer, Kind.AUDIT_SHOW, words.Event),
+    Row("GET",    "/audit/export", trail.export, reviewer, Kind.AUDIT_EXPORT, bytes, query=bodies.Filters),
+    Row("POST",   "/audit/verify", trail.verify, auditor, Kind.AUDIT_VERIFY, answers.Verified),
+    Row("GET",    PERSONAL, tokens.index, oneself, Kind.PERSONAL_TOKEN_LIST, Page[answers.PersonalToken],
+        query=bodies.OfAccount),
+    Row("DELETE", PERSONAL + "/{id}", tokens.revoke, oneself, Kind.PERSONAL_TOKEN_REVOKE, None, status=204),
+    Row("GET",    "/sessions", tokens.sessions, oneself, Kind.SESSION_LIST, Page[answers.Session],
+        query=bodies.OfAccount),
+    Row("GET",    OFFLINE, system.offline_tokens, administrator, Kind.OFFLINE_TOKEN_LIST, Page[answers.OfflineToken],
+        query=bodies.OfPrincipal),
+    Row("DELETE", OFFLINE + "/{id}", system.revoke_offline_token, administrator, Kind.OFFLINE_TOKEN_REVOKE, None,
+        status=204),
+    Row("GET",    KEYS, system.keys, administrator, Kind.KEY_LIST, Page[answers.Key], query=bodies.Paging),
+    Row("POST",   KEYS + "/rotate", system.rotate_key, administrator, Kind.KEY_ROTATE, answers.Key),
+    Row("POST",   KEYS + "/{kid}/revoke", system.revoke_key, administrator, Kind.KEY_REVOKE, None, status=204),
+    Row("GET",    "/read-only", system.read_only, auditor, Kind.READ_ONLY_SHOW, answers.ReadOnly),
+    Row("PUT",    "/read-only", system.set_read_only, administrator, Kind.READ_ONLY_SET, None,
+        body=bodies.ReadOnlyWanted, status=204),
+)
+# fmt: on
+
+_Node: TypeAlias = "dict[str, Any]"
+
+
+def _tree() -> _Node:
+    """The rows by the segments of their paths; under "" stand those that end there, by method."""
+    root: _Node = {}
+    for row in TABLE:
+        node = root
+        for segment in row.path[1:].split("/"):
+            node = node.setdefault("{}" if segment.startswith("{") else segment, {})
+        node.setdefault("", {})[row.method] = row
+    return root
+
+
+_ROOT: Final = _tree()
+
+
+def find(raw_path: str) -> tuple[Mapping[str, Row], tuple[str, ...]]:
+    """
+    The rows that answer at *raw_path*, below `/api/v1` and as it was sent, by method; and its segments, decoded.
+
+    Raises `Unknown` for a path that names nothing, `Invalid` for one that is no text.
+    """
+    try:
+        segments = tuple(unquote(part, errors="strict") for part in raw_path.split("/")[1:])
+    except UnicodeDecodeError:
+        raise Invalid("Write the path in percent-encoded UTF-8.") from None
+    node: Any = _ROOT
+    for segment in segments:
+        # The empty word is the table's own: no segment of a path is empty.
+        node = (node.get(segment) or node.get("{}")) if segment and node else None
+    if not node or "" not in node:
+        raise Unknown("There is nothing at this address; see /api/v1/openapi.json for what there is.")
+    return node[""], segments
+
+
+def values(row: Row, segments: tuple[str, ...]) -> dict[str, str]:
+    """What stands in the place of each name in braces."""
+    named = zip(row.path[1:].split("/"), segments, strict=True)
+    return {pattern[1:-1]: segment for pattern, segment in named if pattern.startswith("{")}

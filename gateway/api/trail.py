@@ -1,0 +1,102 @@
+"""The trail: search, one event, all that match as a stream, and whether it is as it was written."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterator
+from itertools import islice
+from typing import Final
+
+from gateway.access.names import parse_principal
+from gateway.access.policy import parse_target
+from gateway.administration.audit import shown
+from gateway.api.answers import Events, Verified
+from gateway.api.bodies import Filters, FiltersPaged
+from gateway.api.replies import NDJSON, Reply, encoded, reply
+from gateway.api.request import Request
+from gateway.audit.chain import Sealed
+from gateway.audit.event import Kind
+from gateway.audit.trail import Search
+from gateway.errors import Denied, Invalid, TooManyRequests, Unknown
+
+#: Events of one piece of an export: some hundred kilobytes.
+_PIECE: Final = 500
+_NOUNS: Final = frozenset(kind.value.partition(".")[0] for kind in Kind)
+
+
+async def index(request: Request) -> Reply:
+    """Search the trail, the newest events first"""
+    asked = request.query_as(FiltersPaged)
+    position = request.position
+    events = await request.administration.audit.list_events(
+        request.caller, search(asked), before=int(position) if position else None, limit=asked.limit
+    )
+    more = str(events[-1]["id"]) if len(events) == asked.limit else ""
+    return reply(Events(list(events), request.cursor_to(more)))
+
+
+async def show(request: Request) -> Reply:
+    """Show one event with everything it says"""
+    number = int(request.values["id"])
+    try:
+        return reply(await request.administration.audit.show_event(request.caller, number))
+    except Denied as refusal:
+        # What is not theirs to see does not exist for them: its project may be none that they know of.
+        raise Unknown(f"There is no event {number} that you may see; search for those you may.") from refusal
+
+
+async def export(request: Request) -> Reply:
+    """Every event that matches, the oldest first, one JSON object a line"""
+    wanted = search(request.query_as(Filters))
+    exporting = request.parts.exporting
+    if exporting.locked():
+        raise TooManyRequests("Enough exports are under way; try again when one is done.", retry_after_seconds=5)
+    async with exporting:
+        events = await request.administration.audit.export_events(request.caller, wanted)
+    return Reply(200, (("Content-Type", NDJSON),), stream=_lines(events, exporting))
+
+
+async def verify(request: Request) -> Reply:
+    """Read the whole trail, and say whether it is as it was written"""
+    verifying = request.parts.verifying
+    if verifying.locked():
+        raise TooManyRequests("The trail is being read by another request; try again after it.", retry_after_seconds=10)
+    async with verifying:
+        return reply(Verified.of(await request.administration.audit.verify(request.caller)))
+
+
+def search(asked: Filters) -> Search:
+    """What the filters ask for; raises `Invalid` with the filter that cannot be."""
+    kind, noun = asked.kind, asked.kind.removesuffix(".*")
+    if kind and kind not in set(Kind) and not (kind.endswith(".*") and noun in _NOUNS):
+        known = ", ".join(sorted(_NOUNS))
+        raise Invalid(f"{kind!r} is no kind of event; kinds are {known}, each followed by '.*'.", detail=_field("kind"))
+    if asked.repository:
+        parse_target(asked.repository)
+    principal = asked.principal
+    return Search(
+        project=asked.project or "",
+        repository=asked.repository or "",
+        principal=parse_principal(principal) if "/" in principal else principal,
+        kind=kind,
+        outcome=asked.outcome or "",
+        digest=asked.digest,
+        address=asked.address,
+        since=asked.since,
+        until=asked.until,
+    )
+
+
+async def _lines(events: Iterator[Sealed], exporting: asyncio.Semaphore) -> AsyncGenerator[bytes, None]:
+    async with exporting:
+        # The database is read where nobody waits for the event loop; no more than one piece is ever in memory.
+        while piece := await asyncio.to_thread(_piece, events):
+            yield piece
+
+
+def _piece(events: Iterator[Sealed]) -> bytes:
+    return b"".join(encoded(shown(event)) + b"\n" for event in islice(events, _PIECE))
+
+
+def _field(name: str) -> dict[str, object]:
+    return {"field": name}

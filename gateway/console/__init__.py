@@ -1,0 +1,1 @@
+"""The edge for people with browsers: projects, accounts, audit review."""

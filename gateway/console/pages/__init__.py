@@ -1,0 +1,37 @@
+"""The pages of the console, a module a group; adding one to `GROUPS` is all it takes to have it answered."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from gateway.console.pages import (
+    access,
+    account,
+    contents,
+    members,
+    projects,
+    removals,
+    robots,
+    second_factor,
+    settings,
+    signing_in,
+    tokens,
+    users,
+)
+from gateway.console.plan import Group
+
+#: In the order in which their places and tabs are shown.
+GROUPS: Final[tuple[Group, ...]] = (
+    projects.GROUP,
+    contents.GROUP,
+    removals.GROUP,
+    members.GROUP,
+    robots.GROUP,
+    access.GROUP,
+    settings.GROUP,
+    users.GROUP,
+    account.GROUP,
+    tokens.GROUP,
+    second_factor.GROUP,
+    signing_in.GROUP,
+)

@@ -1,0 +1,117 @@
+"""A visit: one request of a browser, as pages see it, and what pages work with."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote, urlencode
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from gateway.access.policy import Allowed, Need, judge
+from gateway.access.principals import ANONYMOUS, Caller, Origin
+from gateway.access.scopes import Action
+from gateway.access.sealing import Sealer
+from gateway.administration import Administration, Session, SignIn
+from gateway.console.form import Form
+from gateway.gate import Gate
+from gateway.oci.names import ProjectName
+
+if TYPE_CHECKING:
+    from gateway.console.frame import Frame
+
+ROOT: Final = "/console"
+#: A path of ours with a query of ours: nothing a browser could take for another host.
+_LOCAL: Final = re.compile(r"/console(?:/[A-Za-z0-9._~%+@:*-]+)*/?(?:\?[A-Za-z0-9._~%+@:*/=&-]*)?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """
+    What the console is joined of.
+
+    *host* is how clients call the registry, for the commands that pages show; *forms* seals what travels through
+    signing in.
+    """
+
+    administration: Administration
+    gate: Gate
+    sign_in: SignIn
+    frame: Frame
+    forms: Sealer
+    host: str
+
+
+@dataclass(slots=True)
+class Visit:
+    """
+    One request. *form* is what its body holds, of a GET what its query holds; *path* what the page's path names.
+
+    Pages that are not open always have a *session*.
+    """
+
+    parts: Parts
+    request: Request
+    origin: Origin
+    session: Session | None
+    form: Form
+    path: Mapping[str, str]
+    _rights: dict[str, frozenset[Action]] = field(default_factory=dict)
+
+    @property
+    def acts(self) -> Administration:
+        return self.parts.administration
+
+    @property
+    def caller(self) -> Caller:
+        """Who is signed in; nobody on an open page without a session."""
+        return self.session.caller if self.session is not None else Caller(ANONYMOUS, self.origin)
+
+    @property
+    def query(self) -> Form:
+        """What the address holds after its question mark."""
+        return Form.read(self.query_text)
+
+    @property
+    def query_text(self) -> str:
+        return bytes(self.request.scope["query_string"]).decode("latin-1")
+
+    async def rights(self, project: ProjectName | None = None) -> frozenset[Action]:
+        """Of managing and reviewing, what the caller may do on *project*, or on the system; looking is no event."""
+        name = project.name if project is not None else ""
+        if name not in self._rights:
+            gate, caller = self.parts.gate, self.caller
+            standing = await gate.directory.standing(caller.principal) if self.session is not None else None
+            found = await gate.directory.project(project) if project is not None else None
+            now = datetime.now(UTC)
+            self._rights[name] = frozenset(
+                action
+                for action in (Action.MANAGE, Action.REVIEW)
+                if isinstance(judge(caller, Need(action, project), standing, found, now), Allowed)
+            )
+        return self._rights[name]
+
+    def go(self, path: str, *, said: str = "", **query: str) -> Response:
+        """Sends the browser on to *path* below `/console`, where the sentence *said* of `frame.SAID` is shown."""
+        return RedirectResponse(address(path, **query, **({"said": said} if said else {})), 303)
+
+    def go_on(self, address: str) -> Response:
+        """Sends the browser on to *address*, which `local` has looked at."""
+        return RedirectResponse(local(address), 303)
+
+
+def address(path: str, **query: str) -> str:
+    """The address of *path* below `/console`, as links and redirects spell it."""
+    text = ROOT + quote(path, safe="/@:+~")
+    return f"{text}?{urlencode(query)}" if query else text
+
+
+def local(text: str) -> str:
+    """*text* if it is the address of a page of the console, else that of its first page: no redirect leaves us."""
+    if _LOCAL.fullmatch(text) is None or any(part in {".", ".."} for part in text.partition("?")[0].split("/")):
+        return f"{ROOT}/"
+    return text

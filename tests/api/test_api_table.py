@@ -1,0 +1,208 @@
+"""THE TABLE, row by row: nobody, everybody who may not, everybody who may; and nothing of one project for another's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from gateway.api import routes
+from gateway.api.routes import PREFIX, TABLE, Row
+from tests.api.desk import Desk
+from tests.house import OPERATOR
+
+PEOPLE = ("root", "auditor", "olga", "oscar", "alice", "dave", "mallory")
+#: Who meets a need on project alpha, said apart from the policy.
+MEETS = {
+    routes.administrator: {"root"},
+    routes.auditor: {"root", "auditor"},
+    routes.owner: {"root", "olga"},
+    routes.reviewer: {"root", "auditor", "olga"},
+    routes.puller: {"root", "olga", "dave", "alice", "bob"},
+    routes.deleter: {"root", "olga", "dave"},
+    routes.anyone: set(PEOPLE),
+    routes.oneself: set(PEOPLE),
+    routes.of_user: {"root"},
+}
+#: Who may know that there is a project alpha.
+KNOWS = {"root", "auditor", "olga", "alice", "bob", "dave"}
+REPOSITORY = "alpha%2Fapp"
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """A request that would be well for a row."""
+
+    target: str
+    body: Any = None
+
+
+def tried(row: Row, event: int, project: str = "alpha") -> Try:
+    """A request for *row* about *project*, its robot, its repository, its event."""
+    values = {
+        "user": "victor",
+        "principal": "alice",
+        "project": project,
+        "robot": "ci",
+        "reach": f"{project}%2Fx",
+        "repository": f"{project}%2Fapp",
+        "tag": "v9",
+        "kid": "0",
+        "id": str(event) if row.path.startswith("/audit") else "999999",
+    }
+    path = row.path
+    for name, value in values.items():
+        path = path.replace("{" + name + "}", value)
+    query = {
+        routes.EVENTS: f"?project={project}",
+        "/audit/export": f"?repository={project}/app",
+        routes.GRANTS: f"?project={project}",
+        "/can": f"?principal=alice&action=pull&target={project}/app:v1",
+        routes.REPOSITORIES: f"?project={project}",
+    }.get(row.path, "")
+    bodies: dict[tuple[str, str], Any] = {
+        ("POST", routes.USERS): {"name": "newcomer"},
+        ("PATCH", routes.USER): {"auditor": False},
+        ("POST", routes.USER + "/password"): {},
+        ("POST", routes.PROJECTS): {"name": "fresh"},
+        ("PATCH", routes.PROJECT): {"public": False},
+        ("POST", routes.ROBOTS): {"name": "ci", "role": "puller"},
+        ("POST", routes.ROBOT + "/rotate"): {},
+        ("PUT", routes.GRANT): {"role": "puller"},
+        ("PUT", "/read-only"): {"reason": ""},
+    }
+    return Try(PREFIX + path + query, bodies.get((row.method, row.path)))
+
+
+@pytest.fixture(scope="module")
+def event(desk: Desk) -> int:
+    """The number of an event of project alpha, which has an image and a robot."""
+    desk.world.push_image(desk.world.widest("alice", "alpha/app"), "alpha/app", "v1")
+    desk.run(desk.acts.accounts.add_user(OPERATOR, "victor", password="correct horse battery"))
+    desk.grant("alice", "puller", "alpha/x")
+    desk.run(desk.acts.robots.add_robot(OPERATOR, "alpha+ci", "puller", expires=timedelta(days=1)))
+    return int(str(desk.world.house.records(project="alpha")[-1]["id"]))
+
+
+def identify(row: Row) -> str:
+    return f"{row.method} {row.path}"
+
+
+def meeting(row: Row) -> set[str]:
+    """Whoever may ask for what `tried` asks for."""
+    # The personal token that it names is nobody's of these.
+    return {"root"} if row.path == routes.PERSONAL + "/{id}" else MEETS[row.needs]
+
+
+def is_about_a_project(row: Row) -> bool:
+    return row.path == routes.PROJECT or row.needs in {routes.owner, routes.reviewer, routes.puller, routes.deleter}
+
+
+@pytest.mark.parametrize("row", TABLE, ids=identify)
+def test_whoever_sends_no_token_is_asked_for_one_and_that_is_no_event(desk: Desk, event: int, row: Row) -> None:
+    request = tried(row, event)
+    answer = desk.ask("", row.method, request.target, request.body)
+    assert (answer.status, answer.problem["code"]) == (401, "UNAUTHORIZED")
+    assert answer.headers["www-authenticate"] == 'Bearer realm="gateway"'
+    assert desk.events_of(answer) == []
+
+
+@pytest.mark.parametrize("row", TABLE, ids=identify)
+def test_whoever_may_not_is_refused_and_recorded(desk: Desk, event: int, row: Row) -> None:
+    request = tried(row, event)
+    for name in PEOPLE:
+        if name in meeting(row):
+            continue
+        answer = desk.ask(name, row.method, request.target, request.body)
+        hidden = (is_about_a_project(row) and name not in KNOWS) or row.path == routes.EVENTS + "/{id}"
+        assert answer.status == (404 if hidden else 403), (name, answer.body)
+        [told] = desk.events_of(answer)
+        assert (told["kind"], told["outcome"], told["principal"]) == (row.kind.value, "denied", name)
+        assert told["reason"] == "no_grant"
+
+
+@pytest.mark.parametrize("row", TABLE, ids=identify)
+def test_whoever_may_is_not_refused_and_that_is_recorded_too(desk: Desk, event: int, row: Row) -> None:
+    # What would pull the ground from under other rows is done to something that is not there.
+    destroys = row.method == "DELETE" and row.path in {routes.USER, routes.PROJECT, routes.REPOSITORY}
+    request = tried(row, event)
+    target = request.target
+    for name, other in (("victor", "nobody"), ("alpha", "none"), ("app", "none")):
+        target = target.replace(name, other) if destroys else target
+    for name in sorted(meeting(row)):
+        if destroys and row.needs is routes.deleter and name != "root":
+            continue
+        answer = desk.ask(name, row.method, target, request.body)
+        assert answer.status not in {400, 401, 403, 405, 415, 500}, (name, answer.body)
+        told = desk.events_of(answer)
+        assert [(each["kind"], each["principal"]) for each in told] == [(row.kind.value, name)]
+        assert told[0]["outcome"] == ("allowed" if answer.status < 400 else "failed"), answer.body
+        if answer.status < 400:
+            assert answer.status == row.status
+
+
+@pytest.mark.parametrize("row", [row for row in TABLE if is_about_a_project(row)], ids=identify)
+@pytest.mark.parametrize("name", ["oscar", "mallory"])
+def test_nothing_of_a_project_can_be_told_from_nothing_at_all(desk: Desk, event: int, row: Row, name: str) -> None:
+    """Every object of alpha, asked for by members of beta: the same answer as for a project that never was."""
+    before = desk.run(desk.acts.projects.show_project(OPERATOR, "alpha"))
+    there, nowhere = tried(row, event), tried(row, 987_654_321, "nowhere")
+    answers = [desk.ask(name, row.method, each.target, each.body) for each in (there, nowhere)]
+    assert [answer.status for answer in answers] == [404, 404]
+    spelled = [
+        {**answer.problem, "request_id": "", "detail": answer.problem["detail"].replace(known, "…")}
+        for answer, known in zip(answers, (str(event) if "{id}" in row.path else "alpha", "nowhere"), strict=True)
+    ]
+    spelled[1]["detail"] = spelled[1]["detail"].replace("987654321", "…")
+    assert spelled[0] == spelled[1]
+    assert desk.run(desk.acts.projects.show_project(OPERATOR, "alpha")) == before
+
+
+def test_a_robot_is_reached_through_its_own_project_only(desk: Desk, event: int) -> None:
+    desk.ask("olga", "POST", f"{PREFIX}/projects/alpha/robots", {"name": "ci", "role": "puller"})
+    for method, path in (("POST", "/rotate"), ("DELETE", ""), ("POST", "/end-overlap")):
+        body = {} if path == "/rotate" else None
+        answer = desk.ask("oscar", method, f"{PREFIX}/projects/beta/robots/ci{path}", body)
+        assert answer.status == 404
+        for spelled in ("alpha+ci", "alpha%2Fci", "..%2Falpha%2Bci"):
+            answer = desk.ask("oscar", method, f"{PREFIX}/projects/beta/robots/{spelled}{path}", body)
+            assert answer.status in {400, 404}
+    [robot] = desk.ask("olga", "GET", f"{PREFIX}/projects/alpha/robots").json()["items"]
+    assert robot["name"] == "alpha+ci"
+
+
+def test_somebody_elses_token_does_not_exist_for_others(desk: Desk) -> None:
+    alices = desk.ask("alice", "GET", f"{PREFIX}/personal-tokens").json()["items"][0]["id"]
+    assert desk.ask("bob", "DELETE", f"{PREFIX}/personal-tokens/{alices}").status in {403, 404}
+    assert desk.ask("bob", "GET", f"{PREFIX}/personal-tokens?account=alice").status == 403
+    assert desk.ask("bob", "GET", f"{PREFIX}/sessions?account=alice").status == 403
+    mine = desk.ask("bob", "GET", f"{PREFIX}/personal-tokens").json()["items"]
+    assert {token["account"] for token in mine} == {"bob"}
+    assert desk.ask("alice", "GET", f"{PREFIX}/personal-tokens").status == 200
+
+
+def test_a_list_has_what_its_reader_may_see_and_nothing_more(desk: Desk, event: int) -> None:
+    def names(user: str, path: str) -> set[str]:
+        return {each["name"] for each in desk.ask(user, "GET", PREFIX + path).json()["items"]}
+
+    assert names("carol", "/projects") == {"beta", "pub"}
+    assert names("mallory", "/projects") == {"pub"}
+    assert {"alpha", "beta", "pub"} <= names("auditor", "/projects")
+    assert names("carol", "/repositories") == set()
+    assert names("bob", "/repositories") == {"alpha/app"}
+    assert names("carol", "/repositories?project=alpha") == names("carol", "/repositories?project=nowhere") == set()
+
+
+def test_a_token_opens_no_more_than_it_is_bound_to(desk: Desk, event: int) -> None:
+    looking = desk.token("olga", actions=("pull",))
+    assert desk.ask("", "GET", f"{PREFIX}/repositories/{REPOSITORY}", token=looking).status == 200
+    assert desk.ask("", "GET", f"{PREFIX}/projects/alpha", token=looking).status == 403
+    elsewhere = desk.token("root", projects=("beta",))
+    assert desk.ask("", "GET", f"{PREFIX}/projects/beta", token=elsewhere).status == 200
+    assert desk.ask("", "GET", f"{PREFIX}/projects/alpha", token=elsewhere).status == 404
+    assert desk.ask("", "GET", f"{PREFIX}/users", token=elsewhere).status == 403
+    assert desk.ask("", "GET", f"{PREFIX}/audit/events", token=elsewhere).status == 403
+    listed = desk.ask("", "GET", f"{PREFIX}/projects", token=elsewhere).json()["items"]
+    assert [each["name"] for each in listed] == ["beta"]
