@@ -9,6 +9,7 @@ from msgspec import Meta, Struct
 Rate: TypeAlias = Annotated[int, Meta(ge=0, le=10**12, description="a number of bytes for each second, or 0")]
 Hours: TypeAlias = Annotated[int, Meta(ge=1, le=8760, description="a number of hours, 1 to 8760")]
 HoursOrNone: TypeAlias = Annotated[int, Meta(ge=0, le=8760, description="a number of hours, 0 to 8760")]
+Seconds: TypeAlias = Annotated[int, Meta(ge=0, le=86400, description="a number of seconds, 0 to 86400")]
 
 
 class Upkeep(Struct, frozen=True, kw_only=True):
@@ -20,3 +21,5 @@ class Upkeep(Struct, frozen=True, kw_only=True):
     """How often what nothing references is removed; 0: only when `gateway sweep` is run."""
     grace_hours: Hours = 24
     """How long what nothing references is kept."""
+    leak_probe_seconds: Seconds = 300
+    """How often every process asks itself for what nobody may have; 0 for not at all."""

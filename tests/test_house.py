@@ -102,10 +102,12 @@ TABLE = {
     # What is backed up is all there is: records, blobs where the embedded engine keeps them, keys, settings.
     "backup": (f"engine.port engine.embedded records settings engine_section sources folder change {_EDGE}", ""),
     "initialisation": (f"app settings folder records change {_EDGE}", ""),
+    # It asks the whole application, on every row of the table, and stands in for content and policy of its own.
+    "canary": (f"app front initialisation registry engine.port change {_EDGE}", ""),
     # What a worker does unasked to find damage.
     "scrubbing": (f"administration {_EDGE}", ""),
     "serving": (
-        f"app settings engine_section settlement scrubbing metering metrics tracing initialisation logs front "
+        f"app settings engine_section settlement scrubbing metering metrics tracing canary initialisation logs front "
         f"framing certificates server records change {_EDGE}",
         "uvicorn",
     ),
