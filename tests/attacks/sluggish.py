@@ -1,4 +1,4 @@
-"""A thousand clients that are slow in every way there is, in a process of their own; `python -m tests.attacks.sluggish`.
+"""A thousand clients that are slow in every way there is, in a process of their own.
 
     hang    TCP and no handshake          drip    a head, a byte every other second
     idle    TLS and no request            feed    an upload's body, likewise
@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import ssl
 import sys
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 KINDS = ("hang", "idle", "drip", "feed", "deaf", "sip")
@@ -81,7 +82,7 @@ class Slow:
                 await asyncio.sleep(3600)
             case "sip":
                 writer.write(self.target.head("GET", f"{place}/blobs/{self.target.digest}"))
-                while await reader.read(256):
+                async for _ in _sips(reader):
                     await asyncio.sleep(_PACE_SECONDS)
             case _:
                 await reader.read(1)
@@ -91,6 +92,11 @@ class Slow:
             writer.write(bytes([byte]))
             await writer.drain()
             await asyncio.sleep(_PACE_SECONDS)
+
+
+async def _sips(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    while piece := await reader.read(256):
+        yield piece
 
 
 async def besiege(target: Target, number: int, authority: str) -> None:
