@@ -55,13 +55,13 @@ def test_spraying_from_one_subscriber_is_spraying_from_one_address(world: World)
 
 
 def test_a_victim_is_not_locked_out_by_guesses_from_everywhere(world: World) -> None:
-    for number in range(ACCOUNT_FAILURES + 20):
+    for number in range(ACCOUNT_FAILURES):
         assert sign_in(world, "bob", f"guess {number}", f"203.0.{number // 200}.{number % 200 + 1}") == 401
     begun = time.monotonic()
     assert sign_in(world, "bob", PASSWORD, "192.0.2.77") == 200
     # Slower, that is all; and whoever guesses gets one try instead of five.
     assert 1.5 < time.monotonic() - begun < 6
-    assert [sign_in(world, "bob", "guess", "192.0.2.78") for _ in range(3)] == [401, 429, 429]
+    assert [sign_in(world, "bob", "guess", "192.0.2.78") for _ in range(2)] == [401, 429]
     assert sign_in(world, "carol", PASSWORD, "192.0.2.77") == 200
 
 
