@@ -13,7 +13,8 @@ def write(to: Path, *, validated: bool = True) -> None:
     """
     Writes the bill of what `requirements.lock` names, with the project as what it is about.
 
-    The same lock gives the same bytes. That they are *validated* against the schema takes most of the time. Raises `CalledProcessError` if there is no cyclonedx-bom, or it refuses.
+    The same lock gives the same bytes. That they are *validated* against the schema takes most of the time.
+    Raises `CalledProcessError` if there is no cyclonedx-bom, or it refuses.
     """
     command = [sys.executable, "-m", "cyclonedx_py", "requirements", str(ROOT / "requirements.lock")]
     options = ["--pyproject", str(ROOT / "pyproject.toml"), "--mc-type", "application", "--output-reproducible"]
