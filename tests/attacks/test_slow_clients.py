@@ -82,7 +82,7 @@ def files(site: Site) -> int:
 @pytest.mark.long
 @pytest.mark.alone
 def test_a_thousand_slow_clients_hinder_nobody_and_cost_little(tmp_path: Path) -> None:
-    with standing(tmp_path / "data") as site:
+    with standing(tmp_path / "data", people=("alice", "root")) as site:
         paces(site, 200)
         idle, before, opened = paces(site, REQUESTS), memory_bytes(site), files(site)
         with siege(site, CLIENTS):
