@@ -222,7 +222,11 @@ def read_answer(wire: ssl.SSLSocket) -> Answer:
 
 @contextmanager
 def standing(data: Path, workers: int = 2, people: Sequence[str] = USERS) -> Iterator[Site]:
-    """A gateway on *data*, furnished with *people* and what they are granted, until the end of the block; it must survive and be killed by nobody else."""
+    """
+    A gateway on *data*, furnished with *people* and what they are granted, until the end of the block.
+
+    It must survive the block, and be killed by nobody else.
+    """
     port = free_port()
     data.mkdir(mode=0o700, parents=True)
     (data / "gateway.toml").write_text(
