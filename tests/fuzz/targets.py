@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import re
@@ -201,19 +202,28 @@ _REAL: Final = _TOKENS.issue(
     projects={"alpha": 3},
     now=_NOW,
 ).text
-_SIGNATURES: Final = jwt.PyJWS(algorithms=["ES256"])
+
+
+class _AnySignature:
+    """In place of the signature's check, which is not ours to fuzz and takes a hundred times as long as all the rest."""
+
+    def decode(self, text: str, key: object, algorithms: object) -> bytes:
+        return base64.urlsafe_b64decode(text.split(".")[1] + "==")
+
+
+_OPEN: Final = Tokens(KeyRing(_KEYS, lambda: 2), "https://registry.test", "registry.test", 300)
+_OPEN._signatures = _AnySignature()  # type: ignore[assignment]
 _PAYLOAD: Final = json.dumps(jwt.decode(_REAL, options={"verify_signature": False}), separators=(",", ":")).encode()
 
 
 def tokens(content: bytes) -> None:
     """Nothing is believed that we did not sign; of what we signed, nothing that says other than we say."""
     text = content.decode("latin-1")
-    believed = _believed(text)
+    believed = _believed(_TOKENS, text)
     assert believed is None or text == _REAL
     # As if the key had signed whatever this is: the claims must stand by themselves.
-    assert _KEYS.key.private is not None
-    signed = _SIGNATURES.encode(content, _KEYS.key.private, algorithm="ES256", headers={"kid": _KEYS.key.kid})
-    bearer = _believed(signed)
+    payload = base64.urlsafe_b64encode(content).decode().rstrip("=")
+    bearer = _believed(_OPEN, ".".join((_REAL.split(".")[0], payload, "A" * 86)))
     if bearer is not None:
         claims = json.loads(content)
         assert (claims["iss"], claims["aud"]) == ("https://registry.test", "registry.test")
@@ -223,9 +233,9 @@ def tokens(content: bytes) -> None:
         _check_access(bearer.access)
 
 
-def _believed(text: str) -> Any:
+def _believed(tokens: Tokens, text: str) -> Any:
     try:
-        return _TOKENS.verify(text, _NOW)
+        return tokens.verify(text, _NOW)
     except Unauthorized:
         return None
 
