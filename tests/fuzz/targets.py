@@ -205,7 +205,7 @@ _REAL: Final = _TOKENS.issue(
 
 
 class _AnySignature:
-    """In place of the signature's check, which is not ours to fuzz and takes a hundred times as long as all the rest."""
+    """In place of the signature's check, which is not ours to fuzz and takes far longer than all the rest."""
 
     def decode(self, text: str, key: object, algorithms: object) -> bytes:
         return base64.urlsafe_b64decode(text.split(".")[1] + "==")
