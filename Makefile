@@ -10,7 +10,7 @@ COMPILE := $(UV) pip compile --quiet --upgrade --universal --python-version 3.11
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help up install develop tools check format test long bench lock
+.PHONY: help up install develop tools check format test long fuzz bench sbom lock
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -30,6 +30,7 @@ check: $(VENV)/.dev ## Read the code: style, types, and the plan of the house
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest -q tests/test_house.py
+	$(BIN)/python -m tests.supply.advisories
 
 format: $(VENV)/.dev ## Put the code in its common shape
 	$(BIN)/ruff check --fix .
@@ -41,8 +42,14 @@ test: $(VENV)/.dev tools ## Run the tests, with real services and clients (optio
 long: $(VENV)/.dev tools ## Run the tests that take longer than a quarter of an hour
 	$(BIN)/pytest -m long --timeout 3600 $(ARGS)
 
+fuzz: $(VENV)/.dev ## Fuzz the parsers and the edge, a million executions each (options: make fuzz ARGS="names --seconds 60")
+	$(BIN)/python -m tests.fuzz $(ARGS)
+
 bench: $(VENV)/.dev tools ## Measure
 	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+sbom: $(VENV)/.dev ## Write the bill of materials of what runs: dist/sbom.json, CycloneDX
+	@$(BIN)/python -m tests.supply.bill dist/sbom.json
 
 lock: ## Choose the newest versions that pyproject.toml allows (needs uv), and write them to the lock files
 	$(COMPILE) pyproject.toml --extra dev -o requirements-dev.lock

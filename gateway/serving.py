@@ -23,6 +23,7 @@ from gateway import tracing
 from gateway.access.keys import KeyRing
 from gateway.app import Rooms, application, checking, opened, sweeping
 from gateway.audit.event import Kind
+from gateway.canary import LeakAlarm, LeakProbe
 from gateway.certificates import LivePair, Reload, ReloadOutcome, ensure_development_pair
 from gateway.engine_section import EngineKind
 from gateway.errors import Refusal, Unavailable
@@ -94,8 +95,9 @@ def work(settings: Settings, seat: Seat) -> Worker:
     closing = ExitStack()
     rooms = closing.enter_context(opened(settings))
     live = seat.live
-    front = application(rooms, lambda: [live.warning] if live.warning else [])
-    served = _Served(rooms, front, closing, first=seat.number == 0)
+    alarm = LeakAlarm(LeakProbe.of(rooms), rooms.gate)
+    front = application(rooms, lambda: [*([live.warning] if live.warning else []), *alarm.warnings()])
+    served = _Served(rooms, front, alarm, closing, first=seat.number == 0)
     if settings.metrics.token:
         served.meter(Metering(rooms, front, seat.number, live))
     if settings.metrics.trace_endpoint:
@@ -151,9 +153,10 @@ def _trim() -> None:
 class _Served:
     """A worker's ASGI application with its beginning and end: its rooms are closed when it has drained."""
 
-    def __init__(self, rooms: Rooms, front: Front, closing: ExitStack, *, first: bool) -> None:
+    def __init__(self, rooms: Rooms, front: Front, alarm: LeakAlarm, closing: ExitStack, *, first: bool) -> None:
         self._rooms = rooms
         self._front = front
+        self._alarm = alarm
         self._closing = closing
         self._first = first
         self._tasks: set[asyncio.Task[None]] = set()
@@ -193,6 +196,9 @@ class _Served:
                 self._begin(self._sweep(upkeep.sweep_hours, upkeep.grace_hours * 3600))
         if self._metering is not None:
             self._begin(self._metering.post())
+        # Each process remembers things of its own, and answers for itself when it is asked whether it is ready.
+        if probe_seconds := self._rooms.settings.upkeep.leak_probe_seconds:
+            self._begin(self._alarm.watch(probe_seconds))
         _settle_memory()
         self._begin(self._give_back())
         await send({"type": "lifespan.startup.complete"})

@@ -10,6 +10,7 @@ Rate: TypeAlias = Annotated[int, Meta(ge=0, le=10**12, description="a number of 
 Hours: TypeAlias = Annotated[int, Meta(ge=1, le=8760, description="a number of hours, 1 to 8760")]
 HoursOrNone: TypeAlias = Annotated[int, Meta(ge=0, le=8760, description="a number of hours, 0 to 8760")]
 DaysOrNone: TypeAlias = Annotated[int, Meta(ge=0, le=3650, description="a number of days, 0 to 3650")]
+Seconds: TypeAlias = Annotated[int, Meta(ge=0, le=86400, description="a number of seconds, 0 to 86400")]
 
 
 class Upkeep(Struct, frozen=True, kw_only=True):
@@ -23,3 +24,5 @@ class Upkeep(Struct, frozen=True, kw_only=True):
     """How long what nothing references is kept."""
     trash_days: DaysOrNone = 7
     """How long deleted tags and manifests can be brought back; 0: not at all."""
+    leak_probe_seconds: Seconds = 300
+    """How often every process asks itself for what nobody may have; 0 for not at all."""

@@ -6,7 +6,8 @@ set -euo pipefail
 # No version of the PostgreSQL package but 15 is tried: the production line is tested on it.
 packages=(
     aardvark-dns buildah busybox-static chromium containerd crun curl docker-registry docker.io fuse-overlayfs
-    iproute2 iptables jq netavark nginx openssl podman postgresql-15 rsyslog rsyslog-openssl runc skopeo uidmap umoci wrk
+    iproute2 iptables jq netavark nginx openssl podman postgresql-15 rsyslog rsyslog-openssl runc skopeo systemd
+    uidmap umoci wrk
 )
 
 is_installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }

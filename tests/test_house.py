@@ -109,14 +109,16 @@ TABLE = {
     # What is backed up is all there is: records, blobs where the embedded engine keeps them, keys, settings.
     "backup": (f"engine.port engine.embedded records settings engine_section sources folder change {_EDGE}", ""),
     "initialisation": (f"app settings folder records change {_EDGE}", ""),
+    # It asks the whole application, on every row of the table, and stands in for content and policy of its own.
+    "canary": (f"app front initialisation registry engine.port change {_EDGE}", ""),
     # What a worker does unasked to find damage.
     "scrubbing": (f"administration {_EDGE}", ""),
     # What a worker does unasked so that there is evidence elsewhere: the trail is read, sinks are fed.
     "delivery": (f"records change {_EDGE}", ""),
     "witnessing": (f"app administration audit_section delivery records sources change {_EDGE}", ""),
     "serving": (
-        f"app settings engine_section settlement scrubbing witnessing metering metrics tracing initialisation logs "
-        f"front framing certificates server records change {_EDGE}",
+        f"app settings engine_section settlement scrubbing witnessing metering metrics tracing canary initialisation "
+        f"logs front framing certificates server records change {_EDGE}",
         "uvicorn",
     ),
 }

@@ -120,6 +120,7 @@ class Kind(StrEnum):
     CERTIFICATE_ACCEPTED = "certificate.accepted"
     CERTIFICATE_REJECTED = "certificate.rejected"
     INTEGRITY_FAILURE = "integrity.failure"
+    LEAK_FOUND = "leak.found"
     GATEWAY_INITIALISE = "gateway.initialise"
     GATEWAY_MIGRATE = "gateway.migrate"
     GATEWAY_START = "gateway.start"

@@ -53,6 +53,8 @@ class Site:
     rooms: Rooms
     process: subprocess.Popen[bytes]
     log: Path
+    password: str
+    """The first administrator's, told when the gateway was made."""
     trust: ssl.SSLContext = field(default_factory=ssl.create_default_context)
     tokens: dict[tuple[str, ...], tuple[float, str]] = field(default_factory=dict)
     manifest: bytes = b""
@@ -219,8 +221,12 @@ def read_answer(wire: ssl.SSLSocket) -> Answer:
 
 
 @contextmanager
-def standing(data: Path, workers: int = 2) -> Iterator[Site]:
-    """A furnished gateway on *data*, until the end of the block; it must survive and be killed by nobody else."""
+def standing(data: Path, workers: int = 2, people: Sequence[str] = USERS) -> Iterator[Site]:
+    """
+    A gateway on *data*, furnished with *people* and what they are granted, until the end of the block.
+
+    It must survive the block, and be killed by nobody else.
+    """
     port = free_port()
     data.mkdir(mode=0o700, parents=True)
     (data / "gateway.toml").write_text(
@@ -229,11 +235,12 @@ def standing(data: Path, workers: int = 2) -> Iterator[Site]:
         '[logging]\nlevel = "debug"\nformat = "json"\n'
     )
     settings = Settings.for_data(data, {})
-    initialise(settings)
+    made_with = initialise(settings).password
+    assert made_with is not None
     log = data.parent / "log"
     with opened(settings) as rooms:
-        asyncio.run(_furnish(rooms))
-        made = Site(data, settings, rooms, _started(data, log), log)
+        asyncio.run(_furnish(rooms, people))
+        made = Site(data, settings, rooms, _started(data, log), log, made_with)
         try:
             made.trust.load_verify_locations(data / "tls" / "ca.crt")
             made.manifest = made.push_image(made.widest("alice", "alpha/app"), "alpha/app", "v1", SECRET_LAYER)
@@ -256,16 +263,22 @@ def _started(data: Path, log: Path) -> subprocess.Popen[bytes]:
     raise AssertionError(log.read_text())
 
 
-async def _furnish(rooms: Rooms) -> None:
+async def _furnish(rooms: Rooms, people: Sequence[str]) -> None:
     acts = rooms.administration
-    for name in USERS:
-        await acts.accounts.add_user(
-            OPERATOR, name, password=password_of(name), administrator=name == "root", auditor=name == "auditor"
+    # Their passwords are hashed beside each other: that is what furnishing takes.
+    await asyncio.gather(
+        *(
+            acts.accounts.add_user(
+                OPERATOR, name, password=password_of(name), administrator=name == "root", auditor=name == "auditor"
+            )
+            for name in people
         )
+    )
     for name, public in (("alpha", False), ("beta", False), ("pub", True), ("alpha2", False), ("alpha-x", False)):
         await acts.projects.add_project(OPERATOR, name, public=public)
     for name, role, reach in (*GRANTS, ("root", "owner", "alpha2")):
-        await acts.grants.add_grant(OPERATOR, name, role, reach)
+        if name in people:
+            await acts.grants.add_grant(OPERATOR, name, role, reach)
 
 
 def now() -> int:

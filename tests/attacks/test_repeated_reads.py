@@ -17,7 +17,7 @@ from tests.protocol.harness import sha256
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A gateway of one process, which meets every request."""
-    with standing(tmp_path_factory.mktemp("alone") / "data", workers=1) as made:
+    with standing(tmp_path_factory.mktemp("alone") / "data", workers=1, people=("alice", "root")) as made:
         yield made
 
 
