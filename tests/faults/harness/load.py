@@ -18,7 +18,7 @@ _NUMBERS = count(1_000_000)
 
 def companion(site: Site) -> Site:
     """The same gateway and journal, for a client of its own."""
-    return Site(site.gateway, site.server, site.commands, site.shadow, site.journal)
+    return Site(site.gateway, site.server, site.commands, site.shadow, site.who, site.journal)
 
 
 @dataclass(slots=True)

@@ -32,14 +32,12 @@ from tests.faults.harness.oracle import Oracle
 from tests.faults.harness.site import Client, Site, Unanswered, running_site
 
 CROWD = 100
-ADMIN = ("root-admin", "administrator's-long-password")
 
 
 def crowd(figures: Figures, clients: int = CROWD) -> None:
     """A hundred clients push one blob, move one tag, and make one project, each at the same moment."""
     fault = "a hundred clients at once"
     with running_site() as site:
-        site.gateway.add_user(*ADMIN, "--admin")
         site.client.ask("GET", "/v2/", 200)
         sites = [companion(site) for _ in range(clients)]
         for each in sites:
@@ -97,7 +95,7 @@ def _one_project(figures: Figures, fault: str, site: Site, clients: int) -> None
     """An administrator's push makes the project it goes to; a hundred make it once."""
     repository = "fresh/one"
     scopes = [f"repository:{repository}:pull,push,delete"]
-    first = Client(site.gateway, ADMIN, scopes)
+    first = Client(site.gateway, site.who, scopes)
     sites = []
     for _ in range(clients):
         each = companion(site)
@@ -112,7 +110,6 @@ def _one_project(figures: Figures, fault: str, site: Site, clients: int) -> None
     made = [event for event in site.gateway.events(kind="project.add") if event.get("project") == "fresh"]
     if len(made) != 1:
         figures.problem(fault, f"the project was made {len(made)} times")
-    site.command("grant", "writer", "maintainer", "fresh").must()
     site.client.scopes = [*site.client.scopes, *scopes]
     site.client.forget_token()
     for each in sites:

@@ -92,7 +92,7 @@ def keys(figures: Figures, rotations: int = 10) -> None:
             site.command("key", "rotate").must()
             injected(figures, fault)
             # One who signs in just now.
-            Client(site.gateway).ask("GET", "/v2/", 200)
+            Client(site.gateway, site.who).ask("GET", "/v2/", 200)
             load.until(1)
         load.stop()
         if load.unanswered:

@@ -16,10 +16,9 @@ from tests.faults.harness.journal import Journal
 from tests.faults.harness.striking import Target
 from tests.services.clients import Result
 from tests.services.daemon import scratch
-from tests.services.gateway import Gateway
+from tests.services.gateway import Gateway, printed_password
 from tests.services.wire import Answer, Connection
 
-WRITER = ("writer", "writer's-long-password")
 PROJECT = "gallery"
 REPOSITORIES = ("gallery/a", "gallery/b", "gallery/c")
 _SCOPES = [f"repository:{name}:pull,push,delete" for name in REPOSITORIES]
@@ -37,7 +36,7 @@ class Client:
     """Somebody who signs in with a password and keeps one connection for as long as it holds."""
 
     gateway: Gateway
-    who: tuple[str, str] = WRITER
+    who: tuple[str, str]
     scopes: Sequence[str] = field(default_factory=lambda: list(_SCOPES))
     _connection: Connection | None = None
     _token: str = ""
@@ -101,11 +100,12 @@ class Site:
     server: Target
     commands: Target
     shadow: Shadow | None
+    who: tuple[str, str] = ("", "")
     journal: Journal = field(default_factory=Journal)
     client: Client = field(init=False)
 
     def __post_init__(self) -> None:
-        self.client = Client(self.gateway)
+        self.client = Client(self.gateway, self.who)
 
     def command(self, *arguments: str, stdin: str = "") -> Result:
         """One command, as a process of its own."""
@@ -173,7 +173,7 @@ def running_site(
     ca: Path | None = None,
 ) -> Iterator[Site]:
     """
-    A gateway with a project and somebody who may write to it.
+    A gateway as its first start makes it, with a project; the client is its administrator.
 
     With *power* it can lose what it never synced, with *clock* its clock can be wrong. *database* is the URL of a
     PostgreSQL database, *settings* TOML that the gateway is started with, with the *port* and the *ca* it names.
@@ -210,10 +210,10 @@ def running_site(
 def _furnish(site: Site) -> None:
     site.server.arm()
     site.commands.arm()
-    site.gateway.start()
-    site.gateway.add_user(*WRITER)
-    site.command("project", "add", PROJECT).must()
-    site.command("grant", WRITER[0], "maintainer", PROJECT).must()
+    site.who = ("admin", printed_password(site.gateway.start()))
+    site.client = Client(site.gateway, site.who)
+    # What an administrator pushes makes its project.
+    site.client.ask("POST", f"/v2/{REPOSITORIES[0]}/blobs/uploads/", 202)
     if site.shadow is not None:
         # What is there before anything is struck was written long ago.
         site.shadow.settle()

@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import stat
+import subprocess
 import threading
 from pathlib import Path
 from urllib.parse import quote
@@ -64,9 +65,9 @@ class Shadow:
             self._commits += 1
             copy = self._place / f"database.{os.getpid()}.{self._commits}"
             copy.mkdir()
-            for name in (database, f"{database}-wal"):
-                if os.path.exists(name):
-                    shutil.copyfile(name, copy / os.path.basename(name))
+            # By another process: when this one closes any descriptor of the database, SQLite's locks on it are gone.
+            there = [name for name in (database, f"{database}-wal") if os.path.exists(name)]
+            subprocess.run(["cp", "--", *there, str(copy)], check=True)
             before = self._current()
             fresh = self._place / "database.new"
             fresh.write_text(copy.name)
