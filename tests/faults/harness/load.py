@@ -31,6 +31,7 @@ class Load:
     pushed: int = 0
     unanswered: int = 0
     gap_seconds: float = 0.0
+    threads: list[threading.Thread] = field(default_factory=list)
     _guard: threading.Lock = field(default_factory=threading.Lock)
     _stop: threading.Event = field(default_factory=threading.Event)
 
@@ -68,7 +69,10 @@ class Load:
             time.sleep(0.02)
 
     def stop(self) -> None:
+        """Ends it; what is being pushed is pushed."""
         self._stop.set()
+        for thread in self.threads:
+            thread.join()
 
 
 def pulls(site: Site, figures: Figures, fault: str, number: int, manifest: bytes) -> None:
@@ -86,15 +90,13 @@ def pulls(site: Site, figures: Figures, fault: str, number: int, manifest: bytes
 def loaded(site: Site, figures: Figures, fault: str, *, clients: int = 4) -> Iterator[Load]:
     """A load for as long as the block lasts; what it saw as its longest pause is the recovery."""
     load = Load(site, figures, fault)
-    threads = [threading.Thread(target=load.work, args=(str(number),)) for number in range(clients)]
-    for thread in threads:
+    load.threads = [threading.Thread(target=load.work, args=(str(number),)) for number in range(clients)]
+    for thread in load.threads:
         thread.start()
     try:
         yield load
     finally:
         load.stop()
-        for thread in threads:
-            thread.join()
         figures.recovered(fault, load.gap_seconds)
 
 

@@ -48,10 +48,11 @@ def crowd(figures: Figures, clients: int = CROWD) -> None:
         site.journal.observes(Thing(Noun.BLOB, HERE, sha256(content)), sha256(content))
         push_blob(site, CONFIG)
         _one_tag(figures, fault, site, sites, content)
-        _one_project(figures, fault, site, clients)
-        figures.recovered(fault, site.answers())
+        # One address may have two hundred connections, and these have one each.
         for each in sites:
             each.client.hang_up()
+        _one_project(figures, fault, site, clients)
+        figures.recovered(fault, site.answers())
         Oracle(site, figures, fault).conclude()
 
 

@@ -161,7 +161,8 @@ def postgresql_cut(figures: Figures, times: int = 6) -> None:
             for cut in (Cut.BEFORE, Cut.AFTER):
                 for number in range(times):
                     operation = REQUESTS[(3, 7, 8, 10, 11, 12)[number % 6]]
-                    act = operation.prepare(site, 1000 * (cut is Cut.AFTER) + number)
+                    # Some writes take two numbers; none takes another's.
+                    act = operation.prepare(site, 7 + 100 * number + 10_000 * (cut is Cut.AFTER))
                     # The trail's searchable side commits by itself, too: it may be its commit that is cut.
                     line.cut = cut
                     try:
