@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 _COMMIT = b"COMMIT"
+#: A statement that is said often gets a name, and is said by that from then on.
+_NAMED = re.compile(rb"(_pg3_\w+\0)COMMIT\0")
 
 
 class Cut(StrEnum):
@@ -63,9 +66,11 @@ class Cutter:
                 threading.Thread(target=self._back, args=(near, far), daemon=True).start()
 
     def _out(self, near: socket.socket, far: socket.socket) -> None:
+        names: set[bytes] = set()
         with suppress(OSError):
             while said := near.recv(65536):
-                wanted = self._takes(said)
+                names.update(_NAMED.findall(said))
+                wanted = self._takes(_COMMIT in said or any(name in said for name in names))
                 if wanted is Cut.BEFORE:
                     break
                 if wanted is Cut.AFTER:
@@ -78,9 +83,9 @@ class Cutter:
                 far.sendall(said)
         _end(near, far)
 
-    def _takes(self, said: bytes) -> Cut:
+    def _takes(self, commits: bool) -> Cut:
         with self._guard:
-            if self.cut is Cut.NEVER or _COMMIT not in said:
+            if self.cut is Cut.NEVER or not commits:
                 return Cut.NEVER
             wanted, self.cut = self.cut, Cut.NEVER
             self.cuts += 1

@@ -159,7 +159,8 @@ def clocks(figures: Figures) -> None:
 
 
 def _refused(site: Site, figures: Figures, fault: str, token: str) -> None:
-    with site.gateway.wire.connect() as connection:
-        status = connection.request("GET", f"/v2/{HERE}/tags/list", token=token).status
-    if status != 401:
-        figures.problem(fault, f"a token from before the jump is answered with {status}")
+    for path in ("tags/list", "manifests/now"):
+        with site.gateway.wire.connect() as connection:
+            status = connection.request("GET", f"/v2/{HERE}/{path}", token=token).status
+        if status != 401:
+            figures.problem(fault, f"a token from before the jump is answered with {status}: {path}")

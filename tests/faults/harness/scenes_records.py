@@ -170,10 +170,13 @@ def postgresql_cut(figures: Figures, times: int = 6) -> None:
                     except Unanswered:
                         figures.recovered(fault, site.answers())
                         act(again=True)
+                    if line.cut is not Cut.NEVER:
+                        figures.problem(fault, f"{operation.name}: no commit was cut")
                     line.cut = Cut.NEVER
                     Oracle(site, figures, fault).replay()
             line.sever()
             injected(figures, fault, line.cuts + 1)
-            figures.recovered(fault, site.answers())
-            push_image(site, 9999, "after")
+            begun = time.monotonic()
+            _until_answered(site, 9999)
+            figures.recovered(fault, time.monotonic() - begun)
             Oracle(site, figures, fault).conclude()
