@@ -10,7 +10,7 @@ COMPILE := $(UV) pip compile --quiet --upgrade --universal --python-version 3.11
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help up install develop tools check format test long fuzz bench sbom lock
+.PHONY: help up install develop tools check format test long faults fuzz bench sbom lock
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -41,6 +41,9 @@ test: $(VENV)/.dev tools ## Run the tests, with real services and clients (optio
 
 long: $(VENV)/.dev tools ## Run the tests that take longer than a quarter of an hour
 	$(BIN)/pytest -m long --timeout 3600 $(ARGS)
+
+faults: $(VENV)/.dev tools ## Strike a gateway in every way, and write what came of it into docs/reliability.md
+	$(BIN)/python -m tests.faults.harness $(ARGS)
 
 fuzz: $(VENV)/.dev ## Fuzz the parsers and the edge, a million executions each (options: make fuzz ARGS="names --seconds 60")
 	$(BIN)/python -m tests.fuzz $(ARGS)

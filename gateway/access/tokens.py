@@ -153,7 +153,7 @@ class Tokens:
             raise _Malformed("segments")
         digest = hashlib.sha256(text.encode("ascii")).digest()
         bearer = self._verified.get(digest)
-        if bearer is None or bearer.expires_at.timestamp() + LEEWAY_SECONDS <= now.timestamp():
+        if bearer is None or not may_be_good(bearer.expires_at.timestamp(), now.timestamp()):
             bearer = self._read(text, segments[1], now)
         elif self._ring.find(bearer.kid, now) is None:
             raise _Malformed("kid")
@@ -198,6 +198,11 @@ class Tokens:
             raise _Malformed("exp")
         if max(not_before, issued) - LEEWAY_SECONDS > now:
             raise _Malformed("nbf")
+
+
+def may_be_good(expires: float, now: float) -> bool:
+    """Whether a token that was good and ends at *expires* need not be judged again; never when the clock went back."""
+    return -LEEWAY_SECONDS < expires - now <= LONGEST_TOKEN_SECONDS + LEEWAY_SECONDS
 
 
 def _kid(segment: str) -> str:

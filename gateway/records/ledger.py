@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, insert, literal, select, update
 from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -256,6 +256,8 @@ class SqlLedger:
         try:
             with self._database.lock():
                 connection = self._connect()
+                if self.broken:
+                    self._try(connection)
                 count = project_tail(self._database, connection)
                 self._database.checkpoint(connection)
             self._behind = count == SLICE
@@ -263,10 +265,26 @@ class SqlLedger:
             self.broken = ""
         except Exception:
             # Listings read the unprojected tail themselves: nothing is lost by trying again later.
-            _log.exception("the searchable projection of the trail did not follow")
+            _log.exception("the trail takes no event, or its searchable projection did not follow")
             self._behind = False
             self._drop_connection()
             self.broken = _BROKEN
+
+    def _try(self, connection: Connection) -> None:
+        """Raises if the trail still takes no event. Nobody sends requests to what is not ready, so it is tried here."""
+        self._database.begin(connection)
+        try:
+            after = select(trail_head.c.seq + 1, literal(""), literal(b""))
+            connection.exec_driver_sql("SAVEPOINT trial")
+            connection.execute(insert(events).from_select([events.c.seq, events.c.body, events.c.hash], after))
+            connection.exec_driver_sql("ROLLBACK TO SAVEPOINT trial")
+            # Written as it is: whether there is room on the disk, only a commit tells.
+            connection.execute(update(trail_head).values(seq=trail_head.c.seq))
+            connection.exec_driver_sql("COMMIT")
+        except BaseException:
+            with contextlib.suppress(Exception):
+                connection.exec_driver_sql("ROLLBACK")
+            raise
 
     def _connect(self) -> Connection:
         if self._connection is None:

@@ -6,7 +6,6 @@ import base64
 import binascii
 from dataclasses import dataclass
 
-from gateway.access.keys import LEEWAY_SECONDS
 from gateway.access.policy import Need, Reason, Refused, judge
 from gateway.access.principals import ANONYMOUS, NO_CREDENTIAL, Caller, Credential, CredentialKind
 from gateway.access.scopes import CATALOG, Action
@@ -52,7 +51,7 @@ async def authenticate(request: Request, kind: Kind, scope: str) -> Caller:
             project=name.partition("/")[0],
             repository=name,
         )
-    request.expires = bearer.expires_at.timestamp() + LEEWAY_SECONDS
+    request.expires = bearer.expires_at.timestamp()
     return Caller(
         bearer.principal,
         request.origin,

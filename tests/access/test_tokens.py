@@ -305,6 +305,16 @@ def test_a_token_that_was_believed_is_not_believed_after_its_end() -> None:
     assert_worthless(text, NOW + timedelta(seconds=330), tokens)
 
 
+def test_a_token_that_was_believed_is_not_believed_by_a_clock_that_was_put_back() -> None:
+    tokens = make()
+    text = issue(tokens).text
+    assert tokens.verify(text, NOW).principal == WRITER
+
+    with pytest.raises(Unauthorized):
+        tokens.verify(text, NOW - timedelta(days=1))
+    assert tokens.verify(text, NOW).principal == WRITER
+
+
 @pytest.mark.parametrize("name", ["nbf", "iat"])
 def test_a_token_of_the_future_is_worthless(name: str) -> None:
     later = {"nbf": ISSUED + 31} if name == "nbf" else {"iat": ISSUED + 31, "exp": ISSUED + 331}

@@ -208,6 +208,29 @@ def test_nothing_is_acknowledged_when_the_trail_cannot_take_it(house: House) -> 
     assert kept(house) == {"a": "1"}
 
 
+def test_a_trail_that_takes_no_event_stays_broken_while_nobody_asks_and_is_whole_again_by_itself(house: House) -> None:
+    house.run(house.ledger.commit(Act(EVENT)))
+    sqlite = house.database.sqlite
+    full = (
+        "CREATE TRIGGER no_room BEFORE INSERT ON events BEGIN SELECT RAISE(ABORT, 'no room'); END"
+        if sqlite
+        else "ALTER TABLE events ADD CONSTRAINT no_room CHECK (seq < 0) NOT VALID"
+    )
+    with house.database.engine.connect() as connection:
+        connection.exec_driver_sql(full)
+        with pytest.raises(Unavailable):
+            house.run(house.ledger.commit(Act(EVENT, keep("a"))))
+        time.sleep(1.2)  # the ledger has looked by itself, twice
+        assert house.ledger.broken
+
+        connection.exec_driver_sql("DROP TRIGGER no_room" if sqlite else "ALTER TABLE events DROP CONSTRAINT no_room")
+    wait_until(lambda: not house.ledger.broken)
+    assert len(house.records()) == 1
+    house.run(house.ledger.commit(Act(EVENT, keep("a"))))
+    assert kept(house) == {"a": "1"}
+    assert house.trail.verify().fault == ""
+
+
 def _append(url: str, data: Path, count: int) -> None:
     with opened(url, data) as house:
 

@@ -1,0 +1,50 @@
+"""Runs the whole harness and writes its table into docs/reliability.md: `make faults`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import traceback
+from concurrent.futures import ThreadPoolExecutor
+
+from tests.faults.harness.figures import Figures
+from tests.faults.harness.report import text, write
+from tests.faults.harness.runs import Task, tasks
+
+
+def main() -> int:
+    """The exit status is 1 if anything is not as promised."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.harness", description=__doc__)
+    parser.add_argument("--only", default="", help="those whose name has this in it; nothing is written")
+    parser.add_argument("--list", action="store_true", help="say what there is to run")
+    parser.add_argument("--lanes", type=int, default=2, help="how many run beside each other")
+    chosen = parser.parse_args()
+    wanted = [task for task in tasks() if chosen.only in task.name]
+    if chosen.list:
+        print("\n".join(task.name for task in wanted))
+        return 0
+    figures, begun = Figures(), time.monotonic()
+    with ThreadPoolExecutor(chosen.lanes) as lanes:
+        list(lanes.map(lambda task: _run(task, figures), wanted))
+    seconds = time.monotonic() - begun
+    print(text(figures, seconds))
+    if not chosen.only:
+        write(figures, seconds)
+    return 1 if figures.problems else 0
+
+
+def _run(task: Task, figures: Figures) -> None:
+    begun, before = time.monotonic(), len(figures.problems)
+    try:
+        task.run(figures)
+    except Exception as error:
+        # One that breaks off does not keep the others from running, and is a problem of its own.
+        traceback.print_exc()
+        figures.problem(task.name, f"broke off: {error!r}"[:500])
+    found = f", {len(figures.problems) - before} problems so far" if len(figures.problems) > before else ""
+    print(f"{time.monotonic() - begun:6.1f} s  {task.name}{found}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
