@@ -12,7 +12,7 @@ from gateway.access.passwords import HashingPool
 from gateway.access.secrets import Secrets
 from gateway.administration.accounts import Accounts
 from gateway.administration.adoption import Adoption, Adoptions, Source, planned
-from gateway.administration.audit import FIELDS, Audit
+from gateway.administration.audit import FIELDS, Audit, Place
 from gateway.administration.doctor import Doctor, Finding, State
 from gateway.administration.fates import Adopted, Fate
 from gateway.administration.grants import Grants
@@ -21,8 +21,11 @@ from gateway.administration.newcomers import Arrival, Newcomer, Newcomers, plann
 from gateway.administration.offline_tokens import OfflineTokens
 from gateway.administration.projects import Projects
 from gateway.administration.read_only import ReadOnlySwitch
+from gateway.administration.replay import Difference, Proposal, Replay, Replays, Verb
 from gateway.administration.repositories import Repositories
+from gateway.administration.reviews import CheckpointOf, ReviewDetail, Reviews
 from gateway.administration.robots import ROBOT_LIFE, Robots
+from gateway.administration.tracing import Leak, Pull, Touched, Trace, Tracing
 from gateway.administration.values import AccountDetail, Answer, Freeze, NewSecret, ProjectDetail, TagRow
 from gateway.audit.trail import Trail
 from gateway.engine.port import Engine
@@ -33,6 +36,7 @@ from gateway.records.grants import GrantRow
 from gateway.records.keys import StoredKeys
 from gateway.records.projects import ProjectRow
 from gateway.records.repositories import RepositoryRow
+from gateway.records.searches import SavedSearch
 
 __all__ = [
     "FIELDS",
@@ -44,20 +48,31 @@ __all__ = [
     "Adoption",
     "Answer",
     "Arrival",
+    "Difference",
     "Fate",
     "Finding",
     "Freeze",
     "GrantRow",
     "KeyRow",
+    "Leak",
     "NewSecret",
     "Newcomer",
     "OfflineTokenRow",
+    "Place",
     "ProjectDetail",
     "ProjectRow",
+    "Proposal",
+    "Pull",
+    "Replay",
     "RepositoryRow",
+    "ReviewDetail",
+    "SavedSearch",
     "Source",
     "State",
     "TagRow",
+    "Touched",
+    "Trace",
+    "Verb",
     "planned",
     "planned_users",
 ]
@@ -79,6 +94,8 @@ class Administration:
     secrets: Secrets
     hashing: HashingPool
     stored_keys: StoredKeys
+    checkpoint: CheckpointOf = lambda: None
+    """What a signed checkpoint of the chain says, for evidence packs; None where none are made."""
 
     @property
     def accounts(self) -> Accounts:
@@ -118,7 +135,19 @@ class Administration:
 
     @property
     def audit(self) -> Audit:
-        return Audit(self.gate, self.trail)
+        return Audit(self.gate, self.trail, self.database)
+
+    @property
+    def reviews(self) -> Reviews:
+        return Reviews(self.gate, self.database, self.trail, self.checkpoint)
+
+    @property
+    def replays(self) -> Replays:
+        return Replays(self.gate, self.database, self.trail)
+
+    @property
+    def tracing(self) -> Tracing:
+        return Tracing(self.gate, self.database, self.trail, self.secrets, self.hashing)
 
     @property
     def keys(self) -> Keys:

@@ -30,11 +30,13 @@ from gateway.cli import (
     projects,
     read_only,
     repositories,
+    review,
     robots,
     serving,
     sweep,
     tags,
     tokens,
+    tracing,
     users,
 )
 from gateway.cli.session import DISTRIBUTION, Place
@@ -91,6 +93,8 @@ def commands() -> typer.Typer:
     app.add_typer(tags.commands(), name="tag")
     app.add_typer(read_only.commands(), name="read-only")
     app.add_typer(audit.commands(), name="audit")
+    app.add_typer(review.commands(), name="review")
+    app.command("leak")(tracing.leak)
     app.add_typer(keys.commands(), name="key")
     app.add_typer(certificates.commands(), name="cert")
     app.command("doctor")(doctor.doctor)

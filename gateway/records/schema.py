@@ -3,7 +3,8 @@
     accounts ──< grants >── projects ──< repositories ──< tags, manifests, links
         └──< offline_tokens                    manifests ──< edges (what a manifest names, its subject apart)
     links >── blobs (bytes on disk)            manifest_bodies (bytes by digest)
-    events (the chain) · event_index (its searchable projection) · trail_head · signing_keys · attempts · facts
+    events (the chain) · event_index (its searchable projection) · event_counts, origins (follow it as well)
+    reviews ──< findings · saved_searches          trail_head · signing_keys · attempts · facts
 
 Times are UNIX seconds in UTC, except those of events, which are the text that was sealed.
 """
@@ -282,4 +283,80 @@ event_index = Table(
     *(Index(None, name, "seq") for name in ("kind", "outcome", "principal", "project", "repository", "address")),
     Index(None, "time"),
     Index("ix_event_index_digest_seq", "digest", "seq"),
+)
+
+#: How many events there were, by hour (in all) and by day (in all, and by each value of a field); follows the chain.
+event_counts = Table(
+    "event_counts",
+    metadata,
+    Column("span", Integer, primary_key=True, autoincrement=False),  # seconds: 3600, 86400
+    Column("field", String(16), primary_key=True),  # "" for all events
+    Column("begins", BigInteger, primary_key=True, autoincrement=False),
+    Column("value", _Name, primary_key=True),
+    Column("allowed", BigInteger, nullable=False),
+    Column("denied", BigInteger, nullable=False),
+    Column("failed", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+#: From which networks a principal has pulled or pushed, and since when; follows the chain.
+origins = Table(
+    "origins",
+    metadata,
+    Column("principal", _Name, primary_key=True),
+    Column("network", String(64), primary_key=True),
+    Column("first_seq", BigInteger, nullable=False),
+    Column("first_at", BigInteger, nullable=False, index=True),
+    sqlite_with_rowid=False,
+)
+
+saved_searches = Table(
+    "saved_searches",
+    metadata,
+    _identity(),
+    Column("owner", String(64), nullable=False),  # kind:id of the principal
+    Column("account_id", _Id, ForeignKey("accounts.id", ondelete="CASCADE"), index=True),  # NULL for operators
+    Column("name", _Name, nullable=False),
+    Column("filters", Text, nullable=False),  # JSON: texts by filter
+    Column("created_at", BigInteger, nullable=False),
+    UniqueConstraint("owner", "name"),
+    sqlite_autoincrement=True,
+)
+
+#: Reviews; signed ones are never changed, and triggers refuse it.
+reviews = Table(
+    "reviews",
+    metadata,
+    _identity(),
+    Column("project", _Name, nullable=False),  # "" for all
+    Column("since", BigInteger, nullable=False),
+    Column("until", BigInteger, nullable=False),
+    Column("policy", Text, nullable=False),  # JSON: the thresholds of the rules
+    Column("runs", Text, nullable=False),  # JSON: what each rule looked at
+    Column("begun_at", BigInteger, nullable=False),
+    Column("begun_by", Text, nullable=False),
+    Column("signed_at", BigInteger),  # NULL while it is open
+    Column("signed_by", Text, nullable=False),
+    Column("note", Text, nullable=False),
+    Column("content", String(64), nullable=False),  # SHA-256 of what was signed, as its event has it
+    sqlite_autoincrement=True,
+)
+
+findings = Table(
+    "findings",
+    metadata,
+    Column("review_id", _Id, ForeignKey("reviews.id", ondelete="CASCADE"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("rule", String(32), nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("summary", Text, nullable=False),
+    Column("first_at", BigInteger),
+    Column("last_at", BigInteger),
+    Column("count", BigInteger, nullable=False),
+    Column("events", Text, nullable=False),  # JSON: numbers of events
+    Column("mark", String(16), nullable=False),  # "", fine, follow_up
+    Column("note", Text, nullable=False),
+    Column("marked_at", BigInteger),
+    Column("marked_by", Text, nullable=False),
+    sqlite_with_rowid=False,
 )
