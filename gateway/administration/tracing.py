@@ -127,11 +127,7 @@ class Tracing:
         asked = {"target": target, **({"at": at.isoformat()} if at is not None else {})}
         name = repository.name if repository is not None else ""
         async with self.gate.passage(caller, Kind.AUDIT_TRACE, need, repository=name, detail=asked) as passage:
-            tagged: int | None = None
-            digest = reference
-            if isinstance(digest, Tag):
-                assert repository is not None
-                tagged, digest = await asyncio.to_thread(self._tagged, repository, digest, at)
+            tagged, digest = await self._resolved(repository, reference, at)
             passage.note(digest=digest.text)
             found = await asyncio.to_thread(self._pulls, digest, name)
             await passage.seal()
@@ -162,6 +158,14 @@ class Tracing:
                 await passage.commit(await self._revocation(held))
         events, whole = await asyncio.to_thread(self._acts, held, since)
         return Leak(held.told, held.principal, not plan, since, _touched(events), len(events), whole)
+
+    async def _resolved(
+        self, repository: Repository | None, reference: Tag | Digest, at: datetime | None
+    ) -> tuple[int | None, Digest]:
+        if isinstance(reference, Digest) or repository is None:
+            assert isinstance(reference, Digest)
+            return None, reference
+        return await asyncio.to_thread(self._tagged, repository, reference, at)
 
     def _pulls(self, digest: Digest, repository: str) -> list[Sealed]:
         found: list[Sealed] = []

@@ -23,6 +23,7 @@ EVENTS: Final = 100
 #: So many names that one address is refused under are somebody trying names.
 _NAMES: Final = 5
 _SHORT: Final = 19
+_TEXTS: Final = ("kind", "outcome", "principal", "address", "project", "repository", "reference", "reason")
 
 
 class Mark(StrEnum):
@@ -145,11 +146,9 @@ class Run:
 def happening(event: Sealed) -> Happening:
     """The event as rules see it."""
     record = event.record()
-    texts = {name: str(record.get(name, "")) for name in ("principal", "address", "project", "repository", "reference")}
-    mappings = {name: _mapping(record.get(name)) for name in ("before", "after", "detail")}
-    time = datetime.fromisoformat(str(record["time"]))
-    said = {name: str(record.get(name, "")) for name in ("kind", "outcome", "reason")}
-    return Happening(event.seq, time, **said, **texts, **mappings)
+    values: dict[str, Any] = {name: str(record.get(name, "")) for name in _TEXTS}
+    values |= {name: _mapping(record.get(name)) for name in ("before", "after", "detail")}
+    return Happening(seq=event.seq, time=datetime.fromisoformat(str(record["time"])), **values)
 
 
 def run(material: Material) -> tuple[list[tuple[Rule, Found]], list[Run]]:
