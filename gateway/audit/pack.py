@@ -68,7 +68,7 @@ class Pack:
         yield "review.json", iter([self.told.review.encode()])
         yield "events.jsonl", (_line(event) for event in self.events())
         if self.checkpoint is not None:
-            yield "checkpoint.json", iter([json.dumps(self.checkpoint, indent=2, sort_keys=True).encode()])
+            yield "checkpoint.json", iter([f"{json.dumps(self.checkpoint)}\n".encode()])
         yield "verify.py", iter([_template("verify.txt").encode()])
 
     def zipped(self, stream: IO[bytes]) -> None:

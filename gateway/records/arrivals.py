@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, select
 
-from gateway.records.schema import origins
+from gateway.records.review_tables import origins
 
 
 @dataclass(frozen=True, slots=True)

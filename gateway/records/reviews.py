@@ -16,7 +16,7 @@ from gateway.audit.review import Found, Mark, Policy, Rule, Run
 from gateway.change import Change, Notes
 from gateway.errors import Conflict, Unknown
 from gateway.records.directory import moment
-from gateway.records.schema import findings, reviews
+from gateway.records.review_tables import findings, reviews
 
 #: Reviews listed, the newest ones.
 LISTED: Final = 500

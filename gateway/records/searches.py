@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, delete, func, insert, select
 from gateway.access.principals import Principal, PrincipalKind
 from gateway.change import Change, Notes
 from gateway.errors import Conflict, Unknown
-from gateway.records.schema import saved_searches
+from gateway.records.review_tables import saved_searches
 
 #: As many as anybody finds again.
 MOST: Final = 100

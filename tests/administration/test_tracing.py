@@ -70,10 +70,10 @@ def test_a_tag_is_what_it_was_at_that_moment(rooms: Rooms) -> None:
             digest_at(gone)
 
 
-@pytest.mark.parametrize("target", ["gallery/ui", "sha256:xyz", "gallery/ui:", "gallery/ui@v1", "Gallery/ui:v1", ""])
-def test_what_names_no_content_is_refused(rooms: Rooms, target: str) -> None:
-    with pytest.raises(Invalid):
-        rooms.run(rooms.acts.tracing.who_pulled(OPERATOR, target))
+def test_what_names_no_content_is_refused(rooms: Rooms) -> None:
+    for target in ("gallery/ui", "sha256:xyz", "gallery/ui:", "gallery/ui@v1", "Gallery/ui:v1", ""):
+        with pytest.raises(Invalid):
+            rooms.run(rooms.acts.tracing.who_pulled(OPERATOR, target))
 
 
 def test_an_owner_traces_within_its_project_alone(rooms: Rooms) -> None:

@@ -16,7 +16,7 @@ from gateway.gate import Act
 from gateway.records import overview as rooms_overview
 from gateway.records import tallies
 from gateway.records.overview import overview
-from gateway.records.schema import event_counts, origins
+from gateway.records.review_tables import event_counts, origins
 from gateway.records.trail import project_tail
 from tests.house import GATEWAY, House
 
