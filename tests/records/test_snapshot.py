@@ -15,7 +15,8 @@ from gateway.errors import Unavailable
 from gateway.gate import Act
 from gateway.records import snapshot
 from gateway.records.migration import REVISIONS, migrate
-from gateway.records.schema import event_counts, event_index, metadata, origins, projects
+from gateway.records.review_tables import event_counts, origins
+from gateway.records.schema import event_index, metadata, projects
 from tests.house import GATEWAY, House, opened
 from tests.records.rows import a_repository, an_offline_token, written
 
