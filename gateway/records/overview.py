@@ -23,9 +23,9 @@ from gateway.records.tallies import COUNTED, DAY, HOUR
 from gateway.records.trail import narrowed, projected_until, tail
 
 #: Events looked at one by one; the newest of those that only counters know, and counters added up for one facet.
-_LOOKED: Final = 5000
-_UNPROJECTED: Final = 2000
-_ADDED: Final = 20_000
+_LOOKED: Final = 2000
+_UNPROJECTED: Final = 1000
+_ADDED: Final = 10_000
 #: Days looked up one by one for a value; of longer periods all days are read.
 _DAYS: Final = 1000
 _CHUNK: Final = 400
@@ -57,10 +57,11 @@ def overview(connection: Connection, search: Search, now: datetime, *, top: int 
     until = search.until if search.until is not None else now
     until_seq = projected_until(connection)
     newest = [_seen(event.record()) for event in islice(tail(connection, search, until_seq, None), _UNPROJECTED)]
-    sample = _sampled(connection, search, until_seq, newest)
+    counters = _Counters.of(search)
+    known = counters is not None and not counters.field
+    sample = _sampled(connection, search, until_seq, newest, only_whole=known)
     if sample.whole:
         return Overview(_timeline_of(sample, until), _facets_of(sample, until, top))
-    counters = _Counters.of(search)
     if counters is None:
         return Overview(_timeline_of(sample, until), _facets_of(sample, until, top))
     timeline = _timeline_by(connection, counters, search, until, newest)
@@ -72,11 +73,16 @@ def overview(connection: Connection, search: Search, now: datetime, *, top: int 
 # one by one
 
 
-def _sampled(connection: Connection, search: Search, until_seq: int, newest: list[_Seen]) -> _Sample:
+def _sampled(
+    connection: Connection, search: Search, until_seq: int, newest: list[_Seen], *, only_whole: bool
+) -> _Sample:
+    """The sample; an empty one, which is not whole, if it would be a part and *only_whole* ones are of use."""
     after, upper = narrowed(connection, search, 0, until_seq)
     names = [name for name in _EQUAL if getattr(search, name) and not getattr(search, name).endswith(".*")]
     counts = {name: _count(connection, search, name, after, upper) for name in names}
     lead = min(names, key=lambda name: counts[name], default="")
+    if only_whole and (counts[lead] if lead else upper - after) > _LOOKED:
+        return _Sample((), whole=False, since=datetime.now(UTC))
     between = [event_index.c.seq > after, event_index.c.seq <= upper]
     conditions: list[ColumnElement[bool]] = between
     if lead:
