@@ -13,7 +13,7 @@ from gateway.access.passwords import HashingPool
 from gateway.access.secrets import Secrets
 from gateway.administration.accounts import Accounts
 from gateway.administration.adoption import Adoption, Adoptions, Source, planned
-from gateway.administration.audit import FIELDS, Audit
+from gateway.administration.audit import FIELDS, Audit, Place
 from gateway.administration.codes import Codes
 from gateway.administration.contents import Contents
 from gateway.administration.doctor import Doctor, Finding, State
@@ -29,12 +29,15 @@ from gateway.administration.personal_tokens import PersonalTokens
 from gateway.administration.platforms import Platforms
 from gateway.administration.projects import Projects
 from gateway.administration.read_only import ReadOnlySwitch
+from gateway.administration.replay import Difference, Proposal, Replay, Replays, Verb
 from gateway.administration.repositories import Repositories
 from gateway.administration.retention import Retentions
+from gateway.administration.reviews import CheckpointOf, ReviewDetail, Reviews
 from gateway.administration.robots import ROBOT_LIFE, Robots
 from gateway.administration.second_factor import Enrolment, SecondFactor, SecondFactorState
 from gateway.administration.sessions import NewSession, Session, Sessions
 from gateway.administration.signing_in import SecondFactorNeeded, SignIn
+from gateway.administration.tracing import Leak, Pull, Touched, Trace, Tracing
 from gateway.administration.trash import TagMove, Trash, TrashRow
 from gateway.administration.values import AccountDetail, Answer, Freeze, NewSecret, ProjectDetail, TagRow
 from gateway.administration.views import Consequences, ManifestView, RepositoryEntry, Shelf, TagEntry
@@ -48,6 +51,7 @@ from gateway.records.keys import StoredKeys
 from gateway.records.personal_tokens import PersonalTokenRow
 from gateway.records.projects import ProjectRow
 from gateway.records.repositories import RepositoryRow
+from gateway.records.searches import SavedSearch
 from gateway.records.sessions import SessionRow
 
 __all__ = [
@@ -63,6 +67,7 @@ __all__ = [
     "Arrival",
     "Condition",
     "Consequences",
+    "Difference",
     "Enrolment",
     "Explained",
     "Fate",
@@ -70,17 +75,24 @@ __all__ = [
     "Freeze",
     "GrantRow",
     "KeyRow",
+    "Leak",
     "ManifestView",
     "NewSecret",
     "NewSession",
     "Newcomer",
     "OfflineTokenRow",
     "PersonalTokenRow",
+    "Place",
     "ProjectDetail",
     "ProjectRow",
+    "Proposal",
+    "Pull",
+    "Replay",
     "RepositoryAccess",
     "RepositoryEntry",
     "RepositoryRow",
+    "ReviewDetail",
+    "SavedSearch",
     "SecondFactorNeeded",
     "SecondFactorState",
     "Session",
@@ -92,7 +104,10 @@ __all__ = [
     "TagEntry",
     "TagMove",
     "TagRow",
+    "Touched",
+    "Trace",
     "TrashRow",
+    "Verb",
     "edition_of",
     "planned",
     "planned_users",
@@ -117,6 +132,8 @@ class Administration:
     stored_keys: StoredKeys
     trash_seconds: int = 0
     platforms: Platforms = field(default_factory=Platforms)
+    checkpoint: CheckpointOf = lambda: None
+    """What a signed checkpoint of the chain says, for evidence packs; None where none are made."""
     _codes: Codes = field(init=False)
 
     def __post_init__(self) -> None:
@@ -200,7 +217,19 @@ class Administration:
 
     @property
     def audit(self) -> Audit:
-        return Audit(self.gate, self.trail)
+        return Audit(self.gate, self.trail, self.database)
+
+    @property
+    def reviews(self) -> Reviews:
+        return Reviews(self.gate, self.database, self.trail, self.checkpoint)
+
+    @property
+    def replays(self) -> Replays:
+        return Replays(self.gate, self.database, self.trail)
+
+    @property
+    def tracing(self) -> Tracing:
+        return Tracing(self.gate, self.database, self.trail, self.secrets, self.hashing)
 
     @property
     def evidence(self) -> Evidence:

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from gateway.access.policy import Need
 from gateway.access.principals import Caller
 from gateway.access.scopes import Action
-from gateway.audit.chain import Sealed
+from gateway.administration.sight import standing_of
+from gateway.audit.chain import GENESIS, Head, Sealed, fault
 from gateway.audit.event import Kind
+from gateway.audit.overview import Overview
+from gateway.audit.searching import search_of
 from gateway.audit.trail import Search, Trail, Verification
 from gateway.errors import Invalid, Unknown
 from gateway.gate import Gate
 from gateway.oci.names import ProjectName, Repository
+from gateway.records import searches
+from gateway.records.database import Database
+from gateway.records.overview import overview
+from gateway.records.searches import SavedSearch
 
 #: The fields every listed event has, in this order; empty where an event says nothing of them.
 FIELDS = (
@@ -33,6 +41,25 @@ FIELDS = (
     "request_id",
 )
 PAGE_LIMIT = 1000
+#: Values shown of each facet.
+TOP = 10
+_NAME_CHARACTERS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """
+    An event, and its place in the chain.
+
+    *previous* and *following* are the numbers of its neighbours, None at either end. *fault* says what is wrong with
+    the hashes from the one before to the one after, or is empty: the three follow one another as they were sealed.
+    """
+
+    event: Mapping[str, object]
+    previous: int | None
+    following: int | None
+    following_hash: str
+    fault: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +68,7 @@ class Audit:
 
     gate: Gate
     trail: Trail
+    database: Database
 
     async def list_events(
         self, caller: Caller, search: Search, *, before: int | None = None, limit: int = 100
@@ -68,6 +96,73 @@ class Audit:
                 raise Unknown(f"There is no event {seq}; list the events to see their numbers.")
             await passage.seal()
         return shown(event)
+
+    async def locate_event(self, caller: Caller, seq: int) -> Place:
+        """As `show_event`, with its place in the chain, of which its two neighbours are checked."""
+        event = await self.show_event(caller, seq)
+        neighbours = await asyncio.to_thread(lambda: [self.trail.event(near) for near in (seq - 1, seq, seq + 1)])
+        previous, sealed, following = neighbours
+        assert sealed is not None
+        head = Head(previous.seq, previous.hash) if previous is not None else Head(seq - 1, GENESIS)
+        wrong = fault(head, sealed)
+        if not wrong and following is not None:
+            wrong = fault(Head(sealed.seq, sealed.hash), following)
+        return Place(
+            event,
+            previous.seq if previous is not None else None,
+            following.seq if following is not None else None,
+            following.hash.hex() if following is not None else "",
+            wrong,
+        )
+
+    async def overview(self, caller: Caller, search: Search) -> Overview:
+        """
+        When, by whom, from where and where the events that match were; takes some milliseconds however many there are.
+
+        What was counted to keep it so is told in the answer: see `Facets`.
+        """
+        need = await self._need(_project(search))
+        async with self.gate.passage(caller, Kind.AUDIT_OVERVIEW, need, detail=_asked(search)) as passage:
+            now = datetime.now(UTC)
+            found = await asyncio.to_thread(
+                self.database.read_now, lambda connection: overview(connection, search, now, top=TOP)
+            )
+            await passage.seal()
+        return found
+
+    async def save_search(self, caller: Caller, name: str, filters: Mapping[str, str]) -> SavedSearch:
+        """
+        Keeps a search for the caller, under a name of its own; one of that name is replaced.
+
+        *filters* are texts as they are typed (`FILTERS`): `24h` goes on to mean a day before it is asked. Who may not
+        run it may not save it. Raises `Invalid` with the filter in its detail, `Conflict` beyond 100.
+        """
+        wanted = {field: text for field, text in filters.items() if text}
+        search = search_of(wanted, datetime.now(UTC))
+        need = await self._need(_project(search))
+        async with self.gate.passage(caller, Kind.SEARCH_SAVE, need, detail={"name": name}) as passage:
+            if not name.strip() or len(name) > _NAME_CHARACTERS or not name.isprintable():
+                raise Invalid(
+                    f"A saved search has a name of 1 to {_NAME_CHARACTERS} characters.", detail={"field": "name"}
+                )
+            change = searches.save(caller.principal, name.strip(), wanted, now=int(time.time()))
+            notes = await passage.commit(change)
+        assert isinstance(notes.result, SavedSearch)
+        return notes.result
+
+    async def list_searches(self, caller: Caller) -> tuple[SavedSearch, ...]:
+        """What the caller has saved, by name; nobody sees what others have."""
+        async with self.gate.passage(caller, Kind.SEARCH_LIST) as passage:
+            await standing_of(self.gate, caller)
+            found = await self.database.read(lambda connection: searches.searches_of(connection, caller.principal))
+            await passage.seal()
+        return found
+
+    async def remove_search(self, caller: Caller, name: str) -> None:
+        """Removes a search that the caller has saved. Raises `Unknown`."""
+        async with self.gate.passage(caller, Kind.SEARCH_REMOVE, detail={"name": name}) as passage:
+            await standing_of(self.gate, caller)
+            await passage.commit(searches.remove(caller.principal, name))
 
     async def export_events(self, caller: Caller, search: Search) -> Iterator[Sealed]:
         """

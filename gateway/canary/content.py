@@ -79,7 +79,7 @@ class _Blobs:
     def mount(self, source: Repository, target: Repository, digest: Digest) -> Change:
         return _nothing()
 
-    def delete(self, repository: Repository, digest: Digest) -> Change:
+    def delete(self, repository: Repository, digest: Digest, owner: str = "") -> Change:
         return _nothing()
 
 
@@ -118,10 +118,10 @@ class _Manifests:
     def put(self, repository: Repository, manifest: Manifest, tags: Sequence[Tag], owner: str = "") -> Change:
         return _nothing()
 
-    def delete(self, repository: Repository, digest: Digest) -> Change:
+    def delete(self, repository: Repository, digest: Digest, owner: str = "") -> Change:
         return _nothing()
 
-    def untag(self, repository: Repository, tag: Tag) -> Change:
+    def untag(self, repository: Repository, tag: Tag, owner: str = "") -> Change:
         return _nothing()
 
 

@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import json
-import os
-import sys
-import tempfile
-from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import IO, Annotated, assert_never
 
 import typer
 
-from gateway.access.names import parse_principal
 from gateway.access.principals import Caller
 from gateway.administration import FIELDS, Administration
 from gateway.administration.audit import PAGE_LIMIT, shown
-from gateway.audit.event import Kind, Outcome
-from gateway.audit.trail import Search, Verification
-from gateway.cli import evidence
+from gateway.audit.trail import Verification
+from gateway.cli import evidence, searches, tracing
+from gateway.cli.destination import destination
+from gateway.cli.filters import (
+    Address,
+    Digest,
+    KindOption,
+    OutcomeOption,
+    Principal,
+    Project,
+    Repository,
+    Saved,
+    Since,
+    Until,
+    remembered,
+    search,
+    texts,
+)
 from gateway.cli.groups import noun
 from gateway.cli.output import say, show_json, show_record, show_table
 from gateway.cli.session import run
-from gateway.cli.words import Json, moment
+from gateway.cli.words import Json
 from gateway.errors import Invalid
 
 #: The columns of an export for spreadsheets.
@@ -37,16 +46,6 @@ CSV_COLUMNS = (
 )
 #: What a spreadsheet may take for a formula when a cell begins with it.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
-
-Project = Annotated[str, typer.Option("--project", metavar="NAME", help="In this project.", show_default=False)]
-Repository = Annotated[str, typer.Option("--repository", metavar="NAME", help="In this repository.")]
-Principal = Annotated[str, typer.Option("--principal", metavar="NAME", help="By this user, robot or operator.")]
-KindOption = Annotated[str, typer.Option("--kind", metavar="KIND", help="Of this kind: manifest.push, or manifest.*")]
-OutcomeOption = Annotated[str, typer.Option("--outcome", metavar="OUTCOME", help="allowed, denied or failed.")]
-Digest = Annotated[str, typer.Option("--digest", metavar="DIGEST", help="About this content.")]
-Address = Annotated[str, typer.Option("--address", metavar="ADDRESS", help="From this address.")]
-Since = Annotated[str, typer.Option("--since", metavar="TIME", help="From then on: 2026-01-31, or 24h for a day ago.")]
-Until = Annotated[str, typer.Option("--until", metavar="TIME", help="Before then.")]
 
 
 class Format(StrEnum):
@@ -61,6 +60,8 @@ def commands() -> typer.Typer:
     app.command("export")(export)
     app.command("verify")(verify)
     evidence.add_to(app)
+    searches.add_to(app)
+    tracing.add_to(app)
     return app
 
 
@@ -77,14 +78,17 @@ def list_(
     until: Until = "",
     limit: Annotated[int, typer.Option("--limit", min=1, max=PAGE_LIMIT, help="At most so many.")] = 100,
     before: Annotated[int | None, typer.Option("--before", metavar="ID", help="Older than this event.")] = None,
+    saved: Saved = "",
     as_json: Json = False,
 ) -> None:
     """List events, the newest first."""
-    wanted = search(project, repository, principal, kind, outcome, digest, address, since, until)
-    events = run(
-        ctx,
-        lambda administration, caller: administration.audit.list_events(caller, wanted, before=before, limit=limit),
-    )
+    given = texts(project, repository, principal, kind, outcome, digest, address, since, until)
+
+    async def listed(administration: Administration, caller: Caller) -> Sequence[dict[str, object]]:
+        wanted = await remembered(administration, caller, saved, given)
+        return await administration.audit.list_events(caller, wanted, before=before, limit=limit)
+
+    events = run(ctx, listed)
     rows = list(events) if as_json else [_line(event) for event in events]
     columns = ("time", "outcome", "kind", "principal", "target", "address", "reason", "id")
     show_table(rows, columns, as_json=as_json, empty="There are no such events.")
@@ -96,9 +100,13 @@ def list_(
 
 
 def show(ctx: typer.Context, number: Annotated[int, typer.Argument(metavar="ID")], as_json: Json = False) -> None:
-    """Show one event with everything it says."""
-    event = run(ctx, lambda administration, caller: administration.audit.show_event(caller, number))
-    show_record(event if as_json else {name: value for name, value in event.items() if value != ""}, as_json=as_json)
+    """Show one event with everything it says, and whether its neighbours in the chain follow one another."""
+    place = run(ctx, lambda administration, caller: administration.audit.locate_event(caller, number))
+    if as_json:
+        show_json(place.event)
+        return
+    chain = place.fault or f"sound: after event {place.previous or '-'}, before event {place.following or '-'}"
+    show_record({**{name: value for name, value in place.event.items() if value != ""}, "chain": chain}, as_json=False)
 
 
 def export(
@@ -120,7 +128,7 @@ def export(
 
     JSON lines hold what was sealed, letter by letter, and so verify on any machine: docs/evidence.md.
     """
-    wanted = search(project, repository, principal, kind, outcome, digest, address, since, until)
+    wanted = search(texts(project, repository, principal, kind, outcome, digest, address, since, until))
 
     async def write(administration: Administration, caller: Caller) -> int:
         if form is Format.JSONL:
@@ -128,7 +136,7 @@ def export(
         events = await administration.audit.export_events(caller, wanted)
         return write_events((shown(event) for event in events), form, stream)
 
-    with _destination(output) as stream:
+    with destination(output) as stream:
         count = run(ctx, write)
     if output is not None:
         say(f"Wrote {count} events to {output}.")
@@ -178,37 +186,6 @@ def verify(
     raise typer.Exit(1 if found.fault else 0)
 
 
-def search(
-    project: str,
-    repository: str,
-    principal: str,
-    kind: str,
-    outcome: str,
-    digest: str,
-    address: str,
-    since: str,
-    until: str,
-) -> Search:
-    """What the options ask for; raises `Invalid` for a kind, outcome or time that cannot be."""
-    nouns = {known.value.partition(".")[0] for known in Kind}
-    if kind and kind not in set(Kind) and not (kind.endswith(".*") and kind[:-2] in nouns):
-        raise Invalid(f"{kind!r} is no kind of event; kinds are {', '.join(sorted(nouns))}, each followed by '.*'.")
-    if outcome and outcome not in set(Outcome):
-        raise Invalid(f"An outcome is one of {', '.join(known.value for known in Outcome)}.")
-    now = datetime.now(UTC)
-    return Search(
-        project=project,
-        repository=repository,
-        principal=parse_principal(principal) if "/" in principal else principal,
-        kind=kind,
-        outcome=outcome,
-        digest=digest,
-        address=address,
-        since=moment(since, now) if since else None,
-        until=moment(until, now) if until else None,
-    )
-
-
 def write_events(events: Iterable[dict[str, object]], form: Format, stream: IO[str]) -> int:
     """Writes *events* one by one, in bounded memory; returns how many there were."""
     count = 0
@@ -244,55 +221,6 @@ def csv_cell(value: object) -> str:
         return ""
     text = json.dumps(value, sort_keys=True) if isinstance(value, dict | list) else str(value)
     return f"'{text}" if text.startswith(_FORMULA) else text
-
-
-@contextlib.contextmanager
-def _destination(output: Path | None) -> Iterator[IO[str]]:
-    """Standard output, or a file that comes into being whole or not at all; opened as the real user."""
-    if output is None:
-        yield sys.stdout
-        return
-    if output.exists() and not output.is_file():
-        # A device or a pipe is written to, never replaced.
-        with _opened(output) as device:
-            yield device
-        return
-    output = output.resolve()
-    try:
-        file = tempfile.NamedTemporaryFile(  # noqa: SIM115 - renamed or removed below
-            "w", dir=output.absolute().parent, prefix=f".{output.name}-", delete=False, encoding="utf-8", newline=""
-        )
-    except OSError as error:
-        raise Invalid(f"{output} cannot be written: {(error.strerror or 'unknown reason').lower()}.") from None
-    try:
-        with file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        with _real_user():
-            Path(file.name).replace(output)
-    except BaseException:
-        with _real_user(), contextlib.suppress(OSError):
-            Path(file.name).unlink()
-        raise
-
-
-def _opened(output: Path) -> IO[str]:
-    try:
-        return output.open("w", encoding="utf-8", newline="")
-    except OSError as error:
-        raise Invalid(f"{output} cannot be written: {(error.strerror or 'unknown reason').lower()}.") from None
-
-
-@contextlib.contextmanager
-def _real_user() -> Iterator[None]:
-    """Acts as the real user again: the directory of an export is theirs, not the data's owner's."""
-    effective = os.geteuid()
-    os.seteuid(os.getuid())
-    try:
-        yield
-    finally:
-        os.seteuid(effective)
 
 
 def _line(event: dict[str, object]) -> dict[str, object]:

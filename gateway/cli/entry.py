@@ -31,11 +31,13 @@ from gateway.cli import (
     read_only,
     repositories,
     retention,
+    review,
     robots,
     serving,
     sweep,
     tags,
     tokens,
+    tracing,
     trash,
     users,
 )
@@ -96,6 +98,8 @@ def commands() -> typer.Typer:
     app.add_typer(retention.commands(), name="retention")
     app.add_typer(read_only.commands(), name="read-only")
     app.add_typer(audit.commands(), name="audit")
+    app.add_typer(review.commands(), name="review")
+    app.command("leak")(tracing.leak)
     app.add_typer(keys.commands(), name="key")
     app.add_typer(certificates.commands(), name="cert")
     app.command("doctor")(doctor.doctor)

@@ -8,13 +8,18 @@ import typer
 from typer.core import TyperGroup
 
 from gateway.access.policy import Role
-from gateway.administration import GrantRow
+from gateway.administration import GrantRow, Proposal, Verb
 from gateway.cli.output import say, show_table
 from gateway.cli.session import run
+from gateway.cli.tracing import show_replay
 from gateway.cli.words import Expires, Json, duration
 
 Principal = Annotated[str, typer.Argument(metavar="PRINCIPAL", help="A user, or a robot as PROJECT+NAME.")]
 Where = Annotated[str, typer.Argument(metavar="PROJECT[/PATTERN]", help="'*' stays within one component.")]
+Replayed = Annotated[
+    bool, typer.Option("--replay", help="Change nothing; say which requests of 30 days would be decided differently.")
+]
+REPLAY_DAYS = 30
 
 _ROLES = frozenset(role.value for role in Role)
 
@@ -50,8 +55,12 @@ def add(
     role: Annotated[str, typer.Argument(metavar="ROLE", help="puller, pusher, maintainer or owner.")],
     reach: Where,
     expires: Expires = None,
+    replay: Replayed = False,
 ) -> None:
     """Give a role: gateway grant PRINCIPAL ROLE PROJECT[/PATTERN]."""
+    if replay:
+        show_replay(ctx, Proposal(Verb.GRANT, principal, reach, role), REPLAY_DAYS, as_json=False)
+        return
     lasts = duration(expires) if expires is not None else None
     row = run(
         ctx,
@@ -61,8 +70,16 @@ def add(
     say(f"{row.principal} is {row.role} on {row.reach}{until}.")
 
 
-def revoke(ctx: typer.Context, principal: Principal, reach: Where) -> None:
+def revoke(
+    ctx: typer.Context,
+    principal: Principal,
+    reach: Where,
+    replay: Replayed = False,
+) -> None:
     """Take away a grant on exactly this project or pattern."""
+    if replay:
+        show_replay(ctx, Proposal(Verb.REVOKE, principal, reach), REPLAY_DAYS, as_json=False)
+        return
     run(ctx, lambda administration, caller: administration.grants.remove_grant(caller, principal, reach))
     say(f"{principal} holds nothing on {reach} any more.")
 

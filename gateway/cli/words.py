@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Annotated, TypeAlias
 
 import typer
 
 from gateway.administration.evidence import months_before
+from gateway.audit.moments import duration, moment
 from gateway.errors import Invalid
 
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-_DURATION = re.compile(r"([0-9]{1,7})([smhdw])", re.ASCII)
+__all__ = ["Expires", "Json", "PasswordStdin", "before", "duration", "moment", "size_bytes"]
+
 _MONTHS = re.compile(r"([1-9][0-9]{0,3})(mo|y)", re.ASCII)
 _SIZE = re.compile(r"([0-9]{1,18})(?:\.([0-9]{1,3}))?\s?(?:([kmgtp])(i?))?b?", re.ASCII | re.IGNORECASE)
 
@@ -37,14 +38,6 @@ def size_bytes(text: str) -> int | None:
     return (int(matched[1]) * 1000 + thousandths) * unit // 1000
 
 
-def duration(text: str, *, also: str = "") -> timedelta:
-    """The time that `90d`, `12h`, `2w`, `30m` or `45s` spells; raises `Invalid`."""
-    matched = _DURATION.fullmatch(text)
-    if matched is None:
-        raise Invalid(f"{text!r} is no duration; write a number and s, m, h, d or w, as in 90d{also}.")
-    return timedelta(**{_UNITS[matched[2]]: int(matched[1])})
-
-
 def before(text: str, now: datetime) -> datetime:
     """
     The moment before which everything is older than `13mo`, `7y` or `30d` spells, for an act on old months.
@@ -55,18 +48,3 @@ def before(text: str, now: datetime) -> datetime:
     if matched is None:
         return now - duration(text, also="; or mo or y for whole months")
     return months_before(now, int(matched[1]) * (12 if matched[2] == "y" else 1))
-
-
-def moment(text: str, now: datetime) -> datetime:
-    """
-    The moment, in UTC, that an ISO 8601 date or time spells, or a duration before *now*; raises `Invalid`.
-
-    What names no offset is UTC, as the times in the trail are.
-    """
-    try:
-        if _DURATION.fullmatch(text):
-            return now - duration(text)
-        found = datetime.fromisoformat(text)
-        return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise Invalid(f"{text!r} is no time; write 2026-01-31, 2026-01-31T12:00Z, or 24h for a day ago.") from None

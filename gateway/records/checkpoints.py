@@ -15,7 +15,8 @@ from gateway.access.secrets import Secrets
 from gateway.audit.chain import Head
 from gateway.audit.checkpoints import CheckpointKey, is_due
 from gateway.change import Change, Notes
-from gateway.records.schema import checkpoint_keys, checkpoints, trail_head
+from gateway.records.evidence_tables import checkpoint_keys, checkpoints
+from gateway.records.schema import trail_head
 
 
 @dataclass(frozen=True, slots=True)

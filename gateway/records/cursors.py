@@ -11,7 +11,8 @@ from sqlalchemy import Connection, func, insert, select, update
 
 from gateway.audit.chain import Sealed
 from gateway.change import Change, Notes
-from gateway.records.schema import events, sinks, trail_head
+from gateway.records.evidence_tables import sinks
+from gateway.records.schema import events, trail_head
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,9 @@
         └──< offline_tokens, personal_tokens,  manifests ──< edges (what a manifest names, its subject apart)
              sessions, second_factors ──< recovery_codes
     links >── blobs (bytes on disk)            manifest_bodies (bytes by digest)
-    events (the chain) · event_index (its searchable projection) · trail_head · signing_keys · attempts · facts
+    events (the chain) · event_index (its searchable projection) · event_counts, origins (follow it as well)
     segments (what left the chain for files) · checkpoints, checkpoint_keys · sinks (how far each has got)
+    reviews ──< findings · saved_searches          trail_head · signing_keys · attempts · facts
 
 Times are UNIX seconds in UTC, except those of events, which are the text that was sealed.
 """
@@ -373,53 +374,6 @@ event_index = Table(
     Index("ix_event_index_digest_seq", "digest", "seq"),
 )
 
-#: The key that signs checkpoints; of several, the newest does.
-checkpoint_keys = Table(
-    "checkpoint_keys",
-    metadata,
-    Column("kid", String(64), primary_key=True),
-    Column("public", Text, nullable=False),  # PEM
-    Column("sealed", LargeBinary, nullable=False),  # encrypted under a key of the data directory
-    Column("created_at", BigInteger, nullable=False),
-)
-
-#: Signed statements of where the chain stood; of those about the same event, the newest is kept.
-checkpoints = Table(
-    "checkpoints",
-    metadata,
-    Column("number", _Id, primary_key=True, autoincrement=False),
-    Column("seq", BigInteger, nullable=False, index=True),
-    Column("made_at", BigInteger, nullable=False),
-    Column("line", Text, nullable=False),  # JSON, with its signature
-)
-
-#: Old events, sealed into files under segments/ in the data directory; what they cover may leave `events`.
-segments = Table(
-    "segments",
-    metadata,
-    Column("last_seq", _Id, primary_key=True, autoincrement=False),
-    Column("first_seq", BigInteger, nullable=False),
-    Column("first_time", String(27), nullable=False),
-    Column("last_time", String(27), nullable=False),
-    Column("previous_hash", LargeBinary(32), nullable=False),
-    Column("last_hash", LargeBinary(32), nullable=False),
-    Column("file", Text, nullable=False),  # its name, without folder
-    Column("file_bytes", BigInteger, nullable=False),
-    Column("file_sha256", String(64), nullable=False),
-    Column("stub", Text, nullable=False, server_default=""),  # signed, once the file was purged
-)
-
-#: How far each sink has got, and what keeps it.
-sinks = Table(
-    "sinks",
-    metadata,
-    Column("name", _Name, primary_key=True),
-    Column("kind", String(16), nullable=False),
-    Column("place", Text, nullable=False),  # where it leads, without secrets
-    Column("seq", BigInteger, nullable=False),  # of the last event that was delivered
-    Column("checkpoint", BigInteger, nullable=False),  # the number of the last one that was delivered
-    Column("delivered_at", BigInteger),
-    Column("failing_since", BigInteger),  # NULL while all is well
-    Column("trouble", Text, nullable=False, server_default=""),
-    Column("wanted", Boolean, nullable=False),  # whether the settings still name it
-)
+# The tables of evidence and reviews are pages of their own; whoever has these has those.
+import gateway.records.evidence_tables  # noqa: E402
+import gateway.records.review_tables  # noqa: E402, F401

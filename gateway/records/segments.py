@@ -25,7 +25,8 @@ from gateway.audit.chain import Head, Sealed
 from gateway.audit.event import time_text
 from gateway.change import Change, Notes
 from gateway.errors import Conflict, Unavailable
-from gateway.records.schema import event_index, events, segments
+from gateway.records.evidence_tables import segments
+from gateway.records.schema import event_index, events
 
 FOLDER = "segments"
 #: The most events that one file holds.

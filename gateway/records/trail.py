@@ -19,7 +19,7 @@ from gateway.audit.chain import Sealed
 from gateway.audit.event import time_text
 from gateway.audit.trail import Search, Verification
 from gateway.errors import Unavailable
-from gateway.records import segments
+from gateway.records import segments, tallies
 from gateway.records.database import Database
 from gateway.records.schema import event_index, events
 from gateway.records.segments import Segment, Unsealed
@@ -134,10 +134,12 @@ def project_tail(database: Database, connection: Connection) -> int:
         rows = [Sealed(seq, body, bytes(chained)) for seq, body, chained in cursor.fetchall()]
         if not rows:
             return 0
-        values = tuple(value for event in rows for value in _projected(event).values())
+        entries = [_projected(event) for event in rows]
+        values = tuple(value for entry in entries for value in entry.values())
         for statement in database.beginning:
             cursor.execute(statement)
         cursor.execute(_projection_of(len(rows), connection.dialect.paramstyle), values)
+        tallies.follow(cursor, connection.dialect.paramstyle, entries)
         cursor.execute("COMMIT")
     return len(rows)
 
@@ -155,22 +157,22 @@ def _projection_of(rows: int, paramstyle: str) -> str:
     return f"INSERT INTO event_index ({', '.join(columns)}) VALUES {', '.join([row] * rows)}"  # noqa: S608 - constants
 
 
-def _projected(event: Sealed) -> dict[str, object]:
+def _projected(event: Sealed) -> dict[str, Any]:
     record = event.record()
     found = {name: str(record.get(name, "")) for name in _FIELDS}
     return {"seq": event.seq, "time": str(record.get("time", "")), **found}
 
 
 def _page(connection: Connection, search: Search, before: int | None, limit: int) -> list[Sealed]:
-    until = _projected_until(connection)
-    found = list(islice(_tail(connection, search, until, before), limit))
+    until = projected_until(connection)
+    found = list(islice(tail(connection, search, until, before), limit))
     if len(found) < limit:
         upper = until if before is None else min(until, before - 1)
         found += _indexed(connection, search, upper, limit - len(found))
     return found
 
 
-def _tail(connection: Connection, search: Search, until: int, before: int | None) -> Iterator[Sealed]:
+def tail(connection: Connection, search: Search, until: int, before: int | None) -> Iterator[Sealed]:
     """The events after *until* that match, newest first, a page of memory at a time."""
     wanted = select(events.c.seq, events.c.body, events.c.hash).where(events.c.seq > until, *_body_conditions(search))
     while True:
@@ -183,7 +185,7 @@ def _tail(connection: Connection, search: Search, until: int, before: int | None
 
 
 def _indexed(connection: Connection, search: Search, upper: int, limit: int) -> list[Sealed]:
-    after, upper = _narrowed(connection, search, 0, upper)
+    after, upper = narrowed(connection, search, 0, upper)
     equal = [name for name in _FIELDS if getattr(search, name) and not getattr(search, name).endswith(".*")]
     if len(equal) < 2:
         return _found(connection, search, _index_conditions(search), (after, upper), limit)
@@ -239,12 +241,12 @@ class _Following:
 
 
 def _following(connection: Connection, search: Search, after: int, last: int) -> _Following:
-    until = _projected_until(connection)
+    until = projected_until(connection)
     if search == Search():
         found = _chain(connection, after)
         end = found[-1].seq if found else last
     elif after < until:
-        lower, upper = _narrowed(connection, search, after, until)
+        lower, upper = narrowed(connection, search, after, until)
         conditions = [event_index.c.seq > lower, event_index.c.seq <= upper, *_index_conditions(search)]
         numbers = select(event_index.c.seq).where(*conditions).order_by(event_index.c.seq).limit(_PAGE)
         found = _bodies(connection, numbers, descending=False)
@@ -277,7 +279,7 @@ def _index_conditions(search: Search, lead: str = "") -> list[ColumnElement[bool
     return conditions
 
 
-def _narrowed(connection: Connection, search: Search, after: int, upper: int) -> tuple[int, int]:
+def narrowed(connection: Connection, search: Search, after: int, upper: int) -> tuple[int, int]:
     """The part of the numbers after *after* and up to *upper* in which events of the wanted time can be."""
     # One bound on either side: of two, the database may walk to the second one from the first.
     if search.since is not None:
@@ -333,5 +335,5 @@ def _last(connection: Connection) -> int:
     return int(connection.execute(select(func.coalesce(func.max(events.c.seq), literal(0)))).scalar_one())
 
 
-def _projected_until(connection: Connection) -> int:
+def projected_until(connection: Connection) -> int:
     return int(connection.execute(select(func.coalesce(func.max(event_index.c.seq), literal(0)))).scalar_one())

@@ -22,7 +22,7 @@ from gateway.audit.event import Event, Kind
 from gateway.gate import Act
 from gateway.records import ledger
 from gateway.records.database import Database
-from gateway.records.trail import _projected_until
+from gateway.records.trail import projected_until
 from tests.attacks.site import OCI_MANIFEST, PROGRAM, PROXY, SERVICE, Site, head
 from tests.house import GATEWAY, opened
 from tests.protocol.harness import sha256, world_on
@@ -271,11 +271,11 @@ def test_steady_traffic_does_not_keep_the_trail_from_being_searchable(
             act = Act(Event(Kind.MANIFEST_PULL, GATEWAY))
             for _ in range(100):
                 await asyncio.gather(*(house.ledger.commit(act) for _ in range(30)))
-            return house.database.read_now(_projected_until)
+            return house.database.read_now(projected_until)
 
         assert house.run(hammer()) > 1500
         until = time.monotonic() + 10
-        while house.database.read_now(_projected_until) < 3000:
+        while house.database.read_now(projected_until) < 3000:
             assert time.monotonic() < until
             time.sleep(0.05)
         assert house.trail.verify().fault == ""

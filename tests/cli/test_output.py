@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.administration import FIELDS
-from gateway.cli.audit import CSV_COLUMNS, Format, csv_cell, search, write_events
+from gateway.cli.audit import CSV_COLUMNS, Format, csv_cell, write_events
+from gateway.cli.filters import search, texts
 from gateway.cli.output import cell, printable, show_json, show_record, show_table
 from gateway.errors import Invalid
 
@@ -89,7 +90,7 @@ def test_export_as_json_lines_is_one_event_a_line() -> None:
 
 
 def test_search_takes_kinds_nouns_and_times() -> None:
-    wanted = search("gallery", "", "writer", "manifest.*", "denied", "", "", "24h", "2026-01-31")
+    wanted = search(texts("gallery", "", "writer", "manifest.*", "denied", "", "", "24h", "2026-01-31"))
     assert (wanted.project, wanted.principal, wanted.kind, wanted.outcome) == (
         "gallery",
         "writer",
@@ -97,8 +98,8 @@ def test_search_takes_kinds_nouns_and_times() -> None:
         "denied",
     )
     assert wanted.since is not None
-    assert search("", "", "gallery/ci", "", "", "", "", "", "").principal == "gallery+ci"
-    assert search("", "", "operator:root", "", "", "", "", "", "").principal == "operator:root"
+    assert search(texts("", "", "gallery/ci", "", "", "", "", "", "")).principal == "gallery+ci"
+    assert search(texts("", "", "operator:root", "", "", "", "", "", "")).principal == "operator:root"
     assert wanted.until == datetime(2026, 1, 31, tzinfo=UTC)
 
 
@@ -108,4 +109,4 @@ def test_search_takes_kinds_nouns_and_times() -> None:
 )
 def test_search_for_what_cannot_be_is_refused(kind: str, outcome: str, says: str) -> None:
     with pytest.raises(Invalid, match=says):
-        search("", "", "", kind, outcome, "", "", "", "")
+        search(texts("", "", "", kind, outcome, "", "", "", ""))

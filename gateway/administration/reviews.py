@@ -1,0 +1,200 @@
+"""Reviews: somebody looks through a period, says of each finding what is to be done, and signs."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Final
+
+from gateway.access.policy import Need
+from gateway.access.principals import Caller
+from gateway.access.scopes import Action
+from gateway.administration.gathering import gather
+from gateway.audit.chain import Sealed
+from gateway.audit.event import Kind
+from gateway.audit.pack import Pack, Told
+from gateway.audit.review import RULES, Mark, Policy, run
+from gateway.audit.trail import Search, Trail
+from gateway.errors import Conflict, Invalid
+from gateway.gate import Gate, Passage
+from gateway.oci.names import ProjectName
+from gateway.records import reviews as rows
+from gateway.records.database import Database
+from gateway.records.reviews import Finding, Review
+from gateway.records.stretch import stretch
+
+__all__ = ["CheckpointOf", "Finding", "Pack", "Review", "ReviewDetail", "Reviews"]
+
+NOTE_CHARACTERS: Final = 500
+#: What a checkpoint says of the chain's head, as JSON-able values; None where none are made.
+CheckpointOf = Callable[[], Mapping[str, object] | None]
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewDetail:
+    """A review with all that it found."""
+
+    review: Review
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reviews:
+    """
+    For administrators and auditors; a review of one project is its owner's as well. Every act is an event.
+
+    Raises `Unknown` for a review that is not there, `Conflict` for one that was signed off: that stays as it is.
+    """
+
+    gate: Gate
+    database: Database
+    trail: Trail
+    checkpoint: CheckpointOf = lambda: None
+
+    async def begin(
+        self,
+        caller: Caller,
+        since: datetime,
+        until: datetime,
+        *,
+        project: str | None = None,
+        policy: Policy | None = None,
+    ) -> ReviewDetail:
+        """
+        Looks through the period (*until* exclusive, UTC) with every rule and keeps what they find.
+
+        Takes some seconds where much happened: of each rule at most the newest 100,000 events are looked at, and the
+        review says so. Raises `Invalid` for a period that is empty or has not begun.
+        """
+        name = ProjectName.parse(project) if project else None
+        asked = {"since": since.isoformat(), "until": until.isoformat()}
+        need = await self._need(name)
+        async with self.gate.passage(caller, Kind.REVIEW_BEGIN, need, detail=asked) as passage:
+            if since >= until or since > datetime.now(UTC):
+                raise Invalid("A period begins before it ends, and has begun already.", detail={"field": "since"})
+            rules = policy or Policy()
+            scope = name.name if name is not None else ""
+            material = await asyncio.to_thread(gather, self.database, self.trail, scope, since, until, rules)
+            picked, runs = await asyncio.to_thread(run, material)
+            span = int(since.timestamp()), int(until.timestamp())
+            by = caller.principal.name
+            change = rows.begin(scope, *span, rules, picked, runs, by=by, now=int(time.time()))
+            number = (await passage.commit(change)).result
+        return await self.database.read(lambda connection: _detail(connection, number))
+
+    async def list_reviews(self, caller: Caller, project: str | None = None) -> tuple[Review, ...]:
+        """The newest reviews, newest first: those of *project*, or all of them."""
+        name = ProjectName.parse(project) if project else None
+        async with self.gate.passage(caller, Kind.REVIEW_LIST, await self._need(name)) as passage:
+            scope = name.name if name is not None else None
+            found = await self.database.read(lambda connection: rows.newest(connection, scope))
+            await passage.seal()
+        return found
+
+    async def show(self, caller: Caller, number: int) -> ReviewDetail:
+        """The review with its findings."""
+        async with await self._passage(caller, Kind.REVIEW_SHOW, number, {"review": number}) as passage:
+            found = await self.database.read(lambda connection: _detail(connection, number))
+            await passage.seal()
+        return found
+
+    async def mark(self, caller: Caller, number: int, finding: int, mark: str, note: str = "") -> Finding:
+        """Says `fine` or `follow_up` of a finding, with a note; again changes it. Raises `Invalid`."""
+        asked = {"review": number, "finding": finding}
+        async with await self._passage(caller, Kind.REVIEW_MARK, number, asked) as passage:
+            said, remark = _mark(mark), _note(note)
+            if said is Mark.FOLLOW_UP and not remark:
+                raise Invalid("Say in the note what is to be followed up.", detail={"field": "note"})
+            by = caller.principal.name
+            notes = await passage.commit(rows.mark(number, finding, said, remark, by=by, now=int(time.time())))
+        assert isinstance(notes.result, Finding)
+        return notes.result
+
+    async def sign_off(self, caller: Caller, number: int, note: str = "") -> Review:
+        """
+        Closes the review for good; the event of it holds the SHA-256 of everything that was signed.
+
+        Raises `Conflict` while a finding has no mark.
+        """
+        async with await self._passage(caller, Kind.REVIEW_SIGN_OFF, number, {"review": number}) as passage:
+            change = rows.sign_off(number, _note(note), by=caller.principal.name, now=int(time.time()))
+            notes = await passage.commit(change)
+        assert isinstance(notes.result, Review)
+        return notes.result
+
+    async def export(self, caller: Caller, number: int) -> Pack:
+        """
+        The evidence pack of a signed review: to be read, and verified, without the gateway.
+
+        Its events are read from the database as it is written: write it in a thread where others wait. Raises
+        `Conflict` while the review is open.
+        """
+        async with await self._passage(caller, Kind.REVIEW_EXPORT, number, {"review": number}) as passage:
+            found = await self.database.read(lambda connection: _detail(connection, number))
+            if found.review.signed_at is None:
+                raise Conflict(f"Review {number} is open; sign it off before it is handed over.")
+            await passage.seal()
+        review = found.review
+        told = Told(
+            title=f"Review {review.number}",
+            scope=review.project or "every project",
+            review=rows.content(review, found.findings, review.note),
+            content=review.content,
+            signed_at=review.signed_at.isoformat() if review.signed_at is not None else "",
+            signed_by=review.signed_by,
+            whys={rule.name: (rule.title, rule.why) for rule in RULES},
+        )
+        checkpoint = await asyncio.to_thread(self.checkpoint)
+        return Pack(told, partial(self._events, review), self.trail.event, checkpoint, chained=not review.project)
+
+    def _events(self, review: Review) -> Iterator[Sealed]:
+        """
+        The events from the period's first to now, oldest first: a part of the chain without gaps. Of a review of one
+        project, the events of that project alone.
+        """
+        if review.project:
+            yield from self.trail.export(Search(project=review.project, since=review.since))
+            return
+        first = next(iter(self.trail.export(Search(since=review.since))), None)
+        if first is None:
+            return
+        # Events sealed at one moment may be out of the order of their times: the chain is cut by its numbers.
+        yield from stretch(self.database, first.seq)
+
+    async def _passage(self, caller: Caller, kind: Kind, number: int, asked: Mapping[str, object]) -> Passage:
+        """A passage for an act on the review *number*, which needs what its scope needs."""
+        review = await self.database.read(lambda connection: rows.find(connection, number))
+        name = ProjectName(review.project) if review is not None and review.project else None
+        return self.gate.passage(caller, kind, await self._need(name), detail=asked)
+
+    async def _need(self, project: ProjectName | None) -> Need:
+        # A review of a project that is gone has no owner any more; auditors read it all the same.
+        if project is not None and await self.gate.directory.project(project) is None:
+            return Need(Action.REVIEW)
+        return Need(Action.REVIEW, project)
+
+
+def _detail(connection: Any, number: int) -> ReviewDetail:
+    review = rows.find(connection, number)
+    if review is None:
+        raise rows.no_review(number)
+    return ReviewDetail(review, rows.findings_of(connection, number))
+
+
+def _mark(text: str) -> Mark:
+    try:
+        return Mark(text)
+    except ValueError:
+        told = f"A mark is one of {', '.join(mark.value for mark in Mark)}."
+        raise Invalid(told, detail={"field": "mark"}) from None
+
+
+def _note(text: str) -> str:
+    note = " ".join(text.split())
+    if len(note) > NOTE_CHARACTERS or not note.isprintable():
+        raise Invalid(f"A note has at most {NOTE_CHARACTERS} printable characters.", detail={"field": "note"})
+    return note

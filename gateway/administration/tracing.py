@@ -1,0 +1,302 @@
+"""Tracing: who pulled what, and what a credential that leaked has touched; the switch that ends it at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from gateway.access.names import is_robot, parse_principal
+from gateway.access.passwords import HashingPool, generate_password
+from gateway.access.policy import Need, parse_target
+from gateway.access.principals import Caller
+from gateway.access.scopes import Action
+from gateway.access.secrets import Secrets, keyed_hash, new_robot_secret
+from gateway.administration.gathering import newest
+from gateway.audit.chain import Sealed
+from gateway.audit.event import Kind, Outcome
+from gateway.audit.trail import Search, Trail
+from gateway.change import Change
+from gateway.errors import ContentRefusal, Invalid, Unknown
+from gateway.gate import Gate
+from gateway.oci.digest import Digest
+from gateway.oci.names import ProjectName, Repository, Tag
+from gateway.records.accounts import find, no_account, offline_tokens_of, revoke_token, set_secret
+from gateway.records.database import Database
+
+#: Events looked at, the newest.
+MOST: Final = 50_000
+_PULLS: Final = (Kind.MANIFEST_PULL, Kind.BLOB_PULL)
+#: What each kind of act does with the content it names.
+_VERBS: Final[dict[str, str]] = {
+    Kind.MANIFEST_PULL: "pull",
+    Kind.BLOB_PULL: "pull",
+    Kind.MANIFEST_PUSH: "push",
+    Kind.BLOB_PUSH: "push",
+    Kind.BLOB_MOUNT: "push",
+    Kind.MANIFEST_DELETE: "delete",
+    Kind.BLOB_DELETE: "delete",
+    Kind.TAG_DELETE: "delete",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Pull:
+    """*count* times *principal* pulled the content from *address*, first and last then (UTC), last as *agent*."""
+
+    principal: str
+    address: str
+    repository: str
+    agent: str
+    count: int
+    first: datetime
+    last: datetime
+    last_event: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """
+    Who pulled *digest*, whoever did last first. *tagged* is the event that gave the tag this digest, if one was asked.
+
+    *whole* says that every pull there is was looked at; if not, the newest.
+    """
+
+    target: str
+    digest: str
+    tagged: int | None
+    pulls: tuple[Pull, ...]
+    looked: int
+    whole: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Touched:
+    """What was done with one digest in one repository: *verb* is pull, push or delete."""
+
+    verb: str
+    digest: str
+    repository: str
+    reference: str
+    count: int
+    first: datetime
+    last: datetime
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Leak:
+    """
+    What the credential touched *since* then, the last first, and whether it was *revoked* just now.
+
+    *credential* says which it is; *whole* as in `Trace`.
+    """
+
+    credential: str
+    principal: str
+    revoked: bool
+    since: datetime
+    touched: tuple[Touched, ...]
+    looked: int
+    whole: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Tracing:
+    """
+    Tracing is for administrators and auditors, within one project for its owner; revoking for who manages the account.
+    """
+
+    gate: Gate
+    database: Database
+    trail: Trail
+    secrets: Secrets
+    hashing: HashingPool
+
+    async def who_pulled(self, caller: Caller, target: str, at: datetime | None = None) -> Trace:
+        """
+        Who pulled *target*: `sha256:…` anywhere, or `REPOSITORY@sha256:…` or `REPOSITORY:TAG` in one repository.
+
+        A tag is what it was *at* that moment (now, if none is given), as the events of its pushes say. Raises
+        `Invalid` for what is none of these, `Unknown` for a tag that had no digest then.
+        """
+        repository, reference = _target(target)
+        need = Need(Action.REVIEW) if repository is None else await self._need(repository.project)
+        asked = {"target": target, **({"at": at.isoformat()} if at is not None else {})}
+        name = repository.name if repository is not None else ""
+        async with self.gate.passage(caller, Kind.AUDIT_TRACE, need, repository=name, detail=asked) as passage:
+            tagged, digest = await self._resolved(repository, reference, at)
+            passage.note(digest=digest.text)
+            found = await asyncio.to_thread(self._pulls, digest, name)
+            await passage.seal()
+        whole = len(found) <= MOST
+        return Trace(target, digest.text, tagged, _pulls(found[:MOST]), min(len(found), MOST), whole)
+
+    async def leak(self, caller: Caller, credential: str, since: datetime, *, plan: bool = False) -> Leak:
+        """
+        Revokes *credential*, and tells every digest it was used for since then; with *plan* it only tells.
+
+        An account's name: its secret becomes one that nobody knows, and all tokens got with it are worth nothing; give
+        it another when it is to go on. The number of an offline token: that alone is revoked. Raises `Unknown`.
+        """
+        held = await self._held(credential)
+        action = Action.REVIEW if plan else Action.MANAGE
+        need = Need(action, held.project) if held.project is not None else Need(action)
+        asked = {"account": held.principal, "credential": credential, "since": since.isoformat(), "plan": plan}
+        async with self.gate.passage(caller, Kind.CREDENTIAL_LEAK, need, detail=asked) as passage:
+            if not held.known:
+                raise (
+                    no_account(held.principal)
+                    if held.principal
+                    else Unknown(f"There is no offline token {credential}; list the tokens to see their numbers.")
+                )
+            if plan:
+                await passage.seal()
+            else:
+                await passage.commit(await self._revocation(held))
+        events, whole = await asyncio.to_thread(self._acts, held, since)
+        return Leak(held.told, held.principal, not plan, since, _touched(events), len(events), whole)
+
+    async def _resolved(
+        self, repository: Repository | None, reference: Tag | Digest, at: datetime | None
+    ) -> tuple[int | None, Digest]:
+        if isinstance(reference, Digest) or repository is None:
+            assert isinstance(reference, Digest)
+            return None, reference
+        return await asyncio.to_thread(self._tagged, repository, reference, at)
+
+    def _pulls(self, digest: Digest, repository: str) -> list[Sealed]:
+        found: list[Sealed] = []
+        for kind in _PULLS:
+            search = Search(digest=digest.text, repository=repository, kind=kind.value, outcome=Outcome.ALLOWED.value)
+            found += newest(self.trail, search, MOST + 1)
+        return sorted(found, key=lambda event: -event.seq)
+
+    def _tagged(self, repository: Repository, tag: Tag, at: datetime | None) -> tuple[int, Digest]:
+        """The event that gave *tag* its digest at that moment, and the digest."""
+        search = Search(repository=repository.name, outcome=Outcome.ALLOWED.value, until=at)
+        kinds = (Kind.MANIFEST_PUSH, Kind.MANIFEST_DELETE, Kind.TAG_DELETE)
+        moved = [self._last_move(replace(search, kind=kind.value), tag) for kind in kinds]
+        last = max((move for move in moved if move is not None), default=None)
+        if last is None or not last[1]:
+            when = f" at {at:%Y-%m-%d %H:%M}Z" if at is not None else ""
+            raise Unknown(f"{repository}:{tag} named nothing{when}, as far as the trail says; give a digest instead.")
+        return last[0], Digest.parse(last[1])
+
+    def _last_move(self, search: Search, tag: Tag) -> tuple[int, str] | None:
+        """The last event found that moved *tag*, and the digest it had after it, "" for none."""
+        for event in newest(self.trail, search, MOST):
+            record: dict[str, Any] = event.record()
+            before, after = ((record.get(name) or {}).get("tags") or {} for name in ("before", "after"))
+            if tag.name in after or tag.name in before:
+                return event.seq, str(after.get(tag.name, ""))
+        return None
+
+    async def _held(self, credential: str) -> _Held:
+        if credential.isdecimal():
+            tokens = await self.database.read(lambda connection: offline_tokens_of(connection, None))
+            token = next((each for each in tokens if each.id == int(credential)), None)
+            told = f"offline token {credential}"
+            return _Held(told, token.principal if token is not None else "", None, token is not None, int(credential))
+        name = parse_principal(credential)
+        account = await self.database.read(lambda connection: find(connection, name))
+        project = ProjectName(name.partition("+")[0]) if is_robot(name) else None
+        noun = "robot" if project is not None else "user"
+        return _Held(f"{noun} {name}", name, project, account is not None)
+
+    async def _revocation(self, held: _Held) -> Change:
+        if held.token is not None:
+            return revoke_token(held.token)
+        now = int(datetime.now(UTC).timestamp())
+        account = await self.database.read(lambda connection: find(connection, held.principal))
+        if held.project is not None:
+            hashed = keyed_hash(self.secrets.robots, new_robot_secret())
+            until = account.expires_at if account is not None else None
+            expires_at = int(until.timestamp()) if until is not None else None
+            return set_secret(held.principal, hashed, now=now, expires_at=expires_at)
+        return set_secret(held.principal, await self.hashing.hash(generate_password()), now=now)
+
+    def _acts(self, held: _Held, since: datetime) -> tuple[list[Sealed], bool]:
+        """The acts on content that the credential did since then, newest first, and whether these are all."""
+        search = Search(principal=held.principal, since=since, outcome=Outcome.ALLOWED.value)
+        found = list(newest(self.trail, search, MOST + 1))
+        acts, whole = [event for event in found[:MOST] if _verb(event)], len(found) <= MOST
+        if held.token is None:
+            return acts, whole
+        issued = newest(self.trail, replace(search, kind=Kind.TOKEN_ISSUE.value), MOST)
+        # What it did itself, and what was done with the tokens that were issued for it.
+        ids = {str(held.token)}
+        for event in issued:
+            record: dict[str, Any] = event.record()
+            if record.get("credential") == "offline_token" and record.get("credential_id") == str(held.token):
+                ids.add(str((record.get("detail") or {}).get("id", "")))
+        return [event for event in acts if event.record().get("credential_id") in ids], whole
+
+    async def _need(self, project: ProjectName) -> Need:
+        # What happened in a project that is gone has no owner any more; auditors read it all the same.
+        there = await self.gate.directory.project(project) is not None
+        return Need(Action.REVIEW, project) if there else Need(Action.REVIEW)
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A credential: whose, and of which project's robot; an offline token by its number, else the account's own."""
+
+    told: str
+    principal: str
+    project: ProjectName | None
+    known: bool
+    token: int | None = None
+
+
+def _target(text: str) -> tuple[Repository | None, Tag | Digest]:
+    name, separator, reference = text.partition("@" if "@" in text else ":")
+    try:
+        if "@" in text:
+            return parse_target(name), Digest.parse(reference)
+        if name in {"sha256", "sha512"}:
+            return None, Digest.parse(text)
+        if separator:
+            return parse_target(name), Tag.parse(reference)
+    except ContentRefusal as refusal:
+        raise Invalid(refusal.message, detail={"field": "target"}) from refusal
+    raise Invalid("Name sha256:…, REPOSITORY@sha256:… or REPOSITORY:TAG.", detail={"field": "target"})
+
+
+def _verb(event: Sealed) -> str:
+    # A kind is its own text.
+    return _VERBS.get(str(event.record()["kind"]), "")
+
+
+def _pulls(events: Sequence[Sealed]) -> tuple[Pull, ...]:
+    """Pulls by principal, address and repository; *events* come newest first."""
+    found: dict[tuple[str, str, str], Pull] = {}
+    for event in events:
+        record = event.record()
+        key = (str(record["principal"]), str(record["address"]), str(record.get("repository", "")))
+        at = _time(record)
+        known = found.get(key) or Pull(*key, str(record.get("agent", "")), 0, at, at, event.seq)
+        found[key] = replace(known, count=known.count + 1, first=at)
+    return tuple(found.values())
+
+
+def _touched(events: Iterable[Sealed]) -> tuple[Touched, ...]:
+    """What was done, by digest; *events* come newest first."""
+    found: dict[tuple[str, str, str], Touched] = {}
+    for event in events:
+        verb, record = _verb(event), event.record()
+        digest = str(record.get("digest", ""))
+        if not verb or not digest:
+            continue
+        key = (verb, digest, str(record.get("repository", "")))
+        at, address = _time(record), str(record["address"])
+        known = found.get(key) or Touched(*key, str(record.get("reference", "")), 0, at, at, ())
+        addresses = known.addresses if address in known.addresses else (*known.addresses, address)[:20]
+        found[key] = replace(known, count=known.count + 1, first=at, addresses=addresses)
+    return tuple(found.values())
+
+
+def _time(record: dict[str, object]) -> datetime:
+    return datetime.fromisoformat(str(record["time"]))

@@ -1,0 +1,245 @@
+"""The overview of a search, in bounded time: every event that matches while they are few, counters or the newest else.
+
+Few events are counted one by one, to the second. Of many, the counters know how many there were by day, for one filter
+at most; where more filters meet, the newest are counted, and the answer says how far back they reach.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, Label, func, select
+
+from gateway.audit.event import Kind, Outcome
+from gateway.audit.overview import Facets, Overview, Share, Timeline, filled, width_for
+from gateway.audit.trail import Search
+from gateway.records.review_tables import event_counts
+from gateway.records.schema import event_index
+from gateway.records.tallies import COUNTED, DAY, HOUR
+from gateway.records.trail import narrowed, projected_until, tail
+
+#: Events looked at one by one; the newest of those that only counters know, and counters added up for one facet.
+_LOOKED: Final = 2000
+_UNPROJECTED: Final = 1000
+_ADDED: Final = 10_000
+#: Days looked up one by one for a value; of longer periods all days are read.
+_DAYS: Final = 1000
+_CHUNK: Final = 400
+_FACETS: Final = ("principal", "address", "repository")
+_EQUAL: Final = ("kind", "outcome", "principal", "project", "repository", "digest", "address")
+_OUTCOMES: Final = tuple(outcome.value for outcome in Outcome)
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """An event as far as an overview counts it."""
+
+    at: datetime
+    outcome: int
+    values: tuple[str, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    """The newest events that match, and whether these are all; they reach back to *since*."""
+
+    events: Sequence[_Seen]
+    whole: bool
+    since: datetime
+
+
+def overview(connection: Connection, search: Search, now: datetime, *, top: int = 10) -> Overview:
+    """How many events match when, and the *top* values of each facet."""
+    until = search.until if search.until is not None else now
+    until_seq = projected_until(connection)
+    newest = [_seen(event.record()) for event in islice(tail(connection, search, until_seq, None), _UNPROJECTED)]
+    counters = _Counters.of(search)
+    known = counters is not None and not counters.field
+    sample = _sampled(connection, search, until_seq, newest, only_whole=known)
+    if sample.whole:
+        return Overview(_timeline_of(sample, until), _facets_of(sample, until, top))
+    if counters is None:
+        return Overview(_timeline_of(sample, until), _facets_of(sample, until, top))
+    timeline = _timeline_by(connection, counters, search, until, newest)
+    if counters.field:
+        return Overview(timeline, _facets_of(sample, until, top))
+    return Overview(timeline, _facets_by(connection, search, timeline, newest, top))
+
+
+# one by one
+
+
+def _sampled(
+    connection: Connection, search: Search, until_seq: int, newest: list[_Seen], *, only_whole: bool
+) -> _Sample:
+    """The sample; an empty one, which is not whole, if it would be a part and *only_whole* ones are of use."""
+    after, upper = narrowed(connection, search, 0, until_seq)
+    names = [name for name in _EQUAL if getattr(search, name) and not getattr(search, name).endswith(".*")]
+    counts = {name: _count(connection, search, name, after, upper) for name in names}
+    lead = min(names, key=lambda name: counts[name], default="")
+    if only_whole and (counts[lead] if lead else upper - after) > _LOOKED:
+        return _Sample((), whole=False, since=datetime.now(UTC))
+    between = [event_index.c.seq > after, event_index.c.seq <= upper]
+    conditions: list[ColumnElement[bool]] = between
+    if lead:
+        conditions = [*between, event_index.c[lead] == getattr(search, lead)]
+    columns = (event_index.c.time, *(event_index.c[name] for name in _EQUAL))
+    wanted = select(*columns).where(*conditions).order_by(event_index.c.seq.desc()).limit(_LOOKED + 1)
+    rows = connection.execute(wanted).mappings().all()
+    whole = len(rows) <= _LOOKED and len(newest) < _UNPROJECTED
+    found = newest + [_seen(row) for row in rows[:_LOOKED] if _matches(search, row)]
+    reached = _time(rows[min(len(rows), _LOOKED) - 1]["time"]) if rows else None
+    if len(newest) == _UNPROJECTED:
+        return _Sample(newest, whole=False, since=newest[-1].at)
+    if whole:
+        # Nothing happened before the first event there is.
+        since = search.since or min((event.at for event in found), default=search.until or datetime.now(UTC))
+    else:
+        since = reached or datetime.now(UTC)
+    return _Sample(found, whole, since)
+
+
+def _count(connection: Connection, search: Search, name: str, after: int, upper: int) -> int:
+    """How many projected events meet the one filter, up to one more than are looked at."""
+    meeting = select(event_index.c.seq).where(event_index.c[name] == getattr(search, name))
+    counted = meeting.where(event_index.c.seq > after, event_index.c.seq <= upper).limit(_LOOKED + 1).subquery()
+    return int(connection.execute(select(func.count()).select_from(counted)).scalar_one())
+
+
+def _matches(search: Search, row: Any) -> bool:
+    for name in _EQUAL:
+        wanted = getattr(search, name)
+        if wanted and row[name] != wanted:
+            stem = wanted[:-1] if name == "kind" and wanted.endswith(".*") else None
+            if stem is None or not row[name].startswith(stem):
+                return False
+    at = _time(row["time"])
+    return (search.since is None or at >= search.since) and (search.until is None or at < search.until)
+
+
+def _seen(row: Any) -> _Seen:
+    principal, address, repository = (str(row.get(name, "")) for name in _FACETS)
+    return _Seen(_time(row["time"]), _OUTCOMES.index(row["outcome"]), (principal, address, repository))
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+def _timeline_of(sample: _Sample, until: datetime) -> Timeline:
+    width = width_for((until - sample.since).total_seconds())
+    counts: dict[int, list[int]] = {}
+    _add(counts, sample.events, width)
+    return Timeline(filled(dict(counts), width, sample.since, until), width, sample.whole, sample.since, until)
+
+
+def _facets_of(sample: _Sample, until: datetime, top: int) -> Facets:
+    principals, addresses, repositories = (_shares({}, sample.events, number, top) for number in range(len(_FACETS)))
+    return Facets(principals, addresses, repositories, len(sample.events), sample.whole, sample.since, until)
+
+
+def _add(counts: dict[int, list[int]], events: Iterable[_Seen], width: int) -> None:
+    for event in events:
+        begins = int(event.at.timestamp()) // width * width
+        counts.setdefault(begins, [0, 0, 0])[event.outcome] += 1
+
+
+def _shares(counts: dict[str, list[int]], events: Iterable[_Seen], facet: int, top: int) -> tuple[Share, ...]:
+    for event in events:
+        value = event.values[facet]
+        if value:
+            counts.setdefault(value, [0, 0, 0])[event.outcome] += 1
+    most = sorted(counts.items(), key=lambda item: (-sum(item[1]), item[0]))[:top]
+    return tuple(Share(value, *outcomes) for value, outcomes in most)
+
+
+# by counters
+
+
+@dataclass(frozen=True, slots=True)
+class _Counters:
+    """Which counters answer a search: those of *values* of *field*, or ("") of all events."""
+
+    field: str
+    values: tuple[str, ...]
+
+    @classmethod
+    def of(cls, search: Search) -> _Counters | None:
+        """The counters that know the answer; None if none do."""
+        named = [name for name in COUNTED if getattr(search, name)]
+        if search.digest or len(named) > 1:
+            return None
+        if not named:
+            return cls("", ("",))
+        wanted = getattr(search, named[0])
+        if named[0] == "kind" and wanted.endswith(".*"):
+            return cls("kind", tuple(kind.value for kind in Kind if kind.value.startswith(wanted[:-1])))
+        return cls(named[0], (wanted,))
+
+
+def _timeline_by(
+    connection: Connection, counters: _Counters, search: Search, until: datetime, newest: list[_Seen]
+) -> Timeline:
+    least = DAY if counters.field else HOUR
+    since = search.since or _begun(connection, least, counters.field) or until - timedelta(seconds=least)
+    width = width_for((until - since).total_seconds(), least)
+    span = HOUR if width % DAY else DAY
+    first, last = int(since.timestamp()) // span * span, int(until.timestamp())
+    days = range(first, last, span)
+    counts: dict[int, list[int]] = {}
+    # With a value, a day is looked up; all values of all days would be many more.
+    chunks: list[Any] = [None]
+    if counters.field and len(days) <= _DAYS:
+        chunks = [days[start : start + _CHUNK] for start in range(0, len(days), _CHUNK)]
+    for chunk in chunks:
+        when = event_counts.c.begins.between(first, last - 1) if chunk is None else event_counts.c.begins.in_(chunk)
+        wanted = select(event_counts.c.begins, *_summed(search)).where(
+            event_counts.c.span == span,
+            event_counts.c.field == counters.field,
+            when,
+            event_counts.c.value.in_(counters.values),
+        )
+        for begins, *outcomes in connection.execute(wanted.group_by(event_counts.c.begins)):
+            bucket = counts.setdefault(begins // width * width, [0, 0, 0])
+            bucket[:] = [had + int(more) for had, more in zip(bucket, outcomes, strict=True)]
+    _add(counts, newest, width)
+    covered = datetime.fromtimestamp(first, UTC)
+    return Timeline(filled(dict(counts), width, covered, until), width, len(newest) < _UNPROJECTED, covered, until)
+
+
+def _facets_by(connection: Connection, search: Search, timeline: Timeline, newest: list[_Seen], top: int) -> Facets:
+    first, last = int(timeline.since.timestamp()) // DAY * DAY, int(timeline.until.timestamp())
+    reached, shares = first, []
+    for number, field in enumerate(_FACETS):
+        rows = (
+            select(event_counts)
+            .where(event_counts.c.span == DAY, event_counts.c.field == field)
+            .where(event_counts.c.begins >= first, event_counts.c.begins < last)
+            .order_by(event_counts.c.begins.desc())
+            .limit(_ADDED)
+            .subquery()
+        )
+        wanted = select(rows.c.value, *_summed(search, rows.c)).group_by(rows.c.value)
+        counts = {row[0]: [int(count) for count in row[1:]] for row in connection.execute(wanted)}
+        read, oldest = connection.execute(select(func.count(), func.min(rows.c.begins)).select_from(rows)).one()
+        reached = max(reached, oldest) if read == _ADDED else reached
+        shares.append(_shares({value: each for value, each in counts.items() if sum(each)}, newest, number, top))
+    counted = sum(bucket.total for bucket in timeline.buckets)
+    since, until = datetime.fromtimestamp(reached, UTC), timeline.until
+    return Facets(shares[0], shares[1], shares[2], counted, reached == first, since, until)
+
+
+def _begun(connection: Connection, span: int, field: str) -> datetime | None:
+    mine = (event_counts.c.span == span) & (event_counts.c.field == field)
+    first = connection.execute(select(func.min(event_counts.c.begins)).where(mine)).scalar()
+    return datetime.fromtimestamp(first, UTC) if first is not None else None
+
+
+def _summed(search: Search, columns: Any = event_counts.c) -> list[Label[Any]]:
+    """The sums of the outcomes that are wanted; nothing of the others."""
+    wanted = [name for name in _OUTCOMES if not search.outcome or search.outcome == name]
+    return [(func.sum(columns[name]) if name in wanted else func.min(0)).label(name) for name in _OUTCOMES]

@@ -1,0 +1,77 @@
+"""Saved searches in the database: each belongs to one principal, and goes with its account."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from sqlalchemy import Connection, Row, delete, func, insert, select
+
+from gateway.access.principals import Principal, PrincipalKind
+from gateway.change import Change, Notes
+from gateway.errors import Conflict, Unknown
+from gateway.records.review_tables import saved_searches
+
+#: As many as anybody finds again.
+MOST: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class SavedSearch:
+    """A search kept under a *name*: texts by filter, as they were typed; `24h` means a day before it is asked."""
+
+    name: str
+    filters: Mapping[str, str]
+    created_at: datetime
+
+
+def searches_of(connection: Connection, principal: Principal) -> tuple[SavedSearch, ...]:
+    """What *principal* has saved, by name."""
+    mine = select(saved_searches).where(saved_searches.c.owner == _owner(principal))
+    return tuple(_saved(row) for row in connection.execute(mine.order_by(saved_searches.c.name)))
+
+
+def save(principal: Principal, name: str, filters: Mapping[str, str], *, now: int) -> Change:
+    """Keeps the search under *name*, in the place of one that has it. On commit raises `Conflict` beyond 100."""
+
+    def apply(connection: Connection) -> Notes:
+        mine = saved_searches.c.owner == _owner(principal)
+        before = connection.execute(select(saved_searches).where(mine, saved_searches.c.name == name)).first()
+        if before is not None:
+            connection.execute(delete(saved_searches).where(saved_searches.c.id == before.id))
+        elif connection.execute(select(func.count()).select_from(saved_searches).where(mine)).scalar_one() >= MOST:
+            raise Conflict(f"There are {MOST} saved searches already; remove one first.")
+        account = principal.id if principal.kind in {PrincipalKind.USER, PrincipalKind.ROBOT} else None
+        row = {"owner": _owner(principal), "account_id": account, "name": name, "created_at": now}
+        connection.execute(insert(saved_searches).values(**row, filters=json.dumps(dict(filters), sort_keys=True)))
+        told = {"name": name, "filters": dict(filters)}
+        earlier = {"name": name, "filters": json.loads(before.filters)} if before is not None else None
+        saved = SavedSearch(name, dict(filters), datetime.fromtimestamp(now, UTC))
+        return Notes(before=earlier, after=told, result=saved)
+
+    return Change(apply)
+
+
+def remove(principal: Principal, name: str) -> Change:
+    """Removes one; on commit raises `Unknown`."""
+
+    def apply(connection: Connection) -> Notes:
+        mine = (saved_searches.c.owner == _owner(principal)) & (saved_searches.c.name == name)
+        before = connection.execute(select(saved_searches).where(mine)).first()
+        if before is None:
+            raise Unknown(f"There is no saved search {name}; list the saved searches to see their names.")
+        connection.execute(delete(saved_searches).where(mine))
+        return Notes(before={"name": name, "filters": json.loads(before.filters)})
+
+    return Change(apply)
+
+
+def _owner(principal: Principal) -> str:
+    return f"{principal.kind}:{principal.id}"
+
+
+def _saved(row: Row[Any]) -> SavedSearch:
+    return SavedSearch(row.name, json.loads(row.filters), datetime.fromtimestamp(row.created_at, UTC))

@@ -1,0 +1,241 @@
+"""A review: begun, marked, signed and handed over by an auditor; signed ones stay as they are."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy.exc import DBAPIError
+
+from gateway.access.principals import Caller
+from gateway.administration.reviews import Finding, ReviewDetail
+from gateway.audit.event import Event, Kind, Outcome
+from gateway.audit.review import Policy
+from gateway.errors import Conflict, Denied, Invalid, Unknown
+from gateway.gate import Act
+from gateway.records.trail import project_tail
+from tests.administration.rooms import Rooms
+from tests.house import GATEWAY, OPERATOR
+
+SINCE = datetime.now(UTC) - timedelta(days=1)
+STRICT = Policy(denials=2, failures=1, secret_days=1)
+
+
+def until() -> datetime:
+    return datetime.now(UTC) + timedelta(seconds=1)
+
+
+def happened(rooms: Rooms, *events: Event) -> None:
+    for event in events:
+        rooms.run(rooms.house.ledger.commit(Act(event)))
+    with rooms.house.database.lock(), rooms.house.database.engine.connect() as connection:
+        while project_tail(rooms.house.database, connection):
+            pass
+
+
+def refused(rooms: Rooms, project: str, count: int = 2) -> None:
+    event = Event(Kind.MANIFEST_PUSH, GATEWAY, Outcome.DENIED, project=project, repository=f"{project}/ui")
+    happened(rooms, *[event.but(time=datetime.now(UTC))] * count)
+
+
+def begun(rooms: Rooms, caller: Caller, **more: Any) -> ReviewDetail:
+    return rooms.run(rooms.acts.reviews.begin(caller, SINCE, until(), policy=STRICT, **more))
+
+
+def signed(rooms: Rooms, caller: Caller, **more: Any) -> ReviewDetail:
+    detail = begun(rooms, caller, **more)
+    for finding in detail.findings:
+        rooms.run(rooms.acts.reviews.mark(caller, detail.review.number, finding.number, "fine"))
+    rooms.run(rooms.acts.reviews.sign_off(caller, detail.review.number, "seen"))
+    return rooms.run(rooms.acts.reviews.show(caller, detail.review.number))
+
+
+def by_rule(detail: ReviewDetail) -> dict[str, list[Finding]]:
+    found: dict[str, list[Finding]] = {}
+    for each in detail.findings:
+        found.setdefault(each.rule, []).append(each)
+    return found
+
+
+def test_an_auditor_does_the_whole_review_and_can_change_nothing_else(rooms: Rooms) -> None:
+    auditor = rooms.user("auditor", auditor=True)
+    rooms.run(rooms.acts.projects.add_project(OPERATOR, "gallery"))
+    refused(rooms, "gallery")
+
+    detail = signed(rooms, auditor)
+
+    assert {"denied_bursts", "rights_changed"} <= set(by_rule(detail))
+    assert detail.review.signed_by == "auditor"
+    assert rooms.run(rooms.acts.reviews.list_reviews(auditor)) == (detail.review,)
+    for act in (
+        rooms.acts.accounts.add_user(auditor, "joe"),
+        rooms.acts.projects.set_project(auditor, "gallery", public=True),
+        rooms.acts.grants.add_grant(auditor, "auditor", "owner", "gallery"),
+        rooms.acts.tracing.leak(auditor, "auditor", SINCE),
+    ):
+        with pytest.raises(Denied):
+            rooms.run(act)
+
+
+def test_marks_and_sign_off_are_events_of_the_chain(rooms: Rooms) -> None:
+    auditor = rooms.user("auditor", auditor=True)
+    detail = begun(rooms, auditor)
+    number = detail.review.number
+
+    rooms.run(rooms.acts.reviews.mark(auditor, number, 1, "follow_up", "ask  Jane\nwhy"))
+    mark = rooms.last("review.mark")
+    assert mark["after"] == {"mark": "follow_up", "note": "ask Jane why"}
+    assert (mark["detail"]["review"], mark["detail"]["finding"]) == (number, 1)
+    rooms.run(rooms.acts.reviews.mark(auditor, number, 1, "fine"))
+    assert rooms.last("review.mark")["before"] == {"mark": "follow_up", "note": "ask Jane why"}
+
+    for finding in detail.findings[1:]:
+        rooms.run(rooms.acts.reviews.mark(auditor, number, finding.number, "fine"))
+    review = rooms.run(rooms.acts.reviews.sign_off(auditor, number, "all seen"))
+    sign_off = rooms.last("review.sign_off")
+    assert (sign_off["after"]["content"], sign_off["after"]["note"]) == (review.content, "all seen")
+    assert rooms.last("review.begin")["after"] == {"review": number, "findings": len(detail.findings)}
+
+
+def test_a_review_with_an_unmarked_finding_cannot_be_signed(rooms: Rooms) -> None:
+    detail = begun(rooms, OPERATOR)
+    rooms.user("joe")
+    assert begun(rooms, OPERATOR).findings
+    with pytest.raises(Conflict, match="Mark every finding"):
+        rooms.run(rooms.acts.reviews.sign_off(OPERATOR, detail.review.number + 1))
+    assert rooms.last("review.sign_off")["outcome"] == "failed"
+
+
+def test_a_signed_review_is_never_changed_not_even_in_the_database(rooms: Rooms) -> None:
+    rooms.user("joe")
+    detail = signed(rooms, OPERATOR)
+    number = detail.review.number
+
+    for act in (
+        rooms.acts.reviews.mark(OPERATOR, number, 1, "follow_up", "late"),
+        rooms.acts.reviews.sign_off(OPERATOR, number),
+    ):
+        with pytest.raises(Conflict, match="signed off by"):
+            rooms.run(act)
+    for statement in (
+        f"UPDATE findings SET mark = 'follow_up' WHERE review_id = {number}",
+        f"DELETE FROM findings WHERE review_id = {number}",
+        f"UPDATE reviews SET note = 'other' WHERE id = {number}",
+        f"DELETE FROM reviews WHERE id = {number}",
+    ):
+        with rooms.house.database.engine.connect() as connection, pytest.raises(DBAPIError, match="never changed"):
+            connection.exec_driver_sql(statement)
+    assert rooms.run(rooms.acts.reviews.show(OPERATOR, number)) == detail
+
+
+def test_an_owner_reviews_its_own_project_and_sees_no_other(rooms: Rooms) -> None:
+    owner = rooms.owner("jane", "gallery")
+    rooms.owner("joe", "attic")
+    refused(rooms, "gallery")
+    refused(rooms, "attic")
+    others = begun(rooms, OPERATOR, project="attic").review.number
+
+    detail = signed(rooms, owner, project="gallery")
+
+    assert "attic" not in repr(detail.findings)
+    assert [each.subject for each in by_rule(detail)["denied_bursts"]] == ["gateway"]
+    reviews = rooms.acts.reviews
+    for act in (
+        reviews.begin(owner, SINCE, until()),
+        reviews.begin(owner, SINCE, until(), project="attic"),
+        reviews.show(owner, others),
+        reviews.mark(owner, others, 1, "fine"),
+        reviews.sign_off(owner, others),
+        reviews.export(owner, others),
+        reviews.list_reviews(owner),
+        reviews.list_reviews(owner, "attic"),
+        reviews.show(owner, 999),
+    ):
+        with pytest.raises(Denied):
+            rooms.run(act)
+    assert rooms.run(reviews.list_reviews(owner, "gallery")) == (detail.review,)
+
+
+def test_a_network_that_is_new_to_a_robot_is_found(rooms: Rooms) -> None:
+    from dataclasses import replace
+
+    robot = replace(GATEWAY, principal=replace(GATEWAY.principal, name="gallery+ci"))
+    away = replace(robot, origin=replace(robot.origin, address="203.0.113.9"))
+    pull = Event(Kind.MANIFEST_PULL, robot, project="gallery", repository="gallery/ui")
+    happened(rooms, pull, pull.but(caller=away, time=datetime.now(UTC)))
+
+    (found,) = by_rule(begun(rooms, OPERATOR))["new_networks"]
+
+    assert (found.subject, found.count) == ("gallery+ci", 1)
+    assert "203.0.113.9" in found.summary
+
+
+def test_access_that_was_used_is_not_told_of_and_unused_access_is(rooms: Rooms) -> None:
+    rooms.owner("jane", "gallery")
+    rooms.user("joe")
+    rooms.run(rooms.acts.grants.add_grant(OPERATOR, "joe", "puller", "gallery/ui*"))
+    with rooms.house.database.lock(), rooms.house.database.engine.connect() as connection:
+        connection.exec_driver_sql("UPDATE grants SET created_at = created_at - 100 * 86400")
+    used = Event(Kind.PROJECT_SHOW, rooms.caller("jane"), project="gallery")
+    happened(rooms, used)
+
+    found = by_rule(begun(rooms, OPERATOR))["unused_access"]
+
+    assert [(each.subject, each.summary.partition(",")[0]) for each in found] == [("joe", "puller on gallery/ui*")]
+
+
+def test_a_period_that_is_none_is_refused(rooms: Rooms) -> None:
+    later = datetime.now(UTC) + timedelta(days=400)
+    for since, end in ((SINCE, SINCE), (SINCE, SINCE - timedelta(days=3)), (later, later + timedelta(days=1))):
+        with pytest.raises(Invalid):
+            rooms.run(rooms.acts.reviews.begin(OPERATOR, since, end))
+
+
+def test_a_mark_that_says_nothing_is_refused(rooms: Rooms) -> None:
+    number = begun(rooms, OPERATOR).review.number
+    for mark, note in (("good", ""), ("follow_up", " "), ("fine", "x" * 501), ("fine", "\x1b[2J")):
+        with pytest.raises(Invalid):
+            rooms.run(rooms.acts.reviews.mark(OPERATOR, number, 1, mark, note))
+
+
+def test_what_is_not_there_is_said_to_be_unknown(rooms: Rooms) -> None:
+    reviews = rooms.acts.reviews
+    for act in (reviews.show(OPERATOR, 7), reviews.mark(OPERATOR, 7, 1, "fine"), reviews.sign_off(OPERATOR, 7)):
+        with pytest.raises(Unknown, match="no review 7"):
+            rooms.run(act)
+    number = begun(rooms, OPERATOR).review.number
+    with pytest.raises(Unknown, match="no finding 99"):
+        rooms.run(reviews.mark(OPERATOR, number, 99, "fine"))
+
+
+def test_an_open_review_is_not_handed_over(rooms: Rooms) -> None:
+    number = begun(rooms, OPERATOR).review.number
+    with pytest.raises(Conflict, match="is open"):
+        rooms.run(rooms.acts.reviews.export(OPERATOR, number))
+
+
+@pytest.mark.parametrize("project", [None, "gallery"])
+def test_a_pack_holds_what_was_signed_and_the_events_of_its_scope(rooms: Rooms, project: str | None) -> None:
+    rooms.owner("jane", "gallery")
+    rooms.owner("joe", "attic")
+    detail = signed(rooms, OPERATOR, project=project)
+
+    stream = io.BytesIO()
+    rooms.run(rooms.acts.reviews.export(OPERATOR, detail.review.number)).zipped(stream)
+
+    with zipfile.ZipFile(stream) as archive:
+        content = archive.read("review.json")
+        lines = [json.loads(line) for line in archive.read("events.jsonl").splitlines()]
+        assert hashlib.sha256(content).hexdigest() == detail.review.content
+        assert "checkpoint.json" not in archive.namelist()
+    numbers = [line["seq"] for line in lines]
+    if project is None:
+        assert numbers == list(range(1, numbers[-1] + 1))
+    else:
+        assert {json.loads(line["body"])["project"] for line in lines} == {"gallery"}
+    assert any('"kind":"review.sign_off"' in line["body"] for line in lines)

@@ -1,0 +1,202 @@
+"""Who pulled what, what a leaked credential touched, and what a change of policy would have decided."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from gateway.access.principals import Caller, Credential, CredentialKind
+from gateway.administration import Proposal, Verb
+from gateway.audit.event import Event, Kind, Outcome
+from gateway.errors import Denied, Invalid, Unknown
+from gateway.gate import Act
+from tests.administration.rooms import Rooms
+from tests.house import GATEWAY, OPERATOR
+from tests.records.rows import an_offline_token
+
+BEGUN = datetime.now(UTC) - timedelta(days=2)
+A, B = f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"
+
+
+def happened(rooms: Rooms, kind: Kind, minutes: float, caller: Caller = GATEWAY, **fields: Any) -> None:
+    facts = {"project": "gallery", "repository": "gallery/ui", **fields}
+    event = Event(kind, caller, time=BEGUN + timedelta(minutes=minutes)).but(**facts)
+    rooms.run(rooms.house.ledger.commit(Act(event)))
+
+
+def pushed(rooms: Rooms, minutes: float, digest: str, before: str = "", tag: str = "v1") -> None:
+    tags = {"before": {"tags": {tag: before} if before else {}}, "after": {"tags": {tag: digest}}}
+    happened(rooms, Kind.MANIFEST_PUSH, minutes, digest=digest, reference=tag, action="push", **tags)
+
+
+def test_who_pulled_a_digest_is_told_by_whom_from_where_and_how_often(rooms: Rooms) -> None:
+    jane = rooms.user("jane")
+    for minutes in (1, 2, 3):
+        happened(rooms, Kind.MANIFEST_PULL, minutes, digest=A)
+    happened(rooms, Kind.MANIFEST_PULL, 4, jane, digest=A, repository="gallery/copy")
+    happened(rooms, Kind.MANIFEST_PULL, 5, digest=B)
+    happened(rooms, Kind.MANIFEST_PULL, 6, digest=A, outcome=Outcome.DENIED)
+
+    found = rooms.run(rooms.acts.tracing.who_pulled(OPERATOR, A))
+
+    assert [(pull.principal, pull.repository, pull.count) for pull in found.pulls] == [
+        ("jane", "gallery/copy", 1),
+        ("gateway", "gallery/ui", 3),
+    ]
+    assert (found.pulls[1].first, found.pulls[1].last) == (BEGUN + timedelta(minutes=1), BEGUN + timedelta(minutes=3))
+    assert (found.looked, found.whole) == (4, True)
+    here = rooms.run(rooms.acts.tracing.who_pulled(OPERATOR, f"gallery/ui@{A}"))
+    assert [pull.count for pull in here.pulls] == [3]
+    assert rooms.last("audit.trace")["digest"] == A
+
+
+def test_a_tag_is_what_it_was_at_that_moment(rooms: Rooms) -> None:
+    pushed(rooms, 10, A)
+    pushed(rooms, 15, B, tag="v2")
+    pushed(rooms, 20, B, before=A)
+    happened(rooms, Kind.TAG_DELETE, 30, reference="v1", before={"tags": {"v1": B}}, after={"tags": {}})
+
+    def digest_at(minutes: float | None) -> str:
+        at = BEGUN + timedelta(minutes=minutes) if minutes is not None else None
+        return rooms.run(rooms.acts.tracing.who_pulled(OPERATOR, "gallery/ui:v1", at)).digest
+
+    assert digest_at(15) == A
+    assert digest_at(25) == B
+    for gone in (5, 31, None):
+        with pytest.raises(Unknown, match="named nothing"):
+            digest_at(gone)
+
+
+def test_what_names_no_content_is_refused(rooms: Rooms) -> None:
+    for target in ("gallery/ui", "sha256:xyz", "gallery/ui:", "gallery/ui@v1", "Gallery/ui:v1", ""):
+        with pytest.raises(Invalid):
+            rooms.run(rooms.acts.tracing.who_pulled(OPERATOR, target))
+
+
+def test_an_owner_traces_within_its_project_alone(rooms: Rooms) -> None:
+    owner = rooms.owner("jane", "gallery")
+    rooms.owner("joe", "attic")
+    happened(rooms, Kind.MANIFEST_PULL, 1, digest=A)
+    assert rooms.run(rooms.acts.tracing.who_pulled(owner, f"gallery/ui@{A}")).pulls
+    for target in (A, f"attic/ui@{A}", "attic/ui:v1"):
+        with pytest.raises(Denied):
+            rooms.run(rooms.acts.tracing.who_pulled(owner, target))
+
+
+def test_the_leak_switch_ends_a_robot_and_tells_what_it_touched(rooms: Rooms) -> None:
+    owner = rooms.owner("jane", "gallery")
+    rooms.run(rooms.acts.robots.add_robot(owner, "gallery/ci", "pusher"))
+    robot = rooms.caller("gallery+ci")
+    happened(rooms, Kind.MANIFEST_PULL, 1, robot, digest=A)
+    happened(rooms, Kind.MANIFEST_PUSH, 2, robot, digest=B)
+    happened(rooms, Kind.MANIFEST_PUSH, 3, robot, digest=B)
+    happened(rooms, Kind.MANIFEST_PULL, 4, digest=A)
+    before = rooms.run(rooms.house.directory.standing(robot.principal))
+
+    planned = rooms.run(rooms.acts.tracing.leak(owner, "gallery/ci", BEGUN, plan=True))
+    assert rooms.run(rooms.house.directory.standing(robot.principal)) == before
+    done = rooms.run(rooms.acts.tracing.leak(owner, "gallery/ci", BEGUN))
+
+    assert [(each.verb, each.digest, each.count) for each in done.touched] == [("push", B, 2), ("pull", A, 1)]
+    assert (planned.touched, planned.revoked, done.revoked) == (done.touched, False, True)
+    after = rooms.run(rooms.house.directory.standing(robot.principal))
+    assert before is not None
+    assert after is not None
+    assert after.generation == before.generation + 1
+    assert after.expires_at == before.expires_at
+    event = rooms.last("credential.leak")
+    assert (event["outcome"], event["project"]) == ("allowed", "gallery")
+
+
+def test_what_was_done_before_the_date_is_not_told(rooms: Rooms) -> None:
+    rooms.user("jane")
+    happened(rooms, Kind.MANIFEST_PULL, 1, rooms.caller("jane"), digest=A)
+    since = BEGUN + timedelta(minutes=2)
+    assert rooms.run(rooms.acts.tracing.leak(OPERATOR, "jane", since, plan=True)).touched == ()
+
+
+def test_an_offline_token_that_leaked_is_revoked_and_its_tokens_are_followed(rooms: Rooms) -> None:
+    jane = rooms.user("jane")
+    number = an_offline_token(rooms.house, jane.principal.id)
+    offline = replace(jane, credential=Credential(CredentialKind.OFFLINE_TOKEN, str(number)))
+    bearer = replace(jane, credential=Credential(CredentialKind.BEARER, "jti-of-leak"))
+    other = replace(jane, credential=Credential(CredentialKind.BEARER, "jti-of-hers"))
+    happened(rooms, Kind.TOKEN_ISSUE, 1, offline, detail={"id": "jti-of-leak"})
+    happened(rooms, Kind.MANIFEST_PULL, 2, bearer, digest=A)
+    happened(rooms, Kind.MANIFEST_PULL, 3, other, digest=B)
+
+    done = rooms.run(rooms.acts.tracing.leak(OPERATOR, str(number), BEGUN))
+
+    assert [each.digest for each in done.touched] == [A]
+    assert rooms.run(rooms.acts.offline_tokens.list_tokens(OPERATOR)) == ()
+    for credential in (str(number), "99", "nobody", "gallery/nobody"):
+        with pytest.raises(Unknown):
+            rooms.run(rooms.acts.tracing.leak(OPERATOR, credential, BEGUN))
+
+
+def requested(rooms: Rooms, caller: Caller, action: str, outcome: Outcome, repository: str = "gallery/ui") -> None:
+    kind = Kind.MANIFEST_PUSH if action == "push" else Kind.MANIFEST_PULL
+    happened(rooms, kind, 1, caller, action=action, outcome=outcome, repository=repository)
+
+
+def test_a_replay_tells_what_a_grant_would_have_let_through(rooms: Rooms) -> None:
+    rooms.owner("jane", "gallery")
+    joe = rooms.user("joe")
+    requested(rooms, joe, "push", Outcome.DENIED)
+    requested(rooms, joe, "push", Outcome.DENIED)
+    requested(rooms, joe, "pull", Outcome.DENIED, "gallery/other")
+    proposal = Proposal(Verb.GRANT, "joe", "gallery/ui", "pusher")
+
+    found = rooms.run(rooms.acts.replays.replay(OPERATOR, proposal))
+
+    (difference,) = found.differences
+    assert (difference.action, difference.target, difference.allowed, difference.count) == (
+        "push",
+        "gallery/ui",
+        True,
+        2,
+    )
+    assert (difference.why, difference.outcome) == ("pusher on gallery/ui", "denied")
+    assert (found.looked, found.whole) == (3, True)
+    assert not rooms.may("joe", "push", "gallery/ui")
+
+
+def test_a_replay_tells_what_a_revocation_would_have_refused(rooms: Rooms) -> None:
+    rooms.owner("jane", "gallery")
+    joe = rooms.user("joe")
+    rooms.run(rooms.acts.grants.add_grant(OPERATOR, "joe", "pusher", "gallery"))
+    rooms.run(rooms.acts.grants.add_grant(OPERATOR, "joe", "puller", "gallery/ui"))
+    requested(rooms, joe, "pull", Outcome.ALLOWED)
+    requested(rooms, joe, "push", Outcome.ALLOWED)
+
+    found = rooms.run(rooms.acts.replays.replay(OPERATOR, Proposal(Verb.REVOKE, "joe", "gallery")))
+
+    assert [(each.action, each.allowed, each.outcome) for each in found.differences] == [("push", False, "allowed")]
+
+
+def test_an_administrators_requests_are_decided_as_they_were(rooms: Rooms) -> None:
+    rooms.owner("jane", "gallery")
+    root = rooms.user("root2", administrator=True)
+    requested(rooms, root, "push", Outcome.ALLOWED)
+    found = rooms.run(rooms.acts.replays.replay(OPERATOR, Proposal(Verb.GRANT, "root2", "gallery", "puller")))
+    assert (found.differences, found.looked) == ((), 1)
+
+
+def test_a_replay_is_the_reviewers_to_ask_and_needs_what_is_there(rooms: Rooms) -> None:
+    owner = rooms.owner("jane", "gallery")
+    rooms.owner("joe", "attic")
+    replay = rooms.acts.replays.replay
+    assert rooms.run(replay(owner, Proposal(Verb.GRANT, "joe", "gallery", "puller"))).looked == 0
+    with pytest.raises(Denied):
+        rooms.run(replay(owner, Proposal(Verb.GRANT, "jane", "attic", "puller")))
+    with pytest.raises(Unknown):
+        rooms.run(replay(OPERATOR, Proposal(Verb.GRANT, "nobody", "gallery", "puller")))
+    for proposal, days in (
+        (Proposal(Verb.GRANT, "joe", "gallery", "king"), 30),
+        (Proposal(Verb.REVOKE, "joe", "gallery"), 0),
+    ):
+        with pytest.raises(Invalid):
+            rooms.run(replay(OPERATOR, proposal, days=days))

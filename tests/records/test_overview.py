@@ -1,0 +1,174 @@
+"""The overview of a search counts what there is, one by one or by counters, and says how much of it that was."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from gateway.audit.event import Event, Kind, Outcome
+from gateway.audit.overview import BUCKETS, Overview, filled, width_for
+from gateway.audit.trail import Search
+from gateway.gate import Act
+from gateway.records import overview as rooms_overview
+from gateway.records import tallies
+from gateway.records.overview import overview
+from gateway.records.review_tables import event_counts, origins
+from gateway.records.trail import project_tail
+from tests.house import GATEWAY, House
+
+BEGUN = datetime(2026, 11, 10, 5, 30, tzinfo=UTC)
+NOW = BEGUN + timedelta(days=9)
+
+
+def an_event(number: int) -> Event:
+    return Event(
+        Kind.MANIFEST_PUSH if number % 2 else Kind.BLOB_PULL,
+        GATEWAY,
+        (Outcome.ALLOWED, Outcome.DENIED, Outcome.FAILED)[number % 7 % 3],
+        BEGUN + timedelta(hours=number),
+        project=f"project{number % 3}",
+        repository=f"project{number % 3}/ui{number % 5}",
+    )
+
+
+def fill(house: House, count: int, projected: int | None = None) -> None:
+    async def all_of_them() -> None:
+        for number in range(count):
+            await house.ledger.commit(Act(an_event(number)))
+
+    house.run(all_of_them())
+    done = 0
+    with house.database.lock(), house.database.engine.connect() as connection:
+        while (projected is None or done < projected) and (step := project_tail(house.database, connection)):
+            done += step
+
+
+def looked(house: House, **search: Any) -> Overview:
+    return house.database.read_now(lambda connection: overview(connection, Search(**search), NOW))
+
+
+def totals(found: Overview) -> tuple[int, int, int]:
+    buckets = found.timeline.buckets
+    return tuple(sum(getattr(bucket, name) for bucket in buckets) for name in ("allowed", "denied", "failed"))  # type: ignore[return-value]
+
+
+def expected(house: House, **search: Any) -> tuple[int, int, int]:
+    found = Counter(record["outcome"] for record in house.records(**search))
+    return found["allowed"], found["denied"], found["failed"]
+
+
+SEARCHES: list[dict[str, Any]] = [
+    {},
+    {"project": "project1"},
+    {"kind": "blob.pull"},
+    {"kind": "manifest.*"},
+    {"outcome": "denied"},
+    {"project": "project2", "outcome": "failed"},
+    {"principal": "gateway", "kind": "blob.pull"},
+    {"repository": "project0/ui0"},
+]
+
+
+@pytest.mark.parametrize("path", ["one by one", "counters"])
+def test_an_overview_counts_every_event_that_matches(house: House, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    fill(house, 200)
+    if path == "counters":
+        monkeypatch.setattr(rooms_overview, "_LOOKED", 10)
+    for search in SEARCHES:
+        found = looked(house, **search)
+        if path == "counters" and len(search) == 2 and "outcome" not in search:
+            # No counter knows where two filters meet: the newest were counted, and it is said.
+            assert not found.timeline.whole
+            assert found.facets.counted <= 10
+            continue
+        assert totals(found) == expected(house, **search), search
+        assert found.timeline.whole
+
+
+def test_what_is_not_projected_yet_is_counted_too(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.records.trail.SLICE", 50)
+    fill(house, 60)
+    for number in range(60, 65):
+        house.run(house.ledger.commit(Act(an_event(number))))
+    assert sum(totals(looked(house))) == 65
+    monkeypatch.setattr(rooms_overview, "_LOOKED", 10)
+    assert sum(totals(looked(house))) == 65
+
+
+def test_facets_are_the_most_frequent_first(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(house, 100)
+    counts = Counter(record["repository"] for record in house.records())
+    for most in (5000, 10):
+        monkeypatch.setattr(rooms_overview, "_LOOKED", most)
+        found = looked(house).facets
+        ranked = [(share.value, share.total) for share in found.repositories]
+        assert ranked == sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:10]
+        assert [share.value for share in found.principals] == ["gateway"]
+        assert [share.value for share in found.addresses] == ["192.0.2.7"]
+
+
+def test_a_period_is_kept_to(house: House) -> None:
+    fill(house, 100)
+    between = {"since": BEGUN + timedelta(hours=20), "until": BEGUN + timedelta(hours=40)}
+    found = looked(house, **between)
+    assert sum(totals(found)) == 20
+    assert found.timeline.since == between["since"]
+    assert found.timeline.buckets[0].begins <= between["since"]
+
+
+def test_counters_answer_for_whole_days_and_say_so(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(house, 100)
+    monkeypatch.setattr(rooms_overview, "_LOOKED", 5)
+    found = looked(house, project="project1", since=BEGUN + timedelta(hours=20)).timeline
+    assert found.since == datetime(2026, 11, 11, tzinfo=UTC)
+    assert found.bucket_seconds == tallies.DAY
+    since = found.since
+    assert sum(bucket.total for bucket in found.buckets) == sum(expected(house, project="project1", since=since))
+
+
+def test_the_counters_are_what_the_migration_would_count(house: House) -> None:
+    fill(house, 60)
+    entries = [{"seq": record["id"], **record} for record in house.records()]
+    rows = house.database.read_now(lambda connection: connection.execute(select(event_counts)).all())
+    kept = {(row.span, row.field, row.begins, row.value): [row.allowed, row.denied, row.failed] for row in rows}
+    assert kept == tallies.counted(entries)
+
+
+def test_a_principals_networks_are_noted_once_with_the_first_transfer(house: House) -> None:
+    fill(house, 30)
+    fill(house, 10)
+    (row,) = house.database.read_now(lambda connection: connection.execute(select(origins)).all())
+    first = next(
+        record["id"] for record in house.records(outcome="allowed") if record["kind"] in {"manifest.push", "blob.pull"}
+    )
+    assert (row.principal, row.network, row.first_seq) == ("gateway", "192.0.2.0/24", first)
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("203.0.113.77", "203.0.113.0/24"),
+        ("2001:db8:1:2::3", "2001:db8:1::/48"),
+        ("local", "local"),
+        ("x" * 100, "x" * 64),
+    ],
+)
+def test_a_network_is_what_rules_compare(address: str, network: str) -> None:
+    assert tallies.network_of(address) == network
+
+
+@pytest.mark.parametrize("seconds", [1, 3600, 86_400, 86_400 * 31, 86_400 * 3650])
+def test_a_timeline_has_no_more_buckets_than_a_chart_can_show(seconds: int) -> None:
+    width = width_for(seconds)
+    found = filled({}, width, NOW - timedelta(seconds=seconds), NOW)
+    assert 1 <= len(found) <= BUCKETS + 12
+    assert found[0].begins <= NOW - timedelta(seconds=seconds) < NOW <= found[-1].begins + timedelta(seconds=width)
+
+
+def test_an_empty_trail_has_an_empty_overview(house: House) -> None:
+    found = looked(house)
+    assert (sum(totals(found)), found.facets.principals, found.facets.counted) == (0, (), 0)
