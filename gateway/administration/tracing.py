@@ -18,11 +18,12 @@ from gateway.administration.gathering import newest
 from gateway.audit.chain import Sealed
 from gateway.audit.event import Kind, Outcome
 from gateway.audit.trail import Search, Trail
-from gateway.change import Change
+from gateway.change import Change, together
 from gateway.errors import ContentRefusal, Invalid, Unknown
 from gateway.gate import Gate
 from gateway.oci.digest import Digest
 from gateway.oci.names import ProjectName, Repository, Tag
+from gateway.records import personal_tokens
 from gateway.records.accounts import find, no_account, offline_tokens_of, revoke_token, set_secret
 from gateway.records.database import Database
 
@@ -139,7 +140,8 @@ class Tracing:
         Revokes *credential*, and tells every digest it was used for since then; with *plan* it only tells.
 
         An account's name: its secret becomes one that nobody knows, and all tokens got with it are worth nothing; give
-        it another when it is to go on. The number of an offline token: that alone is revoked. Raises `Unknown`.
+        it another when it is to go on. The number of an offline token, or `personal:7` for a personal token: that alone
+        is revoked. Raises `Unknown`.
         """
         held = await self._held(credential)
         action = Action.REVIEW if plan else Action.MANAGE
@@ -195,6 +197,11 @@ class Tracing:
         return None
 
     async def _held(self, credential: str) -> _Held:
+        kind, _, number = credential.partition(":")
+        if kind == "personal" and number.isdecimal() and len(number) < 18:
+            row = await self.database.read(lambda connection: personal_tokens.find(connection, int(number)))
+            owner = row.account if row is not None else ""
+            return _Held(f"personal token {number}", owner, None, row is not None, personal=int(number))
         if credential.isdecimal():
             tokens = await self.database.read(lambda connection: offline_tokens_of(connection, None))
             token = next((each for each in tokens if each.id == int(credential)), None)
@@ -207,6 +214,8 @@ class Tracing:
         return _Held(f"{noun} {name}", name, project, account is not None)
 
     async def _revocation(self, held: _Held) -> Change:
+        if held.personal is not None:
+            return personal_tokens.revoke(held.personal)
         if held.token is not None:
             return revoke_token(held.token)
         now = int(datetime.now(UTC).timestamp())
@@ -216,21 +225,23 @@ class Tracing:
             until = account.expires_at if account is not None else None
             expires_at = int(until.timestamp()) if until is not None else None
             return set_secret(held.principal, hashed, now=now, expires_at=expires_at)
-        return set_secret(held.principal, await self.hashing.hash(generate_password()), now=now)
+        ended = set_secret(held.principal, await self.hashing.hash(generate_password()), now=now)
+        return together(personal_tokens.revoke_all(held.principal), ended)
 
     def _acts(self, held: _Held, since: datetime) -> tuple[list[Sealed], bool]:
         """The acts on content that the credential did since then, newest first, and whether these are all."""
         search = Search(principal=held.principal, since=since, outcome=Outcome.ALLOWED.value)
         found = list(newest(self.trail, search, MOST + 1))
         acts, whole = [event for event in found[:MOST] if _verb(event)], len(found) <= MOST
-        if held.token is None:
+        kind, number = ("offline_token", held.token) if held.personal is None else ("personal_token", held.personal)
+        if number is None:
             return acts, whole
         issued = newest(self.trail, replace(search, kind=Kind.TOKEN_ISSUE.value), MOST)
         # What it did itself, and what was done with the tokens that were issued for it.
-        ids = {str(held.token)}
+        ids = {str(number)}
         for event in issued:
             record: dict[str, Any] = event.record()
-            if record.get("credential") == "offline_token" and record.get("credential_id") == str(held.token):
+            if record.get("credential") == kind and record.get("credential_id") == str(number):
                 ids.add(str((record.get("detail") or {}).get("id", "")))
         return [event for event in acts if event.record().get("credential_id") in ids], whole
 
@@ -249,6 +260,7 @@ class _Held:
     project: ProjectName | None
     known: bool
     token: int | None = None
+    personal: int | None = None
 
 
 def _target(text: str) -> tuple[Repository | None, Tag | Digest]:

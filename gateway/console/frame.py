@@ -32,6 +32,7 @@ SAID: Final = {
     "others-closed": "All other sessions were ended.",
     "factor-off": "The second factor was removed.",
     "signed-out": "You are signed out.",
+    "signed-off": "The review was signed off.",
 }
 _UNITS: Final = ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
 

@@ -7,15 +7,18 @@ from typing import Final
 from gateway.console.pages import (
     access,
     account,
+    audit,
     contents,
     members,
     projects,
     removals,
+    reviews,
     robots,
     second_factor,
     settings,
     signing_in,
     tokens,
+    tracing,
     users,
 )
 from gateway.console.plan import Group
@@ -29,6 +32,9 @@ GROUPS: Final[tuple[Group, ...]] = (
     robots.GROUP,
     access.GROUP,
     settings.GROUP,
+    audit.GROUP,
+    tracing.GROUP,
+    reviews.GROUP,
     users.GROUP,
     account.GROUP,
     tokens.GROUP,

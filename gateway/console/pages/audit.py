@@ -1,0 +1,182 @@
+"""The audit trail: searched with every filter, over time, one event in its place, exported and verified."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any, Final
+
+from starlette.responses import Response
+
+from gateway.access.scopes import Action
+from gateway.audit.chain import Sealed
+from gateway.audit.event import Kind, Outcome
+from gateway.audit.searching import FILTERS, Asked, asked
+from gateway.console.chart import bars
+from gateway.console.download import Download
+from gateway.console.form import Form
+from gateway.console.frame import render, render_project
+from gateway.console.plan import Group, Page, Place, Tab
+from gateway.console.visit import Visit
+from gateway.errors import Unknown
+from gateway.oci.names import ProjectName
+
+#: Events of one page, and of one piece of an export.
+_ROWS: Final = 50
+_PIECE: Final = 1000
+_KINDS: Final = tuple(sorted({kind.value for kind in Kind} | {f"{kind.value.partition('.')[0]}.*" for kind in Kind}))
+_OUTCOMES: Final = (("", "any"), *((outcome.value, outcome.value) for outcome in Outcome))
+
+
+async def index(visit: Visit) -> Response:
+    """What a search finds; a filter that cannot be is told beside its field, and the others are kept."""
+    return await _found(visit, None)
+
+
+async def project_index(visit: Visit) -> Response:
+    """As `index`, of one project."""
+    return await _found(visit, ProjectName.parse(visit.path["project"]))
+
+
+async def event(visit: Visit) -> Response:
+    """Everything an event says, and its place in the chain."""
+    place = await visit.acts.audit.locate_event(visit.caller, _number(visit.path["number"]))
+    fields = [(name.replace("_", " "), _spelled(value)) for name, value in place.event.items() if value != ""]
+    return await render(visit, "audit_event.html", place=place, fields=fields, number=place.event["id"])
+
+
+async def save(visit: Visit) -> Response:
+    """Keeps the search under a name of the caller's own."""
+    form = visit.form
+    filters = _texts(form)
+    with form.blaming("name"):
+        await visit.acts.audit.save_search(visit.caller, form.text("name"), filters)
+        return visit.go("/audit", said="saved", **{name: text for name, text in filters.items() if text})
+    return await _found(visit, None, 422)
+
+
+async def forget(visit: Visit) -> Response:
+    await visit.acts.audit.remove_search(visit.caller, visit.form.text("name"))
+    return visit.go("/audit", said="removed")
+
+
+async def export(visit: Visit) -> Response:
+    """Every event that matches, one a line, as long as it takes."""
+    found = _asked(visit.form)
+    if found.flaws:
+        return await _found(visit, None, 422)
+    events = await visit.acts.audit.export_events(visit.caller, found.search)
+
+    def lines() -> Generator[bytes, None, None]:
+        # A thousand at a time: each piece costs a thread's turn.
+        for some in batched(events, _PIECE):
+            yield b"".join(json.dumps(sealed.record()).encode() + b"\n" for sealed in some)
+
+    return Download(lines(), "audit.jsonl", "application/x-ndjson")
+
+
+async def verify(visit: Visit) -> Response:
+    return await render(visit, "audit_verify.html", found=None)
+
+
+async def verified(visit: Visit) -> Response:
+    """Reads the whole trail, and says whether it is as it was written."""
+    return await render(visit, "audit_verify.html", found=await visit.acts.audit.verify(visit.caller))
+
+
+async def _found(visit: Visit, project: ProjectName | None, status: int = 200) -> Response:
+    form = visit.form
+    searched = _asked(form, project)
+    for name, flaw in searched.flaws.items():
+        form.blame(name, flaw)
+    before = int(form.text("before")) if form.text("before").isdecimal() else None
+    search = searched.search
+    if project is None:
+        with form.blaming("repository"):
+            overview = await visit.acts.audit.overview(visit.caller, search)
+            events = await visit.acts.audit.list_events(visit.caller, search, before=before, limit=_ROWS)
+            saved = await visit.acts.audit.list_searches(visit.caller)
+            return await _page(visit, project, form, overview, events, saved, status)
+        return await render(visit, "audit_flawed.html", 422, **_choices(), base="/audit")
+    overview = await visit.acts.audit.overview(visit.caller, search)
+    events = await visit.acts.audit.list_events(visit.caller, search, before=before, limit=_ROWS)
+    return await _page(visit, project, form, overview, events, (), status)
+
+
+async def _page(
+    visit: Visit, project: ProjectName | None, form: Form, overview: Any, events: Any, saved: Any, status: int
+) -> Response:
+    rows = [{**found, "target": _target(found), "at": datetime.fromisoformat(str(found["time"]))} for found in events]
+    filters = {name: text for name, text in _texts(form).items() if text and name not in form.errors}
+    values = {
+        **_choices(),
+        "overview": overview,
+        "bars": bars(overview.timeline),
+        "events": rows,
+        "older": str(rows[-1]["id"]) if len(rows) == _ROWS else "",
+        "filters": filters,
+        "saved": saved,
+        "base": f"/projects/{project}/audit" if project is not None else "/audit",
+    }
+    status = 422 if form.errors and status == 200 else status
+    if project is not None:
+        return await render_project(visit, project, "audit_project.html", status, **values)
+    return await render(visit, "audit.html", status, **values)
+
+
+def _choices() -> dict[str, object]:
+    return {"kinds": _KINDS, "outcomes": _OUTCOMES}
+
+
+def _texts(form: Form) -> dict[str, str]:
+    return {name: form.text(name) for name in FILTERS}
+
+
+def _asked(form: Form, project: ProjectName | None = None) -> Asked:
+    texts = _texts(form)
+    if project is not None:
+        texts["project"] = project.name
+    return asked(texts, datetime.now(UTC))
+
+
+def batched(events: Iterable[Sealed], most: int) -> Iterator[tuple[Sealed, ...]]:
+    """*events*, so many at a time."""
+    remaining = iter(events)
+    while some := tuple(islice(remaining, most)):
+        yield some
+
+
+def _number(text: str) -> int:
+    if not text.isdecimal() or len(text) > 18:
+        raise Unknown("There is no such event; search for it.")
+    return int(text)
+
+
+def _target(found: Mapping[str, Any]) -> str:
+    place = str(found.get("repository") or found.get("project") or "")
+    reference = str(found.get("reference") or found.get("digest") or "")
+    if reference:
+        return f"{place}@{reference[:19]}" if ":" in reference else f"{place}:{reference}"
+    about = found.get("detail")
+    return place or (str(about.get("account", "")) if isinstance(about, Mapping) else "")
+
+
+def _spelled(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, sort_keys=True) if isinstance(value, dict | list) else str(value)
+
+
+GROUP = Group(
+    pages=(
+        Page("/audit", index),
+        Page("/audit/events/{number}", event),
+        Page("/audit/saved", post=save),
+        Page("/audit/forget", post=forget),
+        Page("/audit/export", export),
+        Page("/audit/verify", verify, verified),
+        Page("/projects/{project}/audit", project_index),
+    ),
+    places=(Place("Audit", "/audit", Action.REVIEW),),
+    tabs=(Tab("Audit", "/audit", Action.REVIEW),),
+)

@@ -1,0 +1,207 @@
+"""The auditor's pages: search, one event, who pulled, replay; and a review from begin to the pack."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from urllib.parse import urlencode
+
+import pytest
+
+from gateway.access.principals import Caller, Origin, Principal, PrincipalKind
+from gateway.audit.event import Event, Kind, Outcome
+from gateway.audit.overview import Timeline, filled
+from gateway.console import chart
+from gateway.gate import Act
+from tests.console.browsing import Desk
+from tests.house import GATEWAY
+
+DIGEST = "sha256:" + "4f" * 32
+HOSTILE = '"><script>alert(1)'
+
+
+def happened(desk: Desk, kind: Kind, outcome: Outcome = Outcome.ALLOWED, **fields: object) -> None:
+    facts = {"project": "gallery", "repository": "gallery/ui", "digest": DIGEST, "action": "pull", **fields}
+    caller = facts.pop("caller", GATEWAY)
+    assert isinstance(caller, Caller)
+    desk.run(desk.house.ledger.commit(Act(Event(kind, caller, outcome).but(**facts))))
+
+
+def test_an_auditor_finds_a_refused_push_and_reads_its_event(desk: Desk) -> None:
+    browser = desk.browser("ann", auditor=True)
+    happened(desk, Kind.MANIFEST_PUSH, Outcome.DENIED, reason="no_grant", action="push")
+    happened(desk, Kind.MANIFEST_PULL)
+
+    page = browser.get("/console/audit?outcome=denied&kind=manifest.push")
+
+    assert page.status == 200
+    assert "no_grant" in page.words
+    assert "1 denied" in page.words
+    assert '<rect class="denied"' in page.text
+    assert page.fields["outcome"] == "denied"
+    number = desk.last("manifest.push")["id"]
+    event = browser.get(f"/console/audit/events/{number}")
+    assert event.heading == f"Event {number}"
+    assert "as they were sealed" in event.words
+    assert desk.last("audit.show")["principal"] == "ann"
+
+
+def test_a_filter_that_cannot_be_is_told_beside_it_and_the_others_are_kept(desk: Desk) -> None:
+    page = desk.browser("ann", auditor=True).get("/console/audit?since=soon&project=gallery&outcome=denied")
+    assert page.status == 422
+    assert "2026-01-31" in page.error("since")
+    assert (page.fields["since"], page.fields["project"], page.fields["outcome"]) == ("soon", "gallery", "denied")
+    crossed = desk.browser("ann").get("/console/audit?project=gallery&repository=attic/ui")
+    assert crossed.status == 422
+    assert "not a repository of gallery" in crossed.error("repository")
+
+
+def test_pages_follow_one_another_with_the_same_filters(desk: Desk) -> None:
+    browser = desk.browser("ann", auditor=True)
+    for _ in range(60):
+        happened(desk, Kind.MANIFEST_PULL)
+    first = browser.get("/console/audit?kind=manifest.pull")
+    assert first.text.count("/console/audit/events/") == 50
+    older = first.text.partition("before=")[2].partition('"')[0]
+    second = browser.get(f"/console/audit?kind=manifest.pull&before={older}")
+    assert second.text.count("/console/audit/events/") == 10
+
+
+def test_a_search_is_kept_and_forgotten(desk: Desk) -> None:
+    browser = desk.browser("ann", auditor=True)
+    kept = browser.post("/console/audit/saved", {"name": "refused", "outcome": "denied", "since": "24h"})
+    page = browser.follow(kept)
+    assert "Saved." in page.words
+    assert "/console/audit?outcome=denied&amp;since=24h" in page.text
+    assert browser.post("/console/audit/saved", {"name": ""}).status == 422
+    assert "You keep none." in browser.follow(browser.post("/console/audit/forget", {"name": "refused"})).words
+
+
+def test_what_clients_wrote_is_shown_and_does_nothing(desk: Desk) -> None:
+    browser = desk.browser("ann", auditor=True)
+    origin = Origin("192.0.2.9", "192.0.2.9", HOSTILE, "0" * 32)
+    stranger = Caller(Principal(PrincipalKind.ANONYMOUS, 0, HOSTILE), origin)
+    happened(desk, Kind.SIGN_IN, Outcome.DENIED, caller=stranger, reason=HOSTILE, reference=HOSTILE)
+    number = desk.last("account.sign_in")["id"]
+    saved = {"name": HOSTILE, "principal": HOSTILE}
+    browser.post("/console/audit/saved", saved)
+    query = urlencode({"principal": HOSTILE})
+    for target in ("/console/audit", f"/console/audit?{query}", f"/console/audit/events/{number}"):
+        page = browser.get(target)
+        assert page.status == 200
+        assert "<script>alert" not in page.text
+        assert "&lt;script&gt;alert" in page.text
+
+
+def test_an_owner_sees_the_audit_of_its_project_and_of_no_other(desk: Desk) -> None:
+    for project in ("gallery", "attic"):
+        desk.project(project)
+    browser = desk.browser("jane")
+    desk.grant("jane", "owner", "gallery")
+    happened(desk, Kind.MANIFEST_PULL)
+    happened(desk, Kind.MANIFEST_PULL, project="attic", repository="attic/ui")
+    foreign = desk.last("manifest.pull")["id"]
+
+    page = browser.get("/console/projects/gallery/audit?project=attic")
+    assert page.status == 200
+    assert "gallery/ui" in page.words
+    assert "attic" not in page.words
+    for target in (
+        "/console/audit",
+        "/console/audit?project=attic",
+        "/console/projects/attic/audit",
+        f"/console/audit/events/{foreign}",
+        f"/console/audit/who-pulled?target=attic/ui@{DIGEST}",
+        f"/console/audit/who-pulled?target={DIGEST}",
+        "/console/audit/export",
+        "/console/reviews",
+        "/console/reviews?project=attic",
+        "/console/reviews/1",
+    ):
+        assert browser.get(target).status == 403, target
+
+
+def test_who_pulled_is_one_form_away(desk: Desk) -> None:
+    browser = desk.browser("ann", auditor=True)
+    happened(desk, Kind.MANIFEST_PULL)
+    assert "/console/audit/who-pulled" in browser.get("/console/audit").text
+    page = browser.get(f"/console/audit/who-pulled?target={DIGEST}")
+    assert "gateway" in page.words
+    assert "192.0.2.7" in page.words
+    wrong = browser.get("/console/audit/who-pulled?target=nothing&at=soon")
+    assert wrong.status == 422
+    assert wrong.error("at")
+
+
+def test_a_replay_is_asked_before_a_grant_is_changed(desk: Desk) -> None:
+    desk.project("gallery")
+    desk.user("joe")
+    desk.grant("joe", "puller", "gallery")
+    browser = desk.browser("jane")
+    desk.grant("jane", "owner", "gallery")
+    joe = desk.run(desk.acts.accounts.list_accounts(GATEWAY))
+    number = next(account.id for account in joe if account.name == "joe")
+    caller = Caller(Principal(PrincipalKind.USER, number, "joe"), GATEWAY.origin)
+    happened(desk, Kind.MANIFEST_PUSH, Outcome.DENIED, caller=caller, action="push", reason="no_grant")
+
+    editing = browser.get("/console/projects/gallery/members/edit?principal=joe&reach=gallery")
+    assert 'formaction="/console/audit/replay"' in editing.text
+    asked = {"verb": "grant", "principal": "joe", "reach": "gallery", "role": "pusher"}
+    page = browser.post("/console/audit/replay", asked)
+    assert "push gallery/ui" in page.words
+    assert "pusher on gallery" in page.words
+    assert browser.post("/console/audit/replay", {**asked, "role": "king"}).status == 422
+    assert desk.house.records(kind="grant.add", principal="jane") == []
+
+
+def test_an_auditor_reviews_signs_and_takes_the_pack_away(desk: Desk) -> None:
+    browser = desk.browser("ann", auditor=True)
+    desk.project("gallery")
+    begun = browser.post("/console/reviews", {"since": "1d"})
+    page = browser.follow(begun)
+    assert page.heading == "Review 1"
+    assert "Changes of rights" in page.words
+    numbers = [name.removeprefix("note-") for name in page.fields if name.startswith("note-")]
+    assert browser.post("/console/reviews/1/sign-off", {"note": "early"}).status == 422
+    refused = browser.post(
+        "/console/reviews/1/mark", {"finding": numbers[0], "mark": "follow_up", f"note-{numbers[0]}": ""}
+    )
+    assert refused.status == 422
+    assert "followed up" in refused.error(f"note-{numbers[0]}")
+    for number in numbers:
+        marked = browser.post("/console/reviews/1/mark", {"finding": number, "mark": "fine", f"note-{number}": HOSTILE})
+        assert marked.status == 303
+    signed = browser.follow(browser.post("/console/reviews/1/sign-off", {"note": "seen"}))
+    assert "The review was signed off." in signed.words
+    assert "<script>alert" not in signed.text
+    assert "Sign off" not in signed.text
+
+    pack = desk.browser("ann").get("/console/reviews/1/pack")
+    assert pack.header("content-type") == "application/zip"
+    assert desk.last("review.export")["principal"] == "ann"
+    assert "1" in browser.get("/console/reviews").words
+
+
+def test_an_export_is_the_events_and_a_verification_says_how_the_trail_is(desk: Desk) -> None:
+    browser = desk.browser("ann", auditor=True)
+    happened(desk, Kind.MANIFEST_PULL)
+    export = browser.get("/console/audit/export?kind=manifest.pull")
+    assert export.header("content-disposition").startswith("attachment")
+    assert export.text.count("\n") == 1
+    assert browser.get("/console/audit/export?since=soon").status == 422
+    assert "The trail is whole" in browser.post("/console/audit/verify").words
+
+
+@pytest.mark.parametrize("target", ["/console/audit/events/x", "/console/audit/events/99999", "/console/reviews/0x1"])
+def test_what_is_not_there_is_said_to_be_unknown(desk: Desk, target: str) -> None:
+    assert desk.browser("ann", auditor=True).get(target).status == 404
+
+
+def test_the_bars_fill_the_picture_and_no_refusal_is_too_small_to_see() -> None:
+    since = datetime(2026, 11, 1, tzinfo=UTC)
+    begin = int(since.timestamp())
+    buckets = filled({begin: (10_000, 1, 0), begin + 3600: (5, 0, 0)}, 3600, since, since + timedelta(hours=3))
+    drawn = chart.bars(Timeline(buckets, 3600, True, since, since + timedelta(hours=3)))
+    assert [part.outcome for part in drawn[0].parts] == ["allowed", "denied"]
+    assert all(part.height >= 2 for bar in drawn for part in bar.parts)
+    assert all(0 <= part.y <= part.y + part.height <= chart.HEIGHT + 0.01 for bar in drawn for part in bar.parts)
+    assert drawn[2].parts == ()
