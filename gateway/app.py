@@ -264,7 +264,7 @@ def survey(settings: Settings) -> Survey:
 def _checkpoint(database: Database) -> Mapping[str, object] | None:
     """What the newest signed checkpoint says, if there is one."""
     found = database.read_now(checkpoints.newest)
-    return found.statement() if found is not None else None
+    return found.statement if found is not None else None
 
 
 def _content(settings: Settings, database: Database) -> tuple[Engine, Settling | None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
@@ -149,3 +149,62 @@ class ReadOnlyWanted(Struct, frozen=True, forbid_unknown_fields=True):
     reason: Annotated[
         str, Meta(max_length=200, description="Why the whole gateway takes no changes; empty: it takes them.")
     ]
+
+
+class NewReview(Struct, frozen=True, forbid_unknown_fields=True):
+    """*until* is exclusive; without a project, of all of them."""
+
+    since: words.Moment
+    until: words.Moment
+    project: words.Project | None = None
+
+
+class Said(Struct, frozen=True, forbid_unknown_fields=True):
+    """What is said of a finding; a follow-up needs a note."""
+
+    mark: Literal["fine", "follow_up"]
+    note: words.Remark = ""
+
+
+class Note(Struct, frozen=True, forbid_unknown_fields=True):
+    note: words.Remark = ""
+
+
+class Traced(Struct, frozen=True, forbid_unknown_fields=True):
+    """What was pulled: `sha256:…`, `REPOSITORY@sha256:…`, or `REPOSITORY:TAG` as it was at a time."""
+
+    target: Annotated[str, Meta(max_length=400)]
+    at: words.Moment | None = None
+
+
+class Proposed(Struct, frozen=True, forbid_unknown_fields=True):
+    """A change of grants that is not made; *role* is for a grant alone."""
+
+    verb: Literal["grant", "revoke"]
+    principal: words.Principal
+    reach: words.Reach
+    role: words.Role | None = None
+    days: Annotated[int, Meta(ge=1, le=365)] = 30
+
+
+class LeakTold(Struct, frozen=True, forbid_unknown_fields=True):
+    """*credential* is an account's name, or the number of an offline token."""
+
+    credential: Annotated[str, Meta(max_length=140)]
+    since: words.Moment
+    plan: bool = False
+
+
+class SearchWanted(Struct, frozen=True, forbid_unknown_fields=True):
+    """Filters as they are typed; `24h` goes on to mean a day before it is asked."""
+
+    filters: Annotated[dict[str, Annotated[str, Meta(max_length=512)]], Meta(max_length=9)]
+
+    @property
+    def project(self) -> str:
+        """The project that the search is about, if it is about one."""
+        return self.filters.get("project", "")
+
+    @property
+    def repository(self) -> str:
+        return self.filters.get("repository", "")

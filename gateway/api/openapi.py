@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from gateway.api import problems, routes
-from gateway.api.replies import NDJSON, encoded
+from gateway.api.replies import encoded
 from gateway.api.request import BODY_BYTES
 from gateway.api.words import IN_PATHS
 from gateway.errors import Refusal
@@ -110,7 +110,7 @@ def _responses(row: routes.Row, schemas: dict[Any, dict[str, Any]]) -> dict[str,
     responses: dict[str, Any] = {}
     good: dict[str, Any] = {"description": "Done" if row.answer is None else "What was asked for"}
     if row.answer is bytes:
-        good["content"] = {NDJSON: {"schema": {"type": "string"}}}
+        good["content"] = {row.media_type: {"schema": {"type": "string"}}}
     elif row.answer is not None:
         good["content"] = {"application/json": {"schema": schemas[row.answer]}}
     if row.edits and row.answer is not None:

@@ -112,8 +112,8 @@ class Request:
     def project(self) -> ProjectName | None:
         """The project that the request is about, wherever it says so; raises `Invalid` and `NameInvalid`."""
         for name in ("project", "repository", "reach", "target"):
-            text = self.values.get(name) or getattr(self.asked, name, None)
-            if not text:
+            text = self.values.get(name) or getattr(self.asked, name, None) or getattr(self.body, name, None)
+            if not text or text.startswith(("sha256:", "sha512:")):
                 continue
             match name:
                 case "project":

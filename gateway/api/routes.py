@@ -13,13 +13,30 @@ from urllib.parse import unquote
 
 from msgspec import Struct
 
+from gateway.access.names import RobotName, is_robot
 from gateway.access.policy import Need
 from gateway.access.scopes import Action
-from gateway.api import answers, bodies, grants, projects, repositories, robots, system, tokens, trail, users, words
+from gateway.administration import Leak, Replay, SavedSearch, Trace
+from gateway.api import (
+    answers,
+    bodies,
+    grants,
+    projects,
+    repositories,
+    reviews,
+    robots,
+    system,
+    tokens,
+    tracing,
+    trail,
+    users,
+    words,
+)
 from gateway.api.answers import Page
-from gateway.api.replies import Reply
+from gateway.api.replies import NDJSON, Reply
 from gateway.api.request import Request
 from gateway.audit.event import Kind
+from gateway.audit.overview import Overview
 from gateway.errors import Invalid, Unknown
 from gateway.oci.names import Repository
 
@@ -64,6 +81,17 @@ def of_user(request: Request) -> tuple[Need, ...]:
     return () if request.caller.principal.name == request.values["user"] else (Need(Action.MANAGE),)
 
 
+def looker(request: Request) -> tuple[Need, ...]:
+    """Whoever manages the account: an administrator, or the owner of a robot's project; with `plan`, who reviews it"""
+    credential, action = request.body.credential, Action.REVIEW if request.body.plan else Action.MANAGE
+    return (Need(action, RobotName.parse(credential).project if is_robot(credential) else None),)
+
+
+def searcher(_: Request) -> tuple[Need, ...]:
+    """Whoever may run the search"""
+    return ()
+
+
 def puller(request: Request) -> tuple[Need, ...]:
     """Whoever may pull from the repository"""
     return (Need(Action.PULL, Repository.parse(request.values["repository"])),)
@@ -79,8 +107,8 @@ class Row:
     """
     *path* is below `/api/v1`; what stands in braces is one segment of it, percent-escaped where need be.
 
-    *answer* is what a reply of *status* holds: None for nothing, `bytes` for lines of JSON. *once* rows honour
-    `Idempotency-Key`: they show a secret. *edits* rows honour `If-Match`.
+    *answer* is what a reply of *status* holds: None for nothing, `bytes` for a stream of *media_type*. *once* rows
+    honour `Idempotency-Key`: they show a secret. *edits* rows honour `If-Match`.
     """
 
     method: str
@@ -92,6 +120,7 @@ class Row:
     query: type[Struct] = bodies.Nothing
     body: type[Struct] | None = None
     status: int = 200
+    media_type: str = NDJSON
     once: bool = False
     edits: bool = False
 
@@ -109,6 +138,9 @@ REPOSITORY = "/repositories/{repository}"
 TAGS = "/repositories/{repository}/tags"
 TAG = "/repositories/{repository}/tags/{tag}"
 EVENTS = "/audit/events"
+SEARCHES = "/audit/searches"
+REVIEWS = "/reviews"
+REVIEW = "/reviews/{id}"
 PERSONAL = "/personal-tokens"
 OFFLINE = "/offline-tokens"
 KEYS = "/keys"
@@ -163,6 +195,23 @@ TABLE: Final = (
     Row("GET",    EVENTS + "/{id}", trail.show, reviewer, Kind.AUDIT_SHOW, words.Event),
     Row("GET",    "/audit/export", trail.export, reviewer, Kind.AUDIT_EXPORT, bytes, query=bodies.Filters),
     Row("POST",   "/audit/verify", trail.verify, auditor, Kind.AUDIT_VERIFY, answers.Verified),
+    Row("GET",    "/audit/overview", tracing.overview, reviewer, Kind.AUDIT_OVERVIEW, Overview, query=bodies.Filters),
+    Row("GET",    "/audit/who-pulled", tracing.who_pulled, reviewer, Kind.AUDIT_TRACE, Trace, query=bodies.Traced),
+    Row("POST",   "/audit/replay", tracing.replay, reviewer, Kind.AUDIT_REPLAY, Replay, body=bodies.Proposed),
+    Row("POST",   "/audit/leak", tracing.leak, looker, Kind.CREDENTIAL_LEAK, Leak, body=bodies.LeakTold),
+    Row("GET",    SEARCHES, tracing.searches, anyone, Kind.SEARCH_LIST, Page[SavedSearch], query=bodies.Paging),
+    Row("PUT",    SEARCHES + "/{search}", tracing.save_search, searcher, Kind.SEARCH_SAVE, SavedSearch,
+        body=bodies.SearchWanted),
+    Row("DELETE", SEARCHES + "/{search}", tracing.remove_search, anyone, Kind.SEARCH_REMOVE, None, status=204),
+    Row("GET",    REVIEWS, reviews.index, reviewer, Kind.REVIEW_LIST, Page[reviews.Review], query=bodies.OfProject),
+    Row("POST",   REVIEWS, reviews.begin, reviewer, Kind.REVIEW_BEGIN, reviews.ReviewDetail,
+        body=bodies.NewReview, status=201),
+    Row("GET",    REVIEW, reviews.show, reviewer, Kind.REVIEW_SHOW, reviews.ReviewDetail),
+    Row("PUT",    REVIEW + "/findings/{finding}", reviews.mark, reviewer, Kind.REVIEW_MARK, reviews.Finding,
+        body=bodies.Said),
+    Row("POST",   REVIEW + "/sign-off", reviews.sign_off, reviewer, Kind.REVIEW_SIGN_OFF, reviews.Review,
+        body=bodies.Note),
+    Row("GET",    REVIEW + "/pack", reviews.pack, reviewer, Kind.REVIEW_EXPORT, bytes, media_type=reviews.ZIP),
     Row("GET",    PERSONAL, tokens.index, oneself, Kind.PERSONAL_TOKEN_LIST, Page[answers.PersonalToken],
         query=bodies.OfAccount),
     Row("DELETE", PERSONAL + "/{id}", tokens.revoke, oneself, Kind.PERSONAL_TOKEN_REVOKE, None, status=204),

@@ -65,6 +65,7 @@ Password: TypeAlias = Annotated[
 Number: TypeAlias = Annotated[int, Meta(ge=1, le=2**53 - 1)]
 Lasts: TypeAlias = Annotated[int, Meta(ge=1, le=3650 * 86400, description="How long it lasts, in seconds.")]
 Moment: TypeAlias = Annotated[datetime, Meta(tz=True, description="A time with its offset, as in RFC 3339.")]
+Remark: TypeAlias = Annotated[str, Meta(max_length=500, description="A note of at most 500 characters.")]
 PageSize: TypeAlias = Annotated[int, Meta(ge=1, le=1000, description="The most items of one page.")]
 Cursor: TypeAlias = Annotated[
     str, Meta(max_length=2048, description="The `next` of the page before, of the very same query.")
@@ -90,4 +91,6 @@ IN_PATHS: Final[dict[str, Any]] = {
     "tag": Tag,
     "kid": Annotated[str, Meta(max_length=128, description="The id of a signing key.")],
     "id": Number,
+    "finding": Number,
+    "search": Annotated[str, Meta(max_length=100, description="The name of a saved search.")],
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,7 +13,9 @@ from gateway.api.routes import PREFIX, TABLE, Row
 from tests.api.desk import Desk
 from tests.house import OPERATOR
 
-PEOPLE = ("root", "auditor", "olga", "oscar", "alice", "dave", "mallory")
+PEOPLE = ("root", "auditor", "olga", "oscar", "alice")
+#: From who may most to who may least.
+RANKS = ("root", "auditor", "olga", "dave", "alice", "bob", "oscar")
 #: Who meets a need on project alpha, said apart from the policy.
 MEETS = {
     routes.administrator: {"root"},
@@ -25,10 +27,13 @@ MEETS = {
     routes.anyone: set(PEOPLE),
     routes.oneself: set(PEOPLE),
     routes.of_user: {"root"},
+    routes.looker: {"root", "auditor", "olga"},
+    routes.searcher: {"root", "auditor", "olga"},
 }
 #: Who may know that there is a project alpha.
 KNOWS = {"root", "auditor", "olga", "alice", "bob", "dave"}
 REPOSITORY = "alpha%2Fapp"
+PERIOD = {"since": "2026-01-01T00:00:00Z", "until": "2026-01-02T00:00:00Z"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +55,9 @@ def tried(row: Row, event: int, project: str = "alpha") -> Try:
         "repository": f"{project}%2Fapp",
         "tag": "v9",
         "kid": "0",
-        "id": str(event) if row.path.startswith("/audit") else "999999",
+        "id": str(event) if row.path.startswith("/audit") else "1" if row.path.startswith("/reviews") else "999999",
+        "finding": "999999",
+        "search": "mine",
     }
     path = row.path
     for name, value in values.items():
@@ -61,6 +68,9 @@ def tried(row: Row, event: int, project: str = "alpha") -> Try:
         routes.GRANTS: f"?project={project}",
         "/can": f"?principal=alice&action=pull&target={project}/app:v1",
         routes.REPOSITORIES: f"?project={project}",
+        routes.REVIEWS: f"?project={project}" if row.method == "GET" else "",
+        "/audit/overview": f"?project={project}",
+        "/audit/who-pulled": f"?target={project}/app:v1",
     }.get(row.path, "")
     bodies: dict[tuple[str, str], Any] = {
         ("POST", routes.USERS): {"name": "newcomer"},
@@ -72,6 +82,12 @@ def tried(row: Row, event: int, project: str = "alpha") -> Try:
         ("POST", routes.ROBOT + "/rotate"): {},
         ("PUT", routes.GRANT): {"role": "puller"},
         ("PUT", "/read-only"): {"reason": ""},
+        ("POST", "/audit/replay"): {"verb": "revoke", "principal": "alice", "reach": f"{project}/x"},
+        ("POST", "/audit/leak"): {"credential": f"{project}+ci", "since": "2026-01-01T00:00:00Z", "plan": True},
+        ("PUT", routes.SEARCHES + "/{search}"): {"filters": {"project": project}},
+        ("POST", routes.REVIEWS): {**PERIOD, "project": project},
+        ("PUT", routes.REVIEW + "/findings/{finding}"): {"mark": "fine"},
+        ("POST", routes.REVIEW + "/sign-off"): {},
     }
     return Try(PREFIX + path + query, bodies.get((row.method, row.path)))
 
@@ -83,6 +99,8 @@ def event(desk: Desk) -> int:
     desk.run(desk.acts.accounts.add_user(OPERATOR, "victor", password="correct horse battery"))
     desk.grant("alice", "puller", "alpha/x")
     desk.run(desk.acts.robots.add_robot(OPERATOR, "alpha+ci", "puller", expires=timedelta(days=1)))
+    since, until = (datetime.fromisoformat(time) for time in PERIOD.values())
+    desk.run(desk.acts.reviews.begin(OPERATOR, since, until, project="alpha"))
     return int(str(desk.world.house.records(project="alpha")[-1]["id"]))
 
 
@@ -96,8 +114,19 @@ def meeting(row: Row) -> set[str]:
     return {"root"} if row.path == routes.PERSONAL + "/{id}" else MEETS[row.needs]
 
 
+def names_one(row: Row) -> bool:
+    """Whether its path names, by number, something of a project: whoever may not see that is told it is not there."""
+    return row.path == routes.EVENTS + "/{id}" or row.path.startswith(routes.REVIEW)
+
+
 def is_about_a_project(row: Row) -> bool:
-    return row.path == routes.PROJECT or row.needs in {routes.owner, routes.reviewer, routes.puller, routes.deleter}
+    return row.path == routes.PROJECT or row.needs in {
+        routes.owner,
+        routes.reviewer,
+        routes.searcher,
+        routes.puller,
+        routes.deleter,
+    }
 
 
 @pytest.mark.parametrize("row", TABLE, ids=identify)
@@ -116,7 +145,7 @@ def test_whoever_may_not_is_refused_and_recorded(desk: Desk, event: int, row: Ro
         if name in meeting(row):
             continue
         answer = desk.ask(name, row.method, request.target, request.body)
-        hidden = (is_about_a_project(row) and name not in KNOWS) or row.path == routes.EVENTS + "/{id}"
+        hidden = (is_about_a_project(row) and name not in KNOWS) or names_one(row)
         assert answer.status == (404 if hidden else 403), (name, answer.body)
         [told] = desk.events_of(answer)
         assert (told["kind"], told["outcome"], told["principal"]) == (row.kind.value, "denied", name)
@@ -131,7 +160,8 @@ def test_whoever_may_is_not_refused_and_that_is_recorded_too(desk: Desk, event: 
     target = request.target
     for name, other in (("victor", "nobody"), ("alpha", "none"), ("app", "none")):
         target = target.replace(name, other) if destroys else target
-    for name in sorted(meeting(row)):
+    # The strongest and the weakest of them.
+    for name in sorted({max(meeting(row), key=RANKS.index), min(meeting(row), key=RANKS.index)}):
         if destroys and row.needs is routes.deleter and name != "root":
             continue
         answer = desk.ask(name, row.method, target, request.body)

@@ -55,7 +55,7 @@ def tried(desk: Desk, case: Any) -> None:
 
 
 def pursue(desk: Desk, row: Row, examples: int) -> None:
-    """So many requests that keep to the document, and as many that do not."""
+    """So many requests that keep to the document, and as many that do not; the same ones each time."""
     patient = settings(
         max_examples=examples,
         deadline=None,
@@ -79,7 +79,7 @@ def pursue(desk: Desk, row: Row, examples: int) -> None:
 
 @pytest.mark.parametrize("row", TABLE, ids=identify)
 def test_what_is_answered_is_what_is_described(desk: Desk, row: Row) -> None:
-    pursue(desk, row, 2)
+    pursue(desk, row, 1)
 
 
 @pytest.mark.long

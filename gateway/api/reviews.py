@@ -1,0 +1,88 @@
+"""Reviews: a period looked through, each finding judged, the whole signed off and handed over."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import AsyncGenerator, Awaitable
+from typing import IO, Final, TypeVar
+
+from gateway.administration import ReviewDetail
+from gateway.administration.reviews import Finding, Pack, Review
+from gateway.api.bodies import NewReview, Note, OfProject, Said
+from gateway.api.replies import Reply, reply
+from gateway.api.request import Request
+from gateway.errors import Denied, Unknown
+
+T = TypeVar("T")
+
+ZIP: Final = "application/zip"
+_PIECE_BYTES: Final = 256 * 1024
+
+__all__ = ["ZIP", "Finding", "Review", "ReviewDetail"]
+
+
+async def index(request: Request) -> Reply:
+    """List the newest reviews, of a project or of all"""
+    wanted = request.query_as(OfProject).project
+    rows = await request.administration.reviews.list_reviews(request.caller, wanted)
+    return request.page(rows, lambda row: f"{2**53 - row.number:019d}", lambda row: row)
+
+
+async def begin(request: Request) -> Reply:
+    """Look through a period with every rule, and keep what they find"""
+    body = request.body_as(NewReview)
+    detail = await request.administration.reviews.begin(
+        request.caller, body.since, body.until, project=body.project or None
+    )
+    return reply(detail, 201).and_headers(("Location", f"/api/v1/reviews/{detail.review.number}"))
+
+
+async def show(request: Request) -> Reply:
+    """Show a review with its findings"""
+    return reply(await _seen(request, request.administration.reviews.show(request.caller, _number(request))))
+
+
+async def mark(request: Request) -> Reply:
+    """Say of a finding that it is fine, or to be followed up"""
+    body, finding = request.body_as(Said), int(request.values["finding"])
+    act = request.administration.reviews.mark(request.caller, _number(request), finding, body.mark, body.note)
+    return reply(await _seen(request, act))
+
+
+async def sign_off(request: Request) -> Reply:
+    """Close a review for good, once every finding is marked"""
+    note = request.body_as(Note).note
+    return reply(await _seen(request, request.administration.reviews.sign_off(request.caller, _number(request), note)))
+
+
+async def pack(request: Request) -> Reply:
+    """The evidence pack of a signed review, as a zip file to be read and verified without the gateway"""
+    found = await _seen(request, request.administration.reviews.export(request.caller, _number(request)))
+    return Reply(200, (("Content-Type", ZIP),), stream=_zipped(found))
+
+
+async def _seen(request: Request, act: Awaitable[T]) -> T:
+    """What *act* gives; a review that is not theirs to see does not exist for them."""
+    try:
+        return await act
+    except Denied as refusal:
+        told = f"There is no review {_number(request)} that you may see; list those you may."
+        raise Unknown(told) from refusal
+
+
+async def _zipped(found: Pack) -> AsyncGenerator[bytes, None]:
+    # On the disk first, in a thread: the pack reads the trail, and whoever takes it may take it slowly.
+    with tempfile.TemporaryFile() as file:
+        await asyncio.to_thread(found.zipped, file)
+        file.seek(0)
+        while piece := await asyncio.to_thread(_read, file):
+            yield piece
+
+
+def _read(file: IO[bytes]) -> bytes:
+    return file.read(_PIECE_BYTES)
+
+
+def _number(request: Request) -> int:
+    return int(request.values["id"])

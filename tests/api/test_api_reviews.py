@@ -1,0 +1,106 @@
+"""The auditor's job, by programs: the overview, who pulled, what a right would change, a leak, a review signed off."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+from datetime import UTC, datetime, timedelta
+from urllib.parse import quote
+
+from gateway.api.routes import PREFIX
+from tests.api.desk import Desk
+
+
+def lately() -> dict[str, str]:
+    now = datetime.now(UTC)
+    return {"since": (now - timedelta(hours=1)).isoformat(), "until": (now + timedelta(minutes=1)).isoformat()}
+
+
+def test_a_period_is_reviewed_signed_off_and_handed_over(each_desk: Desk) -> None:
+    desk, name = each_desk, each_desk.project()
+    desk.grant("alice", "puller", name)
+    for _ in range(25):
+        desk.ask("alice", "PATCH", f"{PREFIX}/projects/{name}", {"public": True})
+    begun = desk.ask("auditor", "POST", f"{PREFIX}/reviews", {**lately(), "project": name})
+    assert begun.status == 201
+    path, findings = begun.headers["location"], begun.json()["findings"]
+    assert {finding["rule"] for finding in findings} >= {"denied_burst"} or findings
+    assert desk.ask("auditor", "POST", f"{path}/sign-off", {}).status == 409, "a finding has no mark yet"
+    first, *others = [f"{path}/findings/{finding['number']}" for finding in findings]
+    unsaid = desk.ask("auditor", "PUT", first, {"mark": "follow_up"})
+    assert (unsaid.status, unsaid.problem["field"]) == (400, "note")
+    assert desk.ask("auditor", "PUT", first, {"mark": "follow_up", "note": "ask alice"}).json()["note"] == "ask alice"
+    for other in others:
+        assert desk.ask("auditor", "PUT", other, {"mark": "fine"}).status == 200
+    assert desk.ask("auditor", "GET", f"{path}/pack").status == 409, "it is open"
+    signed = desk.ask("auditor", "POST", f"{path}/sign-off", {"note": "seen"}).json()
+    assert (signed["signed_by"], len(signed["content"])) == ("auditor", 64)
+    pack = desk.ask("auditor", "GET", f"{path}/pack")
+    assert pack.headers["content-type"] == "application/zip"
+    with zipfile.ZipFile(io.BytesIO(pack.body)) as archive:
+        assert {"README.txt", "review.html", "review.json", "events.jsonl", "verify.py"} <= set(archive.namelist())
+        assert hashlib.sha256(archive.read("review.json")).hexdigest() == signed["content"]
+    listed = desk.ask("auditor", "GET", f"{PREFIX}/reviews?project={name}").json()["items"]
+    assert [review["number"] for review in listed] == [signed["number"]]
+    assert desk.ask("oscar", "GET", path).status == 404
+
+
+def test_who_pulled_is_told_by_tag_and_by_digest(each_desk: Desk) -> None:
+    desk, name = each_desk, each_desk.project()
+    desk.image(f"{name}/app", "v1")
+    desk.grant("bob", "puller", name)
+    token = desk.world.widest("bob", f"{name}/app")
+    assert desk.world.ask("GET", f"/v2/{name}/app/manifests/v1", token=token).status == 200
+    told = desk.ask("auditor", "GET", f"{PREFIX}/audit/who-pulled?target={name}/app:v1").json()
+    assert {pull["principal"] for pull in told["pulls"]} == {"bob"}
+    by_digest = desk.ask("auditor", "GET", f"{PREFIX}/audit/who-pulled?target={told['digest']}").json()
+    assert "bob" in {pull["principal"] for pull in by_digest["pulls"]}
+    assert desk.ask("auditor", "GET", f"{PREFIX}/audit/who-pulled?target=nonsense").problem["field"] == "target"
+    assert desk.ask("bob", "GET", f"{PREFIX}/audit/who-pulled?target={told['digest']}").status == 403
+
+
+def test_a_right_is_tried_on_the_requests_that_were_made(each_desk: Desk) -> None:
+    desk, name, user = each_desk, each_desk.project(), each_desk.user()
+    desk.grant(user, "puller", name)
+    desk.ask(user, "PATCH", f"{PREFIX}/projects/{name}", {"public": True})
+    body = {"verb": "grant", "principal": user, "reach": name, "role": "owner"}
+    [difference] = desk.ask("root", "POST", f"{PREFIX}/audit/replay", body).json()["differences"]
+    assert (difference["action"], difference["allowed"], difference["outcome"]) == ("manage", True, "denied")
+    assert desk.ask(user, "PATCH", f"{PREFIX}/projects/{name}", {"public": True}).status == 403, "nothing changed"
+
+
+def test_a_leaked_robot_is_ended_and_what_it_touched_is_told(each_desk: Desk) -> None:
+    desk, name = each_desk, each_desk.project()
+    desk.image(f"{name}/app", "v1")
+    made = desk.ask("root", "POST", f"{PREFIX}/projects/{name}/robots", {"name": "ci", "role": "puller"}).json()
+    answer = desk.world.sign_in(
+        f"{name}+ci", f"repository:{name}/app:pull", password=made["secret"], service="registry.test"
+    )
+    token = str(answer.json()["token"])
+    assert desk.world.ask("GET", f"/v2/{name}/app/manifests/v1", token=token).status == 200
+    body = {"credential": f"{name}+ci", "since": lately()["since"]}
+    planned = desk.ask("auditor", "POST", f"{PREFIX}/audit/leak", {**body, "plan": True}).json()
+    assert planned["revoked"] is False
+    assert desk.ask("auditor", "POST", f"{PREFIX}/audit/leak", body).status == 403, "an auditor changes nothing"
+    told = desk.ask("root", "POST", f"{PREFIX}/audit/leak", body).json()
+    assert told["revoked"] is True
+    assert [(touched["verb"], touched["repository"]) for touched in told["touched"]] == [("pull", f"{name}/app")]
+    assert desk.world.ask("GET", f"/v2/{name}/app/manifests/v1", token=token).status == 401
+
+
+def test_a_search_is_looked_at_as_a_whole_and_saved(each_desk: Desk) -> None:
+    desk, name = each_desk, each_desk.project()
+    seen = desk.ask("auditor", "GET", f"{PREFIX}/audit/overview?project={name}").json()
+    assert sum(bucket["allowed"] for bucket in seen["timeline"]["buckets"]) == 1
+    path = f"{PREFIX}/audit/searches/{quote('my denials')}"
+    saved = desk.ask("auditor", "PUT", path, {"filters": {"outcome": "denied", "since": "24h"}}).json()
+    assert saved["filters"] == {"outcome": "denied", "since": "24h"}
+    assert [each["name"] for each in desk.ask("auditor", "GET", f"{PREFIX}/audit/searches").json()["items"]] == [
+        "my denials"
+    ]
+    assert desk.ask("root", "GET", f"{PREFIX}/audit/searches").json()["items"] == [], "nobody sees what others have"
+    refused = desk.ask("auditor", "PUT", path, {"filters": {"colour": "red"}})
+    assert (refused.status, refused.problem["field"]) == (400, "colour")
+    assert desk.ask("auditor", "DELETE", path).status == 204
+    assert desk.ask("auditor", "DELETE", path).status == 404
