@@ -191,7 +191,9 @@ def test_no_name_or_secret_breaks_anything_and_only_names_are_looked_up(door: Do
 
 
 @pytest.mark.parametrize(
-    "name", [new_robot_secret(), new_offline_token(), new_personal_token(), "Correct Horse!", "", "a" * 300]
+    "name",
+    [new_robot_secret(), new_offline_token(), new_personal_token(), "Correct Horse!", "", "a" * 300],
+    ids=["robot secret", "offline token", "personal token", "password", "nothing", "long"],
 )
 def test_a_secret_typed_in_the_names_place_is_not_told(door: Door, name: str) -> None:
     assert refused(door.knock(name, PASSWORD)).name == "(not a name)"
