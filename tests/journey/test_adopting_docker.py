@@ -17,7 +17,7 @@ import pytest
 from tests.journey.test_adopting import GUIDE, lines_of
 from tests.services.daemon import Daemon, accepts_connections, scratch
 from tests.services.engines import Engine, running_containerd, running_docker
-from tests.services.machine import ADDRESS, known_hosts, own_address, trusted
+from tests.services.machine import known_hosts, trusted
 
 IMAGE = "registry.local:5000/gallery/ui:v1"
 CONFIGURATION = """\
@@ -117,8 +117,7 @@ def terminal() -> Iterator[Terminal]:
     for port in (5000, 5001):
         assert not accepts_connections(port), f"the guide is about port {port}, and something else listens there"
     with (
-        own_address(),
-        known_hosts("registry.local", address=ADDRESS),
+        known_hosts("registry.local"),
         scratch("guide") as home,
         running_containerd() as containerd,
         running_docker(containerd, "--bip=172.29.7.1/24") as engine,
