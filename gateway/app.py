@@ -6,9 +6,11 @@ Settings ─▶ Rooms: database · secrets · ledger · directory · gate · tra
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
@@ -18,7 +20,7 @@ from gateway.access.keys import KeyRing
 from gateway.access.passwords import HashingPool
 from gateway.access.secrets import FILE_NAME, Secrets
 from gateway.access.tokens import Tokens
-from gateway.administration import Administration, SignIn
+from gateway.administration import Administration, Finding, SignIn
 from gateway.administration.checking import Checks
 from gateway.administration.importing import Imports
 from gateway.administration.sweeping import Sweeps
@@ -171,9 +173,15 @@ def console_application(rooms: Rooms) -> Application:
     """The console on *rooms*, for people with browsers."""
     from gateway.access.sealing import Sealer
     from gateway.console.application import make
+    from gateway.surroundings import of_surroundings
 
     forms = Sealer(rooms.secrets.console_forms, "carried form")
-    return make(rooms.administration, rooms.gate, rooms.sign_in, forms, rooms.settings.addresses[0])
+
+    async def surroundings() -> Sequence[Finding]:
+        return await asyncio.to_thread(of_surroundings, rooms.settings, datetime.now(UTC))
+
+    host = rooms.settings.addresses[0]
+    return make(rooms.administration, rooms.gate, rooms.sign_in, forms, host, surroundings)
 
 
 def realm_for(settings: Settings, host: str) -> str:

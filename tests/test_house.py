@@ -70,7 +70,8 @@ TABLE = {
     # `gateway up` and `gateway serve` make what is missing and start the server.
     # `gateway doctor` asks from outside, as a stranger would, whether something answers around the gateway.
     "cli": (
-        f"administration {_EDGE} app settings engine_section folder certificates initialisation serving probes backup",
+        f"administration {_EDGE} app settings engine_section certificates initialisation serving probes backup "
+        f"folder surroundings",
         "typer rich",
     ),
     "__main__": ("cli", ""),
@@ -90,6 +91,8 @@ TABLE = {
     "upkeep_section": ("", "msgspec"),
     "sources": ("errors", "msgspec"),
     "folder": ("errors", ""),
+    # What operators are told on the command line and administrators by the console.
+    "surroundings": ("administration certificates folder settings errors", ""),
     "probes": ("", ""),
     # The server's room is in parts: how requests are framed, the protocol around the parser, the certificates.
     "framing": ("errors", ""),
@@ -101,7 +104,7 @@ TABLE = {
     "logs": ("settings", "structlog"),
     "app": (
         f"{_ENGINES} records meters administration registry api answers console settings engine_section settlement "
-        f"folder front change {_EDGE}",
+        f"folder front surroundings change {_EDGE}",
         "starlette",
     ),
     # What became of acts elsewhere is asked by the engine and recorded by the ledger.

@@ -201,7 +201,7 @@ class Administration:
 
     @property
     def contents(self) -> Contents:
-        return Contents(self.gate, self.database, self.engine, self.platforms)
+        return Contents(self.gate, self.database, self.engine, self.platforms, self.trash_seconds)
 
     @property
     def effective(self) -> Effective:

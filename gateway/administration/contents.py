@@ -54,6 +54,7 @@ class Contents:
     database: Database
     engine: Engine
     platforms: Platforms
+    trash_seconds: int = 0
 
     async def repositories(
         self, caller: Caller, project: str, *, containing: str = "", after: str = "", limit: int = PAGE
@@ -107,7 +108,8 @@ class Contents:
 
         Needs delete. Raises `ManifestUnknown`, and `Unknown` for a repository that holds nothing.
         """
-        return await Removals(self.gate, self.database, self.engine).foresee(caller, repository, reference)
+        removals = Removals(self.gate, self.database, self.engine, self.trash_seconds)
+        return await removals.foresee(caller, repository, reference)
 
     # repositories
 

@@ -32,7 +32,7 @@ from gateway.records.cursors import Lag
 from gateway.records.database import Database
 from gateway.records.segments import Month, Segment, Unsealed
 
-__all__ = ["Evidence", "Lag", "Month", "Plan", "PublicKey", "Receipt", "Stored", "months_before"]
+__all__ = ["Evidence", "Kept", "Lag", "Month", "Plan", "PublicKey", "Receipt", "Stored", "months_before"]
 
 _REVIEW = Need(Action.REVIEW)
 
@@ -60,6 +60,14 @@ class Receipt:
     segments: Sequence[Segment]
     events: int
     purged: int
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The *newest* checkpoint, if one was made, and the *segments* that old events are in."""
+
+    newest: Stored | None
+    segments: Sequence[Segment]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +104,14 @@ class Evidence:
                 found += page
             await passage.seal()
         return found
+
+    async def kept(self, caller: Caller) -> Kept:
+        """The newest checkpoint, and the segments that old events were sealed into, the oldest first."""
+        async with self.gate.passage(caller, Kind.AUDIT_CHECKPOINT, _REVIEW, detail={"newest": True}) as passage:
+            newest: Stored | None = await self._read(checkpoints.newest)
+            sealed: Sequence[Segment] = await self._read(segments.every)
+            await passage.seal()
+        return Kept(newest, sealed)
 
     async def sinks(self, caller: Caller) -> Sequence[Lag]:
         """How far each sink has got, and what keeps it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from gateway.access.policy import Need, parse_target
@@ -27,6 +28,14 @@ class Removals:
     gate: Gate
     database: Database
     engine: Engine
+    trash_seconds: int = 0
+
+    @property
+    def _until(self) -> datetime | None:
+        """Until when a tag or manifest that is removed now can be had back."""
+        if not self.trash_seconds or Feature.TRASH in self.engine.emulated:
+            return None
+        return datetime.now(UTC) + timedelta(seconds=self.trash_seconds)
 
     async def foresee(self, caller: Caller, repository: str, reference: str) -> Consequences:
         name = parse_target(repository)
@@ -75,6 +84,7 @@ class Removals:
             pulled=told(pulled[digest], named=named),
             hindrance=hindrance,
             differs=self.engine.emulated.get(Feature.UNTAG, ""),
+            until=self._until,
         )
 
     async def _manifest(self, name: Repository, digest: Digest, *, named: bool) -> Consequences:
@@ -99,6 +109,7 @@ class Removals:
             freed_bytes=going.loose.alone_bytes,
             pulled=last,
             hindrance=going.hindrance,
+            until=self._until,
         )
 
 

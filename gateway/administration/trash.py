@@ -112,18 +112,33 @@ class Trash:
             await passage.seal()
         return tuple(_move(event, wanted.name, at_hand) for event in events)
 
-    async def restore_tag(self, caller: Caller, repository: str, tag: str, *, to: str = "", force: bool = False) -> str:
+    @property
+    def hindrance(self) -> str:
+        """Why nothing that is deleted can be had back here, "" if it can."""
+        return self.engine.emulated.get(Feature.TRASH, "")
+
+    async def restore_tag(
+        self,
+        caller: Caller,
+        repository: str,
+        tag: str,
+        *,
+        to: str = "",
+        force: bool = False,
+        seen: str | None = None,
+    ) -> str:
         """
         Points the tag at what it named when it was removed last, or at the digest *to*; answers which digest that is.
 
         Raises `Unknown`, `Conflict` while it names something else unless *to* or *force*, `AgainstRule`, `Unsupported`.
+        With *seen*, what the tag was seen to name ("" for nothing), `Conflict` if that is not so any more.
         """
         name, wanted = parse_target(repository), Tag.parse(tag)
         digest = Digest.parse(to) if to else None
 
         def apply(connection: Any) -> Notes:
             act = Act(int(time.time()), owner_of(caller))
-            return restoring.restore_tag(connection, name, wanted, digest, act, force=force)
+            return restoring.restore_tag(connection, name, wanted, digest, act, force=force, seen=seen)
 
         need = Need(Action.PUSH, name)
         async with self.gate.passage(caller, Kind.TAG_RESTORE, need, reference=wanted.name) as passage:

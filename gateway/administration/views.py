@@ -164,6 +164,7 @@ class Consequences:
     that nothing else in the repository needs, *freed_bytes* those of them that a sweep frees, because no other
     repository holds them either. The counts are of all, the lists hold the first hundred. *hindrance* is the rule that
     forbids it now, "" if none does. *differs* says how the engine's removal differs from a real one, "" if it does not.
+    What goes can be had back until *until*, in UTC; None: not at all.
     """
 
     repository: str
@@ -182,6 +183,7 @@ class Consequences:
     pulled: Pulled = field(default_factory=Pulled)
     hindrance: str = ""
     differs: str = ""
+    until: datetime | None = None
 
 
 def told(pull: LastPull, *, named: bool) -> Pulled:

@@ -13,12 +13,12 @@ import typer
 
 from gateway import probes
 from gateway.administration import Finding, State
-from gateway.cli.checks import listed, of_surroundings
 from gateway.cli.output import printable, say, show_json
 from gateway.cli.session import operator, place, rooms
 from gateway.cli.words import Json
 from gateway.errors import AccessRefusal, Refusal, UpstreamUnavailable
 from gateway.settings import Settings
+from gateway.surroundings import listed, of_surroundings
 
 if TYPE_CHECKING:
     from gateway.app import Rooms

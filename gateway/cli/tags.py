@@ -60,6 +60,9 @@ def history(
     moves = run(ctx, lambda administration, caller: administration.trash.tag_history(caller, repository, name))
     columns = ("time", "kind", "principal", "before", "after", "restorable", "event")
     show_table([asdict(move) for move in moves], columns, as_json=as_json, empty="The trail says nothing of it.")
+    last, sealed = run(ctx, lambda administration, _: administration.audit.sealed_away())
+    if last:
+        say(f"What happened up to {sealed[:10]} is sealed away and not looked at; an export has it.", error=True)
 
 
 def restore(

@@ -28,7 +28,7 @@ from gateway.console.frame import Frame, render
 from gateway.console.pages import GROUPS
 from gateway.console.pages.signing_in import required
 from gateway.console.plan import Group, Page
-from gateway.console.visit import ROOT, Parts, Visit
+from gateway.console.visit import ROOT, Parts, Surroundings, Visit, nothing
 from gateway.errors import BodyTooLarge, BodyTooSlow, Denied, Refusal, Unknown, Unsupported
 from gateway.gate import Gate
 
@@ -70,10 +70,17 @@ STATUSES: Final[dict[type[Refusal], int]] = {
 }
 
 
-def make(administration: Administration, gate: Gate, sign_in: SignIn, forms: Sealer, host: str) -> Console:
-    """The console with all its pages; *host* is how clients call the registry, *forms* as `Parts` says."""
+def make(
+    administration: Administration,
+    gate: Gate,
+    sign_in: SignIn,
+    forms: Sealer,
+    host: str,
+    surroundings: Surroundings = nothing,
+) -> Console:
+    """The console with all its pages; *host* is how clients call the registry, the others as `Parts` says."""
     assets = Assets()
-    parts = Parts(administration, gate, sign_in, Frame(GROUPS, assets), forms, host)
+    parts = Parts(administration, gate, sign_in, Frame(GROUPS, assets), forms, host, surroundings)
     return Console(parts, GROUPS, assets)
 
 

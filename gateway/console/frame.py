@@ -23,6 +23,8 @@ SAID: Final = {
     "added": "Added.",
     "saved": "Saved.",
     "removed": "Removed.",
+    "restored": "Restored.",
+    "applied": "Applied: what is not kept any more was moved to the trash.",
     "revoked": "Revoked.",
     "enabled": "Enabled.",
     "disabled": "Disabled.",

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 from urllib.parse import quote, urlencode
 
 from starlette.requests import Request
@@ -16,7 +16,7 @@ from gateway.access.policy import Allowed, Need, judge
 from gateway.access.principals import ANONYMOUS, Caller, Origin
 from gateway.access.scopes import Action
 from gateway.access.sealing import Sealer
-from gateway.administration import Administration, Session, SignIn
+from gateway.administration import Administration, Finding, Session, SignIn
 from gateway.console.form import Form
 from gateway.gate import Gate
 from gateway.oci.names import ProjectName
@@ -29,13 +29,21 @@ ROOT: Final = "/console"
 _LOCAL: Final = re.compile(r"/console(?:/[A-Za-z0-9._~%+@:*-]+)*/?(?:\?[A-Za-z0-9._~%+@:*/=&-]*)?", re.ASCII)
 
 
+Surroundings: TypeAlias = Callable[[], Awaitable[Sequence[Finding]]]
+
+
+async def nothing() -> Sequence[Finding]:
+    """Finds nothing: of a console without a machine of its own."""
+    return ()
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """
     What the console is joined of.
 
     *host* is how clients call the registry, for the commands that pages show; *forms* seals what travels through
-    signing in.
+    signing in; *surroundings* finds how the machine is, for administrators.
     """
 
     administration: Administration
@@ -44,6 +52,7 @@ class Parts:
     frame: Frame
     forms: Sealer
     host: str
+    surroundings: Surroundings = nothing
 
 
 @dataclass(slots=True)

@@ -27,13 +27,21 @@ def restore_manifest(connection: Connection, repository: Repository, digest: Dig
 
 
 def restore_tag(
-    connection: Connection, repository: Repository, tag: Tag, to: Digest | None, act: Act, *, force: bool
+    connection: Connection,
+    repository: Repository,
+    tag: Tag,
+    to: Digest | None,
+    act: Act,
+    *,
+    force: bool,
+    seen: str | None = None,
 ) -> Notes:
     """
     Points *tag* at what it named when it was removed last, or at *to*; with its manifest, if that is in the trash.
 
     Raises `Unknown` if there is nothing to restore, `Conflict` if the tag names something else now and neither *to* nor
-    *force* say that it may move, `AgainstRule`, and what `restore_manifest` does.
+    *force* say that it may move, `AgainstRule`, and what `restore_manifest` does. With *seen*, the digest that the tag
+    was seen to name ("" for nothing), `Conflict` also if it names something else by now.
     """
     place = content.repository_id(connection, repository)
     digest = to or _last(connection, repository, tag)
@@ -42,6 +50,8 @@ def restore_tag(
     ).scalar()
     if place is None or now == digest.text:
         raise Conflict(f"{repository}:{tag} names {digest} already; there is nothing to restore.")
+    if seen is not None and (now or "") != seen:
+        raise Conflict(f"{repository}:{tag} names {now or 'nothing'} now; look again before you move it.")
     if now is not None and to is None and not force:
         raise Conflict(f"{repository}:{tag} names {now} now; say --force to move it back to {digest}.")
     if not content.has(connection, manifests, repository_id=place, digest=digest.text):

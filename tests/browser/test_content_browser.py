@@ -104,11 +104,44 @@ def test_pages_of_content_are_accessible_light_dark_and_narrow(gateway: Gateway,
         "access-mine": "/access",
         "access-wrong": "/access?account=nobody",
     }
+    stocked(gateway, "root", lambda shop: shop.image("shop/base", "gone", "moved", layers=[b"gone"]))
+    for tag in ("gone", "moved"):
+        gateway.cli("tag", "remove", f"shop/base:{tag}").must()
+    stocked(gateway, "root", lambda shop: shop.image("shop/base", "moved", layers=[b"moved"]))
+    gateway.cli("retention", "set", "shop", "--matching", "stable").must()
+    pages |= {
+        "deleted": "/deleted/shop/base",
+        "deleted-of-project": "/projects/shop/deleted",
+        "deleted-none": "/deleted/shop/web-ui",
+        "tag-history": "/tag-history/moved/shop/base",
+        "retention": "/projects/shop/settings/retention",
+        "retention-plan": "/projects/shop/settings/retention/plan",
+        "retention-apply": "/projects/shop/settings/retention/apply",
+        "evidence": "/audit/evidence",
+        "verify": "/audit/verify",
+        "system": "/system",
+    }
     with looking(chromium, f"https://{gateway.registry}") as window:
         sign_in(window)
         for name, path in pages.items():
             window.open(f"/console{path}")
             window.look(name)
+        window.open("/console/deleted/shop/base")
+        window.press("Restore moved")
+        window.look("restore-asked")
+        window.open("/console/projects/shop/settings/retention")
+        window.fill(last="none")
+        window.press("Save")
+        window.look("retention-wrong")
+        window.open("/console/audit/verify")
+        window.press("Verify")
+        window.look("verified")
+        window.open("/console/system")
+        assert all(window.says(words) for words in ("of the space on the data", "more days", "end is whole"))
+        window.fill(reason="Moving to another disk")
+        window.press("Make it read-only")
+        window.look("system-read-only")
+        window.press("Take changes again")
 
 
 @pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no-scripts"])

@@ -27,6 +27,7 @@ from gateway.records.credentials import CredentialRecords
 from tests.house import OPERATOR, House, opened
 
 HOST = "registry.test:5000"
+WEEK = 7 * 86_400
 PASSWORD = "correct horse battery"
 
 
@@ -221,9 +222,9 @@ def desk_on(url: str, data: Path) -> Iterator[Desk]:
     with opened(url, data) as house:
         secrets = Secrets(b"s" * 32)
         hashing = HashingPool(cost=4, workers=1)
-        engine = embedded(data, house.database, uploads_per_owner=10, upload_seconds=600)
+        engine = embedded(data, house.database, uploads_per_owner=10, upload_seconds=600, trash_seconds=WEEK)
         keys: Any = None
-        acts = Administration(house.gate, house.database, engine, house.trail, secrets, hashing, keys)
+        acts = Administration(house.gate, house.database, engine, house.trail, secrets, hashing, keys, WEEK)
         stored = CredentialRecords(house.database)
         credentials = Credentials(stored, stored, secrets, hashing, stored, floor_seconds=0.0)
         forms = Sealer(secrets.console_forms, "carried form")

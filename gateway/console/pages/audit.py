@@ -118,12 +118,18 @@ async def _page(
         "older": str(rows[-1]["id"]) if len(rows) == _ROWS else "",
         "filters": filters,
         "saved": saved,
+        "sealed": "" if len(rows) == _ROWS else _day(await visit.acts.audit.sealed_away()),
         "base": f"/projects/{project}/audit" if project is not None else "/audit",
     }
     status = 422 if form.errors and status == 200 else status
     if project is not None:
         return await render_project(visit, project, "audit_project.html", status, **values)
     return await render(visit, "audit.html", status, **values)
+
+
+def _day(sealed: tuple[int, str]) -> str:
+    last, time = sealed
+    return f"{last:,} of {time[:10]}" if last else ""
 
 
 def _choices() -> dict[str, object]:

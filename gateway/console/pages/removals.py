@@ -65,6 +65,7 @@ async def ask_repository(visit: Visit, status: int = 200) -> Response:
             f"With it: {plural(found.tag_count, 'tag')} and {plural(found.manifest_count, 'manifest')}.",
             f"It holds {size_text(found.loose_bytes)}; a sweep frees what no other repository holds.",
             "Whoever pulls from it is refused from then on. Grants on its name stay.",
+            "This cannot be undone: what was deleted from it before, and could be had back, goes with it.",
         ],
         hindrance=found.hindrance,
         action=f"/repository-removals/{name}",
@@ -88,11 +89,12 @@ async def remove_repository(visit: Visit) -> Response:
 
 def told(found: Consequences) -> list[str]:
     """What else happens, in sentences."""
+    undone = _undone(found)
     if found.tag:
         sentences = [f"The tag alone goes; its manifest stays, and can be pulled by its digest, {found.digest}."]
         if found.left_untagged:
             sentences.append("No other tag names that manifest: only who knows the digest will find it.")
-        return [*sentences, *_differs(found), *_pulled(found)]
+        return [*sentences, *_differs(found), *_pulled(found), undone]
     sentences = [f"Nobody can pull {found.digest} from here any more, by tag or by digest."]
     if found.tag_count:
         sentences.append(f"With it: {plural(found.tag_count, 'tag')}, {_named(found.tags, found.tag_count)}.")
@@ -107,14 +109,22 @@ def told(found: Consequences) -> list[str]:
     if found.freed_bytes is not None:
         sentences.append(
             f"Layers and configs that nothing else in this repository needs: {size_text(found.loose_bytes)}. A sweep "
-            f"frees those that no other repository holds: {size_text(found.freed_bytes)}."
+            f"frees those that no other repository holds: {size_text(found.freed_bytes)}"
+            f"{', once it cannot be had back any more' if found.until else ''}."
         )
-    return [*sentences, *_differs(found), *_pulled(found)]
+    return [*sentences, *_differs(found), *_pulled(found), undone]
 
 
 def short(digest: str) -> str:
     """As much of a digest as people compare."""
     return f"{digest[:19]}…"
+
+
+def _undone(found: Consequences) -> str:
+    if found.until is None:
+        return "It cannot be had back."
+    what = "tag" if found.tag else "manifest, with its tags,"
+    return f"The {what} can be had back until {found.until:%d %b %Y, %H:%M} UTC: see Deleted on the repository's page."
 
 
 def _differs(found: Consequences) -> list[str]:

@@ -66,6 +66,7 @@ async def ask_remove(visit: Visit, status: int = 200) -> Response:
         told=[
             f"{holds} of content go with it; nobody can pull them any more.",
             f"{plural(len(detail.robots), 'robot')} and {plural(len(detail.grants), 'grant')} go with it.",
+            "This cannot be undone: what was deleted in it before, and could be had back, goes too.",
             "A project added under this name later is another one. The audit trail keeps what happened here.",
         ],
         action=f"/projects/{project}/settings/remove",

@@ -1,15 +1,17 @@
-"""What `gateway doctor` looks at beside the records: the settings, the data directory, the disk, the certificate."""
+"""What is looked at beside the records: the settings, the data directory, the disk, the certificate."""
 
 from __future__ import annotations
 
 import os
 import stat
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from gateway.administration import Finding, State
-from gateway.cli.certificates import described
+from gateway.certificates import LivePair, covers, fingerprint
+from gateway.errors import Invalid
 from gateway.folder import Weakness, exposed_password, local_disk, open_to_all
 from gateway.settings import Settings
 
@@ -17,6 +19,23 @@ from gateway.settings import Settings
 SPARE = 0.05
 
 _SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """Where the certificate and its key are; *authority* is the one the gateway made itself, if it did."""
+
+    certificate: Path
+    key: Path
+    authority: Path | None
+
+    @classmethod
+    def of(cls, settings: Settings) -> Paths:
+        """The configured pair, or the development one."""
+        if settings.server.development:
+            folder = settings.tls
+            return cls(folder / "leaf.crt", folder / "leaf.key", folder / "ca.crt")
+        return cls(settings.server.certificate, settings.server.key, None)
 
 
 def of_surroundings(settings: Settings, now: datetime) -> tuple[Finding, ...]:
@@ -104,6 +123,40 @@ def _certificate(settings: Settings, now: datetime) -> Finding:
         mend = "Put one in its place that names them all and lasts; the gateway takes it up by itself."
         return Finding("certificate", State.WARN, warning, mend)
     return Finding("certificate", State.OK, f"The certificate names all it should, for {told['days_left']} more days.")
+
+
+def described(settings: Settings, now: datetime) -> dict[str, object]:
+    """The certificate of *settings* as programs see it; one that the server would refuse is not *usable*."""
+    paths = Paths.of(settings)
+    where: dict[str, object] = {"certificate": str(paths.certificate), "key": str(paths.key)}
+    unknown = dict.fromkeys(("names", "valid_from", "valid_until", "days_left", "fingerprint"))
+    try:
+        live = LivePair(paths.certificate, paths.key)
+    except Invalid as refusal:
+        return {**where, **unknown, "usable": False, "warning": refusal.message, **_authority(paths)}
+    pair = live.pair
+    missing = [name for name in settings.server.names if not covers(pair, name)]
+    warnings = [live.warning, f"The certificate does not name {', '.join(missing)}." if missing else None]
+    return {
+        **where,
+        "names": list(pair.names),
+        "valid_from": pair.not_before,
+        "valid_until": pair.not_after,
+        "days_left": pair.days_left(now),
+        "fingerprint": pair.fingerprint,
+        "usable": True,
+        "warning": " ".join(filter(None, warnings)) or None,
+        **_authority(paths),
+    }
+
+
+def _authority(paths: Paths) -> dict[str, object]:
+    if paths.authority is None or not paths.authority.exists():
+        return {"authority": None, "authority_fingerprint": None}
+    return {
+        "authority": str(paths.authority),
+        "authority_fingerprint": fingerprint(paths.authority.read_bytes()),
+    }
 
 
 def _weak(name: str, weakness: Weakness | None) -> Finding | None:
