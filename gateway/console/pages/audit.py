@@ -51,8 +51,8 @@ async def event(visit: Visit) -> Response:
     everywhere = Action.REVIEW in await visit.rights()
     base = "/audit" if everywhere else f"/projects/{place.event['project']}/audit"
     held = place.event.get("principal_kind") in _WITH_ACCOUNTS
-    values = {"place": place, "fields": fields, "number": place.event["id"], "base": base, "held": held}
-    return await render(visit, "audit_event.html", **values)
+    number = place.event["id"]
+    return await render(visit, "audit_event.html", place=place, fields=fields, number=number, base=base, held=held)
 
 
 async def save(visit: Visit) -> Response:

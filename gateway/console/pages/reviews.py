@@ -90,6 +90,8 @@ async def _page(visit: Visit, detail: ReviewDetail, status: int = 200) -> Respon
         for rule in RULES
         if rule.name in runs
     ]
+    # What is to be looked at comes before what found nothing.
+    rules.sort(key=lambda row: not row[2])
     unmarked = sum(not found.mark for found in detail.findings)
     return await render(visit, "review.html", status, review=detail.review, rules=rules, unmarked=unmarked)
 
