@@ -149,11 +149,8 @@ class Tracing:
         asked = {"account": held.principal, "credential": credential, "since": since.isoformat(), "plan": plan}
         async with self.gate.passage(caller, Kind.CREDENTIAL_LEAK, need, detail=asked) as passage:
             if not held.known:
-                raise (
-                    no_account(held.principal)
-                    if held.principal
-                    else Unknown(f"There is no offline token {credential}; list the tokens to see their numbers.")
-                )
+                unknown = Unknown(f"There is no {held.told}; list the tokens to see their numbers.")
+                raise no_account(held.principal) if held.principal else unknown
             if plan:
                 await passage.seal()
             else:

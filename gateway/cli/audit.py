@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
@@ -12,8 +11,9 @@ from typing import IO, Annotated, assert_never
 import typer
 
 from gateway.access.principals import Caller
-from gateway.administration import FIELDS, Administration
+from gateway.administration import Administration
 from gateway.administration.audit import PAGE_LIMIT, shown
+from gateway.audit.spreadsheet import csv_lines, heading
 from gateway.audit.trail import Verification
 from gateway.cli import evidence, searches, tracing
 from gateway.cli.destination import destination
@@ -37,15 +37,6 @@ from gateway.cli.output import say, show_json, show_record, show_table
 from gateway.cli.session import run
 from gateway.cli.words import Json
 from gateway.errors import Invalid
-
-#: The columns of an export for spreadsheets.
-CSV_COLUMNS = (
-    *FIELDS,
-    *("principal_kind", "principal_id", "credential", "credential_id", "agent", "peer_address", "action", "grant"),
-    *("status", "bytes", "duration_ms", "before", "after", "detail", "previous_hash", "hash"),
-)
-#: What a spreadsheet may take for a formula when a cell begins with it.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 class Format(StrEnum):
@@ -195,10 +186,9 @@ def write_events(events: Iterable[dict[str, object]], form: Format, stream: IO[s
                 stream.write(json.dumps(event) + "\n")
                 count += 1
         case Format.CSV:
-            writer = csv.writer(stream, lineterminator="\r\n")
-            writer.writerow(CSV_COLUMNS)
+            stream.write(heading())
             for event in events:
-                writer.writerow([csv_cell(event.get(column)) for column in CSV_COLUMNS])
+                stream.write(csv_lines([event]))
                 count += 1
         case _:
             assert_never(form)
@@ -213,14 +203,6 @@ def write_lines(lines: Iterable[str], stream: IO[str]) -> int:
         stream.write("\n")
         count += 1
     return count
-
-
-def csv_cell(value: object) -> str:
-    """*value* as a cell that no spreadsheet runs: what could begin a formula is quoted by an apostrophe."""
-    if value is None:
-        return ""
-    text = json.dumps(value, sort_keys=True) if isinstance(value, dict | list) else str(value)
-    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def _line(event: dict[str, object]) -> dict[str, object]:

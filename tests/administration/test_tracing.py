@@ -137,6 +137,34 @@ def test_an_offline_token_that_leaked_is_revoked_and_its_tokens_are_followed(roo
             rooms.run(rooms.acts.tracing.leak(OPERATOR, credential, BEGUN))
 
 
+def test_a_personal_token_that_leaked_is_revoked_alone_and_followed_alone(rooms: Rooms) -> None:
+    jane = rooms.user("jane")
+    issue = rooms.acts.personal_tokens.issue
+    leaked, other = (rooms.run(issue(jane, name, ["pull"], None, 30)) for name in ("leaked", "other"))
+    by_itself = replace(jane, credential=Credential(CredentialKind.PERSONAL_TOKEN, str(leaked.number)))
+    by_other = replace(jane, credential=Credential(CredentialKind.PERSONAL_TOKEN, str(other.number)))
+    bearer = replace(jane, credential=Credential(CredentialKind.BEARER, "jti-of-leaked"))
+    happened(rooms, Kind.TOKEN_ISSUE, 1, by_itself, detail={"id": "jti-of-leaked"})
+    happened(rooms, Kind.TOKEN_ISSUE, 1, by_other, detail={"id": "jti-of-other"})
+    happened(rooms, Kind.MANIFEST_PULL, 2, bearer, digest=A)
+    happened(
+        rooms, Kind.MANIFEST_PULL, 3, replace(bearer, credential=Credential(CredentialKind.BEARER, "jti-of-other"))
+    )
+    happened(rooms, Kind.MANIFEST_PULL, 4, jane, digest=B)
+    name = f"personal:{leaked.number}"
+
+    planned = rooms.run(rooms.acts.tracing.leak(OPERATOR, name, BEGUN, plan=True))
+    assert len(rooms.run(rooms.acts.personal_tokens.list(jane))) == 2
+    done = rooms.run(rooms.acts.tracing.leak(OPERATOR, name, BEGUN))
+
+    assert [each.digest for each in done.touched] == [A]
+    assert (planned.touched, done.principal, done.revoked) == (done.touched, "jane", True)
+    assert [row.name for row in rooms.run(rooms.acts.personal_tokens.list(jane))] == ["other"]
+    for gone in (name, "personal:999"):
+        with pytest.raises(Unknown, match="personal token"):
+            rooms.run(rooms.acts.tracing.leak(OPERATOR, gone, BEGUN))
+
+
 def requested(rooms: Rooms, caller: Caller, action: str, outcome: Outcome, repository: str = "gallery/ui") -> None:
     kind = Kind.MANIFEST_PUSH if action == "push" else Kind.MANIFEST_PULL
     happened(rooms, kind, 1, caller, action=action, outcome=outcome, repository=repository)

@@ -78,6 +78,11 @@ class Looker:
         self.page.emulate_media(color_scheme="light")
         self.page.set_viewport_size({"width": WIDE["width"], "height": WIDE["height"]})
 
+    def picture(self, name: str) -> None:
+        """Keeps what the window shows, for the pages that tell people of it."""
+        if PICTURES:
+            self.page.screenshot(path=f"{PICTURES}/{name}.png")
+
     def _check(self, name: str) -> None:
         if not self.page.evaluate("'axe' in window"):
             self.page.evaluate(AXE)

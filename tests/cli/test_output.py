@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.administration import FIELDS
-from gateway.cli.audit import CSV_COLUMNS, Format, csv_cell, write_events
+from gateway.audit.spreadsheet import CSV_COLUMNS, csv_cell
+from gateway.cli.audit import Format, write_events
 from gateway.cli.filters import search, texts
 from gateway.cli.output import cell, printable, show_json, show_record, show_table
 from gateway.errors import Invalid

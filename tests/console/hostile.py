@@ -34,7 +34,7 @@ CORPUS = tuple(
 )
 _WORDS = """
 html head meta title link body a header div img nav form input button main ol li h1 h2 p section table thead tr th
-tbody td span code br pre dl dt dd label time ul select option
+tbody td span code br pre dl dt dd label time ul select option h3 datalist svg g rect
 """
 _ELEMENTS = frozenset(_WORDS.split())
 

@@ -10,10 +10,12 @@ from typing import Any, Final
 
 from starlette.responses import Response
 
+from gateway.access.principals import PrincipalKind
 from gateway.access.scopes import Action
 from gateway.audit.chain import Sealed
 from gateway.audit.event import Kind, Outcome
 from gateway.audit.searching import FILTERS, Asked, asked
+from gateway.audit.spreadsheet import csv_lines, heading
 from gateway.console.chart import bars
 from gateway.console.download import Download
 from gateway.console.form import Form
@@ -27,6 +29,8 @@ from gateway.oci.names import ProjectName
 _ROWS: Final = 50
 _PIECE: Final = 1000
 _KINDS: Final = tuple(sorted({kind.value for kind in Kind} | {f"{kind.value.partition('.')[0]}.*" for kind in Kind}))
+#: Principals whose credentials may leak.
+_WITH_ACCOUNTS: Final = (PrincipalKind.USER.value, PrincipalKind.ROBOT.value)
 _OUTCOMES: Final = (("", "any"), *((outcome.value, outcome.value) for outcome in Outcome))
 
 
@@ -44,7 +48,11 @@ async def event(visit: Visit) -> Response:
     """Everything an event says, and its place in the chain."""
     place = await visit.acts.audit.locate_event(visit.caller, _number(visit.path["number"]))
     fields = [(name.replace("_", " "), _spelled(value)) for name, value in place.event.items() if value != ""]
-    return await render(visit, "audit_event.html", place=place, fields=fields, number=place.event["id"])
+    everywhere = Action.REVIEW in await visit.rights()
+    base = "/audit" if everywhere else f"/projects/{place.event['project']}/audit"
+    held = place.event.get("principal_kind") in _WITH_ACCOUNTS
+    number = place.event["id"]
+    return await render(visit, "audit_event.html", place=place, fields=fields, number=number, base=base, held=held)
 
 
 async def save(visit: Visit) -> Response:
@@ -63,7 +71,7 @@ async def forget(visit: Visit) -> Response:
 
 
 async def export(visit: Visit) -> Response:
-    """Every event that matches, one a line, as long as it takes."""
+    """Every event that matches, one a line, as long as it takes; as a table for spreadsheets when asked."""
     found = _asked(visit.form)
     if found.flaws:
         return await _found(visit, None, 422)
@@ -74,6 +82,13 @@ async def export(visit: Visit) -> Response:
         for some in batched(events, _PIECE):
             yield b"".join(json.dumps(sealed.record()).encode() + b"\n" for sealed in some)
 
+    def cells() -> Generator[bytes, None, None]:
+        yield heading().encode()
+        for some in batched(events, _PIECE):
+            yield csv_lines(sealed.record() for sealed in some).encode()
+
+    if visit.form.value("format") == "csv":
+        return Download(cells(), "audit.csv", "text/csv; charset=utf-8")
     return Download(lines(), "audit.jsonl", "application/x-ndjson")
 
 

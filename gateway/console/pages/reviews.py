@@ -19,6 +19,7 @@ from gateway.console.frame import render
 from gateway.console.plan import Group, Page, Place
 from gateway.console.visit import Visit
 from gateway.errors import Unknown
+from gateway.oci.names import ProjectName
 
 #: A pack is kept in memory up to so many bytes while it is written, and in a file beyond.
 _IN_MEMORY_BYTES: Final = 8 * 1024 * 1024
@@ -26,9 +27,11 @@ _PIECE_BYTES: Final = 64 * 1024
 
 
 async def index(visit: Visit, status: int = 200) -> Response:
-    """The reviews, and a form to begin one; an owner sees those of its project by naming it."""
-    found = await visit.acts.reviews.list_reviews(visit.caller, visit.query.text("project") or None)
-    return await render(visit, "reviews.html", status, reviews=found)
+    """The reviews, and a form to begin one; an owner who names no project is shown those it may review."""
+    project = (visit.query.text("project") or visit.form.text("project")) if "project" not in visit.form.errors else ""
+    projects = [] if project or Action.REVIEW in await visit.rights() else await _reviewable(visit)
+    found = await visit.acts.reviews.list_reviews(visit.caller, project or None) if not projects else ()
+    return await render(visit, "reviews.html", status, reviews=found, projects=projects)
 
 
 async def begin(visit: Visit) -> Response:
@@ -36,9 +39,10 @@ async def begin(visit: Visit) -> Response:
     form, now = visit.form, datetime.now(UTC)
     since = form.parsed("since", lambda text: moment(text, now))
     until = form.parsed("until", lambda text: moment(text, now)) if form.text("until") else now
+    named = form.parsed("project", ProjectName.parse) if form.text("project") else None
     if since is not None and until is not None and form.sound:
         with form.blaming("since"):
-            project = form.text("project") or None
+            project = named.name if named is not None else None
             detail = await visit.acts.reviews.begin(visit.caller, since, until, project=project)
             return visit.go(f"/reviews/{detail.review.number}")
     return await index(visit, 422)
@@ -86,8 +90,17 @@ async def _page(visit: Visit, detail: ReviewDetail, status: int = 200) -> Respon
         for rule in RULES
         if rule.name in runs
     ]
+    # What is to be looked at comes before what found nothing.
+    rules.sort(key=lambda row: not row[2])
     unmarked = sum(not found.mark for found in detail.findings)
     return await render(visit, "review.html", status, review=detail.review, rules=rules, unmarked=unmarked)
+
+
+async def _reviewable(visit: Visit) -> list[str]:
+    """The projects whose trail a grant lets the caller review, by name."""
+    standing = await visit.parts.gate.directory.standing(visit.caller.principal)
+    names = {grant.reach.project for grant in standing.grants} if standing is not None else set()
+    return sorted([name.name for name in names if Action.REVIEW in await visit.rights(name)])
 
 
 def _pieces(stream: IO[bytes]) -> Generator[bytes, None, None]:

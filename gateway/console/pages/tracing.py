@@ -1,4 +1,4 @@
-"""Who pulled what, and what a change of a grant would have decided."""
+"""Who pulled what, what a leaked credential touched, and what a change of a grant would have decided."""
 
 from __future__ import annotations
 
@@ -7,14 +7,19 @@ from typing import Any, Final
 
 from starlette.responses import Response
 
+from gateway.access.names import is_robot
 from gateway.access.policy import Role
-from gateway.administration import Proposal, Verb
+from gateway.access.scopes import Action
+from gateway.administration import Leak, Proposal, Verb
 from gateway.audit.moments import moment
 from gateway.console.frame import render
 from gateway.console.plan import Group, Page
 from gateway.console.visit import Visit
+from gateway.oci.names import ProjectName
 
 _VERBS: Final = ((Verb.GRANT.value, "give the role"), (Verb.REVOKE.value, "take away what is held"))
+#: Digests of one page; a credential may have touched thousands.
+_SHOWN: Final = 200
 _ROLES: Final = tuple((role.value, role.value) for role in Role)
 
 
@@ -29,6 +34,44 @@ async def who_pulled(visit: Visit) -> Response:
         with form.blaming("target"):
             found = await visit.acts.tracing.who_pulled(visit.caller, form.text("target"), at)
     return await render(visit, "who_pulled.html", 200 if form.sound else 422, found=found)
+
+
+async def leak(visit: Visit) -> Response:
+    """What a credential touched; nothing is changed. Nothing named shows the form."""
+    form = visit.form
+    found: Leak | None = None
+    if form.text("credential"):
+        since = form.parsed("since", lambda text: moment(text or "30d", datetime.now(UTC)))
+        if since is not None:
+            with form.blaming("credential"):
+                found = await visit.acts.tracing.leak(visit.caller, form.text("credential"), since, plan=True)
+    return await _touched(visit, found)
+
+
+async def revoke(visit: Visit) -> Response:
+    """Ends the credential, if its name was typed; what it touched is told either way."""
+    form = visit.form
+    if form.text("typed") != form.text("credential"):
+        form.blame("typed", f"Type {form.text('credential')} to confirm.")
+        return await leak(visit)
+    since = form.parsed("since", lambda text: moment(text or "30d", datetime.now(UTC)))
+    found: Leak | None = None
+    if since is not None:
+        with form.blaming("credential"):
+            found = await visit.acts.tracing.leak(visit.caller, form.text("credential"), since)
+    return await _touched(visit, found)
+
+
+async def _touched(visit: Visit, found: Leak | None) -> Response:
+    robot = found is not None and is_robot(found.principal)
+    project = ProjectName(found.principal.partition("+")[0]) if found is not None and robot else None
+    values = {
+        "found": found,
+        "shown": found.touched[:_SHOWN] if found is not None else (),
+        "digests": len({each.digest for each in found.touched}) if found is not None else 0,
+        "may_revoke": Action.MANAGE in await visit.rights(project),
+    }
+    return await render(visit, "leak.html", 200 if visit.form.sound else 422, **values)
 
 
 async def ask_replay(visit: Visit) -> Response:
@@ -46,4 +89,10 @@ async def replay(visit: Visit) -> Response:
     return await render(visit, "replay.html", 200 if form.sound else 422, found=found, verbs=_VERBS, roles=_ROLES)
 
 
-GROUP = Group(pages=(Page("/audit/who-pulled", who_pulled), Page("/audit/replay", ask_replay, replay)))
+GROUP = Group(
+    pages=(
+        Page("/audit/who-pulled", who_pulled),
+        Page("/audit/leak", leak, revoke),
+        Page("/audit/replay", ask_replay, replay),
+    )
+)
