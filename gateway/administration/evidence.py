@@ -97,6 +97,16 @@ class Evidence:
             await passage.seal()
         return found
 
+    async def newest(self, caller: Caller, *, before: int | None = None, limit: int) -> Sequence[Stored]:
+        """The newest *limit* checkpoints that are kept, of those about events before *before*."""
+        asked = {"before": before} if before is not None else {}
+        async with self.gate.passage(
+            caller, Kind.AUDIT_CHECKPOINT, _REVIEW, detail={"newest": limit, **asked}
+        ) as passage:
+            found: Sequence[Stored] = await self._read(partial(checkpoints.latest, before=before or 2**62, most=limit))
+            await passage.seal()
+        return found
+
     async def sinks(self, caller: Caller) -> Sequence[Lag]:
         """How far each sink has got, and what keeps it."""
         async with self.gate.passage(caller, Kind.AUDIT_SINKS, _REVIEW) as passage:

@@ -152,7 +152,7 @@ class Tracing:
                 raise (
                     no_account(held.principal)
                     if held.principal
-                    else Unknown(f"There is no offline token {credential}; list the tokens to see their numbers.")
+                    else Unknown(f"There is no token {credential}; list the tokens to see their numbers.")
                 )
             if plan:
                 await passage.seal()
