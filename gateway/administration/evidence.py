@@ -80,8 +80,8 @@ class Evidence:
 
     async def checkpoint(self, caller: Caller) -> Stored:
         """A checkpoint of the chain as it is now. Raises `Conflict` while nothing has happened yet."""
-        key = await self.signing_key(caller)
         async with self.gate.passage(caller, Kind.AUDIT_CHECKPOINT, _REVIEW) as passage:
+            key = await self.signing_key(caller)
             notes = await passage.commit(checkpoints.make(key, always=True))
         if notes.result is None:
             raise Conflict("There is no event yet, and so nothing to make a checkpoint of.")

@@ -109,6 +109,7 @@ def event(desk: Desk) -> int:
     desk.grant("alice", "puller", "alpha/x")
     desk.run(desk.acts.robots.add_robot(OPERATOR, "alpha+ci", "puller", expires=timedelta(days=1)))
     since, until = (datetime.fromisoformat(time) for time in PERIOD.values())
+    desk.run(desk.acts.evidence.public_key(OPERATOR))
     desk.run(desk.acts.reviews.begin(OPERATOR, since, until, project="alpha"))
     return int(str(desk.world.house.records(project="alpha")[-1]["id"]))
 

@@ -87,6 +87,8 @@ def test_of_oneself_no_project_is_told_that_one_may_not_know_of(each_desk: Desk)
 
 def test_a_checkpoint_is_made_listed_and_held_against_the_trail(each_desk: Desk) -> None:
     desk = each_desk
+    refused = desk.ask("alice", "POST", f"{PREFIX}/audit/checkpoints")
+    assert [(event["kind"], event["outcome"]) for event in desk.events_of(refused)] == [("audit.checkpoint", "denied")]
     key = desk.ask("auditor", "GET", f"{PREFIX}/audit/key").json()
     made = desk.ask("auditor", "POST", f"{PREFIX}/audit/checkpoints").json()
     later = desk.ask("auditor", "POST", f"{PREFIX}/audit/checkpoints").json()
