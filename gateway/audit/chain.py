@@ -11,6 +11,8 @@ from typing import Self
 import msgspec
 
 _ENCODER = msgspec.json.Encoder(order="sorted")
+#: What some readers take for the end of a line, though JSON does not.
+_BREAKS = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
 _LINE = '{"hash":"'
 _BODY = len(_LINE) + 64 + 2
 
@@ -73,7 +75,8 @@ class Sealed:
 
 def canonical(record: Mapping[str, object]) -> str:
     """One line of JSON, keys sorted, no spaces: the same mapping always gives the same text."""
-    return _ENCODER.encode(record).decode()
+    text = _ENCODER.encode(record).decode()
+    return text if text.isascii() else text.translate(_BREAKS)
 
 
 def seal(head: Head, record: Mapping[str, object]) -> Sealed:

@@ -59,9 +59,14 @@ class Report:
     seq: int = 0
 
 
+#: What some readers take for the end of a line, though JSON does not.
+_BREAKS = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
+
+
 def canonical(record: Mapping[str, Any]) -> bytes:
     """One line of JSON, keys sorted, no spaces."""
     text = json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    text = text if text.isascii() else text.translate(_BREAKS)
     return text.encode("utf-8", "surrogatepass")
 
 

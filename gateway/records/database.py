@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import NullPool
 
-from gateway.errors import Invalid
+from gateway.errors import Invalid, Unavailable
 from gateway.records.versions import Versions
 
 R = TypeVar("R")
@@ -33,6 +34,8 @@ _ADVISORY = 0x6761_7465
 #: The write-ahead log is copied back into the database when it has grown to this size.
 _CHECKPOINT_BYTES = 8 * 1024 * 1024
 _READERS = 8
+#: So long a reading may go on while the database is closing, before it is broken off.
+_READING_SECONDS = 2.0
 
 _BEGIN_SQLITE = ("BEGIN IMMEDIATE",)
 _BEGIN_POSTGRESQL = ("BEGIN", f"SELECT pg_advisory_xact_lock({_ADVISORY})")
@@ -47,7 +50,8 @@ class Database:
         self.data = data
         self.versions = Versions(data / "versions")
         self._local = threading.local()
-        self._opened: list[Connection] = []
+        self._opened: list[_Reader] = []
+        self._closing = False
         self._lock_file = os.open(data / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._lock_owner = threading.Lock()
         self._threads = None if self.sqlite else ThreadPoolExecutor(_READERS, thread_name_prefix="reader")
@@ -60,13 +64,13 @@ class Database:
     async def read(self, query: Callable[[Connection], R]) -> R:
         """*query*'s answer from committed rows: where it stands on SQLite, in a thread on PostgreSQL."""
         if self._threads is None:
-            return query(self._reader())
+            return self._answered(query)
         return await asyncio.get_running_loop().run_in_executor(self._threads, self.read_now, query)
 
     def read_now(self, query: Callable[[Connection], R]) -> R:
         """*query*'s answer from committed rows, synchronously; any thread may call it."""
         if self.sqlite:
-            return query(self._reader())
+            return self._answered(query)
         with self.engine.connect() as connection:
             return query(connection)
 
@@ -106,22 +110,57 @@ class Database:
             connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def close(self) -> None:
-        """Closes every connection, under the lock: the last one to close copies SQLite's log back."""
+        """
+        Closes every connection, under the lock: the last one to close copies SQLite's log back.
+
+        What other threads are reading ends first; who reads from now on is refused.
+        """
+        self._closing = True
         if self._threads is not None:
             self._threads.shutdown()
+        for reader in self._opened:
+            reader.let_end()
         with self.lock():
-            for connection in self._opened:
-                connection.close()
+            for reader in self._opened:
+                # One that goes on all the same keeps its connection: taken from under it, it would take the process.
+                if not reader.busy:
+                    reader.connection.close()
             self.engine.dispose()
         os.close(self._lock_file)
         self.versions.close()
 
-    def _reader(self) -> Connection:
-        connection: Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = self._local.connection = self.engine.connect()
-            self._opened.append(connection)
-        return connection
+    def _answered(self, query: Callable[[Connection], R]) -> R:
+        reader: _Reader | None = getattr(self._local, "reader", None)
+        if reader is None:
+            reader = self._local.reader = _Reader(self.engine.connect())
+            self._opened.append(reader)
+        nested, reader.busy = reader.busy, True
+        try:
+            # Looked at after saying so: whoever closes looks the other way round.
+            if self._closing:
+                raise Unavailable("The gateway is stopping; try again shortly.")
+            return query(reader.connection)
+        finally:
+            reader.busy = nested
+
+
+class _Reader:
+    """A thread's connection to read with, and whether it is at it."""
+
+    __slots__ = ("busy", "connection")
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.busy = False
+
+    def let_end(self) -> None:
+        """Returns when the reading has ended; one that takes long is broken off."""
+        patience = time.monotonic() + _READING_SECONDS
+        while self.busy and time.monotonic() < 2 * _READING_SECONDS + patience:
+            if time.monotonic() > patience:
+                driver: Any = self.connection.connection.driver_connection
+                driver.interrupt()
+            time.sleep(0.005)
 
 
 def _engine(url: str) -> Engine:

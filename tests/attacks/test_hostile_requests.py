@@ -19,10 +19,10 @@ from tests.protocol.harness import Answer, descriptor, image, sha256
 DIGEST = sha256(b"x")
 
 
-def plain(answer: Answer, *statuses: int) -> None:
+def plain(answer: Answer, *statuses: int, kind: str = "application/json") -> None:
     """A refusal as documented: JSON, numbered, without anything of ours or of the sender's markup in it."""
     assert answer.status in statuses, (answer.status, answer.body)
-    assert answer.header("content-type") == "application/json"
+    assert answer.header("content-type") == kind
     assert answer.header("x-request-id")
     assert "server" not in answer.told
     text = answer.body.decode()
@@ -102,7 +102,8 @@ TRAVERSALS = (
 def test_paths_have_one_reading_or_none(site: Site, method: str) -> None:
     token = site.widest("root", "alpha/app")
     for path in TRAVERSALS:
-        plain(site.ask(method, path, token=token), 400, 401, 404, 405)
+        kind = "application/problem+json" if path.startswith("/api/") else "application/json"
+        plain(site.ask(method, path, token=token), 400, 401, 404, 405, kind=kind)
     assert site.ask("GET", "/v2/alpha/app/manifests/v1", token=token).body == site.manifest
 
 

@@ -11,6 +11,7 @@ import pytest
 from gateway import serving
 from gateway.app import Rooms, opened
 from gateway.audit.trail import Search
+from gateway.canary import LeakAlarm, LeakProbe
 from gateway.engine.stores.filesystem import Filesystem
 from gateway.front import Front
 from gateway.settings import Settings
@@ -110,7 +111,7 @@ def served(folder: Path, toml: str, *, first: bool = True) -> list[str]:
     (folder / "gateway.toml").write_text(toml)
     closing = ExitStack()
     rooms = closing.enter_context(opened(Settings.for_data(folder, {})))
-    worker = serving._Served(rooms, cast(Front, None), closing, first=first)
+    worker = serving._Served(rooms, cast(Front, None), LeakAlarm(LeakProbe.of(rooms), rooms.gate), closing, first=first)
     trail = rooms.trail
 
     async def story() -> list[str]:
