@@ -9,17 +9,18 @@ from typing import Any, TypeAlias, assert_never
 
 from gateway.access.names import parse_principal
 from gateway.access.policy import Reach
+from gateway.access.retention import Retention
 from gateway.change import Notes
 from gateway.errors import Stale
 from gateway.gate import Act, Ledger
 from gateway.oci.names import ProjectName
-from gateway.records import accounts, grants, projects
+from gateway.records import accounts, grants, projects, retention
 from gateway.records.accounts import Account
 from gateway.records.grants import GrantRow
 from gateway.records.projects import ProjectRow
 
 #: What people edit, and may edit at the same time.
-Edited: TypeAlias = Account | ProjectRow | GrantRow
+Edited: TypeAlias = Account | ProjectRow | GrantRow | Retention
 
 
 def edition_of(thing: Edited) -> str:
@@ -33,6 +34,8 @@ def edition_of(thing: Edited) -> str:
         case GrantRow():
             expires = thing.expires_at.timestamp() if thing.expires_at is not None else None
             told = (thing.id, thing.role, expires)
+        case Retention():
+            told = (thing.last, thing.matching, thing.pulled_days)
         case _:
             assert_never(thing)
     return hashlib.sha256(repr((type(thing).__name__, *told)).encode()).hexdigest()[:32]
@@ -71,6 +74,13 @@ class Condition:
         canonical, covered = parse_principal(principal), Reach.parse(reach)
         noun = f"the grant of {canonical} on {covered}"
         return cls(noun, lambda connection: grants.find(connection, canonical, covered), editions, absent)
+
+    @classmethod
+    def on_retention(cls, project: str, editions: frozenset[str] | None) -> Condition:
+        """On what the project keeps; raises `NameInvalid`, and when it is looked at `Unknown`."""
+        name = ProjectName.parse(project)
+        noun = f"what {name} keeps"
+        return cls(noun, lambda connection: retention.of_project(connection, name)[0], editions)
 
     def require(self, connection: Any) -> None:
         """Raises `Stale` with what there is now, unless the condition holds."""

@@ -13,7 +13,7 @@ from gateway.access.principals import ANONYMOUS, Caller, Principal, PrincipalKin
 from gateway.access.reasons import PUBLIC, Cause, barred, causes
 from gateway.access.rules import Rules
 from gateway.access.scopes import TOKEN_ACTIONS, Action
-from gateway.administration.sight import standing_of
+from gateway.administration.sight import may_know, standing_of
 from gateway.audit.event import Kind
 from gateway.errors import ReadOnly, Unknown
 from gateway.gate import Gate, Passage
@@ -28,6 +28,7 @@ from gateway.records.holders import Holder
 PAGE: Final = 100
 _MOST: Final = 500
 _EVERYWHERE: Final = 100
+_ACCOUNTS: Final = frozenset({PrincipalKind.USER, PrincipalKind.ROBOT})
 _EVERY_PROJECT, _PUBLIC_PROJECTS = "every project", "every public project"
 
 
@@ -121,12 +122,14 @@ class Effective:
         """
         wanted = parse_principal(name)
         place = ProjectName.parse(project) if project is not None else None
-        mine = wanted == caller.principal.name and caller.principal.kind in {PrincipalKind.USER, PrincipalKind.ROBOT}
+        mine = is_oneself(caller, wanted)
         needs = () if mine else (Need(Action.REVIEW, place),)
         facts = {"detail": {"account": wanted}, "project": place.name if place is not None else ""}
         async with self.gate.passage(caller, Kind.ACCESS_ASK, *needs, **facts) as passage:
             if mine:
                 await standing_of(self.gate, caller)
+                if place is not None and not await may_know(self.gate, caller, place):
+                    raise _no_project(place)
             account = await self.database.read(lambda connection: find(connection, wanted))
             if account is None:
                 raise no_account(wanted)
@@ -165,7 +168,7 @@ class Effective:
     async def _project(self, name: ProjectName) -> Project:
         project = await self.gate.directory.project(name)
         if project is None:
-            raise Unknown(f"There is no project {name}; add it first, or check how it is spelled.")
+            raise _no_project(name)
         return project
 
     # of an account
@@ -225,6 +228,16 @@ class Effective:
             hindrances,
             rule.immutable,
         )
+
+
+def is_oneself(caller: Caller, name: str) -> bool:
+    """Whether *caller* is the account *name*, by a credential that may look after it and not only be used by it."""
+    whole = caller.bound is None or caller.bound.administers
+    return whole and name == caller.principal.name and caller.principal.kind in _ACCOUNTS
+
+
+def _no_project(name: ProjectName) -> Unknown:
+    return Unknown(f"There is no project {name}; add it first, or check how it is spelled.")
 
 
 def explained(holder: Holder, target: Repository, project: Project, hindrances: Mapping[Action, str]) -> Explained:

@@ -88,8 +88,8 @@ class Evidence:
 
     async def checkpoint(self, caller: Caller) -> Stored:
         """A checkpoint of the chain as it is now. Raises `Conflict` while nothing has happened yet."""
-        key = await self.signing_key(caller)
         async with self.gate.passage(caller, Kind.AUDIT_CHECKPOINT, _REVIEW) as passage:
+            key = await self.signing_key(caller)
             notes = await passage.commit(checkpoints.make(key, always=True))
         if notes.result is None:
             raise Conflict("There is no event yet, and so nothing to make a checkpoint of.")
@@ -112,6 +112,16 @@ class Evidence:
             sealed: Sequence[Segment] = await self._read(segments.every)
             await passage.seal()
         return Kept(newest, sealed)
+
+    async def newest(self, caller: Caller, *, before: int | None = None, limit: int) -> Sequence[Stored]:
+        """The newest *limit* checkpoints that are kept, of those about events before *before*."""
+        asked = {"before": before} if before is not None else {}
+        async with self.gate.passage(
+            caller, Kind.AUDIT_CHECKPOINT, _REVIEW, detail={"newest": limit, **asked}
+        ) as passage:
+            found: Sequence[Stored] = await self._read(partial(checkpoints.latest, before=before or 2**62, most=limit))
+            await passage.seal()
+        return found
 
     async def sinks(self, caller: Caller) -> Sequence[Lag]:
         """How far each sink has got, and what keeps it."""

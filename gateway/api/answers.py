@@ -9,7 +9,9 @@ from msgspec import Struct
 
 from gateway import administration as acts
 from gateway.access.personal import action_names
+from gateway.access.retention import Retention as Kept
 from gateway.api import words
+from gateway.api.kept import Retention
 from gateway.audit.trail import Verification
 
 T = TypeVar("T")
@@ -295,5 +297,7 @@ def present(thing: object) -> Any:
             return Project.of(thing)
         case acts.GrantRow():
             return Grant.of(thing)
+        case Kept():
+            return Retention.of(thing)
         case _:
             return None

@@ -46,6 +46,20 @@ class OfAccount(Paging, frozen=True, forbid_unknown_fields=True, kw_only=True):
     account: words.UserName | None = None
 
 
+class Within(Struct, frozen=True, forbid_unknown_fields=True):
+    """Of everything, or of one project."""
+
+    project: words.Project | None = None
+
+
+class Browsed(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A page of what is looked through, which may hold fewer than there is room for."""
+
+    containing: Annotated[str, Meta(max_length=128, description="What the name contains.")] = ""
+    limit: Annotated[int, Meta(ge=1, le=200, description="The most items of one page.")] = 50
+    cursor: words.Cursor = ""
+
+
 class Force(Struct, frozen=True, forbid_unknown_fields=True):
     """Whether to remove what is not empty."""
 
@@ -116,8 +130,7 @@ class ProjectChanges(Struct, frozen=True, forbid_unknown_fields=True):
     quota_bytes: Annotated[int, Meta(ge=0, le=2**62)] | UnsetType | None = UNSET
     immutable: (
         Annotated[
-            list[Annotated[str, Meta(extra_json_schema={"pattern": "^[A-Za-z0-9_][A-Za-z0-9._-]{0,126}\\*?$"})]],
-            Meta(max_length=32, description="Patterns of tags that are never moved; they replace all that were."),
+            words.TagPatterns, Meta(description="Patterns of tags that are never moved; they replace all that were.")
         ]
         | UnsetType
     ) = UNSET
@@ -149,6 +162,36 @@ class ReadOnlyWanted(Struct, frozen=True, forbid_unknown_fields=True):
     reason: Annotated[
         str, Meta(max_length=200, description="Why the whole gateway takes no changes; empty: it takes them.")
     ]
+
+
+class TagRestored(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the tag shall point, if not where it did last; *force* moves it even from where it points now."""
+
+    to: words.Digest | None = None
+    force: bool = False
+
+
+class RetentionWanted(Struct, frozen=True, forbid_unknown_fields=True):
+    """What keeps a tag; any one of them does. With none, everything is kept."""
+
+    last: Annotated[
+        Annotated[int, Meta(ge=1, le=1_000_000)] | None, Meta(description="So many tags of each repository.")
+    ] = None
+    matching: words.TagPatterns = []
+    within_days: Annotated[
+        Annotated[int, Meta(ge=1, le=36_500)] | None, Meta(description="Pulled or pushed within so many days.")
+    ] = None
+
+
+class Against(Struct, frozen=True, forbid_unknown_fields=True):
+    """
+    *checkpoints* as they were made, and *key*, the public key in PEM that they must be signed with.
+
+    Without a key, by one that the database knows: whoever rules the database could have put it there.
+    """
+
+    checkpoints: Annotated[list[words.Statement], Meta(min_length=1, max_length=100)]
+    key: Annotated[str, Meta(max_length=2000)] | None = None
 
 
 class NewReview(Struct, frozen=True, forbid_unknown_fields=True):
@@ -188,7 +231,7 @@ class Proposed(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LeakTold(Struct, frozen=True, forbid_unknown_fields=True):
-    """*credential* is an account's name, or the number of an offline token."""
+    """*credential* is an account's name, the number of an offline token, or `personal:7` for a personal token."""
 
     credential: Annotated[str, Meta(max_length=140)]
     since: words.Moment

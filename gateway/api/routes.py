@@ -16,19 +16,28 @@ from msgspec import Struct
 from gateway.access.names import RobotName, is_robot
 from gateway.access.policy import Need
 from gateway.access.scopes import Action
-from gateway.administration import Leak, Replay, SavedSearch, Trace
+from gateway.administration import Consequences, Leak, ManifestView, Replay, SavedSearch, TagMove, Trace
+from gateway.administration import RepositoryEntry as Entry
+from gateway.administration import TagEntry as TagSeen
+from gateway.administration.effective import is_oneself
 from gateway.api import (
+    access,
     answers,
     bodies,
+    contents,
+    evidence,
     grants,
+    kept,
     projects,
     repositories,
+    retention,
     reviews,
     robots,
     system,
     tokens,
     tracing,
     trail,
+    trash,
     users,
     words,
 )
@@ -97,6 +106,17 @@ def puller(request: Request) -> tuple[Need, ...]:
     return (Need(Action.PULL, Repository.parse(request.values["repository"])),)
 
 
+def pusher(request: Request) -> tuple[Need, ...]:
+    """Whoever may push to the repository"""
+    return (Need(Action.PUSH, Repository.parse(request.values["repository"])),)
+
+
+def asker(request: Request) -> tuple[Need, ...]:
+    """The account itself; an administrator or auditor; of what concerns a project, its owner"""
+    mine = is_oneself(request.caller, request.values["user"])
+    return () if mine else (Need(Action.REVIEW, request.project),)
+
+
 def deleter(request: Request) -> tuple[Need, ...]:
     """Whoever may delete in the repository"""
     return (Need(Action.DELETE, Repository.parse(request.values["repository"])),)
@@ -137,6 +157,10 @@ REPOSITORIES = "/repositories"
 REPOSITORY = "/repositories/{repository}"
 TAGS = "/repositories/{repository}/tags"
 TAG = "/repositories/{repository}/tags/{tag}"
+MANIFEST = "/repositories/{repository}/manifests/{reference}"
+RETENTION = "/projects/{project}/retention"
+TRASH = "/trash"
+CHECKPOINTS = "/audit/checkpoints"
 EVENTS = "/audit/events"
 SEARCHES = "/audit/searches"
 REVIEWS = "/reviews"
@@ -165,6 +189,8 @@ TABLE: Final = (
     Row("DELETE", USER + "/sessions", tokens.end_sessions, administrator, Kind.SESSION_END, answers.Revoked),
     Row("DELETE", USER + "/second-factor", tokens.disable_second_factor, administrator, Kind.SECOND_FACTOR_DISABLE,
         None, status=204),
+    Row("GET",    USER + "/access", access.of_account, asker, Kind.ACCESS_ASK, access.AccountRights,
+        query=bodies.Within),
     Row("GET",    PROJECTS, projects.index, anyone, Kind.PROJECT_LIST, Page[answers.Project], query=bodies.Paging),
     Row("POST",   PROJECTS, projects.add, administrator, Kind.PROJECT_ADD, answers.Project,
         body=bodies.NewProject, status=201),
@@ -173,6 +199,14 @@ TABLE: Final = (
         body=bodies.ProjectChanges, edits=True),
     Row("DELETE", PROJECT, projects.remove, administrator, Kind.PROJECT_REMOVE, None,
         query=bodies.Force, status=204, edits=True),
+    Row("GET",    PROJECT + "/contents", contents.repositories, anyone, Kind.REPOSITORY_LIST, Page[Entry],
+        query=bodies.Browsed),
+    Row("GET",    RETENTION, retention.show, owner, Kind.RETENTION_PLAN, kept.Retention),
+    Row("PUT",    RETENTION, retention.keep, owner, Kind.RETENTION_SET, kept.Retention,
+        body=bodies.RetentionWanted, edits=True),
+    Row("GET",    RETENTION + "/plan", retention.plan, owner, Kind.RETENTION_PLAN, Page[kept.Decided],
+        query=bodies.Paging),
+    Row("POST",   RETENTION + "/apply", retention.apply, owner, Kind.RETENTION_PLAN, Page[kept.Gone]),
     Row("GET",    ROBOTS, robots.index, owner, Kind.ROBOT_LIST, Page[answers.Robot], query=bodies.Paging),
     Row("POST",   ROBOTS, robots.add, owner, Kind.ROBOT_ADD, answers.Secret,
         body=bodies.NewRobot, status=201, once=True),
@@ -191,10 +225,34 @@ TABLE: Final = (
     Row("DELETE", REPOSITORY, repositories.remove, deleter, Kind.REPOSITORY_REMOVE, None, status=204),
     Row("GET",    TAGS, repositories.tags, puller, Kind.TAG_LIST, Page[answers.Tag], query=bodies.Paging),
     Row("DELETE", TAG, repositories.untag, deleter, Kind.TAG_DELETE, None, status=204),
+    Row("GET",    TAG + "/history", trash.tag_history, puller, Kind.TAG_HISTORY, Page[TagMove], query=bodies.Paging),
+    Row("POST",   TAG + "/restore", trash.restore_tag, pusher, Kind.TAG_RESTORE, kept.Restored,
+        body=bodies.TagRestored),
+    Row("GET",    REPOSITORY + "/contents", contents.tags, puller, Kind.TAG_LIST, Page[TagSeen],
+        query=bodies.Browsed),
+    Row("GET",    REPOSITORY + "/removal", contents.removing_repository, deleter, Kind.REPOSITORY_SHOW, Consequences),
+    Row("GET",    REPOSITORY + "/access", access.who, reviewer, Kind.ACCESS_ASK, access.Holders, query=bodies.Paging),
+    Row("GET",    REPOSITORY + "/access/{principal}", access.explain, reviewer, Kind.ACCESS_ASK, access.Holder),
+    Row("GET",    REPOSITORY + "/trash", trash.of_repository, deleter, Kind.TRASH_LIST, Page[kept.Trashed],
+        query=bodies.Paging),
+    Row("DELETE", REPOSITORY + "/trash", trash.empty_repository, deleter, Kind.TRASH_EMPTY, kept.Dropped),
+    Row("GET",    MANIFEST, contents.manifest, puller, Kind.MANIFEST_SHOW, ManifestView),
+    Row("DELETE", MANIFEST, trash.remove_manifest, deleter, Kind.MANIFEST_DELETE, None, status=204),
+    Row("GET",    MANIFEST + "/removal", contents.removing, deleter, Kind.MANIFEST_SHOW, Consequences),
+    Row("POST",   MANIFEST + "/restore", trash.restore_manifest, pusher, Kind.MANIFEST_RESTORE, kept.Restored),
+    Row("GET",    TRASH, trash.index, owner, Kind.TRASH_LIST, Page[kept.Trashed], query=bodies.OfProject),
+    Row("DELETE", TRASH, trash.empty, administrator, Kind.TRASH_EMPTY, kept.Dropped),
     Row("GET",    EVENTS, trail.index, reviewer, Kind.AUDIT_LIST, answers.Events, query=bodies.FiltersPaged),
     Row("GET",    EVENTS + "/{id}", trail.show, reviewer, Kind.AUDIT_SHOW, words.Event),
     Row("GET",    "/audit/export", trail.export, reviewer, Kind.AUDIT_EXPORT, bytes, query=bodies.Filters),
     Row("POST",   "/audit/verify", trail.verify, auditor, Kind.AUDIT_VERIFY, answers.Verified),
+    Row("POST",   "/audit/verify-against", evidence.verify_against, auditor, Kind.AUDIT_VERIFY, answers.Verified,
+        body=bodies.Against),
+    Row("GET",    "/audit/key", evidence.key, auditor, Kind.AUDIT_KEY, kept.PublicKey),
+    Row("GET",    CHECKPOINTS, evidence.index, auditor, Kind.AUDIT_CHECKPOINT, Page[kept.Checkpoint],
+        query=bodies.Paging),
+    Row("POST",   CHECKPOINTS, evidence.make, auditor, Kind.AUDIT_CHECKPOINT, kept.Checkpoint, status=201),
+    Row("GET",    "/audit/sinks", evidence.sinks, auditor, Kind.AUDIT_SINKS, Page[kept.Sink], query=bodies.Paging),
     Row("GET",    "/audit/overview", tracing.overview, reviewer, Kind.AUDIT_OVERVIEW, Overview, query=bodies.Filters),
     Row("GET",    "/audit/who-pulled", tracing.who_pulled, reviewer, Kind.AUDIT_TRACE, Trace, query=bodies.Traced),
     Row("POST",   "/audit/replay", tracing.replay, reviewer, Kind.AUDIT_REPLAY, Replay, body=bodies.Proposed),

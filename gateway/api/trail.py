@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from itertools import islice
 from typing import Final
 
@@ -58,11 +59,18 @@ async def export(request: Request) -> Reply:
 
 async def verify(request: Request) -> Reply:
     """Read the whole trail, and say whether it is as it was written"""
+    async with in_turn(request):
+        return reply(Verified.of(await request.administration.audit.verify(request.caller)))
+
+
+@asynccontextmanager
+async def in_turn(request: Request) -> AsyncIterator[None]:
+    """Lets one request at a time read the whole trail; raises `TooManyRequests` for others."""
     verifying = request.parts.verifying
     if verifying.locked():
         raise TooManyRequests("The trail is being read by another request; try again after it.", retry_after_seconds=10)
     async with verifying:
-        return reply(Verified.of(await request.administration.audit.verify(request.caller)))
+        yield
 
 
 def search(asked: Filters) -> Search:

@@ -56,11 +56,33 @@ Repository: TypeAlias = Annotated[
 Tag: TypeAlias = Annotated[
     str, Meta(description="A tag.", extra_json_schema=_grammar(r"[A-Za-z0-9_][A-Za-z0-9._-]*", 128))
 ]
+Digest: TypeAlias = Annotated[
+    str,
+    Meta(description="A digest: `sha256:…`.", extra_json_schema=_grammar("sha256:[0-9a-f]{64}", 71, 71)),
+]
+Reference: TypeAlias = Annotated[
+    str,
+    Meta(
+        description="A tag, or a digest.",
+        extra_json_schema=_grammar(r"(?:[A-Za-z0-9_][A-Za-z0-9._-]*|sha256:[0-9a-f]{64})", 128),
+    ),
+]
 Role: TypeAlias = Literal["puller", "pusher", "maintainer", "owner"]
 ActionWord: TypeAlias = Literal["pull", "push", "delete", "manage", "review"]
 OutcomeWord: TypeAlias = Literal["allowed", "denied", "failed"]
 Password: TypeAlias = Annotated[
     str, Meta(description="A password; left away, one is made and shown, this once.", min_length=1, max_length=1024)
+]
+TagPatterns: TypeAlias = Annotated[
+    list[Annotated[str, Meta(extra_json_schema={"pattern": "^[A-Za-z0-9_][A-Za-z0-9._-]{0,126}\\*?$"})]],
+    Meta(max_length=32),
+]
+Statement: TypeAlias = Annotated[
+    dict[str, Any],
+    Meta(
+        description="A signed statement, as it was made.",
+        extra_json_schema={"required": ["type", "seq", "hash", "time", "key", "signature"]},
+    ),
 ]
 Number: TypeAlias = Annotated[int, Meta(ge=1, le=2**53 - 1)]
 Lasts: TypeAlias = Annotated[int, Meta(ge=1, le=3650 * 86400, description="How long it lasts, in seconds.")]
@@ -89,6 +111,7 @@ IN_PATHS: Final[dict[str, Any]] = {
     "reach": Reach,
     "repository": Repository,
     "tag": Tag,
+    "reference": Reference,
     "kid": Annotated[str, Meta(max_length=128, description="The id of a signing key.")],
     "id": Number,
     "finding": Number,

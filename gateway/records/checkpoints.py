@@ -106,6 +106,12 @@ def between(connection: Connection, after: int, until: int, *, most: int = 1000)
     return [Stored(row.number, row.seq, row.made_at, row.line) for row in rows]
 
 
+def latest(connection: Connection, before: int, *, most: int) -> Sequence[Stored]:
+    """The newest *most* checkpoints of those about events before *before*, the newest first."""
+    query = select(checkpoints).where(checkpoints.c.seq < before).order_by(checkpoints.c.seq.desc()).limit(most)
+    return [Stored(row.number, row.seq, row.made_at, row.line) for row in connection.execute(query)]
+
+
 def following(connection: Connection, number: int, until: int, *, most: int = 1000) -> Sequence[Stored]:
     """The checkpoints made after that with this *number*, about events up to *until*, in their order."""
     query = select(checkpoints).where(checkpoints.c.number > number, checkpoints.c.seq <= until)

@@ -18,9 +18,9 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
         yield made
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
 def each_desk(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
-    """On each database."""
+    """On each database, for all modules: every test makes its own projects and users there, and undoes the rest."""
     data = tmp_path_factory.mktemp("data")
     if request.param == "sqlite":
         with desk_on(f"sqlite:///{data / 'gateway.db'}", data) as made:

@@ -218,7 +218,7 @@ class Desk:
 @contextmanager
 def desk_on(url: str, data: Path) -> Iterator[Desk]:
     """A desk on an empty database, with the world's users and an owner of each project, all with their tokens."""
-    with world_on(url, data) as world:
+    with world_on(url, data, trash_seconds=86400) as world:
         acts = world.acts
         sign_in = acts.sign_in(world.registry.parts.credentials)
         desk = Desk(world, Api(Parts(acts, sign_in, CURSOR_KEY, Answers(data / "answers", b"k" * 32))))

@@ -47,6 +47,8 @@ def test_every_command_of_the_guide_does_what_it_says(gateway: Gateway) -> None:
     assert '"whole": true' in said
     [first, second] = re.findall(r"^(?:[0-9a-z]{4}-){6}[0-9a-z]{4}$", said, re.MULTILINE)[-2:]
     assert first == second, "asked twice under one key"
+    assert '["jane",["pull","push"]]' in said
+    assert json.loads((gateway.home / "checkpoint.jsonl").read_text())["type"] == "checkpoint"
     exported = (gateway.home / "events.jsonl").read_text().splitlines()
     assert len(exported) > 20
     assert all(json.loads(line)["hash"] for line in exported)

@@ -24,6 +24,8 @@ MEETS = {
     routes.reviewer: {"root", "auditor", "olga"},
     routes.puller: {"root", "olga", "dave", "alice", "bob"},
     routes.deleter: {"root", "olga", "dave"},
+    routes.pusher: {"root", "olga", "dave", "alice"},
+    routes.asker: {"root", "auditor", "olga"},
     routes.anyone: set(PEOPLE),
     routes.oneself: set(PEOPLE),
     routes.of_user: {"root"},
@@ -33,6 +35,7 @@ MEETS = {
 #: Who may know that there is a project alpha.
 KNOWS = {"root", "auditor", "olga", "alice", "bob", "dave"}
 REPOSITORY = "alpha%2Fapp"
+STATEMENT = {"type": "checkpoint", "seq": 1, "hash": "0", "time": "", "key": "", "signature": ""}
 PERIOD = {"since": "2026-01-01T00:00:00Z", "until": "2026-01-02T00:00:00Z"}
 
 
@@ -58,6 +61,7 @@ def tried(row: Row, event: int, project: str = "alpha") -> Try:
         "id": str(event) if row.path.startswith("/audit") else "1" if row.path.startswith("/reviews") else "999999",
         "finding": "999999",
         "search": "mine",
+        "reference": f"sha256:{'0' * 64}",
     }
     path = row.path
     for name, value in values.items():
@@ -68,6 +72,8 @@ def tried(row: Row, event: int, project: str = "alpha") -> Try:
         routes.GRANTS: f"?project={project}",
         "/can": f"?principal=alice&action=pull&target={project}/app:v1",
         routes.REPOSITORIES: f"?project={project}",
+        routes.USER + "/access": f"?project={project}",
+        routes.TRASH: f"?project={project}" if row.method == "GET" else "",
         routes.REVIEWS: f"?project={project}" if row.method == "GET" else "",
         "/audit/overview": f"?project={project}",
         "/audit/who-pulled": f"?target={project}/app:v1",
@@ -82,6 +88,9 @@ def tried(row: Row, event: int, project: str = "alpha") -> Try:
         ("POST", routes.ROBOT + "/rotate"): {},
         ("PUT", routes.GRANT): {"role": "puller"},
         ("PUT", "/read-only"): {"reason": ""},
+        ("PUT", routes.RETENTION): {},
+        ("POST", routes.TAG + "/restore"): {},
+        ("POST", "/audit/verify-against"): {"checkpoints": [STATEMENT]},
         ("POST", "/audit/replay"): {"verb": "revoke", "principal": "alice", "reach": f"{project}/x"},
         ("POST", "/audit/leak"): {"credential": f"{project}+ci", "since": "2026-01-01T00:00:00Z", "plan": True},
         ("PUT", routes.SEARCHES + "/{search}"): {"filters": {"project": project}},
@@ -100,6 +109,7 @@ def event(desk: Desk) -> int:
     desk.grant("alice", "puller", "alpha/x")
     desk.run(desk.acts.robots.add_robot(OPERATOR, "alpha+ci", "puller", expires=timedelta(days=1)))
     since, until = (datetime.fromisoformat(time) for time in PERIOD.values())
+    desk.run(desk.acts.evidence.public_key(OPERATOR))
     desk.run(desk.acts.reviews.begin(OPERATOR, since, until, project="alpha"))
     return int(str(desk.world.house.records(project="alpha")[-1]["id"]))
 
@@ -120,12 +130,14 @@ def names_one(row: Row) -> bool:
 
 
 def is_about_a_project(row: Row) -> bool:
-    return row.path == routes.PROJECT or row.needs in {
+    return row.path in {routes.PROJECT, routes.PROJECT + "/contents"} or row.needs in {
         routes.owner,
         routes.reviewer,
         routes.searcher,
         routes.puller,
+        routes.pusher,
         routes.deleter,
+        routes.asker,
     }
 
 

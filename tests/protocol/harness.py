@@ -269,13 +269,14 @@ class Clock:
 
 
 @contextmanager
-def world_on(url: str, data: Path) -> Iterator[World]:
+def world_on(url: str, data: Path, *, trash_seconds: int = 0) -> Iterator[World]:
     with opened(url, data) as house:
         secrets = Secrets(b"s" * 32)
         hashing = HashingPool(cost=4, workers=1)
         keys = StoredKeys(house.database, secrets)
-        engine = embedded(data, house.database)
-        acts = Administration(house.gate, house.database, engine, house.trail, secrets, hashing, keys)
+        engine = embedded(data, house.database, trash_seconds=trash_seconds)
+        parts_of = (house.gate, house.database, engine, house.trail, secrets, hashing, keys)
+        acts = Administration(*parts_of, trash_seconds=trash_seconds)
         ring = KeyRing(keys, house.database.versions.policy)
         records = CredentialRecords(house.database)
         clock = Clock()
