@@ -107,6 +107,7 @@ PAGES = {
 }
 
 
+@pytest.mark.long
 def test_projects_are_found_while_one_types(gateway: Gateway, chromium: Browser) -> None:
     for name in ("typed-6", "typed-7"):
         gateway.cli("project", "add", name).must()
@@ -121,6 +122,7 @@ def test_projects_are_found_while_one_types(gateway: Gateway, chromium: Browser)
         assert window.page.locator("#q").input_value() == "typed-7"
 
 
+@pytest.mark.long
 def test_the_keyboard_alone_is_enough(gateway: Gateway, chromium: Browser) -> None:
     with looking(chromium, f"https://{gateway.registry}") as window:
         page = window.page

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
 from tests.services.clients import Result
 from tests.services.daemon import scratch
 from tests.services.gateway import Gateway, running_gateway
@@ -81,6 +83,7 @@ def pushing(gateway: Gateway) -> Iterator[Pusher]:
         thread.join()
 
 
+@pytest.mark.long
 def test_a_backup_of_a_gateway_that_is_pushed_to_serves_everything_elsewhere() -> None:
     with scratch("backup") as place, running_gateway(workers=2) as gateway:
         target = place / "backups"

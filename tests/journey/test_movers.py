@@ -135,6 +135,7 @@ def test_anybody_pulls_what_is_public_and_nothing_else(
 # podman
 
 
+@pytest.mark.long
 def test_podman_moves_a_big_image(hub: Gateway, podman: Podman, layout: Layout, big: tuple[int, ...]) -> None:
     layout.add_image("v1", big, seed=211)
     name = f"{hub.registry}/gallery/podman:v1"
@@ -170,6 +171,7 @@ def test_podman_is_told_which_right_is_missing_and_pulls_what_is_public(
 # docker
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("docker", DOCKER_PROGRAMS[:1], indirect=True, ids=["debian"])
 def test_docker_moves_a_big_image(hub: Gateway, docker: Docker, layout: Layout, big: tuple[int, ...]) -> None:
     layout.add_image("v1", big, seed=221)
@@ -230,6 +232,7 @@ def test_docker_is_told_which_right_is_missing_and_pulls_what_is_public(
 # containerd
 
 
+@pytest.mark.long
 def test_containerd_moves_a_big_image(hub: Gateway, ctr: Ctr, layout: Layout, big: tuple[int, ...]) -> None:
     image = layout.add_image("v1", big, seed=231)
     name = f"{hub.registry}/gallery/ctr:v1"

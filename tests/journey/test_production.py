@@ -165,7 +165,9 @@ def a_key_that_others_may_read(folder: Path) -> None:
     (folder / "gateway.key").chmod(0o644)
 
 
-@pytest.mark.parametrize("spoil", [another_key, half_a_certificate, garbage])
+@pytest.mark.parametrize(
+    "spoil", [another_key, *(pytest.param(each, marks=pytest.mark.long) for each in (half_a_certificate, garbage))]
+)
 def test_a_bad_pair_is_refused_and_the_old_one_stays(company: Gateway, spoil: Callable[[Path], None]) -> None:
     folder = company.home / "tls"
     before, rejected = shown(company), len(company.events(kind="certificate.rejected"))

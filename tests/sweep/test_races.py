@@ -26,7 +26,7 @@ DIGEST = Digest.of(CONTENT)
 SPAWN = multiprocessing.get_context("spawn")
 
 
-@pytest.mark.parametrize("grace_seconds", [0, DAY])
+@pytest.mark.parametrize("grace_seconds", [0, pytest.param(DAY, marks=pytest.mark.long)])
 def test_whatever_was_acknowledged_while_sweeps_run_stays_pullable(
     database_url: str, tmp_path: Path, grace_seconds: int
 ) -> None:
@@ -56,7 +56,9 @@ def test_whatever_was_acknowledged_while_sweeps_run_stays_pullable(
         assert house.trail.verify().fault == ""
 
 
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize(
+    "point", [next(iter(POINTS)), *(pytest.param(each, marks=pytest.mark.long) for each in list(POINTS)[1:])]
+)
 def test_a_sweep_that_is_killed_loses_nothing_and_the_next_one_ends_it(tmp_path: Path, point: str) -> None:
     url = f"sqlite:///{tmp_path / 'gateway.db'}"
 
