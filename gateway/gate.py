@@ -22,7 +22,7 @@ from typing import Any, NoReturn, Protocol, Self
 
 from gateway.access.directory import Directory, View
 from gateway.access.policy import Allowed, Need, Reason, Refused, Verdict, judge
-from gateway.access.principals import Caller, CredentialKind, PrincipalKind
+from gateway.access.principals import ANONYMOUS, Caller, CredentialKind, PrincipalKind
 from gateway.access.scopes import TOKEN_ACTIONS, Action, scope_text
 from gateway.access.throttle import Strangers
 from gateway.access.verdicts import Verdicts
@@ -310,6 +310,8 @@ def refusal(caller: Caller, needs: tuple[Need, ...], verdict: Refused) -> Refusa
     message = f"{missing} is missing" if missing is not None else "access is missing"
     if verdict.disclose and verdict.held:
         message += f"; {caller.principal.name} holds {verdict.held}"
+    elif caller.principal == ANONYMOUS:
+        message += "; nobody is signed in: log in first"
     detail: dict[str, object] = {}
     if missing is not None:
         detail = {"missing": str(missing.action), "on": str(missing.target) if missing.target else "system"}

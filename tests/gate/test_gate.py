@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from gateway.access.policy import Grant, Need, Project, Reach, Refused, Role, Standing
-from gateway.access.principals import Caller, Credential, CredentialKind, Origin, Principal, PrincipalKind
+from gateway.access.principals import ANONYMOUS, Caller, Credential, CredentialKind, Origin, Principal, PrincipalKind
 from gateway.access.scopes import Access, Action
 from gateway.audit.event import Event, Kind, Outcome
 from gateway.change import Change, Notes
@@ -129,6 +129,17 @@ def test_a_right_taken_away_makes_the_token_invalid_not_too_narrow(world: World)
 
     assert refused.value.error == "invalid_token"
     assert "holds" not in refused.value.message
+
+
+def test_whoever_is_not_signed_in_is_told_so(world: World) -> None:
+    nobody = replace(bearer(Action.PULL), principal=ANONYMOUS)
+
+    async def pull() -> None:
+        async with world.gate.passage(nobody, Kind.MANIFEST_PULL, PULL):
+            raise AssertionError("nothing runs inside a refused passage")
+
+    with pytest.raises(Unauthorized, match="pull on gallery/ui is missing; nobody is signed in: log in first"):
+        asyncio.run(pull())
 
 
 def test_a_caller_without_any_right_is_not_told_whether_the_repository_exists(world: World) -> None:
