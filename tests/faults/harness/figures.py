@@ -53,11 +53,25 @@ class Figures:
         with self.line(fault) as line:
             line.recovery_seconds = max(line.recovery_seconds, seconds)
 
+    def add(self, other: Figures) -> None:
+        """Those of another run, which has ended, are part of these."""
+        for fault, found in other.lines.items():
+            with self.line(fault) as line:
+                _count(line, found)
+        for operation, count in other.points.items():
+            self.points_in(operation, count)
+        with self._guard:
+            self.problems.extend(other.problems)
+
     def total(self) -> Line:
         """All lines together."""
         total = Line("all")
         for line in self.lines.values():
-            for name in ("operations", "injected", "lost", "wrong", "unaudited", "litter"):
-                setattr(total, name, getattr(total, name) + getattr(line, name))
-            total.recovery_seconds = max(total.recovery_seconds, line.recovery_seconds)
+            _count(total, line)
         return total
+
+
+def _count(total: Line, line: Line) -> None:
+    for name in ("operations", "injected", "lost", "wrong", "unaudited", "litter"):
+        setattr(total, name, getattr(total, name) + getattr(line, name))
+    total.recovery_seconds = max(total.recovery_seconds, line.recovery_seconds)
