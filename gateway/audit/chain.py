@@ -66,7 +66,7 @@ class Sealed:
 
     def line(self) -> str:
         """The event as it leaves the gateway: its hash and then, letter by letter, what was sealed; one JSON object."""
-        return f'{{"hash":"{self.hash.hex()}",{self.body[1:]}'
+        return line(self.body, self.hash)
 
     @classmethod
     def of_line(cls, line: str) -> Self:
@@ -75,6 +75,11 @@ class Sealed:
             raise ValueError("not a line of an export")
         body = "{" + line[_BODY:]
         return cls(_TOLD.decode(body).id, body, bytes.fromhex(line[len(_LINE) : len(_LINE) + 64]))
+
+
+def line(body: str, hashed: bytes) -> str:
+    """As `Sealed.line`."""
+    return f'{{"hash":"{hashed.hex()}",{body[1:]}'
 
 
 def canonical(record: Mapping[str, object]) -> str:
@@ -100,7 +105,7 @@ def head_seal(head: Head, key: bytes) -> bytes:
     return hmac.digest(key, b"trail head" + head.seq.to_bytes(8, "big") + head.hash, "sha256")
 
 
-def told(body: bytes) -> Told | None:
+def told(body: bytes | str) -> Told | None:
     """What an event with this canonical form says, in a microsecond; None if it is none."""
     try:
         return _TOLD.decode(body)

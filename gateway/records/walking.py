@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -17,7 +16,7 @@ from sqlalchemy import Connection, func, select
 
 from gateway.audit.chain import Head, Kept, Sealed, follow
 from gateway.audit.offline import fault_of
-from gateway.records import checkpoints, segments
+from gateway.records import checkpoints, driver, segments
 from gateway.records.database import Database
 from gateway.records.schema import event_index
 from gateway.records.segments import Segment, Unsealed
@@ -170,13 +169,9 @@ class Walk:
         return self._database.read_now(query)
 
 
-def _rows(connection: Connection, after: int, until: int) -> list[Kept]:
-    name = connection.dialect.name
-    # In text, PostgreSQL would spell bytes in hexadecimal.
-    form = {} if name == "sqlite" else {"binary": True}
-    with closing(connection.connection.cursor(**form)) as cursor:
-        cursor.execute(_ROWS.format(body=_BODIES[name], after=int(after), until=int(until), limit=_PAGE))
-        return [*cursor.fetchall()]
+def _rows(connection: Connection, after: int, until: int) -> Sequence[Any]:
+    body = _BODIES[connection.dialect.name]
+    return driver.rows_of(connection, _ROWS.format(body=body, after=int(after), until=int(until), limit=_PAGE))
 
 
 def _pages(found: Iterable[Sealed]) -> Iterator[list[Sealed]]:
