@@ -13,7 +13,7 @@ import typer
 
 from gateway.access.principals import Caller
 from gateway.administration import Administration
-from gateway.administration.audit import PAGE_LIMIT, shown
+from gateway.administration.audit import PAGE_LIMIT
 from gateway.audit.spreadsheet import csv_lines, heading
 from gateway.audit.trail import Verification
 from gateway.cli import evidence, searches, tracing
@@ -38,7 +38,6 @@ from gateway.cli.output import say, show_json, show_record, show_table
 from gateway.cli.session import run
 from gateway.cli.words import Json
 from gateway.errors import Invalid
-
 
 #: Events written at once: some hundred kilobytes.
 _PIECE: Final = 500
@@ -130,7 +129,7 @@ def export(
         if form is Format.JSONL:
             return write_lines(await administration.audit.export_lines(caller, wanted), stream)
         events = await administration.audit.export_events(caller, wanted)
-        return write_events((shown(event) for event in events), form, stream)
+        return write_events((event.record() for event in events), form, stream)
 
     with destination(output) as stream:
         count = run(ctx, write)
