@@ -13,9 +13,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any
@@ -73,9 +73,9 @@ def running(database: Database, keys: Mapping[str, bytes], against: Statements) 
 
     None for a stretch whose runner failed. What follows the last stretch is nobody's yet; a short trail has none.
     """
-    count = min(MOST, len(os.sched_getaffinity(0)))
-    stretches = database.read_now(_cut) if count > 1 else []
-    found: list[_Runner] = []
+    count = min(MOST, cores())
+    stretches = database.read_now(cut) if count > 1 else []
+    found: list[Runner] = []
     try:
         if stretches:
             greeting = {
@@ -83,14 +83,14 @@ def running(database: Database, keys: Mapping[str, bytes], against: Statements) 
                 "data": str(database.data.absolute()),
                 "keys": {kid: key.hex() for kid, key in keys.items()},
             }
-            found = [_Runner(greeting) for _ in range(min(count, len(stretches)))]
+            found = [start(greeting) for _ in range(min(count, len(stretches)))]
         yield _answers(found, stretches, against)
     finally:
         for runner in found:
             runner.close()
 
 
-def _answers(found: Sequence[_Runner], stretches: Sequence[Stretch], against: Statements) -> Answers:
+def _answers(found: Sequence[Runner], stretches: Sequence[Stretch], against: Statements) -> Answers:
     """Deals the stretches out in turn, so that answers come in their order."""
     dealt = len(found) * _AHEAD
 
@@ -106,7 +106,7 @@ def _answers(found: Sequence[_Runner], stretches: Sequence[Stretch], against: St
         yield stretch, answer
 
 
-def _cut(connection: Connection) -> list[Stretch]:
+def cut(connection: Connection) -> list[Stretch]:
     """The trail in stretches that begin where segments do, and then at every so many events; none if it is short."""
     last = int(connection.execute(select(func.max(events.c.seq))).scalar() or 0)
     sealed = segments.every(connection)
@@ -122,7 +122,12 @@ def _cut(connection: Connection) -> list[Stretch]:
     return [Stretch(head, following.seq) for head, following in pairwise(borders)]
 
 
-class _Runner:
+def cores() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+class Runner:
     """A runner's process, as the verifier sees it."""
 
     def __init__(self, greeting: Mapping[str, object]) -> None:
@@ -152,7 +157,7 @@ class _Runner:
         try:
             said = json.loads(self._process.stdout.readline())
             head, unlike = said.pop("head"), said.pop("unlike")
-            return Answer(Head(head[0], bytes.fromhex(head[1])), unlike=Wrong(*unlike) if unlike else None, **said)
+            return Answer(_head(head), unlike=Wrong(**unlike) if unlike else None, **said)
         except (OSError, ValueError):
             return None
 
@@ -171,37 +176,44 @@ class _Runner:
                 self._process.stdin.flush()
 
 
+start: Callable[[Mapping[str, object]], Runner] = Runner
+
+
 def main(orders: IO[str], answers: IO[str]) -> None:
     """The runner's life: what it is told first, then a stretch and its answer, as long as there are any."""
     told = json.loads(orders.readline())
     keys = {kid: bytes.fromhex(key) for kid, key in told["keys"].items()}
     database = Database.open(told["url"], Path(told["data"]))
     try:
-        for order in orders:
-            answers.write(json.dumps(_walked(database, keys, json.loads(order))) + "\n")
+        for line in orders:
+            order = json.loads(line)
+            against: dict[int, list[Mapping[str, Any]]] = {}
+            for statement in order["against"]:
+                against.setdefault(int(statement["seq"]), []).append(statement)
+            stretch = Stretch(_head(order["head"]), order["until"])
+            answers.write(json.dumps(_told(walked(database, keys, stretch, against))) + "\n")
             answers.flush()
     finally:
         database.close()
 
 
-def _walked(database: Database, keys: Mapping[str, bytes], order: Mapping[str, Any]) -> dict[str, object]:
-    against: dict[int, list[Mapping[str, Any]]] = {}
-    for statement in order["against"]:
-        against.setdefault(int(statement["seq"]), []).append(statement)
-    walk = Walk(database, keys, against, Head(order["head"][0], bytes.fromhex(order["head"][1])))
-    wrong = walk.through(order["until"])
-    return {
-        "head": _spelled(walk.head),
-        "wrong": wrong is not None,
-        "sealed": walk.sealed,
-        "purged": walk.purged,
-        "compared": walk.compared,
-        "unlike": [walk.unlike.text, walk.unlike.seq] if walk.unlike is not None else None,
-    }
+def walked(database: Database, keys: Mapping[str, bytes], stretch: Stretch, against: Statements) -> Answer:
+    """What a runner finds of the *stretch*."""
+    walk = Walk(database, keys, against, stretch.head)
+    wrong = walk.through(stretch.until)
+    return Answer(walk.head, wrong is not None, walk.sealed, walk.purged, walk.compared, walk.unlike)
+
+
+def _told(answer: Answer) -> dict[str, object]:
+    return {**asdict(answer), "head": _spelled(answer.head)}
 
 
 def _spelled(head: Head) -> tuple[int, str]:
     return head.seq, head.hash.hex()
+
+
+def _head(spelled: tuple[int, str]) -> Head:
+    return Head(spelled[0], bytes.fromhex(spelled[1]))
 
 
 if __name__ == "__main__":
