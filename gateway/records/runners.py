@@ -31,13 +31,13 @@ from gateway.records.walking import Walk, Wrong
 #: Events of a stretch. What a runner finds wrong is looked for again by the verifier, in one stretch.
 STRETCH = 25_000
 #: Fewer events are read sooner than runners are started.
-WORTH = 100_000
+WORTH = 250_000
 #: Reading is what many cores would wait for.
 MOST = 16
 #: A runner has so many stretches before it, so that it never waits for the others.
 _AHEAD = 2
 #: Requests come before runners where both want the processor.
-_NICENESS = 10
+_NICENESS = 5
 _ASKED = 500
 
 Statements = Mapping[int, Sequence[Mapping[str, Any]]]
