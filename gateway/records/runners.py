@@ -32,8 +32,8 @@ from gateway.records.walking import Walk, Wrong
 STRETCH = 25_000
 #: Fewer events are read sooner than runners are started.
 WORTH = 250_000
-#: Reading is what many cores would wait for.
-MOST = 16
+#: Each holds some 70 MB, wherever the gateway was given little memory too.
+MOST = 4
 #: A runner has so many stretches before it, so that it never waits for the others.
 _AHEAD = 2
 #: Requests come before runners where both want the processor.

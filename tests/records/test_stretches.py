@@ -116,7 +116,7 @@ def tamperings(seq: int) -> dict[str, tuple[str, ...]]:
     }
 
 
-@pytest.mark.parametrize("ends", [(5, 10), pytest.param((1, 4, 6, 11, 15, 19, 20, 21), marks=pytest.mark.long)])
+@pytest.mark.parametrize("ends", [(5,), pytest.param((1, 4, 6, 10, 11, 15, 19, 20, 21), marks=pytest.mark.long)])
 def test_whatever_is_done_to_a_trail_at_the_ends_of_stretches_is_named_as_by_one_walk(
     filled: House, ends: tuple[int, ...]
 ) -> None:
