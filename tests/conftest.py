@@ -6,12 +6,31 @@ import logging
 import os
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests import shifts
 from tests.house import House, opened
 from tests.services.postgres import PostgresServer, running_postgres
 from tests.turns import turn
+
+
+def pytest_configure() -> None:
+    # The program is started hundreds of times: it is compiled once.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """What `-n auto` means."""
+    return shifts.processes()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> shifts.Shifts | None:
+    """What `--dist loadfile` means."""
+    return shifts.Shifts(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -60,6 +60,13 @@ class PostgresServer:
         self._execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(name), sql.Identifier(OWNER)))
         return self.url(name)
 
+    def replace_database(self, url: str, by: str) -> None:
+        """Make a database anew, as a copy of another one; nobody may be connected to either."""
+        copy = sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE {} STRATEGY FILE_COPY")
+        names = (url.rpartition("/")[2], OWNER, by.rpartition("/")[2])
+        self.drop_database(url)
+        self._execute(copy.format(*(sql.Identifier(name) for name in names)))
+
     def drop_database(self, url: str) -> None:
         """Remove a database, disconnecting whoever still uses it."""
         name = url.rpartition("/")[2]
@@ -94,6 +101,10 @@ class PostgresServer:
         return f"host=127.0.0.1 port={self.port} user={SUPERUSER} dbname=postgres"
 
 
+#: The servers of this process, by their ports.
+RUNNING: dict[int, PostgresServer] = {}
+
+
 @contextmanager
 def running_postgres(*, durable: bool = False) -> Iterator[PostgresServer]:
     """A server for as long as the block lasts; `durable` keeps fsync on, as tests of power cuts need."""
@@ -105,8 +116,10 @@ def running_postgres(*, durable: bool = False) -> Iterator[PostgresServer]:
         server.start()
         try:
             server.prepare()
+            RUNNING[server.port] = server
             yield server
         finally:
+            RUNNING.pop(server.port, None)
             # Everything in it is thrown away: nobody waits for a checkpoint.
             server.crash()
 
