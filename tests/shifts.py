@@ -13,7 +13,10 @@ from xdist.scheduler import LoadFileScheduling
 from xdist.workermanage import WorkerController
 
 #: The folders that take longest, the longest first; most others come after them.
-_LONG = ("journey", "cli", "attacks", "faults", "browser", "sweep", "administration", "contract", "records", "edge")
+_LONG = (
+    *("journey", "cli", "attacks", "faults", "browser", "test_wheel.py"),
+    *("sweep", "administration", "contract", "records", "edge"),
+)
 #: Tests of some milliseconds each: they fill the end, when a file that takes long would keep one process only.
 _SHORT = ("access", "oci", "gate", "audit")
 #: Whoever is to be alone waits until every other test that runs has ended: not beside the long ones.

@@ -21,22 +21,36 @@ _IMPORTED = ("gateway.cli.entry", "gateway.app")
 
 
 def told(
-    arguments: Sequence[str], *, environment: Mapping[str, str], stdin: str, timeout_seconds: float
+    program: Path, arguments: Sequence[str], *, environment: Mapping[str, str], stdin: str, timeout_seconds: float
 ) -> subprocess.CompletedProcess[str]:
-    """What `gateway` with these arguments does and says; raises `TimeoutExpired` when it has not ended by then."""
+    """
+    What *program*, the installed `gateway`, does and says; raises `TimeoutExpired` when it has not ended by then.
+
+    It is started itself where the environment says more than settings: an interpreter obeys some of that as it starts.
+    """
+    command = [str(program), *arguments]
+    if _beyond_settings(environment) != _beyond_settings(os.environ):
+        return subprocess.run(
+            command, input=stdin, capture_output=True, text=True, env=environment, timeout=timeout_seconds
+        )
     with scratch("command") as folder:
         (folder / "in").write_text(stdin)
-        process = _context().Process(target=_run, args=(folder, tuple(arguments), dict(environment)))
+        process = _context().Process(target=_run, args=(folder, command, dict(environment)))
         process.start()
         process.join(timeout_seconds)
         status = process.exitcode
         if status is None:
             process.kill()
             process.join()
-            raise subprocess.TimeoutExpired(["gateway", *arguments], timeout_seconds)
+            raise subprocess.TimeoutExpired(command, timeout_seconds)
         process.close()
-        out, err = ((folder / name).read_text() for name in ("out", "err"))
-        return subprocess.CompletedProcess(["gateway", *arguments], status, out, err)
+        return subprocess.CompletedProcess(command, status, (folder / "out").read_text(), (folder / "err").read_text())
+
+
+def _beyond_settings(environment: Mapping[str, str]) -> dict[str, str]:
+    # pytest says in a variable which test it is at.
+    ours = ("GATEWAY_", "PYTEST_")
+    return {name: value for name, value in environment.items() if not name.startswith(ours)}
 
 
 @cache
@@ -46,7 +60,7 @@ def _context() -> ForkServerContext:
     return context
 
 
-def _run(folder: Path, arguments: tuple[str, ...], environment: dict[str, str]) -> None:
+def _run(folder: Path, command: list[str], environment: dict[str, str]) -> None:
     from gateway.cli import main
 
     for descriptor, name in enumerate(("in", "out", "err")):
@@ -56,5 +70,5 @@ def _run(folder: Path, arguments: tuple[str, ...], environment: dict[str, str]) 
     sys.stdin, sys.stdout, sys.stderr = (os.fdopen(number, mode, encoding="utf-8") for number, mode in enumerate("rww"))
     os.environ.clear()
     os.environ.update(environment)
-    sys.argv = ["gateway", *arguments]
+    sys.argv = command
     main()

@@ -109,7 +109,7 @@ class Gateway:
     def cli(self, *arguments: str, stdin: str = "", timeout_seconds: float = 60) -> Result:
         """One command of the command line, as a process of its own, on the same directory."""
         words = (*self._place, *arguments)
-        ended = told(words, environment=self.environment, stdin=stdin, timeout_seconds=timeout_seconds)
+        ended = told(PROGRAM, words, environment=self.environment, stdin=stdin, timeout_seconds=timeout_seconds)
         return Result((str(PROGRAM), *words), ended.returncode, ended.stdout, ended.stderr)
 
     def add_user(self, name: str, password: str, *options: str) -> None:
