@@ -11,8 +11,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
-from sqlalchemy import inspect, make_url
-
 from gateway.access.principals import LOCAL, SYSTEM, Caller, Origin, Principal, PrincipalKind
 from gateway.audit.trail import Search
 from gateway.gate import Gate
@@ -21,7 +19,7 @@ from gateway.records.directory import SqlDirectory
 from gateway.records.ledger import SqlLedger
 from gateway.records.migration import migrate
 from gateway.records.trail import SqlTrail
-from tests.services.postgres import RUNNING, PostgresServer
+from tests.services.postgres import PostgresServer
 
 R = TypeVar("R")
 
@@ -66,15 +64,21 @@ def opened(url: str, data: Path) -> Iterator[House]:
 
 
 def prepare(url: str, data: Path) -> None:
-    """Migrates the database at *url*; one that is empty, or an SQLite file not there yet, becomes a copy of such."""
+    """Migrates the database at *url*; an SQLite file that is not there yet is a copy of one that was made before."""
     file = Path(url.removeprefix("sqlite:///"))
     if url.startswith("sqlite:///") and not file.exists():
         file.touch(mode=0o600)
         file.write_bytes(_migrated())
-    elif (server := RUNNING.get(make_url(url).port or 0)) is not None and _empty(url, data):
-        server.replace_database(url, by=_migrated_on(server))
-        return
     migrate(url, data)
+
+
+@cache
+def migrated_on(server: PostgresServer) -> str:
+    """The URL of a database with the schema and nothing in it, to make others like it; nobody connects to it."""
+    with TemporaryDirectory() as folder:
+        url = server.create_database()
+        migrate(url, Path(folder))
+        return url
 
 
 @cache
@@ -83,19 +87,3 @@ def _migrated() -> bytes:
         made = Path(folder)
         migrate(f"sqlite:///{made / 'gateway.db'}", made)
         return (made / "gateway.db").read_bytes()
-
-
-@cache
-def _migrated_on(server: PostgresServer) -> str:
-    with TemporaryDirectory() as folder:
-        url = server.create_database()
-        migrate(url, Path(folder))
-        return url
-
-
-def _empty(url: str, data: Path) -> bool:
-    database = Database.open(url, data)
-    try:
-        return not database.read_now(lambda connection: inspect(connection).get_table_names())
-    finally:
-        database.close()

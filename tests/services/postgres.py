@@ -54,18 +54,15 @@ class PostgresServer:
         """End it as a crash would: a server that is not `durable` may lose what was committed last."""
         self.daemon.stop()
 
-    def create_database(self) -> str:
-        """Make an empty database owned by `gateway`; returns its URL, as that role."""
+    def create_database(self, like: str = "") -> str:
+        """Make a database owned by `gateway`, empty or as the one at *like* to which nobody is connected; its URL."""
         name = f"t{secrets.token_hex(6)}"
-        self._execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(name), sql.Identifier(OWNER)))
+        statement = sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(name), sql.Identifier(OWNER))
+        if like:
+            template = sql.Identifier(like.rpartition("/")[2])
+            statement += sql.SQL(" TEMPLATE {} STRATEGY FILE_COPY").format(template)
+        self._execute(statement)
         return self.url(name)
-
-    def replace_database(self, url: str, by: str) -> None:
-        """Make a database anew, as a copy of another one; nobody may be connected to either."""
-        copy = sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE {} STRATEGY FILE_COPY")
-        names = (url.rpartition("/")[2], OWNER, by.rpartition("/")[2])
-        self.drop_database(url)
-        self._execute(copy.format(*(sql.Identifier(name) for name in names)))
 
     def drop_database(self, url: str) -> None:
         """Remove a database, disconnecting whoever still uses it."""
@@ -101,10 +98,6 @@ class PostgresServer:
         return f"host=127.0.0.1 port={self.port} user={SUPERUSER} dbname=postgres"
 
 
-#: The servers of this process, by their ports.
-RUNNING: dict[int, PostgresServer] = {}
-
-
 @contextmanager
 def running_postgres(*, durable: bool = False) -> Iterator[PostgresServer]:
     """A server for as long as the block lasts; `durable` keeps fsync on, as tests of power cuts need."""
@@ -116,10 +109,8 @@ def running_postgres(*, durable: bool = False) -> Iterator[PostgresServer]:
         server.start()
         try:
             server.prepare()
-            RUNNING[server.port] = server
             yield server
         finally:
-            RUNNING.pop(server.port, None)
             # Everything in it is thrown away: nobody waits for a checkpoint.
             server.crash()
 
