@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.faults.harness.forking import ForkedGateway
 from tests.faults.harness.inject.faulty_shadow import Shadow
 from tests.faults.harness.journal import Journal
 from tests.faults.harness.striking import Target
@@ -194,9 +195,10 @@ def running_site(
         # Writes that were broken off stay open until they expire, and here they are many.
         place["GATEWAY_LIMITS__UPLOADS_PER_PRINCIPAL"] = "100000"
         shadow = Shadow(home / "data", home / "shadow") if power else None
-        gateway = Gateway(home, port=port, config=settings, environment=place | server.environment())
+        gateway = ForkedGateway(
+            home, port=port, config=settings, place=place | server.environment(), commands=commands.environment()
+        )
         gateway.certificate = ca or gateway.certificate
-        gateway.environment |= commands.environment()
         site = Site(gateway, server, commands, shadow)
         try:
             _furnish(site)
@@ -205,6 +207,7 @@ def running_site(
             site.client.hang_up()
             if site.alive:
                 gateway.stop()
+            gateway.close()
 
 
 def _furnish(site: Site) -> None:
