@@ -124,7 +124,7 @@ class Tracing:
         `Invalid` for what is none of these, `Unknown` for a tag that had no digest then.
         """
         repository, reference = _target(target)
-        need = Need(Action.REVIEW) if repository is None else await self._need(repository.project)
+        need = Need(Action.REVIEW, repository.project if repository is not None else None)
         asked = {"target": target, **({"at": at.isoformat()} if at is not None else {})}
         name = repository.name if repository is not None else ""
         async with self.gate.passage(caller, Kind.AUDIT_TRACE, need, repository=name, detail=asked) as passage:
@@ -241,11 +241,6 @@ class Tracing:
             if record.get("credential") == kind and record.get("credential_id") == str(number):
                 ids.add(str((record.get("detail") or {}).get("id", "")))
         return [event for event in acts if event.record().get("credential_id") in ids], whole
-
-    async def _need(self, project: ProjectName) -> Need:
-        # What happened in a project that is gone has no owner any more; auditors read it all the same.
-        there = await self.gate.directory.project(project) is not None
-        return Need(Action.REVIEW, project) if there else Need(Action.REVIEW)
 
 
 @dataclass(frozen=True, slots=True)

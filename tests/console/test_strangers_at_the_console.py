@@ -32,3 +32,23 @@ def test_a_link_to_the_sign_in_page_brings_no_form_with_it(desk: Desk) -> None:
     page = desk.browser().get(f"/console/sign-in?carried={sealed}")
     assert page.status == 200
     assert set(page.fields) == {"next", "name", "password"}
+
+
+def test_whether_a_project_exists_is_not_told_to_who_holds_nothing_in_it(desk: Desk) -> None:
+    desk.project("hidden")
+    stranger = desk.browser("mallory")
+    for path in OF_A_PROJECT:
+        there, nowhere = (stranger.get(path.format(name)) for name in ("hidden", "absent"))
+        assert there.status == nowhere.status >= 400, path
+        assert there.words.replace("hidden", "absent") == nowhere.words, path
+
+
+def test_a_number_tells_no_stranger_whose_event_or_review_it_is(desk: Desk) -> None:
+    desk.project("hidden")
+    now = datetime.now(UTC)
+    begun = desk.run(desk.acts.reviews.begin(OPERATOR, now - timedelta(hours=1), now, project="hidden"))
+    stranger = desk.browser("mallory")
+    for kind, number in (("audit/events", desk.last("project.add")["id"]), ("reviews", begun.review.number)):
+        there, nowhere = (stranger.get(f"/console/{kind}/{each}") for each in (number, 99_999_999))
+        assert there.status == nowhere.status == 404
+        assert there.words.replace(f" {number} ", " N ") == nowhere.words.replace(" 99999999 ", " N ")
