@@ -73,7 +73,7 @@ class Registry:
             head.forget()
             return False
         try:
-            return await repeats.answer(repeat, self.parts.gate, request_id, send)
+            return await repeats.answer(repeat, self.parts.gate, self.parts.engine, request_id, send)
         except Refusal as refusal:
             exchange = _Exchange(scope["method"] == "HEAD", (*ALWAYS, (b"x-request-id", request_id.encode())), send)
             with contextlib.suppress(Gone):
