@@ -195,11 +195,11 @@ class Tracing:
 
     async def _held(self, credential: str) -> _Held:
         kind, _, number = credential.partition(":")
-        if kind == "personal" and number.isdecimal() and len(number) < 18:
+        if kind == "personal" and _is_number(number):
             row = await self.database.read(lambda connection: personal_tokens.find(connection, int(number)))
             owner = row.account if row is not None else ""
             return _Held(f"personal token {number}", owner, None, row is not None, personal=int(number))
-        if credential.isdecimal():
+        if _is_number(credential):
             tokens = await self.database.read(lambda connection: offline_tokens_of(connection, None))
             token = next((each for each in tokens if each.id == int(credential)), None)
             told = f"offline token {credential}"
@@ -253,6 +253,11 @@ class _Held:
     known: bool
     token: int | None = None
     personal: int | None = None
+
+
+def _is_number(text: str) -> bool:
+    """Whether *text* can number a token: no longer than either database has room for."""
+    return text.isdecimal() and len(text) <= 18
 
 
 def _target(text: str) -> tuple[Repository | None, Tag | Digest]:

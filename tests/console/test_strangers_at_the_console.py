@@ -52,3 +52,16 @@ def test_a_number_tells_no_stranger_whose_event_or_review_it_is(desk: Desk) -> N
         there, nowhere = (stranger.get(f"/console/{kind}/{each}") for each in (number, 99_999_999))
         assert there.status == nowhere.status == 404
         assert there.words.replace(f" {number} ", " N ") == nowhere.words.replace(" 99999999 ", " N ")
+
+
+def test_numbers_that_no_database_has_room_for_are_no_faults(desk: Desk) -> None:
+    desk.project("alpha")
+    root = desk.browser("root", administrator=True)
+    now = datetime.now(UTC)
+    review = desk.run(desk.acts.reviews.begin(OPERATOR, now - timedelta(hours=1), now)).review.number
+    for digits in ("9" * 19, "9" * 40, "9" * 5000):
+        for page in ("/console/audit", "/console/projects/alpha/audit"):
+            assert root.get(f"{page}?before={digits}").status == 200
+        assert root.get(f"/console/audit/leak?credential={digits}").status in {404, 422}
+        marked = root.post(f"/console/reviews/{review}/mark", {"finding": digits, "mark": "fine"})
+        assert marked.status in {404, 422}
