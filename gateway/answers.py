@@ -8,6 +8,7 @@ import os
 import secrets as randomness
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Final
 
@@ -17,10 +18,12 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from gateway.errors import Unavailable
 
 KEPT_SECONDS: Final = 24 * 3600
-#: Kept at once; honest programs need a dozen.
+#: Kept at once, and for one owner; honest programs need a dozen.
 MOST: Final = 10_000
+MOST_EACH: Final = 1_000
 _SWEPT_SECONDS: Final = 300.0
 _NONCE_BYTES: Final = 12
+_OWNER_DIGITS: Final = 16
 
 
 class Answers:
@@ -28,34 +31,38 @@ class Answers:
     Answers by name; which names there are, and what was answered, cannot be read from the files without the name.
 
     Of all that begin under one name, in any process on this *folder*, one is first. What is sealed is on disk when
-    `keep` returns. Raises `Unavailable` when so much is kept that nothing more is.
+    `keep` returns. Raises `Unavailable` when so much is kept, for an owner or for all, that nothing new is; what is
+    kept is told all the same.
     """
 
     def __init__(self, folder: Path, key: bytes) -> None:
         self._folder = folder
         self._key = key
         self._lock = threading.Lock()
-        self._count = 0
+        self._counts: Counter[str] = Counter()
         self._swept_at = -_SWEPT_SECONDS
 
-    def begin(self, name: bytes) -> bytes | None:
+    def begin(self, name: bytes, owner: bytes = b"") -> bytes | None:
         """
         None for the first who begins under *name* today: `keep` or `drop` is theirs to call.
 
         Otherwise what was kept, or nothing (`b""`) while the first has not come to an end, or never did.
         """
         self._sweep()
-        path = self._path(name)
+        path = self._path(name, owner)
+        if not path.exists():
+            self._require_room(path)
         try:
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         except FileExistsError:
             return self._read(path, name)
+        self._count(path, 1)
         _sync(self._folder)
         return None
 
-    def keep(self, name: bytes, answer: bytes) -> None:
+    def keep(self, name: bytes, answer: bytes, owner: bytes = b"") -> None:
         """What is answered under *name* from now on."""
-        path = self._path(name)
+        path = self._path(name, owner)
         nonce = randomness.token_bytes(_NONCE_BYTES)
         temporary = path.with_name(f".{path.name}.{nonce.hex()}")
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -66,10 +73,12 @@ class Answers:
         temporary.replace(path)
         _sync(self._folder)
 
-    def drop(self, name: bytes) -> None:
+    def drop(self, name: bytes, owner: bytes = b"") -> None:
         """Nothing was done under *name*: whoever comes next is first."""
+        path = self._path(name, owner)
         with contextlib.suppress(FileNotFoundError):
-            self._path(name).unlink()
+            path.unlink()
+            self._count(path, -1)
 
     def _read(self, path: Path, name: bytes) -> bytes:
         try:
@@ -90,19 +99,28 @@ class Answers:
         with self._lock:
             if time.monotonic() - self._swept_at >= _SWEPT_SECONDS:
                 self._folder.mkdir(mode=0o700, exist_ok=True)
-                self._swept_at, self._count = time.monotonic(), 0
+                self._swept_at, self._counts = time.monotonic(), Counter()
                 for path in list(self._folder.iterdir()):
                     with contextlib.suppress(FileNotFoundError):
                         if time.time() - path.stat().st_mtime > KEPT_SECONDS:
                             path.unlink()
                         else:
-                            self._count += 1
-            if self._count >= MOST:
-                raise Unavailable("Too many requests were made once; repeat this one without Idempotency-Key.")
-            self._count += 1
+                            self._counts[path.name[:_OWNER_DIGITS]] += 1
 
-    def _path(self, name: bytes) -> Path:
-        return self._folder / hmac.new(self._key, b"name" + name, "sha256").hexdigest()
+    def _require_room(self, path: Path) -> None:
+        with self._lock:
+            full = self._counts[path.name[:_OWNER_DIGITS]] >= MOST_EACH or self._counts.total() >= MOST
+        if full:
+            raise Unavailable("Too many requests were made once; make this one without Idempotency-Key.")
+
+    def _count(self, path: Path, more: int) -> None:
+        with self._lock:
+            self._counts[path.name[:_OWNER_DIGITS]] += more
+
+    def _path(self, name: bytes, owner: bytes) -> Path:
+        # Whose it is stands first, so that one owner's can be counted.
+        whose = hmac.new(self._key, b"owner" + owner, "sha256").hexdigest()[:_OWNER_DIGITS]
+        return self._folder / (whose + hmac.new(self._key, b"name" + name, "sha256").hexdigest())
 
     def _seal(self, name: bytes) -> AESGCM:
         # The name is part of the key: files and secret alone, without what the client called its request, tell nothing.

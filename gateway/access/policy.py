@@ -210,7 +210,7 @@ def judge(caller: Caller, need: Need, standing: Standing | None, project: Projec
     Whether *caller* may do what *need* names: what its credential bounds ∩ the live policy, denied by default.
 
     *standing* is None when the account no longer exists, *project* when there is none of that name (only an
-    administrator may act there). Never raises; never looks anything up.
+    administrator may act there, and auditors review what happened). Never raises; never looks anything up.
     """
     live = _live(caller, need, standing, project, now)
     if _bounded(caller, need):
@@ -256,14 +256,10 @@ def _live(caller: Caller, need: Need, standing: Standing | None, project: Projec
 def _by_policy(caller: Caller, need: Need, standing: Standing, project: Project | None, now: datetime) -> Verdict:
     if standing.administrator:
         return Allowed("operator" if caller.principal.kind is PrincipalKind.OPERATOR else "administrator")
-    if need.target is None:
-        if need.action is Action.REVIEW and standing.auditor:
-            return Allowed("auditor")
-        return Refused(Reason.NO_GRANT, need)
-    if project is None:
-        return Refused(Reason.NO_GRANT, need)
     if need.action is Action.REVIEW and standing.auditor:
         return Allowed("auditor")
+    if need.target is None or project is None:
+        return Refused(Reason.NO_GRANT, need)
     covering = [grant for grant in standing.grants if grant.live(now) and covers(grant.reach, need.target)]
     for grant in covering:
         if need.action in ACTIONS[grant.role]:

@@ -35,14 +35,10 @@ def causes(need: Need, standing: Standing | None, project: Project | None, now: 
     found: list[Cause] = []
     if standing.administrator:
         found.append(Cause(ADMINISTRATOR))
-    if need.target is None:
-        if need.action is Action.REVIEW and standing.auditor:
-            found.append(Cause(AUDITOR))
-        return tuple(found)
-    if project is None:
-        return tuple(found)
     if need.action is Action.REVIEW and standing.auditor:
         found.append(Cause(AUDITOR))
+    if need.target is None or project is None:
+        return tuple(found)
     for grant in standing.grants:
         if grant.live(now) and covers(grant.reach, need.target) and need.action in ACTIONS[grant.role]:
             found.append(Cause(str(grant), grant))

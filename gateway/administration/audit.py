@@ -17,7 +17,7 @@ from gateway.audit.event import Kind
 from gateway.audit.overview import Overview
 from gateway.audit.searching import search_of
 from gateway.audit.trail import Search, Trail, Verification
-from gateway.errors import Invalid, Unknown
+from gateway.errors import Denied, Invalid, Unknown
 from gateway.gate import Gate
 from gateway.oci.names import ProjectName, Repository
 from gateway.records import searches
@@ -78,7 +78,7 @@ class Audit:
 
         Each has at least `FIELDS`; the list does not contain itself.
         """
-        need = await self._need(_project(search))
+        need = Need(Action.REVIEW, _project(search))
         async with self.gate.passage(caller, Kind.AUDIT_LIST, need, detail=_asked(search)) as passage:
             if not 1 <= limit <= PAGE_LIMIT:
                 raise Invalid(f"A page has 1 to {PAGE_LIMIT} events; use the export for more.")
@@ -87,14 +87,18 @@ class Audit:
         return [shown(event) for event in found]
 
     async def show_event(self, caller: Caller, seq: int) -> dict[str, object]:
-        """The event of this number, with all its fields. Raises `Unknown`."""
+        """The event of this number, with all its fields. Raises `Unknown`, also for one that is not theirs to see."""
         event = await asyncio.to_thread(self.trail.event, seq)
         name = str(event.record().get("project", "")) if event is not None else ""
-        need = await self._need(ProjectName(name) if name else None)
-        async with self.gate.passage(caller, Kind.AUDIT_SHOW, need, detail={"event": seq}) as passage:
-            if event is None:
-                raise Unknown(f"There is no event {seq}; list the events to see their numbers.")
-            await passage.seal()
+        need = Need(Action.REVIEW, ProjectName(name) if name else None)
+        try:
+            async with self.gate.passage(caller, Kind.AUDIT_SHOW, need, detail={"event": seq}) as passage:
+                if event is None:
+                    raise Unknown(f"There is no event {seq}; list the events to see their numbers.")
+                await passage.seal()
+        except Denied as refusal:
+            # It would name the event's project, which may be none that they know of.
+            raise Unknown(f"There is no event {seq} that you may see; search for those you may.") from refusal
         return shown(event)
 
     async def locate_event(self, caller: Caller, seq: int) -> Place:
@@ -121,7 +125,7 @@ class Audit:
 
         What was counted to keep it so is told in the answer: see `Facets`.
         """
-        need = await self._need(_project(search))
+        need = Need(Action.REVIEW, _project(search))
         async with self.gate.passage(caller, Kind.AUDIT_OVERVIEW, need, detail=_asked(search)) as passage:
             now = datetime.now(UTC)
             found = await asyncio.to_thread(
@@ -139,7 +143,7 @@ class Audit:
         """
         wanted = {field: text for field, text in filters.items() if text}
         search = search_of(wanted, datetime.now(UTC))
-        need = await self._need(_project(search))
+        need = Need(Action.REVIEW, _project(search))
         async with self.gate.passage(caller, Kind.SEARCH_SAVE, need, detail={"name": name}) as passage:
             if not name.strip() or len(name) > _NAME_CHARACTERS or not name.isprintable():
                 raise Invalid(
@@ -170,7 +174,7 @@ class Audit:
 
         The iterator reads the database as it is advanced: advance it in a thread where others wait.
         """
-        need = await self._need(_project(search))
+        need = Need(Action.REVIEW, _project(search))
         async with self.gate.passage(caller, Kind.AUDIT_EXPORT, need, detail=_asked(search)) as passage:
             await passage.seal()
         return self.trail.export(search)
@@ -181,7 +185,7 @@ class Audit:
 
         Where events were purged, the signed stub stands.
         """
-        need = await self._need(_project(search))
+        need = Need(Action.REVIEW, _project(search))
         async with self.gate.passage(caller, Kind.AUDIT_EXPORT, need, detail=_asked(search)) as passage:
             await passage.seal()
         return self.trail.lines(search)
@@ -200,12 +204,6 @@ class Audit:
             )
             await passage.seal()
         return found
-
-    async def _need(self, project: ProjectName | None) -> Need:
-        # What happened in a project that is gone has no owner any more; auditors read it all the same.
-        if project is not None and await self.gate.directory.project(project) is None:
-            return Need(Action.REVIEW)
-        return Need(Action.REVIEW, project)
 
 
 def shown(event: Sealed) -> dict[str, object]:

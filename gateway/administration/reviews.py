@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -19,7 +20,7 @@ from gateway.audit.event import Kind
 from gateway.audit.pack import Pack, Told
 from gateway.audit.review import RULES, Mark, Policy, run
 from gateway.audit.trail import Search, Trail
-from gateway.errors import Conflict, Invalid
+from gateway.errors import Conflict, Denied, Invalid, Unknown
 from gateway.gate import Gate, Passage
 from gateway.oci.names import ProjectName
 from gateway.records import reviews as rows
@@ -47,7 +48,8 @@ class Reviews:
     """
     For administrators and auditors; a review of one project is its owner's as well. Every act is an event.
 
-    Raises `Unknown` for a review that is not there, `Conflict` for one that was signed off: that stays as it is.
+    Raises `Unknown` for a review that is not there or not theirs to see, `Conflict` for one that was signed off: that
+    stays as it is.
     """
 
     gate: Gate
@@ -72,7 +74,7 @@ class Reviews:
         """
         name = ProjectName.parse(project) if project else None
         asked = {"since": since.isoformat(), "until": until.isoformat()}
-        need = await self._need(name)
+        need = Need(Action.REVIEW, name)
         async with self.gate.passage(caller, Kind.REVIEW_BEGIN, need, detail=asked) as passage:
             if since >= until or since > datetime.now(UTC):
                 raise Invalid("A period begins before it ends, and has begun already.", detail={"field": "since"})
@@ -89,7 +91,7 @@ class Reviews:
     async def list_reviews(self, caller: Caller, project: str | None = None) -> tuple[Review, ...]:
         """The newest reviews, newest first: those of *project*, or all of them."""
         name = ProjectName.parse(project) if project else None
-        async with self.gate.passage(caller, Kind.REVIEW_LIST, await self._need(name)) as passage:
+        async with self.gate.passage(caller, Kind.REVIEW_LIST, Need(Action.REVIEW, name)) as passage:
             scope = name.name if name is not None else None
             found = await self.database.read(lambda connection: rows.newest(connection, scope))
             await passage.seal()
@@ -97,7 +99,7 @@ class Reviews:
 
     async def show(self, caller: Caller, number: int) -> ReviewDetail:
         """The review with its findings."""
-        async with await self._passage(caller, Kind.REVIEW_SHOW, number, {"review": number}) as passage:
+        async with self._passage(caller, Kind.REVIEW_SHOW, number, {"review": number}) as passage:
             found = await self.database.read(lambda connection: _detail(connection, number))
             await passage.seal()
         return found
@@ -105,7 +107,7 @@ class Reviews:
     async def mark(self, caller: Caller, number: int, finding: int, mark: str, note: str = "") -> Finding:
         """Says `fine` or `follow_up` of a finding, with a note; again changes it. Raises `Invalid`."""
         asked = {"review": number, "finding": finding}
-        async with await self._passage(caller, Kind.REVIEW_MARK, number, asked) as passage:
+        async with self._passage(caller, Kind.REVIEW_MARK, number, asked) as passage:
             said, remark = _mark(mark), _note(note)
             if said is Mark.FOLLOW_UP and not remark:
                 raise Invalid("Say in the note what is to be followed up.", detail={"field": "note"})
@@ -120,7 +122,7 @@ class Reviews:
 
         Raises `Conflict` while a finding has no mark.
         """
-        async with await self._passage(caller, Kind.REVIEW_SIGN_OFF, number, {"review": number}) as passage:
+        async with self._passage(caller, Kind.REVIEW_SIGN_OFF, number, {"review": number}) as passage:
             change = rows.sign_off(number, _note(note), by=caller.principal.name, now=int(time.time()))
             notes = await passage.commit(change)
         assert isinstance(notes.result, Review)
@@ -133,7 +135,7 @@ class Reviews:
         Its events are read from the database as it is written: write it in a thread where others wait. Raises
         `Conflict` while the review is open.
         """
-        async with await self._passage(caller, Kind.REVIEW_EXPORT, number, {"review": number}) as passage:
+        async with self._passage(caller, Kind.REVIEW_EXPORT, number, {"review": number}) as passage:
             found = await self.database.read(lambda connection: _detail(connection, number))
             if found.review.signed_at is None:
                 raise Conflict(f"Review {number} is open; sign it off before it is handed over.")
@@ -165,17 +167,21 @@ class Reviews:
         # Events sealed at one moment may be out of the order of their times: the chain is cut by its numbers.
         yield from stretch(self.database, first.seq)
 
-    async def _passage(self, caller: Caller, kind: Kind, number: int, asked: Mapping[str, object]) -> Passage:
-        """A passage for an act on the review *number*, which needs what its scope needs."""
+    @asynccontextmanager
+    async def _passage(
+        self, caller: Caller, kind: Kind, number: int, asked: Mapping[str, object]
+    ) -> AsyncIterator[Passage]:
+        """A passage for an act on the review *number*, which needs what its scope needs; `Unknown` to all others."""
         review = await self.database.read(lambda connection: rows.find(connection, number))
         name = ProjectName(review.project) if review is not None and review.project else None
-        return self.gate.passage(caller, kind, await self._need(name), detail=asked)
-
-    async def _need(self, project: ProjectName | None) -> Need:
-        # A review of a project that is gone has no owner any more; auditors read it all the same.
-        if project is not None and await self.gate.directory.project(project) is None:
-            return Need(Action.REVIEW)
-        return Need(Action.REVIEW, project)
+        async with AsyncExitStack() as inside:
+            passage = self.gate.passage(caller, kind, Need(Action.REVIEW, name), detail=asked)
+            try:
+                await inside.enter_async_context(passage)
+            except Denied as refusal:
+                # It would name the review's project, which may be none that they know of.
+                raise Unknown(f"There is no review {number} that you may see; list those you may.") from refusal
+            yield passage
 
 
 def _detail(connection: Any, number: int) -> ReviewDetail:

@@ -124,7 +124,7 @@ class Tracing:
         `Invalid` for what is none of these, `Unknown` for a tag that had no digest then.
         """
         repository, reference = _target(target)
-        need = Need(Action.REVIEW) if repository is None else await self._need(repository.project)
+        need = Need(Action.REVIEW, repository.project if repository is not None else None)
         asked = {"target": target, **({"at": at.isoformat()} if at is not None else {})}
         name = repository.name if repository is not None else ""
         async with self.gate.passage(caller, Kind.AUDIT_TRACE, need, repository=name, detail=asked) as passage:
@@ -195,11 +195,11 @@ class Tracing:
 
     async def _held(self, credential: str) -> _Held:
         kind, _, number = credential.partition(":")
-        if kind == "personal" and number.isdecimal() and len(number) < 18:
+        if kind == "personal" and _is_number(number):
             row = await self.database.read(lambda connection: personal_tokens.find(connection, int(number)))
             owner = row.account if row is not None else ""
             return _Held(f"personal token {number}", owner, None, row is not None, personal=int(number))
-        if credential.isdecimal():
+        if _is_number(credential):
             tokens = await self.database.read(lambda connection: offline_tokens_of(connection, None))
             token = next((each for each in tokens if each.id == int(credential)), None)
             told = f"offline token {credential}"
@@ -242,11 +242,6 @@ class Tracing:
                 ids.add(str((record.get("detail") or {}).get("id", "")))
         return [event for event in acts if event.record().get("credential_id") in ids], whole
 
-    async def _need(self, project: ProjectName) -> Need:
-        # What happened in a project that is gone has no owner any more; auditors read it all the same.
-        there = await self.gate.directory.project(project) is not None
-        return Need(Action.REVIEW, project) if there else Need(Action.REVIEW)
-
 
 @dataclass(frozen=True, slots=True)
 class _Held:
@@ -258,6 +253,11 @@ class _Held:
     known: bool
     token: int | None = None
     personal: int | None = None
+
+
+def _is_number(text: str) -> bool:
+    """Whether *text* can number a token: no longer than either database has room for."""
+    return text.isdecimal() and len(text) <= 18
 
 
 def _target(text: str) -> tuple[Repository | None, Tag | Digest]:

@@ -21,7 +21,7 @@ from gateway.errors import Invalid, Unsupported
 from gateway.gate import Gate
 from gateway.oci.digest import Digest
 from gateway.oci.names import ProjectName, Repository, Tag
-from gateway.records import restoring, trash
+from gateway.records import restoring, rules, trash
 from gateway.records.accounts import account_names
 from gateway.records.content import Act
 from gateway.records.database import Database
@@ -161,7 +161,11 @@ class Trash:
         return restored
 
     async def empty_trash(self, caller: Caller, repository: str | None = None) -> int:
-        """Drops everything there (of the repository): how many things. They cannot be restored any more."""
+        """
+        Drops everything there (of the repository): how many things. They cannot be restored any more.
+
+        Raises `ReadOnly` while a project that something would be dropped of keeps its content as it is.
+        """
         name = parse_target(repository) if repository else None
         if name is None:
             names = tuple(await self.database.read(lambda connection: trash.overdue(connection, 2**62)))
@@ -169,6 +173,9 @@ class Trash:
             names = (name,)
 
         def apply(connection: Any) -> Notes:
+            going = trash.overdue(connection, 2**62) if name is None else [name]
+            for project in dict.fromkeys(each.project for each in going):
+                rules.require_writable(connection, project)
             count, size = trash.empty(connection, name, None)
             return Notes(detail={"count": count, "bytes": size}, result=count)
 

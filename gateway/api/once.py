@@ -45,7 +45,7 @@ async def run(request: Request, row: Row, content: bytes) -> Reply:
         raise Invalid(told, detail={"field": "Idempotency-Key"})
     principal = request.caller.principal
     name = repr((principal.kind.value, principal.id, row.method, request.path, key)).encode()
-    kept = await asyncio.to_thread(request.parts.kept.begin, name)
+    kept = await asyncio.to_thread(request.parts.kept.begin, name, _owner(request))
     if kept is None:
         return await _first(request, row, content, name)
     if not kept:
@@ -65,10 +65,10 @@ async def _first(request: Request, row: Row, content: bytes, name: bytes) -> Rep
         reply = await row.endpoint(request)
     except Refusal:
         # Nothing was done. After anything else nobody knows, and the key stays taken.
-        await asyncio.shield(asyncio.to_thread(kept.drop, name))
+        await asyncio.shield(asyncio.to_thread(kept.drop, name, _owner(request)))
         raise
     answer = _Answer(_fingerprint(content), reply.status, reply.headers, reply.body)
-    await asyncio.shield(asyncio.to_thread(kept.keep, name, msgspec.msgpack.encode(answer)))
+    await asyncio.shield(asyncio.to_thread(kept.keep, name, msgspec.msgpack.encode(answer), _owner(request)))
     return reply
 
 
@@ -77,6 +77,11 @@ async def _again(request: Request, row: Row, answer: _Answer) -> Reply:
     async with gate.passage(request.caller, row.kind, *row.needs(request), detail={"repeated": True}) as passage:
         await passage.seal()
     return Reply(answer.status, answer.headers, answer.body)
+
+
+def _owner(request: Request) -> bytes:
+    principal = request.caller.principal
+    return repr((principal.kind.value, principal.id)).encode()
 
 
 def _fingerprint(content: bytes) -> str:

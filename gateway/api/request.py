@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Final, Protocol, TypeAlias, TypeVar
 from urllib.parse import parse_qsl
 
@@ -41,15 +42,15 @@ class SignIn(Protocol):
 
 
 class Kept(Protocol):
-    """Where answers are kept for a while, by name, for every process that serves."""
+    """Where answers are kept for a while, by name and owner, for every process that serves."""
 
-    def begin(self, name: bytes) -> bytes | None:
+    def begin(self, name: bytes, owner: bytes = b"") -> bytes | None:
         """None for the first under *name*, else what was kept; nothing (`b""`) while it is under way, or broke off."""
         ...
 
-    def keep(self, name: bytes, answer: bytes) -> None: ...
+    def keep(self, name: bytes, answer: bytes, owner: bytes = b"") -> None: ...
 
-    def drop(self, name: bytes) -> None: ...
+    def drop(self, name: bytes, owner: bytes = b"") -> None: ...
 
 
 class Gone(ConnectionError):
@@ -191,7 +192,7 @@ def read_query(text: str) -> Sequence[tuple[str, str]]:
 def read_struct(kind: type[S], pairs: Sequence[tuple[str, str]]) -> S:
     """A query as its *kind*; raises `Invalid` with the parameter that is wrong or unknown."""
     try:
-        return msgspec.convert(dict(pairs), kind, strict=False)
+        return _timely(msgspec.convert(dict(pairs), kind, strict=False), "query")
     except msgspec.ValidationError as error:
         raise _invalid(error, "Correct the query") from None
 
@@ -207,11 +208,25 @@ def read_value(name: str, text: str, kind: Any) -> str:
 def read_body(kind: type[S], content: bytes) -> S:
     """A JSON body as its *kind*, read strictly; raises `Invalid` with the field that is wrong or unknown."""
     try:
-        return msgspec.convert(strict_json(content, limit_bytes=BODY_BYTES), kind)
+        return _timely(msgspec.convert(strict_json(content, limit_bytes=BODY_BYTES), kind), "body")
     except msgspec.ValidationError as error:
         raise _invalid(error, "Correct the body") from None
     except ValueError as error:
         raise Invalid(str(error)) from None
+
+
+def _timely(struct: S, where: str) -> S:
+    """*struct* if each of its times is one in UTC too: at either end of the calendar an offset can lead beyond it."""
+    for name in struct.__struct_fields__:
+        value = getattr(struct, name)
+        if isinstance(value, datetime):
+            try:
+                value.astimezone(UTC)
+            except OverflowError:
+                raise Invalid(
+                    f"Correct the {where}: {name} lies beyond the calendar.", detail={"field": name}
+                ) from None
+    return struct
 
 
 def _invalid(error: msgspec.ValidationError, what: str, field: str = "") -> Invalid:

@@ -36,7 +36,7 @@ from gateway.cli.filters import (
 from gateway.cli.groups import noun
 from gateway.cli.output import say, show_json, show_record, show_table
 from gateway.cli.session import run
-from gateway.cli.words import Json
+from gateway.cli.words import LARGEST, Json
 from gateway.errors import Invalid
 
 #: Events written at once: some hundred kilobytes.
@@ -72,7 +72,9 @@ def list_(
     since: Since = "",
     until: Until = "",
     limit: Annotated[int, typer.Option("--limit", min=1, max=PAGE_LIMIT, help="At most so many.")] = 100,
-    before: Annotated[int | None, typer.Option("--before", metavar="ID", help="Older than this event.")] = None,
+    before: Annotated[
+        int | None, typer.Option("--before", metavar="ID", max=LARGEST, help="Older than this event.")
+    ] = None,
     saved: Saved = "",
     as_json: Json = False,
 ) -> None:
@@ -94,7 +96,9 @@ def list_(
             say(said, error=True)
 
 
-def show(ctx: typer.Context, number: Annotated[int, typer.Argument(metavar="ID")], as_json: Json = False) -> None:
+def show(
+    ctx: typer.Context, number: Annotated[int, typer.Argument(metavar="ID", max=LARGEST)], as_json: Json = False
+) -> None:
     """Show one event with everything it says, and whether its neighbours in the chain follow one another."""
     place = run(ctx, lambda administration, caller: administration.audit.locate_event(caller, number))
     if as_json:

@@ -18,9 +18,9 @@ from gateway.cli.destination import binary_destination
 from gateway.cli.groups import noun
 from gateway.cli.output import cell, say, show_json, show_table, time_text
 from gateway.cli.session import run
-from gateway.cli.words import Json, moment
+from gateway.cli.words import LARGEST, Json, moment
 
-Number = Annotated[int, typer.Argument(metavar="REVIEW", help="Its number.")]
+Number = Annotated[int, typer.Argument(metavar="REVIEW", max=LARGEST, help="Its number.")]
 Note = Annotated[str, typer.Option("--note", metavar="TEXT", help="One line, which is kept for good.")]
 
 
@@ -81,7 +81,7 @@ def show(ctx: typer.Context, number: Number, as_json: Json = False) -> None:
 def mark(
     ctx: typer.Context,
     number: Number,
-    finding: Annotated[int, typer.Argument(metavar="FINDING", help="Its number in the review.")],
+    finding: Annotated[int, typer.Argument(metavar="FINDING", max=LARGEST, help="Its number in the review.")],
     said: Annotated[str, typer.Argument(metavar="MARK", help="fine or follow-up.")],
     note: Note = "",
 ) -> None:

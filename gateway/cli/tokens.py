@@ -11,7 +11,7 @@ from gateway.administration import Administration, OfflineTokenRow, PersonalToke
 from gateway.cli.groups import noun
 from gateway.cli.output import say, show_json, show_table, time_text
 from gateway.cli.session import run
-from gateway.cli.words import Json, duration
+from gateway.cli.words import LARGEST, Json, duration
 from gateway.errors import Invalid
 
 _LIFE = "90d"
@@ -84,7 +84,7 @@ def list_(
 
 def revoke(
     ctx: typer.Context,
-    number: Annotated[int | None, typer.Argument(metavar="[ID]", show_default=False)] = None,
+    number: Annotated[int | None, typer.Argument(metavar="[ID]", max=LARGEST, show_default=False)] = None,
     every: Annotated[
         str | None, typer.Option("--all", metavar="PRINCIPAL", help="All of this user or robot, of both kinds.")
     ] = None,

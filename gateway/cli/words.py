@@ -12,7 +12,7 @@ from gateway.administration.evidence import months_before
 from gateway.audit.moments import duration, moment
 from gateway.errors import Invalid
 
-__all__ = ["Expires", "Json", "PasswordStdin", "before", "duration", "moment", "size_bytes"]
+__all__ = ["LARGEST", "Expires", "Json", "PasswordStdin", "before", "duration", "moment", "size_bytes"]
 
 _MONTHS = re.compile(r"([1-9][0-9]{0,3})(mo|y)", re.ASCII)
 _SIZE = re.compile(r"([0-9]{1,18})(?:\.([0-9]{1,3}))?\s?(?:([kmgtp])(i?))?b?", re.ASCII | re.IGNORECASE)
@@ -21,6 +21,8 @@ Json: TypeAlias = Annotated[bool, typer.Option("--json", help="One JSON value, f
 PasswordStdin: TypeAlias = Annotated[
     bool, typer.Option("--password-stdin", help="Read the password from standard input.")
 ]
+#: No number that the gateway gives is larger: programs that read JSON could not tell it from its neighbours.
+LARGEST = 2**53 - 1
 Expires: TypeAlias = Annotated[
     str | None, typer.Option("--expires", metavar="DURATION", help="How long it lasts: 12h, 90d, 2w.")
 ]

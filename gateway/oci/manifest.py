@@ -38,6 +38,7 @@ __all__ = [
     "ENTRIES",
     "LIMIT_BYTES",
     "MANIFEST_MEDIA_TYPES",
+    "NESTING",
     "OCI_INDEX",
     "OCI_MANIFEST",
     "Descriptor",
@@ -48,6 +49,8 @@ __all__ = [
 LIMIT_BYTES: Final = 4 * 1024 * 1024
 #: Layers of an image or children of an index. Each costs a look-up at the push; images have at most 127 layers.
 ENTRIES: Final = 4096
+#: Indexes in one chain, each listing the next; builders nest two.
+NESTING: Final = 8
 
 
 @dataclass(frozen=True, slots=True)

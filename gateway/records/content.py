@@ -19,7 +19,7 @@ from gateway.errors import BlobUnknown, ContentReferenced, ManifestBlobUnknown, 
 from gateway.oci.digest import Digest
 from gateway.oci.manifest import Manifest
 from gateway.oci.names import ProjectName, Reference, Repository, Tag
-from gateway.records import rules, trash, usage
+from gateway.records import nesting, rules, trash, usage
 from gateway.records.schema import (
     blobs,
     edges,
@@ -186,11 +186,18 @@ def unlink(connection: Connection, place: int, digest: Digest) -> None:
 def put_manifest(
     connection: Connection, repository: Repository, manifest: Manifest, names: Sequence[Tag], act: Act
 ) -> Notes:
-    """Keeps *manifest* and moves the tags; raises `ManifestBlobUnknown` naming all that is missing, `AgainstRule`."""
+    """
+    Keeps *manifest* and moves the tags.
+
+    Raises `ManifestBlobUnknown` naming all that is missing, `ManifestInvalid` for indexes nested too deep,
+    `AgainstRule`.
+    """
     held_tags = rules.require_writable(connection, repository.project, act)
     place, also = ensure_repository(connection, repository, act)
     rules.require_movable(connection, held_tags, place, repository, names, manifest.digest.text)
     _require(connection, place, repository, manifest)
+    if not act.done:
+        nesting.require_shallow(connection, place, manifest)
     keep_body(connection, manifest)
     keep_manifest(connection, place, manifest, act)
     digest = manifest.digest.text

@@ -17,7 +17,7 @@ from gateway.oci.digest import Algorithm, Digest
 from gateway.oci.manifest import Manifest
 from gateway.oci.media import is_distributable
 from gateway.oci.names import ProjectName, Repository, Tag
-from gateway.records import content, mirror, rules, usage
+from gateway.records import content, mirror, nesting, rules, usage
 from gateway.records.schema import intents, links, manifests, tags
 
 _OF_REPOSITORY: Final = select(intents.c.kind, intents.c.act).where(intents.c.repository == bindparam("repository"))
@@ -41,7 +41,8 @@ def manifest_comes(
     Which of the tags *names* may not be moved and are not known here, each with its pattern: where they point has to
     be asked.
 
-    Raises `ReadOnly`, `QuotaExceeded`, and `TagImmutable` for a tag that points elsewhere, or is about to.
+    Raises `ReadOnly`, `QuotaExceeded`, `ManifestInvalid` for indexes nested too deep, and `TagImmutable` for a tag that
+    points elsewhere, or is about to.
     """
     found = rules.require_writable(connection, repository.project)
     plain = mirror.twin(manifest)
@@ -50,10 +51,12 @@ def manifest_comes(
     config = () if manifest.config is None else (manifest.config,)
     sizes = {entry.digest.text: entry.size for entry in config + manifest.layers if is_distributable(entry.media_type)}
     _require_room(connection, repository.project, found.quota_bytes, sizes, weights)
+    place = content.repository_id(connection, repository)
+    if place is not None:
+        nesting.require_shallow(connection, place, manifest)
     held = [(tag, pattern) for tag in names if (pattern := found.holding(tag.name))]
     if not held:
         return []
-    place = content.repository_id(connection, repository)
     if place is not None:
         rules.require_movable(connection, found, place, repository, [tag for tag, _ in held], digest)
     for act in _begun(connection, repository, "manifest.push"):

@@ -12,8 +12,8 @@ from gateway.access.rules import Rules, immovable, irremovable
 from gateway.change import Change, Notes
 from gateway.oci.digest import Digest
 from gateway.oci.names import ProjectName, Repository, Tag
-from gateway.records import driver
-from gateway.records.schema import edges, facts, projects, tags
+from gateway.records import driver, nesting
+from gateway.records.schema import facts, projects, tags
 
 #: The fact that the gateway is read-only: why, and since when in UNIX seconds. Missing when it is not.
 _FROZEN: Final = "read_only"
@@ -95,8 +95,7 @@ def _listing(connection: Connection, place: int, digest: Digest) -> set[str]:
     """The manifest and the indexes of the repository that list it, themselves or through others."""
     found, newest = {digest.text}, {digest.text}
     while newest:
-        above = select(edges.c.source).where(edges.c.repository_id == place, edges.c.target.in_(newest))
-        newest = set(connection.execute(above).scalars()) - found
+        newest = nesting.naming(connection, place, newest) - found
         found |= newest
     return found
 

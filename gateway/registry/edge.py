@@ -73,7 +73,7 @@ class Registry:
             head.forget()
             return False
         try:
-            return await repeats.answer(repeat, self.parts.gate, request_id, send)
+            return await repeats.answer(repeat, self.parts.gate, self.parts.engine, request_id, send)
         except Refusal as refusal:
             exchange = _Exchange(scope["method"] == "HEAD", (*ALWAYS, (b"x-request-id", request_id.encode())), send)
             with contextlib.suppress(Gone):
@@ -162,8 +162,10 @@ def _request(parts: Parts, scope: MutableMapping[str, Any], receive: Receive, re
 def _row(request: Request, scope: MutableMapping[str, Any]) -> routes.Row | routes.OpenRow:
     """The row that answers; what the path names is parsed, and refused here if it is outside its grammar."""
     raw_path = scope.get("raw_path") or request.path.encode("utf-8", "replace")
-    query = frozenset(name for name, _ in request.query)
-    place = routes.find(request.path, raw_path, query=query, posts=request.method == "POST")
+    posts = request.method == "POST"
+    # What else a query holds is a stranger's, and would fill the memory of places with what chooses none.
+    query = routes.CHOOSING.intersection(name for name, _ in request.query) if posts else frozenset[str]()
+    place = routes.find(request.path, raw_path, query=query, posts=posts)
     row = place.rows.get(request.method)
     if row is None:
         raise _WrongMethod(frozenset(place.rows))

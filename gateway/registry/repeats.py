@@ -15,7 +15,9 @@ from gateway.access.policy import Need
 from gateway.access.tokens import may_be_good
 from gateway.audit.event import QUIET, Event, Kind
 from gateway.engine.port import Engine
+from gateway.errors import Refusal
 from gateway.gate import Gate
+from gateway.oci.digest import Digest
 from gateway.oci.names import Repository
 from gateway.registry.replies import ALWAYS, Reply, Send
 from gateway.registry.request import Request
@@ -75,10 +77,10 @@ def remember(head: Head, request: Request, need: Need, version: int, event: Even
     head.keep(repeat, len(lines) + len(reply.body))
 
 
-async def answer(repeat: Repeat, gate: Gate, request_id: str, send: Send) -> bool:
+async def answer(repeat: Repeat, gate: Gate, engine: Engine, request_id: str, send: Send) -> bool:
     """Records and sends the reply once more; False, and nothing done, if the right to it is not known now."""
     verdict = gate.recall(repeat.event.caller, repeat.need)
-    if verdict is None:
+    if verdict is None or (repeat.event.kind is Kind.BLOB_HEAD and not await _is_there(repeat, engine)):
         return False
     recorded = repeat.event.kind not in QUIET
     if recorded:
@@ -91,6 +93,15 @@ async def answer(repeat: Repeat, gate: Gate, request_id: str, send: Send) -> boo
     except OSError:
         if recorded:
             await gate.cut(repeat.event, request_id)
+    return True
+
+
+async def _is_there(repeat: Repeat, engine: Engine) -> bool:
+    """Whether the blob is still to be had: whoever is told so does not push it."""
+    try:
+        await engine.blobs.find(repeat.repository, Digest(repeat.event.digest))
+    except Refusal:
+        return False
     return True
 
 

@@ -129,6 +129,8 @@ OPEN: Final = (
 _ROWS: Final[dict[str, dict[str, Row | OpenRow]]] = {}
 for _row in (*TABLE, *OPEN):
     _ROWS.setdefault(_row.pattern, {})[_row.method] = _row
+#: Parameters that choose among the ways to begin an upload.
+CHOOSING: Final = frozenset({"mount", "from", "digest"})
 _FIXED: Final = frozenset({"/v2", PING, CATALOG, TOKEN, KEYS})
 
 

@@ -131,3 +131,21 @@ def test_answers_are_forgotten_after_a_day_and_are_not_without_number(
     assert kept.begin(b"new") is None
     with pytest.raises(Unavailable):
         kept.begin(b"one too many")
+    assert kept.begin(b"new") == b"", "what was begun is told when nothing new is"
+    kept.drop(b"new")
+    assert kept.begin(b"another") is None, "what was dropped takes no room"
+
+
+def test_one_account_cannot_take_all_the_room_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answers, "MOST_EACH", 3)
+    kept, other = (Answers(tmp_path / "answers", b"k" * 32) for _ in range(2))
+    for number in range(20):
+        name = b"refused %d" % number
+        assert kept.begin(name, b"mallory") is None
+        kept.drop(name, b"mallory")
+    assert [kept.begin(b"%d" % number, b"mallory") for number in range(3)] == [None] * 3
+    for each in (kept, other):
+        with pytest.raises(Unavailable):
+            each.begin(b"one too many", b"mallory")
+        assert each.begin(b"1", b"mallory") == b""
+    assert kept.begin(b"mine", b"alice") is None

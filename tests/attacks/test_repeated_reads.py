@@ -63,6 +63,19 @@ def test_every_repeated_read_is_an_event_of_its_own_and_looks_like_the_first(alo
     assert not alone.rooms.trail.verify().fault
 
 
+def test_a_blob_whose_file_is_lost_is_not_told_to_be_there_from_memory(alone: Site) -> None:
+    name = alone.name()
+    token = alone.widest("alice", name)
+    digest = alone.push_blob(token, name, b"to be lost")
+    target = f"/v2/{name}/blobs/{digest}"
+    with kept(alone) as connection:
+        assert {read(connection, target, token, "HEAD")[0] for _ in range(4)} == {200}
+        (alone.data / "blobs" / "sha256" / digest[7:9] / digest[7:]).unlink()
+        assert read(connection, target, token, "HEAD")[0] == 404
+    alone.push_blob(token, name, b"to be lost")
+    assert alone.ask("HEAD", target, token=token).status == 200
+
+
 def test_a_repeated_look_tells_the_length_and_sends_no_body(alone: Site) -> None:
     name = alone.name()
     token = alone.widest("alice", name)

@@ -84,6 +84,27 @@ def test_an_event_has_at_least_the_promised_keys(line: Line) -> None:
     assert set(promised) <= set(line.done("audit", "show", "1", "--json").json)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("audit", "show"),
+        ("audit", "list", "--before"),
+        ("review", "show"),
+        ("review", "mark", "1"),
+        ("token", "revoke"),
+        ("token", "revoke", "--personal"),
+        ("leak",),
+    ],
+    ids=spelled,
+)
+def test_a_number_that_no_database_has_room_for_is_one_line(line: Line, words: tuple[str, ...]) -> None:
+    more = ("fine",) if words[1:2] == ("mark",) else ()
+    said = line(*words, "9" * 30, *more)
+    assert said.status in {2, 3}, said.err
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+
+
 def test_a_user_without_password_gets_one_shown_once(line: Line) -> None:
     made = line.done("user", "add", "writer", "--json").json
     assert set(made) == {"name", "password"}

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from gateway.errors import Denied, ManifestUnknown, QuotaExceeded, ReadOnly, TagImmutable
+from gateway.errors import Denied, ManifestInvalid, ManifestUnknown, QuotaExceeded, ReadOnly, TagImmutable
 from gateway.oci.digest import Algorithm, Digest
+from gateway.oci.manifest import NESTING, Manifest
 from gateway.oci.names import Repository, Tag
 from gateway.records import projects, rules, usage
 from gateway.records.projects import Wishes
@@ -52,6 +53,19 @@ def test_a_project_is_filled_to_its_quota_and_not_a_byte_further(house: House) -
         with pytest.raises(QuotaExceeded):
             await house.commit(house.engine.blobs.mount(OTHER, API, Digest.of(b"z")))
         assert used(house) == 150
+
+    run(story())
+
+
+def test_indexes_nest_no_deeper_than_they_may(house: House) -> None:
+    async def story() -> None:
+        nested: Manifest = await house.push_image(UI, "v1")
+        for _ in range(NESTING):
+            nested = index([(nested.content, nested.media_type)])
+            await house.put(UI, nested)
+        with pytest.raises(ManifestInvalid, match="at most 8 deep"):
+            await house.put(UI, index([(nested.content, nested.media_type)]), "deeper")
+        await house.put(UI, nested, "deep")
 
     run(story())
 

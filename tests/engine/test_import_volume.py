@@ -19,6 +19,7 @@ from gateway.engine.source import Part
 from gateway.engine.stores.filesystem import Filesystem
 from gateway.errors import BlobUnknown, Conflict, Invalid, ManifestUnknown, Unavailable
 from gateway.oci.digest import Digest
+from gateway.oci.manifest import NESTING
 from gateway.oci.names import Repository
 from tests.engine.importing import UI, Stage, staged
 from tests.house import OPERATOR
@@ -63,6 +64,16 @@ def test_the_root_of_the_tree_and_the_folder_above_it_are_the_same_volume(stage:
     stage.volume.folder = stage.volume.root
     assert stage.run().broken == []
     assert stage.manifest("v1").content == content
+
+
+def test_indexes_that_nest_too_deep_stay_behind_and_nothing_else_does(stage: Stage) -> None:
+    nested, kind = stage.volume.image(UI, "v1"), IMAGE
+    for depth in range(1, NESTING + 3):
+        nested, kind = stage.volume.index(UI, f"deep-{depth}", of=[nested], media_type=kind), INDEX
+    left = {each.what.partition("@")[0]: each.reason for each in stage.run().broken}
+    assert left.keys() == {f"deep-{NESTING + 1}", f"deep-{NESTING + 2}"}
+    assert left[f"deep-{NESTING + 1}"] == "it nests more than 8 indexes"
+    assert stage.tags() == sorted(["v1", *(f"deep-{depth}" for depth in range(1, NESTING + 1))])
 
 
 @pytest.mark.parametrize("place", ["nowhere", "empty"])

@@ -135,6 +135,19 @@ def test_restoring_obeys_the_rules_of_a_push(stage: Stage) -> None:
     assert stage.house.records(kind="manifest.restore")[-1]["outcome"] == "denied"
 
 
+def test_a_project_that_is_read_only_keeps_its_trash(stage: Stage) -> None:
+    stage.run(stage.push_image(UI, "v1"))
+    stage.run(untag(stage, "v1"))
+    trash = acts(stage).acts.trash
+    stage.run(stage.commit(projects.set_project(UI.project, Wishes(read_only="inventory"))))
+    for repository in (UI.name, None):
+        with pytest.raises(ReadOnly, match="inventory"):
+            stage.run(trash.empty_trash(OPERATOR, repository))
+    assert len(stage.run(trash.list_trash(OPERATOR))) == 1
+    stage.run(stage.commit(projects.set_project(UI.project, Wishes(read_only=""))))
+    assert stage.run(trash.empty_trash(OPERATOR)) == 1
+
+
 def test_the_history_of_a_tag_tells_every_move_and_what_can_be_had_back(stage: Stage) -> None:
     first, second = (stage.run(stage.push_image(UI, layer=layer)) for layer in (b"one", b"two"))
 

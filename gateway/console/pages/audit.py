@@ -106,7 +106,7 @@ async def _found(visit: Visit, project: ProjectName | None, status: int = 200) -
     searched = _asked(form, project)
     for name, flaw in searched.flaws.items():
         form.blame(name, flaw)
-    before = int(form.text("before")) if form.text("before").isdecimal() else None
+    before = int(form.text("before")) if _is_number(form.text("before")) else None
     search = searched.search
     if project is None:
         with form.blaming("repository"):
@@ -170,9 +170,14 @@ def batched(events: Iterable[Sealed], most: int) -> Iterator[tuple[Sealed, ...]]
 
 
 def _number(text: str) -> int:
-    if not text.isdecimal() or len(text) > 18:
+    if not _is_number(text):
         raise Unknown("There is no such event; search for it.")
     return int(text)
+
+
+def _is_number(text: str) -> bool:
+    """Whether *text* can be the number of an event: no longer than either database has room for."""
+    return text.isdecimal() and len(text) <= 18
 
 
 def _target(found: Mapping[str, Any]) -> str:

@@ -56,7 +56,7 @@ async def show(visit: Visit) -> Response:
 async def mark(visit: Visit) -> Response:
     """Says of one finding what was decided; a note that cannot be is told beside it, and kept."""
     number, form = _number(visit), visit.form
-    finding = int(form.text("finding")) if form.text("finding").isdecimal() else 0
+    finding = int(form.text("finding")) if _is_number(form.text("finding")) else 0
     with form.blaming(f"note-{finding}"):
         note = form.text(f"note-{finding}")
         await visit.acts.reviews.mark(visit.caller, number, finding, form.text("mark"), note)
@@ -111,9 +111,14 @@ def _pieces(stream: IO[bytes]) -> Generator[bytes, None, None]:
 
 def _number(visit: Visit) -> int:
     text = visit.path["number"]
-    if not text.isdecimal() or len(text) > 18:
+    if not _is_number(text):
         raise Unknown("There is no such review; see the list of them.")
     return int(text)
+
+
+def _is_number(text: str) -> bool:
+    """Whether *text* can number a review or finding: no longer than either database has room for."""
+    return text.isdecimal() and len(text) <= 18
 
 
 GROUP = Group(

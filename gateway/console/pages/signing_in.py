@@ -96,9 +96,14 @@ async def _refused(visit: Visit, template: str, refusal: Denied | TooManyRequest
 
 
 def _travelling(visit: Visit) -> dict[str, Any]:
-    """What travels through signing in, and whether the browser came from elsewhere and so left its cookie behind."""
+    """
+    What travels through signing in, and whether the browser came from elsewhere and so left its cookie behind.
+
+    A form that is carried comes from a page of ours, never from an address: that could be anybody's link.
+    """
+    carried = visit.form.value("carried") if visit.request.method == "POST" else ""
     crossing = visit.request.headers.get("sec-fetch-site") == "cross-site"
-    return {"next": local(visit.form.value("next")), "carried": visit.form.value("carried"), "crossing": crossing}
+    return {"next": local(visit.form.value("next")), "carried": carried, "crossing": crossing}
 
 
 GROUP = Group(

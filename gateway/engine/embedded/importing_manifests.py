@@ -12,7 +12,7 @@ from gateway.engine.embedded.importing_blobs import BlobIntake, Brought
 from gateway.engine.source import Found, Left, Source, Tally
 from gateway.errors import Refusal, Unavailable, UpstreamFailed, UpstreamSlow
 from gateway.oci.digest import Digest
-from gateway.oci.manifest import Manifest, load
+from gateway.oci.manifest import NESTING, Manifest, load
 from gateway.oci.media import MANIFEST_MEDIA_TYPES
 from gateway.oci.names import Repository, Tag
 from gateway.records.database import Database
@@ -51,6 +51,7 @@ class Reading:
         self._tags: dict[Digest, list[Tag]] = {}
         self._held: dict[Digest, Manifest] = {}
         self._good: dict[Digest, bool] = {}
+        self._depth: dict[Digest, int] = {}
         self._seen: set[Digest] = set()
         self._broken: list[Left] = []
         self._passed: list[Digest] = []
@@ -223,14 +224,16 @@ class Reading:
         return blobs
 
     def _fault(self, manifest: Manifest, blobs: Mapping[Digest, _Blob]) -> str:
-        """Why *manifest* cannot come: the first thing it requires that is not to be had; "" if all is."""
+        """Why *manifest* cannot come: the first thing it requires that is not to be had, or its depth; "" if it can."""
         for digest in manifest.required:
             found = blobs.get(digest)
             if isinstance(found, Refusal):
                 return f"{digest}: {found.message}"
             if found is None and not self._good.get(digest) and digest.text not in self._known.blobs:
                 return f"{digest}: it stays behind itself"
-        return ""
+        depth = 1 + max((self._depth.get(each.digest, 0) for each in manifest.manifests), default=0)
+        self._depth[manifest.digest] = depth if manifest.is_index else 0
+        return "" if self._depth[manifest.digest] <= NESTING else f"it nests more than {NESTING} indexes"
 
     # what it came to
 

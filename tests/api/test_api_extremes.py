@@ -1,0 +1,31 @@
+"""Times at either end of the calendar, which an offset leads beyond it: refused in a sentence, with the field."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.api.routes import PREFIX
+from tests.api.desk import Desk
+
+FIRST, LAST = "0001-01-01T00:00:00%2B14:00", "9999-12-31T23:59:59-14:00"
+
+
+@pytest.mark.parametrize(
+    ("target", "field"),
+    [
+        (f"/audit/events?since={FIRST}", "since"),
+        (f"/audit/export?until={LAST}", "until"),
+        (f"/audit/overview?since={FIRST}", "since"),
+        (f"/audit/who-pulled?target=alpha/app:v1&at={LAST}", "at"),
+    ],
+)
+def test_a_time_beyond_the_calendar_in_a_query_is_refused(desk: Desk, target: str, field: str) -> None:
+    answer = desk.ask("auditor", "GET", f"{PREFIX}{target}")
+    assert (answer.status, answer.problem["field"]) == (400, field)
+
+
+@pytest.mark.parametrize("field", ["since", "until"])
+def test_a_time_beyond_the_calendar_in_a_body_is_refused(desk: Desk, field: str) -> None:
+    period = {"since": "2026-01-01T00:00:00Z", "until": "2026-02-01T00:00:00Z", field: LAST}
+    answer = desk.ask("auditor", "POST", f"{PREFIX}/reviews", period)
+    assert (answer.status, answer.problem["field"]) == (400, field)
