@@ -132,7 +132,7 @@ class Exchange:
         protocol = self.protocol
         if protocol.flow.write_paused and not self.disconnected:
             self.burst = 0
-            await protocol.flow.drain()
+            await self._drain()
         elif self.burst > _BURST_BYTES:
             # A TLS transport whose peer has gone takes bytes into nowhere until the loop has run.
             self.burst = 0
@@ -153,6 +153,13 @@ class Exchange:
             raise RuntimeError(f"{kind} has no place here in the reply")
         else:
             self._write(message.get("body", b""), message.get("more_body", False))  # type: ignore[arg-type]
+
+    async def _drain(self) -> None:
+        protocol = self.protocol
+        begun = protocol.loop.time()
+        await protocol.flow.drain()
+        if protocol.pace.waited(protocol.loop.time() - begun):
+            protocol.transport.set_write_buffer_limits(high=protocol.pace.bytes)
 
     def _begin(self, message: dict[str, Any]) -> bytes:
         status: int = message["status"]
@@ -225,7 +232,10 @@ class Exchange:
         self.burst += len(body)
         if parts:
             self.protocol.write(parts)
-        if not more:
+        if more:
+            if self.protocol.pace.sent(len(body)):
+                self.protocol.transport.set_write_buffer_limits(high=self.protocol.pace.bytes)
+        else:
             self.complete = True
             self.wake()
             self.protocol.on_response_complete()

@@ -76,7 +76,7 @@ async def _counted(
 ) -> AsyncGenerator[bytes, None]:
     """The bytes; the passage knows how many the transport has taken if the stream is cut."""
     sent = 0
-    pieces: AsyncIterator[bytes] = request.engine.blobs.read(blob, first, last)
+    pieces: AsyncIterator[bytes] = request.engine.blobs.read(blob, first, last, request.appetite)
     try:
         async for piece in pieces:
             yield piece
