@@ -20,12 +20,12 @@ T = TypeVar("T")
 
 #: The most that a piece of a blob has.
 PIECE_BYTES: Final = 256 * 1024
-#: How many bytes the next piece should have, as whoever passes it on may say anew before each.
-Appetite: TypeAlias = Callable[[], int]
+#: How many bytes the next piece should have at most: told before each, by whoever passes it on, once it is wanted.
+Appetite: TypeAlias = Callable[[], Awaitable[int]]
 
 
-def greedy() -> int:
-    """The appetite of those who take whatever comes."""
+async def greedy() -> int:
+    """The appetite of those who take whatever comes, at once."""
     return PIECE_BYTES
 
 
@@ -97,7 +97,7 @@ class Blobs(Protocol):
         """
         The bytes from *first* to *last*, inclusive, in pieces of at most 256 KiB; memory stays bounded.
 
-        No piece is longer than the larger of *appetite* and 64 KiB.
+        No piece is longer than *appetite* says, but one that was read ahead. Until it says so none is held.
         """
         ...
 

@@ -54,6 +54,8 @@ class Edge:
         # Connections in their handshake; each counts once, there or in `addresses`.
         self.knocks: dict[asyncio.BaseProtocol, str] = {}
         self.open: set[StrictProtocol] = set()
+        # Connections whose clients take nothing of a reply just now.
+        self.waiting = 0
         shortest = min(
             limits.header_seconds,
             limits.first_byte_seconds,

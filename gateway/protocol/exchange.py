@@ -101,6 +101,7 @@ class Exchange:
         if not self.complete:
             self.disconnected = True
         self.wake()
+        self.protocol.outlet.wake()
 
     async def receive(self) -> ASGIReceiveEvent:
         """The next piece of the body; `http.disconnect` once the client is gone or the reply is complete."""
@@ -131,8 +132,7 @@ class Exchange:
         """Hand the reply to the transport, waiting while its buffer is full; raises `ClientDisconnected`."""
         protocol = self.protocol
         if protocol.flow.write_paused and not self.disconnected:
-            self.burst = 0
-            await self._drain()
+            await protocol.outlet.drain()
         elif self.burst > _BURST_BYTES:
             # A TLS transport whose peer has gone takes bytes into nowhere until the loop has run.
             self.burst = 0
@@ -153,13 +153,6 @@ class Exchange:
             raise RuntimeError(f"{kind} has no place here in the reply")
         else:
             self._write(message.get("body", b""), message.get("more_body", False))  # type: ignore[arg-type]
-
-    async def _drain(self) -> None:
-        protocol = self.protocol
-        begun = protocol.loop.time()
-        await protocol.flow.drain()
-        if protocol.pace.waited(protocol.loop.time() - begun):
-            protocol.transport.set_write_buffer_limits(high=protocol.pace.bytes)
 
     def _begin(self, message: dict[str, Any]) -> bytes:
         status: int = message["status"]
@@ -233,8 +226,7 @@ class Exchange:
         if parts:
             self.protocol.write(parts)
         if more:
-            if self.protocol.pace.sent(len(body)):
-                self.protocol.transport.set_write_buffer_limits(high=self.protocol.pace.bytes)
+            self.protocol.outlet.pace.sent(len(body))
         else:
             self.complete = True
             self.wake()

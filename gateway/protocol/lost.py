@@ -18,8 +18,6 @@ class _Lost(asyncio.Transport):
 
     def write(self, data: bytes | bytearray | memoryview) -> None: ...
 
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
-
     def get_write_buffer_size(self) -> int:
         return 0
 

@@ -81,6 +81,7 @@ async def _counted(
         async for piece in pieces:
             yield piece
             sent += len(piece)
+            del piece
         if sent != last - first + 1:
             # A reply that ends cleanly would be taken for the whole.
             raise RuntimeError(f"{blob.digest} ended after {sent} of {last - first + 1} bytes")

@@ -29,8 +29,6 @@ from gateway.records.recent import Recent
 _CACHED_BYTES: Final = 128 * 1024
 #: What is on the disk is read in a thread, in pieces worth the way there.
 _COLD_BYTES: Final = PIECE_BYTES
-#: Less than this is not worth the way.
-_LEAST_COLD_BYTES: Final = 64 * 1024
 _AHEAD_BYTES: Final = 4 * 1024 * 1024
 _REMEMBERED: Final = 16_384
 #: How old the grace of a blob that no manifest names may grow while it is asked for.
@@ -127,6 +125,8 @@ class EmbeddedBlobs:
             async with aclosing(pieces):
                 async for piece in pieces:
                     yield piece
+                    # Whoever waits for a client must not hold what it has already been given.
+                    del piece
         except OSError:
             # Not its bytes, or none that can be read.
             self._suspects.note(blob.digest)
@@ -149,17 +149,19 @@ class EmbeddedBlobs:
     async def _pieces(self, stored: Stored, offset: int, end: int, appetite: Appetite) -> AsyncGenerator[bytes]:
         loop = asyncio.get_running_loop()
         while offset < end:
-            count = stored.cached(offset, self._buffer[: min(appetite(), end - offset)])
+            wanted = min(await appetite(), end - offset)
+            count = stored.cached(offset, self._buffer[:wanted])
             if count:
                 piece = bytes(self._buffer[:count])
             else:
                 stored.ahead(offset, min(_AHEAD_BYTES, end - offset))
-                size = min(_cold(appetite), end - offset)
+                size = min(_COLD_BYTES, wanted)
                 piece = await loop.run_in_executor(self._threads, stored.read, offset, size)
             if not piece:
                 raise BlobDamaged("a blob's file became shorter while it was read")
             offset += len(piece)
             yield piece
+            del piece
 
     async def _checked(self, stored: Stored, blob: Blob, appetite: Appetite) -> AsyncGenerator[bytes]:
         loop = asyncio.get_running_loop()
@@ -170,27 +172,25 @@ class EmbeddedBlobs:
             hasher.update(piece)
             return piece
 
-        offset = 0
-        coming = loop.run_in_executor(self._threads, read, offset, _cold(appetite))
+        offset, coming = 0, None
         try:
             while offset < blob.size_bytes:
-                piece = await coming
-                offset += len(piece)
-                if piece and offset < blob.size_bytes:
-                    # One piece ahead: hashing goes on while this one is sent.
-                    coming = loop.run_in_executor(self._threads, read, offset, _cold(appetite))
-                elif hasher.hexdigest() == blob.digest.hex:
+                wanted = min(_COLD_BYTES, await appetite())
+                piece = await (coming or loop.run_in_executor(self._threads, read, offset, wanted))
+                offset, coming = offset + len(piece), None
+                if not piece or offset == blob.size_bytes:
+                    if hasher.hexdigest() != blob.digest.hex:
+                        raise BlobDamaged("a blob's file does not have its digest")
                     self._verified.keep(blob.digest, stored.identity)
-                else:
-                    raise BlobDamaged("a blob's file does not have its digest")
+                elif wanted == _COLD_BYTES:
+                    # One piece ahead: hashing goes on while this one is sent.
+                    coming = loop.run_in_executor(self._threads, read, offset, wanted)
                 yield piece
+                del piece
         finally:
-            coming.cancel()
+            if coming is not None:
+                coming.cancel()
 
     def _damaged(self, digest: Digest) -> ContentDamaged:
         self._suspects.note(digest)
         return ContentDamaged(f"The stored bytes of {digest} are damaged; push the blob again to heal it.")
-
-
-def _cold(appetite: Appetite) -> int:
-    return min(_COLD_BYTES, max(_LEAST_COLD_BYTES, appetite()))

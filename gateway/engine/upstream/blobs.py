@@ -93,9 +93,10 @@ class UpstreamBlobs:
                     # Hashed in large pieces, given out in such as are wanted.
                     given = 0
                     while given < len(piece):
-                        part = piece[given : given + appetite()]
+                        part = piece[given : given + await appetite()]
                         given += len(part)
                         yield part
+                        del part
 
     def mount(self, source: Repository, target: Repository, digest: Digest) -> Change:
         intention = Intention(
