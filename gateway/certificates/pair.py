@@ -186,13 +186,13 @@ class _Telling(ssl.SSLObject):
             raise ssl.SSLWantReadError(ssl.SSL_ERROR_WANT_READ, "the alert is on its way") from problem
 
 
-class _Context(ssl.SSLContext):
+class _Serving(ssl.SSLContext):
     sslobject_class = _Telling
 
 
 def server_context(pair: Pair) -> ssl.SSLContext:
     """A context that serves *pair*: TLS 1.2 and 1.3, forward-secret AEAD suites only, `http/1.1`, no renegotiation."""
-    context = _Context(ssl.PROTOCOL_TLS_SERVER)
+    context = _Serving(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(_CIPHERS)
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
