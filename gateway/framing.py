@@ -61,7 +61,7 @@ class EdgeLimits:
     body_window_seconds: float = 30
     write_min_bytes_per_second: int = 2048
     write_stall_seconds: float = 60
-    write_buffer_bytes: int = 256 * 1024
+    write_buffer_bytes: int = 32 * 1024
     drain_bytes: int = 64 * 1024
     drain_seconds: float = 5
     linger_seconds: float = 5

@@ -118,8 +118,8 @@ def read_ticket(ticket: str, now: datetime, secret: bytes) -> tuple[int, int] | 
 
 
 def _codes(key: bytes) -> TOTP:
-    # SHA-1 is what every phone knows; HMAC does not rest on what it is weak in.
-    return TOTP(key, _DIGITS, SHA1(), STEP_SECONDS)  # noqa: S303
+    # HMAC does not rest on what SHA-1 is weak in.
+    return TOTP(key, _DIGITS, SHA1(), STEP_SECONDS)  # noqa: S303 - RFC 6238's default, which every phone's app shares
 
 
 def _recovery_code() -> str:

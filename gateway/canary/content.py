@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.change import Change, Notes
-from gateway.engine.port import Appended, Blob, Engine, Page, StoredManifest, Upload
+from gateway.engine.port import Appended, Appetite, Blob, Engine, Page, StoredManifest, Upload, greedy
 from gateway.errors import BlobUnknown, BlobUploadUnknown, ManifestUnknown, NameUnknown
 from gateway.oci.digest import Digest
 from gateway.oci.manifest import Descriptor, Manifest, load
@@ -73,7 +73,7 @@ class _Blobs:
             raise BlobUnknown("There is no such blob here.")
         return self.canary.layer
 
-    async def read(self, blob: Blob, first: int, last: int) -> AsyncIterator[bytes]:
+    async def read(self, blob: Blob, first: int, last: int, appetite: Appetite = greedy) -> AsyncIterator[bytes]:
         yield self.canary.secret.encode()[first : last + 1]
 
     def mount(self, source: Repository, target: Repository, digest: Digest) -> Change:

@@ -21,6 +21,8 @@ from gateway.errors import Invalid
 
 _CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
 _RSA_BITS: Final = 2048
+#: What a client is told when its handshake fails for it: what an honest one, or one made weaker on its way, can mend.
+_TOLD: Final = frozenset({"INAPPROPRIATE_FALLBACK", "NO_SHARED_CIPHER", "UNSUPPORTED_PROTOCOL"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +166,33 @@ def _names(path: Path, leaf: x509.Certificate) -> tuple[str, ...]:
 # serving
 
 
+class _Telling(ssl.SSLObject):
+    """
+    A connection that is told why its handshake fails, before it ends.
+
+    An event loop drops a handshake that failed, and the alert with it; what it has for one that needs more, it sends.
+    So a handshake that failed asks once for more: the client has its alert and closes, or is closed as if it hung.
+    """
+
+    _told = False
+
+    def do_handshake(self) -> None:
+        try:
+            super().do_handshake()
+        except ssl.SSLError as problem:
+            if self._told or problem.reason not in _TOLD:
+                raise
+            self._told = True
+            raise ssl.SSLWantReadError(ssl.SSL_ERROR_WANT_READ, "the alert is on its way") from problem
+
+
+class _Serving(ssl.SSLContext):
+    sslobject_class = _Telling
+
+
 def server_context(pair: Pair) -> ssl.SSLContext:
     """A context that serves *pair*: TLS 1.2 and 1.3, forward-secret AEAD suites only, `http/1.1`, no renegotiation."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context = _Serving(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(_CIPHERS)
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 
 from gateway.change import Change
 from gateway.oci.digest import Digest
@@ -17,6 +17,16 @@ from gateway.oci.manifest import Descriptor, Manifest
 from gateway.oci.names import ProjectName, Reference, Repository, Tag
 
 T = TypeVar("T")
+
+#: The most that a piece of a blob has.
+PIECE_BYTES: Final = 256 * 1024
+#: How many bytes the next piece should have at most: told before each, by whoever passes it on, once it is wanted.
+Appetite: TypeAlias = Callable[[], Awaitable[int]]
+
+
+async def greedy() -> int:
+    """The appetite of those who take whatever comes, at once."""
+    return PIECE_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +93,12 @@ class Blobs(Protocol):
         """The blob, if it is linked in *repository*; raises `BlobUnknown`."""
         ...
 
-    def read(self, blob: Blob, first: int, last: int) -> AsyncIterator[bytes]:
-        """The bytes from *first* to *last*, inclusive, in pieces of at most 256 KiB; memory stays bounded."""
+    def read(self, blob: Blob, first: int, last: int, appetite: Appetite = greedy) -> AsyncIterator[bytes]:
+        """
+        The bytes from *first* to *last*, inclusive, in pieces of at most 256 KiB; memory stays bounded.
+
+        No piece is longer than *appetite* says, but one that was read ahead. Until it says so none is held.
+        """
         ...
 
     def mount(self, source: Repository, target: Repository, digest: Digest) -> Change:

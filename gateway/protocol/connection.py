@@ -28,6 +28,7 @@ from gateway.protocol.edge import Edge, OnRefused, plain, whence
 from gateway.protocol.exchange import Exchange
 from gateway.protocol.heads import HEAD_BYTES, Head
 from gateway.protocol.lost import LOST
+from gateway.protocol.pace import Outlet
 from gateway.protocol.watch import Phase, Watch
 
 log = logging.getLogger("gateway.edge")
@@ -57,6 +58,7 @@ class StrictProtocol(HttpToolsProtocol):
         self._discarded = 0
         self.flushing = False
         self.watch = Watch(self)
+        self.outlet = Outlet(self)
 
     # the connection's life
 
@@ -189,7 +191,7 @@ class StrictProtocol(HttpToolsProtocol):
         self.phase = Phase.REPLY
         self._discarded = self._left = 0
         self._chunks = None
-        state = {**self.app_state, "host": head.host, "head": head}
+        state = {**self.app_state, "host": head.host, "head": head, "appetite": self.outlet.room}
         scope = {**head.scope, "server": self.server, "client": self.client, "state": state}
         self.cycle = cycle = Exchange(self, scope, False, True)
         cycle.more_body = False
@@ -253,6 +255,7 @@ class StrictProtocol(HttpToolsProtocol):
         version = parser.get_http_version()
         state = self.app_state.copy()
         state["host"] = framing.host
+        state["appetite"] = self.outlet.room
         if self._proxied and self.client is not None:
             state["peer_address"] = self.client[0]
         constant: dict[str, Any] = {

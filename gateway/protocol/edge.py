@@ -8,7 +8,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gateway.framing import EdgeLimits
 from gateway.protocol.heads import Heads
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from gateway.protocol.connection import StrictProtocol
 
 log = logging.getLogger("gateway.edge")
+
+#: As many connections are looked at in one turn of the loop.
+_TURN: Final = 32
 
 OnRefused = Callable[[int, str, str], None]
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -54,6 +57,8 @@ class Edge:
         # Connections in their handshake; each counts once, there or in `addresses`.
         self.knocks: dict[asyncio.BaseProtocol, str] = {}
         self.open: set[StrictProtocol] = set()
+        # Connections whose clients take nothing of a reply just now.
+        self.waiting = 0
         shortest = min(
             limits.header_seconds,
             limits.first_byte_seconds,
@@ -117,12 +122,22 @@ class Edge:
 
     def _sweep(self, loop: asyncio.AbstractEventLoop, before: float) -> None:
         now = loop.time()
-        for connection in tuple(self.open):
+        self._visit(loop, list(self.open), now, now - before)
+
+    def _visit(self, loop: asyncio.AbstractEventLoop, left: list[StrictProtocol], now: float, elapsed: float) -> None:
+        for _ in range(min(_TURN, len(left))):
+            connection = left.pop()
+            if connection not in self.open:
+                continue
             try:
-                connection.watch.check(now, now - before)
+                connection.watch.check(now, elapsed)
             except Exception:
                 log.exception("a connection could not be checked and is cut")
                 connection.transport.abort()
+        if left:
+            # Between two turns others have theirs: a thousand connections are not looked at in one.
+            loop.call_soon(self._visit, loop, left, now, elapsed)
+            return
         self._sweeping = bool(self.open)
         if self._sweeping:
             loop.call_later(self.interval_seconds, self._sweep, loop, now)

@@ -101,6 +101,7 @@ class Exchange:
         if not self.complete:
             self.disconnected = True
         self.wake()
+        self.protocol.outlet.wake()
 
     async def receive(self) -> ASGIReceiveEvent:
         """The next piece of the body; `http.disconnect` once the client is gone or the reply is complete."""
@@ -131,8 +132,7 @@ class Exchange:
         """Hand the reply to the transport, waiting while its buffer is full; raises `ClientDisconnected`."""
         protocol = self.protocol
         if protocol.flow.write_paused and not self.disconnected:
-            self.burst = 0
-            await protocol.flow.drain()
+            await protocol.outlet.drain()
         elif self.burst > _BURST_BYTES:
             # A TLS transport whose peer has gone takes bytes into nowhere until the loop has run.
             self.burst = 0
@@ -225,7 +225,9 @@ class Exchange:
         self.burst += len(body)
         if parts:
             self.protocol.write(parts)
-        if not more:
+        if more:
+            self.protocol.outlet.pace.sent(len(body))
+        else:
             self.complete = True
             self.wake()
             self.protocol.on_response_complete()

@@ -64,6 +64,10 @@ class Watch:
     def lost(self) -> None:
         self._socket = None
 
+    def descriptor(self) -> int:
+        """The socket's file; -1 when it is closed."""
+        return self._socket.fileno() if self._socket is not None else -1
+
     def body_begins(self) -> None:
         self.got = self.window_got = 0
         self.reading_seconds = self.window_seconds = 0.0
@@ -111,7 +115,9 @@ class Watch:
         self.window_seconds = 0.0
 
     def _check_writing(self, elapsed: float) -> None:
-        if not self._connection.flow.write_paused and self._connection.transport.get_write_buffer_size() == 0:
+        connection = self._connection
+        waits = connection.flow.write_paused or connection.outlet.waiting
+        if not waits and connection.transport.get_write_buffer_size() == 0:
             self.stall_seconds = 0.0
             return
         acked = self._progress()[0]

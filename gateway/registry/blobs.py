@@ -76,11 +76,12 @@ async def _counted(
 ) -> AsyncGenerator[bytes, None]:
     """The bytes; the passage knows how many the transport has taken if the stream is cut."""
     sent = 0
-    pieces: AsyncIterator[bytes] = request.engine.blobs.read(blob, first, last)
+    pieces: AsyncIterator[bytes] = request.engine.blobs.read(blob, first, last, request.appetite)
     try:
         async for piece in pieces:
             yield piece
             sent += len(piece)
+            del piece
         if sent != last - first + 1:
             # A reply that ends cleanly would be taken for the whole.
             raise RuntimeError(f"{blob.digest} ended after {sent} of {last - first + 1} bytes")

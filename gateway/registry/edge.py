@@ -16,7 +16,7 @@ from typing import Any
 
 from gateway.access.principals import Origin
 from gateway.access.scopes import CATALOG
-from gateway.engine.port import Interrupted
+from gateway.engine.port import Interrupted, greedy
 from gateway.errors import Refusal, Unsupported
 from gateway.gate import wanted_scope
 from gateway.oci.names import Repository
@@ -156,7 +156,8 @@ def _request(parts: Parts, scope: MutableMapping[str, Any], receive: Receive, re
     state["request_id"] = request_id
     agent = headers.get("user-agent", ("",))[0]
     origin = Origin(address, state.get("peer_address", address), agent, request_id)
-    return Request(parts, scope["method"], scope["path"], headers, (), receive, origin)
+    appetite = state.get("appetite", greedy)
+    return Request(parts, scope["method"], scope["path"], headers, (), receive, origin, appetite=appetite)
 
 
 def _row(request: Request, scope: MutableMapping[str, Any]) -> routes.Row | routes.OpenRow:

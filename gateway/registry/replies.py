@@ -102,8 +102,11 @@ class Reply:
                 first = await anext(pieces, b"")
                 await send(begin)
                 await send({"type": "http.response.body", "body": first, "more_body": True})
+                del first
                 async for piece in pieces:
                     await send({"type": "http.response.body", "body": piece, "more_body": True})
+                    # The next may be long in coming: until then no piece is held.
+                    del piece
         else:
             await send(begin)
         body = b"" if headless or self.status in _BODILESS else self.body

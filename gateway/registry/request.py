@@ -13,7 +13,7 @@ from gateway.access.credentials import Credentials
 from gateway.access.principals import Caller, Origin
 from gateway.access.throttle import Budget
 from gateway.access.tokens import Tokens
-from gateway.engine.port import Engine, Interrupted
+from gateway.engine.port import Appetite, Engine, Interrupted, greedy
 from gateway.errors import BodyTooLarge, BodyTooSlow, Invalid, Refusal, SizeInvalid
 from gateway.gate import Gate
 from gateway.oci.manifest import LIMIT_BYTES
@@ -73,6 +73,8 @@ class Request:
     caller: Caller = field(init=False)
     expires: float = 0.0
     """Until when the caller's token is believed, in UNIX seconds."""
+    appetite: Appetite = greedy
+    """How much of a reply's stream the client takes at a time, by the way it took what came before."""
 
     @property
     def gate(self) -> Gate:

@@ -311,6 +311,22 @@ def test_hosts_are_those_of_the_settings(site: Site) -> None:
         assert 400 <= site.send(raw).status < 500 or site.send(raw).status == 505, raw
 
 
+@pytest.mark.parametrize(
+    "path", ["/v2/", "/v2/alpha/app/manifests/v1", "/token", "/health/live", "/ca.crt", "/console/"]
+)
+def test_methods_that_are_none_of_ours_do_nothing(site: Site, path: str) -> None:
+    """Nothing is echoed, nothing is opened, nothing is told of what else there is."""
+    token = site.widest("root", "alpha/app")
+    for method in ("TRACE", "OPTIONS", "PROPFIND", "LOCK", "PURGE", "LINK"):
+        answer = site.ask(method, path, token=token, headers={"X-Canary": "echo of mine", "Max-Forwards": "0"})
+        assert answer.status in {400, 401, 404, 405}, (method, answer.status)
+        assert b"echo of mine" not in answer.body
+        assert not [name for name, _ in answer.headers if name.startswith("access-control-")]
+    plain(site.ask("CONNECT", path, token=token), 400)
+    plain(site.ask("PRI", path, token=token), 400)
+    assert site.ask("GET", "/v2/alpha/app/manifests/v1", token=token).body == site.manifest
+
+
 def test_one_request_is_never_two(site: Site) -> None:
     """Bodies of requests that take none, and lengths read two ways, carry no second request."""
     inner = b"GET /v2/alpha/app/manifests/v1 HTTP/1.1\r\nHost: localhost\r\n\r\n"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import shutil
 import socket
 import ssl
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -51,7 +53,9 @@ def negotiated(ended: subprocess.CompletedProcess[bytes]) -> bool:
 
 @pytest.mark.parametrize("version", ["-tls1", "-tls1_1"])
 def test_older_versions_are_not_spoken(site: Site, version: str) -> None:
-    assert not negotiated(client(site, version, "-cipher", "ALL:@SECLEVEL=0"))
+    ended = client(site, version, "-cipher", "ALL:@SECLEVEL=0")
+    assert b"alert protocol version" in ended.stderr
+    assert not negotiated(ended)
 
 
 @pytest.mark.parametrize("suite", WEAK)
@@ -66,8 +70,10 @@ def test_strong_suites_are(site: Site) -> None:
 
 
 def test_a_fall_back_is_recognised(site: Site) -> None:
-    """A client that comes back with less than it can gets nothing: somebody in between made it (RFC 7507)."""
-    assert not negotiated(client(site, "-tls1_2", "-fallback_scsv"))
+    """A client that comes back with less than it can is told so: somebody in between made it (RFC 7507)."""
+    ended = client(site, "-tls1_2", "-fallback_scsv")
+    assert b"inappropriate fallback" in ended.stderr
+    assert not negotiated(ended)
 
 
 def test_nothing_is_negotiated_again(site: Site) -> None:
@@ -84,6 +90,52 @@ def test_no_compression_and_no_other_protocol(site: Site) -> None:
     assert b"Compression: NONE" in told
     assert b"ALPN protocol: h2" not in client(site, "-alpn", "h2,spdy/3.1").stdout
     assert b"ALPN protocol: http/1.1" in client(site, "-alpn", "h2,http/1.1").stdout
+
+
+def test_early_words_are_not_taken(site: Site, tmp_path: Path) -> None:
+    """A ticket invites to none (RFC 8446, 4.2.10), and those of a client that needs no invitation are not heard."""
+    ticket, forged, early = tmp_path / "ticket", tmp_path / "forged", tmp_path / "early"
+    early.write_bytes(head("GET", "/ca.crt", [], "localhost", close=False))
+    said = head("GET", "/health/live", [], "localhost")
+    told = client(site, "-tls1_3", "-ign_eof", "-sess_out", str(ticket), said=said).stdout
+    assert b"Max Early Data: 0" in told
+    forged.write_bytes(inviting(ticket.read_bytes()))
+    for session, fate in ((ticket, b"not sent"), (forged, b"rejected")):
+        options = ("-tls1_3", "-ign_eof", "-sess_in", str(session), "-early_data", str(early))
+        # Each worker knows its own tickets: until one is known again.
+        for _ in range(30):
+            told = client(site, *options, said=said).stdout
+            assert b"Early data was " + fate in told
+            assert told.count(b"HTTP/1.1 200") == 1
+            if b"Reused, TLSv1.3" in told:
+                break
+        assert b"Reused, TLSv1.3" in told
+
+
+def inviting(ticket: bytes) -> bytes:
+    """The session in *ticket* (OpenSSL's PEM) as if its server had offered to take 16 KiB of early data."""
+    first, *lines, last = ticket.strip().split(b"\n")
+    fields, _ = _value(base64.b64decode(b"".join(lines)), 0)
+    offer, kept = b"\xaf\x04\x02\x02\x40\x00", b""
+    at = 0
+    while at < len(fields):
+        _, end = _value(fields, at)
+        if offer and fields[at] >= offer[0]:
+            kept, offer = kept + offer, b""
+        kept += fields[at:end] if fields[at] != 0xAF else b""
+        at = end
+    kept += offer
+    whole = b"\x30\x82" + len(kept).to_bytes(2, "big") + kept
+    return b"\n".join((first, base64.encodebytes(whole).strip(), last, b""))
+
+
+def _value(der: bytes, at: int) -> tuple[bytes, int]:
+    """What the DER element at *at* holds, and where the next begins."""
+    size, at = der[at + 1], at + 2
+    if size >= 0x80:
+        octets = size & 0x7F
+        size, at = int.from_bytes(der[at : at + octets], "big"), at + octets
+    return der[at : at + size], at + size
 
 
 def test_a_stranger_s_name_gets_the_same_certificate_and_no_service(site: Site) -> None:

@@ -48,6 +48,21 @@ def test_any_range_is_read_exactly_and_in_pieces_of_256_kib_at_most(house: House
     run(story())
 
 
+def test_pieces_are_as_small_as_they_are_wanted(house: House) -> None:
+    async def appetite() -> int:
+        return 32 * 1024
+
+    async def story() -> None:
+        blob = await house.push(UI, CONTENT)
+        for first in (0, 1):
+            coming = house.engine.blobs.read(blob, first, blob.size_bytes - 1, appetite)
+            pieces = [piece async for piece in coming]
+            assert b"".join(pieces) == CONTENT[first:]
+            assert max(map(len, pieces)) <= 32 * 1024
+
+    run(story())
+
+
 def test_a_blob_is_invisible_from_where_it_was_not_linked(house: House) -> None:
     async def story() -> None:
         blob = await house.push(UI, CONTENT)

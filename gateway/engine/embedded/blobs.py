@@ -14,7 +14,7 @@ from typing import Any, Final
 from gateway.change import Change, Notes
 from gateway.engine.embedded.layout import blob_key
 from gateway.engine.embedded.suspects import Suspects
-from gateway.engine.port import Blob
+from gateway.engine.port import PIECE_BYTES, Appetite, Blob, greedy
 from gateway.engine.stores.filesystem import Filesystem, Stored
 from gateway.errors import BlobUnknown, ContentDamaged
 from gateway.oci.digest import Digest
@@ -28,7 +28,7 @@ from gateway.records.recent import Recent
 #: What is in memory is read where it stands: with its encryption, a piece holds up the event loop for some 0.1 ms.
 _CACHED_BYTES: Final = 128 * 1024
 #: What is on the disk is read in a thread, in pieces worth the way there.
-_COLD_BYTES: Final = 256 * 1024
+_COLD_BYTES: Final = PIECE_BYTES
 _AHEAD_BYTES: Final = 4 * 1024 * 1024
 _REMEMBERED: Final = 16_384
 #: How old the grace of a blob that no manifest names may grow while it is asked for.
@@ -79,6 +79,8 @@ class EmbeddedBlobs:
         self._verified = verified
         self._suspects = suspects
         self._recent: Recent[tuple[Blob, float]] = Recent(database.versions, _REMEMBERED)
+        # One for all streams: whatever is read into it is taken out again before anybody else's turn.
+        self._buffer = memoryview(bytearray(_CACHED_BYTES))
 
     async def find(self, repository: Repository, digest: Digest) -> Blob:
         version = self._recent.version(repository)
@@ -106,7 +108,7 @@ class EmbeddedBlobs:
             raise BlobUnknown(f"{repository} holds no blob {digest}.")
         return Blob(digest, found.size_bytes), now + _RENEWED_SECONDS
 
-    async def read(self, blob: Blob, first: int, last: int) -> AsyncIterator[bytes]:
+    async def read(self, blob: Blob, first: int, last: int, appetite: Appetite = greedy) -> AsyncIterator[bytes]:
         try:
             stored = self._store.open(blob_key(blob.digest))
         except FileNotFoundError:
@@ -116,10 +118,15 @@ class EmbeddedBlobs:
                 raise self._damaged(blob.digest)
             whole = first == 0 and last == blob.size_bytes - 1
             checked = whole and not self._verified.has(blob.digest, stored.identity)
-            pieces = self._checked(stored, blob) if checked else self._pieces(stored, first, last + 1)
+            if checked:
+                pieces = self._checked(stored, blob, appetite)
+            else:
+                pieces = self._pieces(stored, first, last + 1, appetite)
             async with aclosing(pieces):
                 async for piece in pieces:
                     yield piece
+                    # Whoever waits for a client must not hold what it has already been given.
+                    del piece
         except OSError:
             # Not its bytes, or none that can be read.
             self._suspects.note(blob.digest)
@@ -139,47 +146,50 @@ class EmbeddedBlobs:
 
         return Change(apply, repositories=(repository,))
 
-    async def _pieces(self, stored: Stored, offset: int, end: int) -> AsyncGenerator[bytes]:
+    async def _pieces(self, stored: Stored, offset: int, end: int, appetite: Appetite) -> AsyncGenerator[bytes]:
         loop = asyncio.get_running_loop()
-        buffer = memoryview(bytearray(min(_CACHED_BYTES, max(0, end - offset))))
         while offset < end:
-            count = stored.cached(offset, buffer[: end - offset])
+            wanted = min(await appetite(), end - offset)
+            count = stored.cached(offset, self._buffer[:wanted])
             if count:
-                piece = bytes(buffer[:count])
+                piece = bytes(self._buffer[:count])
             else:
                 stored.ahead(offset, min(_AHEAD_BYTES, end - offset))
-                size = min(_COLD_BYTES, end - offset)
+                size = min(_COLD_BYTES, wanted)
                 piece = await loop.run_in_executor(self._threads, stored.read, offset, size)
             if not piece:
                 raise BlobDamaged("a blob's file became shorter while it was read")
             offset += len(piece)
             yield piece
+            del piece
 
-    async def _checked(self, stored: Stored, blob: Blob) -> AsyncGenerator[bytes]:
+    async def _checked(self, stored: Stored, blob: Blob, appetite: Appetite) -> AsyncGenerator[bytes]:
         loop = asyncio.get_running_loop()
         hasher = blob.digest.algorithm.hasher()
 
-        def read(offset: int) -> bytes:
-            piece = stored.read(offset, _COLD_BYTES)
+        def read(offset: int, size: int) -> bytes:
+            piece = stored.read(offset, size)
             hasher.update(piece)
             return piece
 
-        offset = 0
-        coming = loop.run_in_executor(self._threads, read, offset)
+        offset, coming = 0, None
         try:
             while offset < blob.size_bytes:
-                piece = await coming
-                offset += len(piece)
-                if piece and offset < blob.size_bytes:
-                    # One piece ahead: hashing goes on while this one is sent.
-                    coming = loop.run_in_executor(self._threads, read, offset)
-                elif hasher.hexdigest() == blob.digest.hex:
+                wanted = min(_COLD_BYTES, await appetite())
+                piece = await (coming or loop.run_in_executor(self._threads, read, offset, wanted))
+                offset, coming = offset + len(piece), None
+                if not piece or offset == blob.size_bytes:
+                    if hasher.hexdigest() != blob.digest.hex:
+                        raise BlobDamaged("a blob's file does not have its digest")
                     self._verified.keep(blob.digest, stored.identity)
-                else:
-                    raise BlobDamaged("a blob's file does not have its digest")
+                elif wanted == _COLD_BYTES:
+                    # One piece ahead: hashing goes on while this one is sent.
+                    coming = loop.run_in_executor(self._threads, read, offset, wanted)
                 yield piece
+                del piece
         finally:
-            coming.cancel()
+            if coming is not None:
+                coming.cancel()
 
     def _damaged(self, digest: Digest) -> ContentDamaged:
         self._suspects.note(digest)

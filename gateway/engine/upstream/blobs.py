@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from gateway.change import Change, Notes
-from gateway.engine.port import Blob
+from gateway.engine.port import Appetite, Blob, greedy
 from gateway.engine.upstream import passing
 from gateway.engine.upstream.answers import is_absent, is_unsupported, promised
 from gateway.engine.upstream.client import Answer, Client, Streamed
@@ -73,7 +73,7 @@ class UpstreamBlobs:
         self._recent.keep(repository, digest, version, _Found(blob, self._clock() + _REMEMBERED_SECONDS))
         return blob
 
-    async def read(self, blob: Blob, first: int, last: int) -> AsyncIterator[bytes]:
+    async def read(self, blob: Blob, first: int, last: int, appetite: Appetite = greedy) -> AsyncIterator[bytes]:
         if blob.repository is None:
             raise ValueError(f"{blob.digest} is not of this engine: it says no repository")
         if last < first:
@@ -90,7 +90,13 @@ class UpstreamBlobs:
                 passed = passing.part(pieces, blob.digest, skipped, last - first + 1)
             async with aclosing(passed):
                 async for piece in passed:
-                    yield piece
+                    # Hashed in large pieces, given out in such as are wanted.
+                    given = 0
+                    while given < len(piece):
+                        part = piece[given : given + await appetite()]
+                        given += len(part)
+                        yield part
+                        del part
 
     def mount(self, source: Repository, target: Repository, digest: Digest) -> Change:
         intention = Intention(
