@@ -6,8 +6,8 @@ always the sealed event; the projection only finds it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import islice
@@ -15,17 +15,17 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, func, literal, select
 
-from gateway.audit.chain import Sealed
+from gateway.audit.chain import Sealed, told
 from gateway.audit.event import time_text
-from gateway.audit.trail import Search, Verification
-from gateway.errors import Unavailable
-from gateway.records import segments, tallies
+from gateway.audit.trail import SealedPart, Search, Verification
+from gateway.records import sealed_months, segments, tallies
 from gateway.records.database import Database
 from gateway.records.schema import event_index, events
-from gateway.records.segments import Segment, Unsealed
+from gateway.records.segments import Segment
 from gateway.records.verifying import Verifier
 
 _PAGE = 1000
+_CHUNK = 500
 #: Events are projected this many at a time: a slice holds the writers' lock for some milliseconds.
 SLICE = 256
 #: What waits for a commit at the same moment may be sealed out of the order of its times, so many events at most.
@@ -65,8 +65,26 @@ class SqlTrail:
         segment = self._database.read_now(partial(segments.containing, seq=seq))
         if segment is None or segment.stub:
             return None
-        with _told(segment):
+        with sealed_months.sound(segment):
             return next(segments.events_of(self._database.data, segment, seq - 1), None)
+
+    def events(self, numbers: Iterable[int]) -> dict[int, Sealed]:
+        wanted = sorted(set(numbers))
+        found: dict[int, Sealed] = {}
+        for start in range(0, len(wanted), _CHUNK):
+            some = wanted[start : start + _CHUNK]
+            query = select(events.c.seq, events.c.body, events.c.hash).where(events.c.seq.in_(some))
+            rows = self._database.read_now(lambda connection, query=query: connection.execute(query).all())  # type: ignore[misc]
+            found.update((row[0], _sealed(row)) for row in rows)
+        return found | sealed_months.numbered(self._database, (each for each in wanted if each not in found))
+
+    def sealed(self, search: Search, before: int | None = None) -> SealedPart | None:
+        return sealed_months.part(self._database, search, before)
+
+    def older(
+        self, searches: Sequence[Search], *, before: int | None = None, files: int | None = None
+    ) -> Iterator[Sealed | int]:
+        return sealed_months.older(self._database, searches, before, files)
 
     def export(self, search: Search) -> Iterator[Sealed]:
         return (found for found in self._everything(search) if isinstance(found, Sealed))
@@ -74,19 +92,18 @@ class SqlTrail:
     def lines(self, search: Search) -> Iterator[str]:
         return (found.line() if isinstance(found, Sealed) else found.stub for found in self._everything(search))
 
-    def _everything(self, search: Search) -> Iterator[Sealed | Segment]:
-        """The events that match, and the segments that were purged, in their order."""
-        read, all_of_them = self._database.read_now, search == Search()
-        after, last = 0, max(read(_last), read(segments.sealed_until))
+    def stretch(self, first: int) -> Iterator[Sealed]:
+        return (found for found in self._everything(Search(), first - 1) if isinstance(found, Sealed))
+
+    def _everything(self, search: Search, after: int = 0) -> Iterator[Sealed | Segment]:
+        """The events after a number that match, and the segments of the period that were purged, in their order."""
+        read = self._database.read_now
+        last = max(read(_last), read(segments.sealed_until))
         while after < last:
             segment = read(partial(segments.containing, seq=after + 1))
             if segment is not None:
-                if segment.stub:
-                    yield segment
-                else:
-                    with _told(segment):
-                        found = segments.events_of(self._database.data, segment, after)
-                        yield from (event for event in found if all_of_them or matches(search, event))
+                if not sealed_months.outside(segment, [search]):
+                    yield from self._of_segment(segment, search, after)
                 after = segment.last_seq
                 continue
             page = read(partial(_following, search=search, after=after, last=last))
@@ -94,6 +111,15 @@ class SqlTrail:
             if read(segments.sealed_until) <= after:
                 yield from page.matching
                 after = page.end
+
+    def _of_segment(self, segment: Segment, search: Search, after: int) -> Iterator[Sealed | Segment]:
+        if segment.stub:
+            yield segment
+            return
+        with sealed_months.sound(segment):
+            yield from segments.picked(
+                self._database.data, segment, lambda says: says.id > after and search.wants(says)
+            )
 
     def following(self, after: int, limit: int) -> Following:
         """At most *limit* events after the number *after*, from wherever they are; raises `Unavailable`."""
@@ -105,7 +131,7 @@ class SqlTrail:
             return Following(found)
         if segment.stub:
             return Following((), segment.last_seq)
-        with _told(segment):
+        with sealed_months.sound(segment):
             return Following(list(islice(segments.events_of(self._database.data, segment, after), limit)))
 
     def sealed_away(self) -> tuple[int, str]:
@@ -115,14 +141,6 @@ class SqlTrail:
 
     def verify(self, against: Sequence[Mapping[str, Any]] = ()) -> Verification:
         return Verifier(self._database, self._key, against).verify()
-
-
-@contextmanager
-def _told(segment: Segment) -> Iterator[None]:
-    try:
-        yield
-    except Unsealed as error:
-        raise Unavailable(f"The segment of event {segment.first_seq} is damaged: {error}; restore its file.") from error
 
 
 def project_tail(database: Database, connection: Connection) -> int:
@@ -306,20 +324,8 @@ def _body_conditions(search: Search) -> list[ColumnElement[bool]]:
 
 def matches(search: Search, event: Sealed) -> bool:
     """Whether the sealed *event* is one that *search* wants."""
-    record = event.record()
-    for name in _FIELDS:
-        wanted, has = getattr(search, name), record.get(name, "")
-        if not wanted:
-            continue
-        if name == "kind" and wanted.endswith(".*"):
-            if not str(has).startswith(wanted[:-1]):
-                return False
-        elif has != wanted:
-            return False
-    time = str(record.get("time", ""))
-    return (search.since is None or time >= time_text(search.since)) and (
-        search.until is None or time < time_text(search.until)
-    )
+    says = told(event.body.encode())
+    return says is not None and search.wants(says)
 
 
 def _chain(connection: Connection, after: int, limit: int = _PAGE) -> list[Sealed]:
