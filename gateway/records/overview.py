@@ -24,9 +24,9 @@ from gateway.records.tallies import COUNTED, DAY, HOUR
 from gateway.records.trail import narrowed, projected_until, tail
 
 #: Events looked at one by one; the newest of those that only counters know, and counters added up for one facet.
-_LOOKED: Final = 2000
+_LOOKED: Final = 1000
 _UNPROJECTED: Final = 1000
-_ADDED: Final = 10_000
+_ADDED: Final = 5000
 #: Days looked up one by one for a value; of longer periods all days are read.
 _DAYS: Final = 1000
 _CHUNK: Final = 400
@@ -236,7 +236,12 @@ def _facets_by(connection: Connection, search: Search, timeline: Timeline, newes
     for number, field in enumerate(_FACETS):
         mine = (event_counts.c.span == DAY) & (event_counts.c.field == field)
         mine &= (event_counts.c.begins >= first) & (event_counts.c.begins < last)
-        rows = select(event_counts).where(mine).order_by(event_counts.c.begins.desc()).limit(_ADDED)
+        rows = (
+            select(event_counts.c.value, *(event_counts.c[name] for name in _OUTCOMES))
+            .where(mine)
+            .order_by(event_counts.c.begins.desc())
+            .limit(_ADDED)
+        )
         counts = _most(connection, search, rows, top, {event.values[number] for event in newest})
         oldest = select(event_counts.c.begins).where(mine).order_by(event_counts.c.begins.desc())
         reached = max(reached, connection.execute(oldest.offset(_ADDED - 1).limit(1)).scalar() or first)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from itertools import islice
@@ -15,17 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import bcrypt
-from alembic.migration import MigrationContext
-from alembic.operations import Operations
-from sqlalchemy import Connection, Table, delete, func, insert, select, update
+from sqlalchemy import Connection, Table, func, insert, select, update
 
 from gateway.access.principals import Caller, Origin, Principal, PrincipalKind
 from gateway.access.secrets import Secrets
 from gateway.audit.chain import Head, head_seal, seal
 from gateway.audit.event import Event, Kind, Outcome, time_text
 from gateway.oci.manifest import load
+from gateway.records import tallies
 from gateway.records.database import Database
-from gateway.records.review_tables import event_counts, origins
 from gateway.records.schema import (
     accounts,
     event_index,
@@ -44,7 +41,6 @@ _FIRST = datetime(2026, 1, 1, tzinfo=UTC)
 #: Events are written in transactions of so many; after so many, the next is like the first but for time and request.
 _TRANSACTION = 500_000
 _PERIOD = 10_000
-_COUNTING = Path(__file__).parents[2] / "migrations" / "versions" / "0006_review.py"
 _FIELDS = ("kind", "outcome", "principal", "project", "repository", "digest", "address")
 
 
@@ -138,7 +134,7 @@ def add_referrers(connection: Connection, repository: str, subject: str, count: 
 
 def add_events(connection: Connection, data: Path, until: int, key: bytes | None = None) -> None:
     """
-    Events up to the number *until*, sealed one after the other as the gateway seals them, and their projection.
+    Events up to the number *until*, sealed one after the other as the gateway seals them, and what follows them.
 
     The chain's head is sealed under *key*, or the secret of the directory.
     """
@@ -160,12 +156,24 @@ def add_events(connection: Connection, data: Path, until: int, key: bytes | None
             projected.append((each.seq, record["time"], *(record.get(name, "") for name in _FIELDS)))
         _put(connection, "events", ("seq", "body", "hash"), kept)
         _put(connection, "event_index", ("seq", "time", *_FIELDS), projected)
+        _count(connection, projected)
         if head.seq % _TRANSACTION < len(kept):
+            _stand(connection, data, head, key)
             _go_on(connection)
     for index in event_index.indexes:
         index.create(connection)
-    seal_now = head_seal(head, key or Secrets.load(data / "keys").trail)
-    connection.execute(update(trail_head).values(seq=head.seq, hash=head.hash, seal=seal_now))
+    _stand(connection, data, head, key)
+
+
+def _stand(connection: Connection, data: Path, head: Head, key: bytes | None) -> None:
+    sealed = head_seal(head, key or Secrets.load(data / "keys").trail)
+    connection.execute(update(trail_head).values(seq=head.seq, hash=head.hash, seal=sealed))
+
+
+def _count(connection: Connection, projected: Sequence[tuple[Any, ...]]) -> None:
+    entries = [dict(zip(("seq", "time", *_FIELDS), row, strict=True)) for row in projected]
+    with closing(connection.connection.cursor()) as cursor:
+        tallies.follow(cursor, connection.dialect.paramstyle, entries)
 
 
 def _put(connection: Connection, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
@@ -189,22 +197,6 @@ def _go_on(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
-def count_again(connection: Connection) -> None:
-    """Counts the search entries as the migration does: events put there in bulk were not counted."""
-    spec = importlib.util.spec_from_file_location("review", _COUNTING)
-    assert spec is not None
-    assert spec.loader is not None
-    migration: Any = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(migration)
-    connection.execute(delete(event_counts))
-    connection.execute(delete(origins))
-    with Operations.context(MigrationContext.configure(connection)):
-        migration._count(
-            migration._EPOCH_SQLITE if connection.dialect.name == "sqlite" else migration._EPOCH_POSTGRESQL
-        )
-        migration._find_origins()
-
-
 def bulk(connection: Connection, table: Table, rows: Iterable[dict[str, Any]]) -> None:
     remaining = iter(rows)
     while some := list(islice(remaining, _ROWS)):
@@ -215,8 +207,9 @@ def _project_rest(connection: Connection) -> None:
     last = connection.execute(select(func.coalesce(func.max(event_index.c.seq), 0))).scalar_one()
     for row in connection.execute(select(events).where(events.c.seq > last)).all():
         record = json.loads(row.body)
-        projected = {name: str(record.get(name, "")) for name in _FIELDS}
-        connection.execute(insert(event_index), [{"seq": row.seq, "time": record["time"], **projected}])
+        projected = (row.seq, record["time"], *(str(record.get(name, "")) for name in _FIELDS))
+        _put(connection, "event_index", ("seq", "time", *_FIELDS), [projected])
+        _count(connection, [projected])
 
 
 def event_time(number: int) -> datetime:
