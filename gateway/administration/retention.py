@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from gateway.access.policy import Need
@@ -14,7 +14,6 @@ from gateway.access.principals import Caller
 from gateway.access.retention import Decision, Retention, TagState, decide
 from gateway.access.scopes import Action
 from gateway.administration.values import owner_of
-from gateway.audit.chain import Sealed
 from gateway.audit.event import Kind
 from gateway.audit.trail import Search, Trail
 from gateway.change import Change, Notes
@@ -128,30 +127,24 @@ class Retentions:
         names = await self.database.read(lambda connection: repository_names(connection, project))
         plans = []
         for repository in names:
-            tags = await self._states(repository, retention.pulled_days)
+            tags = await self._states(repository, pulls=retention.pulled_days is not None)
             plans.append(RetentionPlan(repository.name, decide(retention, rules, tags, int(self.clock()))))
         return tuple(plans)
 
-    async def _states(self, repository: Repository, pulled_days: int | None) -> list[TagState]:
+    async def _states(self, repository: Repository, *, pulls: bool) -> list[TagState]:
         tags = await self.database.read(lambda connection: rows.tag_states(connection, repository))
-        if pulled_days is None:
+        if not pulls:
             return tags
-        since = datetime.fromtimestamp(self.clock(), UTC) - timedelta(days=pulled_days)
-        pulled = await asyncio.to_thread(self._pulled, repository, frozenset(tag.digest for tag in tags), since)
-        return [replace(tag, pulled_at=pulled.get(tag.digest)) for tag in tags]
+        digests = dict.fromkeys(tag.digest for tag in tags)
+        pulled = {digest: await asyncio.to_thread(self._pulled_at, repository, digest) for digest in digests}
+        return [replace(tag, pulled_at=pulled[tag.digest]) for tag in tags]
 
-    def _pulled(self, repository: Repository, digests: frozenset[str], since: datetime) -> dict[str, int]:
-        """When each of *digests* was pulled last since then, in UNIX seconds; sealed months are looked through too."""
-        asked = Search(repository=repository.name, kind=Kind.MANIFEST_PULL.value, outcome="allowed", since=since)
-        found: dict[str, int] = {}
-        for digest in digests:
-            for event in self.trail.page(replace(asked, digest=digest), limit=1):
-                found[digest] = _second(event)
-        if len(found) < len(digests):
-            for older in self.trail.older([asked]):
-                assert isinstance(older, Sealed)
-                found.setdefault(str(older.record()["digest"]), _second(older))
-        return found
+    def _pulled_at(self, repository: Repository, digest: str) -> int | None:
+        search = Search(repository=repository.name, kind=Kind.MANIFEST_PULL.value, outcome="allowed", digest=digest)
+        found = self.trail.page(search, before=None, limit=1)
+        if not found:
+            return None
+        return int(datetime.fromisoformat(str(found[0].record()["time"])).astimezone(UTC).timestamp())
 
     def _require(self) -> None:
         if Feature.TRASH in self.engine.emulated:
@@ -159,7 +152,3 @@ class Retentions:
                 "The content is kept by the registry behind the gateway, which cannot remove a tag alone; retention is "
                 'for kind = "embedded" in [engine].'
             )
-
-
-def _second(event: Sealed) -> int:
-    return int(datetime.fromisoformat(str(event.record()["time"])).astimezone(UTC).timestamp())
