@@ -37,6 +37,8 @@ class FlawKind(StrEnum):
     """A manifest that an index lists was deleted, as it may be."""
     EDGE_DANGLING = "edge_dangling"
     TAG_DANGLING = "tag_dangling"
+    COUNTERS = "counters"
+    """What overviews add up of a day is not what its events are."""
     DATABASE = "database"
     TRAIL = "trail"
 
@@ -95,7 +97,11 @@ class Stopped(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a check is: *part* names what *done* and *total* count: `blobs`, `bytes` of blobs, `manifests`."""
+    """
+    How far a check is: *part* names what *done* and *total* count.
+
+    That is `blobs`, `bytes` of blobs, `manifests`, `days` of counters, `events`.
+    """
 
     part: str
     done: int

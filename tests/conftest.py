@@ -6,12 +6,31 @@ import logging
 import os
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.house import House, opened
+from tests import shifts
+from tests.house import House, migrated_on, opened
 from tests.services.postgres import PostgresServer, running_postgres
 from tests.turns import turn
+
+
+def pytest_configure() -> None:
+    # The program is started hundreds of times: it is compiled once.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """What `-n auto` means."""
+    return shifts.processes()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> shifts.Shifts | None:
+    """What `--dist loadfile` means."""
+    return shifts.Shifts(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -41,12 +60,12 @@ def postgres_server() -> Iterator[PostgresServer]:
 
 
 @pytest.fixture
-def new_postgres_database(postgres_server: PostgresServer) -> Iterator[Callable[[], str]]:
-    """Makes an empty PostgreSQL database per call and returns its URL; all are dropped after the test."""
+def new_postgres_database(postgres_server: PostgresServer) -> Iterator[Callable[..., str]]:
+    """Makes a PostgreSQL database per call, empty or `migrated=True`, and returns its URL; all are dropped after it."""
     made: list[str] = []
 
-    def make() -> str:
-        made.append(postgres_server.create_database())
+    def make(*, migrated: bool = False) -> str:
+        made.append(postgres_server.create_database(migrated_on(postgres_server) if migrated else ""))
         return made[-1]
 
     yield make
@@ -56,11 +75,15 @@ def new_postgres_database(postgres_server: PostgresServer) -> Iterator[Callable[
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of an empty database; a test that asks for it runs once on SQLite and once on PostgreSQL."""
+    """
+    The URL of a database of the test's own; a test that asks for it runs once on SQLite and once on PostgreSQL.
+
+    It is empty, and there is no file yet; for a house, which migrates it, PostgreSQL has one that is migrated already.
+    """
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'gateway.db'}"
-    new_database: Callable[[], str] = request.getfixturevalue("new_postgres_database")
-    return new_database()
+    new_database: Callable[..., str] = request.getfixturevalue("new_postgres_database")
+    return new_database(migrated="house" in request.fixturenames)
 
 
 @pytest.fixture

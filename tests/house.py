@@ -19,6 +19,7 @@ from gateway.records.directory import SqlDirectory
 from gateway.records.ledger import SqlLedger
 from gateway.records.migration import migrate
 from gateway.records.trail import SqlTrail
+from tests.services.postgres import PostgresServer
 
 R = TypeVar("R")
 
@@ -69,6 +70,15 @@ def prepare(url: str, data: Path) -> None:
         file.touch(mode=0o600)
         file.write_bytes(_migrated())
     migrate(url, data)
+
+
+@cache
+def migrated_on(server: PostgresServer) -> str:
+    """The URL of a database with the schema and nothing in it, to make others like it; nobody connects to it."""
+    with TemporaryDirectory() as folder:
+        url = server.create_database()
+        migrate(url, Path(folder))
+        return url
 
 
 @cache

@@ -47,7 +47,8 @@ def installed(wheel: Path) -> Iterator[Path]:
 def test_the_wheel_carries_all_that_the_tree_has(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "gateway").rglob("*") if path.suffix not in ("", ".pyc")}
+    files = [path for path in (ROOT / "gateway").rglob("*") if path.suffix and "__pycache__" not in path.parts]
+    modules = {str(path.relative_to(ROOT)) for path in files}
     migrations = {f"gateway/_{path.relative_to(ROOT)}" for path in (ROOT / "migrations").rglob("*.py")}
     assert migrations, "there are no migrations"
     assert modules | migrations | {"gateway/_config/gateway.toml"} <= names

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Self
+from hashlib import sha256
+from typing import Any, Self
 
 import msgspec
+from msgspec.structs import astuple
 
 _ENCODER = msgspec.json.Encoder(order="sorted")
 #: What some readers take for the end of a line, though JSON does not.
@@ -33,6 +34,9 @@ class Told(msgspec.Struct, gc=False):
 
 
 _TOLD = msgspec.json.Decoder(Told)
+#: An event as it is kept: its number, the bytes of its canonical form and its hash; then the fields of `Told` from the
+#: time on, as searches have them, or nothing.
+Kept = tuple[int, bytes, bytes, *tuple[Any, ...]]
 
 #: The hash before the first event.
 GENESIS = bytes(32)
@@ -62,7 +66,7 @@ class Sealed:
 
     def line(self) -> str:
         """The event as it leaves the gateway: its hash and then, letter by letter, what was sealed; one JSON object."""
-        return f'{{"hash":"{self.hash.hex()}",{self.body[1:]}'
+        return line(self.body, self.hash)
 
     @classmethod
     def of_line(cls, line: str) -> Self:
@@ -71,6 +75,11 @@ class Sealed:
             raise ValueError("not a line of an export")
         body = "{" + line[_BODY:]
         return cls(_TOLD.decode(body).id, body, bytes.fromhex(line[len(_LINE) : len(_LINE) + 64]))
+
+
+def line(body: str, hashed: bytes) -> str:
+    """As `Sealed.line`."""
+    return f'{{"hash":"{hashed.hex()}",{body[1:]}'
 
 
 def canonical(record: Mapping[str, object]) -> str:
@@ -88,7 +97,7 @@ def seal(head: Head, record: Mapping[str, object]) -> Sealed:
 
 def digest(previous: bytes, body: str) -> bytes:
     """SHA-256 of the previous event's hash followed by this one's canonical form."""
-    return hashlib.sha256(previous + body.encode()).digest()
+    return sha256(previous + body.encode()).digest()
 
 
 def head_seal(head: Head, key: bytes) -> bytes:
@@ -96,7 +105,7 @@ def head_seal(head: Head, key: bytes) -> bytes:
     return hmac.digest(key, b"trail head" + head.seq.to_bytes(8, "big") + head.hash, "sha256")
 
 
-def told(body: bytes) -> Told | None:
+def told(body: bytes | str) -> Told | None:
     """What an event with this canonical form says, in a microsecond; None if it is none."""
     try:
         return _TOLD.decode(body)
@@ -108,7 +117,7 @@ def fault(previous: Head, event: Sealed) -> str:
     """What is wrong with *event* as the one after *previous*, in words, or "" if nothing is."""
     if event.seq != previous.seq + 1:
         return f"event {previous.seq + 1} is missing; the next one is {event.seq}"
-    if hashlib.sha256(previous.hash + event.body.encode()).digest() != event.hash:
+    if sha256(previous.hash + event.body.encode()).digest() != event.hash:
         return f"event {event.seq} was edited, or does not follow event {previous.seq}"
     place = told(event.body.encode())
     if place is None:
@@ -116,3 +125,42 @@ def fault(previous: Head, event: Sealed) -> str:
     if place.id != event.seq or place.previous_hash != previous.hash.hex():
         return f"event {event.seq} was moved here from elsewhere"
     return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """
+    How far events follow one another: up to *head*; *fault* is what is wrong with the next one, or "".
+
+    *unlike* is the number of the first event that searches have other fields of than it says, or 0.
+    """
+
+    head: Head
+    fault: str = ""
+    unlike: int = 0
+
+
+def follow(head: Head, events: Iterable[Kept], searched: int) -> Followed:
+    """Follows *events* from the one after *head*; those up to the number *searched* have their fields beside them."""
+    seq, chained, unlike = head.seq, head.hash, 0
+    decode = _TOLD.decode
+    for event in events:
+        body, kept = event[1], event[2]
+        try:
+            says = decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            says = None
+        if (
+            says is None
+            or sha256(chained + body).digest() != kept
+            or event[0] != seq + 1
+            or says.id != event[0]
+            or says.previous_hash != chained.hex()
+        ):
+            place = Head(seq, chained)
+            wrong = fault(place, Sealed(event[0], body.decode("utf-8", "replace"), kept))
+            return Followed(place, wrong or f"event {event[0]} cannot be read", unlike)
+        seq, chained = event[0], kept
+        if seq <= searched and not unlike and event[3:] != astuple(says)[2:]:
+            unlike = seq
+    return Followed(Head(seq, chained), unlike=unlike)

@@ -17,6 +17,7 @@ CSV_COLUMNS: Final = (
 )
 #: What a spreadsheet may take for a formula when a cell begins with it.
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
+_PLACES: Final = {column: place for place, column in enumerate(CSV_COLUMNS)}
 
 
 def csv_cell(value: object) -> str:
@@ -36,5 +37,17 @@ def csv_lines(events: Iterable[Mapping[str, object]]) -> str:
     """*events*, a line each, as RFC 4180 writes them."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\r\n")
-    writer.writerows([csv_cell(event.get(column)) for column in CSV_COLUMNS] for event in events)
+    writer.writerows(map(_row, events))
     return text.getvalue()
+
+
+def _row(event: Mapping[str, object]) -> list[object]:
+    """The cells of *event*: as `csv_cell` has each, which is asked only where it has something to do."""
+    row: list[object] = [""] * len(CSV_COLUMNS)
+    for name, value in event.items():
+        place = _PLACES.get(name)
+        if place is None:
+            continue
+        plain = value[:1] not in _FORMULA if type(value) is str else type(value) is int and value >= 0
+        row[place] = value if plain else csv_cell(value)
+    return row

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from enum import StrEnum
+from itertools import islice
 from pathlib import Path
-from typing import IO, Annotated, assert_never
+from typing import IO, Annotated, Final, assert_never
 
 import typer
 
 from gateway.access.principals import Caller
 from gateway.administration import Administration
-from gateway.administration.audit import PAGE_LIMIT, EventPage, shown
+from gateway.administration.audit import PAGE_LIMIT, EventPage
 from gateway.audit.spreadsheet import csv_lines, heading
 from gateway.audit.trail import Verification
 from gateway.cli import evidence, searches, tracing
@@ -37,6 +38,9 @@ from gateway.cli.output import say, show_json, show_record, show_table, tell_sea
 from gateway.cli.session import run
 from gateway.cli.words import Json
 from gateway.errors import Invalid
+
+#: Events written at once: some hundred kilobytes.
+_PIECE: Final = 500
 
 
 class Format(StrEnum):
@@ -121,7 +125,7 @@ def export(
         if form is Format.JSONL:
             return write_lines(await administration.audit.export_lines(caller, wanted), stream)
         events = await administration.audit.export_events(caller, wanted)
-        return write_events((shown(event) for event in events), form, stream)
+        return write_events((event.record() for event in events), form, stream)
 
     with destination(output) as stream:
         count = run(ctx, write)
@@ -174,8 +178,8 @@ def verify(
 
 
 def write_events(events: Iterable[dict[str, object]], form: Format, stream: IO[str]) -> int:
-    """Writes *events* one by one, in bounded memory; returns how many there were."""
-    count = 0
+    """Writes *events* as they come, in bounded memory; returns how many there were."""
+    count, events = 0, iter(events)
     match form:
         case Format.JSONL:
             for event in events:
@@ -183,21 +187,21 @@ def write_events(events: Iterable[dict[str, object]], form: Format, stream: IO[s
                 count += 1
         case Format.CSV:
             stream.write(heading())
-            for event in events:
-                stream.write(csv_lines([event]))
-                count += 1
+            while some := list(islice(events, _PIECE)):
+                stream.write(csv_lines(some))
+                count += len(some)
         case _:
             assert_never(form)
     return count
 
 
 def write_lines(lines: Iterable[str], stream: IO[str]) -> int:
-    """Writes *lines* one by one, in bounded memory; returns how many there were."""
-    count = 0
-    for line in lines:
-        stream.write(line)
-        stream.write("\n")
-        count += 1
+    """Writes *lines* as they come, in bounded memory; returns how many there were."""
+    count, remaining = 0, iter(lines)
+    while some := list(islice(remaining, _PIECE)):
+        some.append("")
+        stream.write("\n".join(some))
+        count += len(some) - 1
     return count
 
 

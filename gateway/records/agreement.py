@@ -24,6 +24,7 @@ from gateway.oci.names import Repository
 from gateway.records import content, rebuilding
 from gateway.records.database import Database
 from gateway.records.examination import blob_size
+from gateway.records.recounting import counter_flaws
 from gateway.records.schema import edges, links, manifest_bodies, manifests, repositories, tags
 
 _PAGE: Final = 200
@@ -42,7 +43,7 @@ class _Fault:
 
 def record_flaws(database: Database, *, whole: bool, tell: Callable[[Progress], None]) -> Iterator[Flaw]:
     """
-    What is wrong with manifests, edges and tags; blocks.
+    What is wrong with manifests, edges and tags, and with the counters of the trail; blocks.
 
     Unless *whole*, another registry keeps the content: only such manifests are judged whose bytes are kept here.
     """
@@ -61,6 +62,7 @@ def record_flaws(database: Database, *, whole: bool, tell: Callable[[Progress], 
         tell(Progress("manifests", done, max(count, done)))
     if whole:
         yield from _dangling(database)
+    yield from counter_flaws(database, tell)
 
 
 def _unsound(connection: Connection) -> list[str]:

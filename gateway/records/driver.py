@@ -26,6 +26,23 @@ def rows(connection: Connection, statement: Statement, values: Mapping[str, obje
         return cursor.fetchall()
 
 
+def rows_once(connection: Connection, statement: Select[Any]) -> Sequence[tuple[Any, ...]]:
+    """As `rows`, of a *statement* that is built for this one time, and has its values in it."""
+    compiled = statement.compile(dialect=connection.dialect, compile_kwargs={"render_postcompile": True})
+    order: Sequence[str] | None = getattr(compiled, "positiontup", None) if connection.dialect.positional else None
+    known = compiled.params
+    return rows_of(connection, str(compiled), known if order is None else tuple(known[name] for name in order))
+
+
+def rows_of(connection: Connection, text: str, values: Any = None) -> Sequence[tuple[Any, ...]]:
+    """All rows that the statement *text* has for *values*, as the driver gives them fastest."""
+    # Spelled as text, bytes would come in hexadecimal from PostgreSQL.
+    form = {} if connection.dialect.name == "sqlite" else {"binary": True}
+    with contextlib.closing(connection.connection.cursor(**form)) as cursor:
+        cursor.execute(text, *(() if values is None else (values,)))
+        return cursor.fetchall()
+
+
 @lru_cache(maxsize=64)
 def _spelled(statement: Statement, dialect: Dialect) -> tuple[str, Sequence[str] | None, Mapping[str, object]]:
     compiled = statement.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})

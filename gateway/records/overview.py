@@ -18,10 +18,11 @@ from gateway.audit.event import Kind, Outcome, time_text
 from gateway.audit.overview import Facets, Overview, Share, Timeline, filled, width_for
 from gateway.audit.trail import Search
 from gateway.records.evidence_tables import segments
+from gateway.records.matching import narrowed, projected_until
 from gateway.records.review_tables import event_counts
 from gateway.records.schema import event_index
 from gateway.records.tallies import COUNTED, DAY, HOUR
-from gateway.records.trail import narrowed, projected_until, tail
+from gateway.records.trail import tail
 
 #: Events looked at one by one; the newest of those that only counters know, and counters added up for one facet.
 _LOOKED: Final = 1000

@@ -20,7 +20,8 @@ COUNTED: Final = ("kind", "principal", "project", "repository", "address")
 TRANSFERS: Final = frozenset({Kind.MANIFEST_PULL, Kind.MANIFEST_PUSH, Kind.BLOB_PULL, Kind.BLOB_PUSH, Kind.BLOB_MOUNT})
 #: A statement has at most so many rows: below the number of values that either driver takes.
 _ROWS: Final = 500
-_OUTCOMES: Final = {outcome.value: number for number, outcome in enumerate(Outcome)}
+#: Where each outcome stands among the counts of a counter.
+OUTCOMES: Final = {outcome.value: number for number, outcome in enumerate(Outcome)}
 
 
 def follow(cursor: DBAPICursor, paramstyle: str, entries: Sequence[Mapping[str, Any]]) -> None:
@@ -38,7 +39,7 @@ def counted(entries: Sequence[Mapping[str, Any]]) -> dict[tuple[int, str, int, s
     """Allowed, denied and failed among *entries*, by span, field, its beginning, and value."""
     found: dict[tuple[int, str, int, str], list[int]] = {}
     for entry in entries:
-        outcome = _OUTCOMES.get(entry["outcome"])
+        outcome = OUTCOMES.get(entry["outcome"])
         if outcome is None:
             continue
         hour = _hour(entry["time"][:13])

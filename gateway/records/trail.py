@@ -13,13 +13,13 @@ from functools import lru_cache, partial
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, func, literal, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, func, select
 
-from gateway.audit.chain import Sealed, told
-from gateway.audit.event import time_text
+from gateway.audit.chain import Sealed, line
 from gateway.audit.trail import SealedPart, Search, Verification
-from gateway.records import sealed_months, segments, tallies
+from gateway.records import exporting, sealed_months, segments, tallies
 from gateway.records.database import Database
+from gateway.records.matching import FIELDS, body_conditions, index_conditions, matches, narrowed, projected_until
 from gateway.records.schema import event_index, events
 from gateway.records.segments import Segment
 from gateway.records.verifying import Verifier
@@ -28,14 +28,9 @@ _PAGE = 1000
 _CHUNK = 500
 #: Events are projected this many at a time: a slice holds the writers' lock for some milliseconds.
 SLICE = 256
-#: What waits for a commit at the same moment may be sealed out of the order of its times, so many events at most.
-_DISORDER = 10_000
 #: Where several filters meet, the newest events are looked through first, and then the rarest filter leads.
 _WINDOW = 4096
 _RARE, _FREQUENT = 512, (16_384, 524_288)
-#: The time as no index knows it: a page is read in the order of its numbers, not by times that are sorted afterwards.
-_plain_time = event_index.c.time.op("||")("")
-_FIELDS = ("kind", "outcome", "principal", "project", "repository", "digest", "address")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,40 +81,22 @@ class SqlTrail:
     ) -> Iterator[Sealed | int]:
         return sealed_months.older(self._database, searches, before, files)
 
+    def stretch(self, first: int) -> Iterator[Sealed]:
+        for page in exporting.pages(self._database, Search(), first - 1):
+            if not isinstance(page, Segment):
+                yield from (Sealed(*row) for row in page)
+
     def export(self, search: Search) -> Iterator[Sealed]:
-        return (found for found in self._everything(search) if isinstance(found, Sealed))
+        for page in exporting.pages(self._database, search):
+            if not isinstance(page, Segment):
+                yield from (Sealed(*row) for row in page)
 
     def lines(self, search: Search) -> Iterator[str]:
-        return (found.line() if isinstance(found, Sealed) else found.stub for found in self._everything(search))
-
-    def stretch(self, first: int) -> Iterator[Sealed]:
-        return (found for found in self._everything(Search(), first - 1) if isinstance(found, Sealed))
-
-    def _everything(self, search: Search, after: int = 0) -> Iterator[Sealed | Segment]:
-        """The events after a number that match, and the segments of the period that were purged, in their order."""
-        read = self._database.read_now
-        last = max(read(_last), read(segments.sealed_until))
-        while after < last:
-            segment = read(partial(segments.containing, seq=after + 1))
-            if segment is not None:
-                if not sealed_months.outside(segment, [search]):
-                    yield from self._of_segment(segment, search, after)
-                after = segment.last_seq
-                continue
-            page = read(partial(_following, search=search, after=after, last=last))
-            # What left for a segment meanwhile is read there.
-            if read(segments.sealed_until) <= after:
-                yield from page.matching
-                after = page.end
-
-    def _of_segment(self, segment: Segment, search: Search, after: int) -> Iterator[Sealed | Segment]:
-        if segment.stub:
-            yield segment
-            return
-        with sealed_months.sound(segment):
-            yield from segments.picked(
-                self._database.data, segment, lambda says: says.id > after and search.wants(says)
-            )
+        for page in exporting.pages(self._database, search):
+            if isinstance(page, Segment):
+                yield page.stub
+            else:
+                yield from [line(body, chained) for _, body, chained in page]
 
     def following(self, after: int, limit: int) -> Following:
         """At most *limit* events after the number *after*, from wherever they are; raises `Unavailable`."""
@@ -170,14 +147,14 @@ _TAIL = (
 
 @lru_cache(maxsize=SLICE)
 def _projection_of(rows: int, paramstyle: str) -> str:
-    columns = ("seq", "time", *_FIELDS)
+    columns = ("seq", "time", *FIELDS)
     row = f"({', '.join(['?' if paramstyle == 'qmark' else '%s'] * len(columns))})"
     return f"INSERT INTO event_index ({', '.join(columns)}) VALUES {', '.join([row] * rows)}"  # noqa: S608 - constants
 
 
 def _projected(event: Sealed) -> dict[str, Any]:
     record = event.record()
-    found = {name: str(record.get(name, "")) for name in _FIELDS}
+    found = {name: str(record.get(name, "")) for name in FIELDS}
     return {"seq": event.seq, "time": str(record.get("time", "")), **found}
 
 
@@ -192,11 +169,11 @@ def _page(connection: Connection, search: Search, before: int | None, limit: int
 
 def tail(connection: Connection, search: Search, until: int, before: int | None) -> Iterator[Sealed]:
     """The events after *until* that match, newest first, a page of memory at a time."""
-    wanted = select(events.c.seq, events.c.body, events.c.hash).where(events.c.seq > until, *_body_conditions(search))
+    wanted = select(events.c.seq, events.c.body, events.c.hash).where(events.c.seq > until, *body_conditions(search))
     while True:
         page = wanted if before is None else wanted.where(events.c.seq < before)
         rows = [_sealed(row) for row in connection.execute(page.order_by(events.c.seq.desc()).limit(_PAGE))]
-        yield from (event for event in rows if matches(search, event))
+        yield from (event for event in rows if matches(search, event.body))
         if len(rows) < _PAGE:
             return
         before = rows[-1].seq
@@ -204,19 +181,19 @@ def tail(connection: Connection, search: Search, until: int, before: int | None)
 
 def _indexed(connection: Connection, search: Search, upper: int, limit: int) -> list[Sealed]:
     after, upper = narrowed(connection, search, 0, upper)
-    equal = [name for name in _FIELDS if getattr(search, name) and not getattr(search, name).endswith(".*")]
+    equal = [name for name in FIELDS if getattr(search, name) and not getattr(search, name).endswith(".*")]
     if len(equal) < 2:
-        return _found(connection, search, _index_conditions(search), (after, upper), limit)
+        return _found(connection, search, index_conditions(search), (after, upper), limit)
     lead = _rarest(connection, search, equal, upper, _RARE)
     found: list[Sealed] = []
     if not lead:
         floor = max(after, upper - _WINDOW)
-        found = _found(connection, search, _index_conditions(search), (floor, upper), limit)
+        found = _found(connection, search, index_conditions(search), (floor, upper), limit)
         if len(found) == limit or floor == after:
             return found
         upper = floor
         lead = next(filter(None, (_rarest(connection, search, equal, upper, most) for most in _FREQUENT)), "")
-    conditions = _index_conditions(search, lead)
+    conditions = index_conditions(search, lead)
     return found + _found(connection, search, conditions, (after, upper), limit - len(found))
 
 
@@ -238,7 +215,7 @@ def _found(
     after, upper = between
     numbers = select(event_index.c.seq).where(event_index.c.seq > after, event_index.c.seq <= upper, *conditions)
     newest = numbers.order_by(event_index.c.seq.desc()).limit(limit)
-    return [event for event in _bodies(connection, newest, descending=True) if matches(search, event)]
+    return [event for event in _bodies(connection, newest, descending=True) if matches(search, event.body)]
 
 
 def _bodies(connection: Connection, numbers: Select[tuple[int]], *, descending: bool) -> list[Sealed]:
@@ -248,86 +225,6 @@ def _bodies(connection: Connection, numbers: Select[tuple[int]], *, descending: 
     return [_sealed(row) for row in connection.execute(query)]
 
 
-class _Following:
-    """The events that match among those after some number, and the number up to which that is all."""
-
-    __slots__ = ("end", "matching")
-
-    def __init__(self, matching: list[Sealed], end: int) -> None:
-        self.matching = matching
-        self.end = end
-
-
-def _following(connection: Connection, search: Search, after: int, last: int) -> _Following:
-    until = projected_until(connection)
-    if search == Search():
-        found = _chain(connection, after)
-        end = found[-1].seq if found else last
-    elif after < until:
-        lower, upper = narrowed(connection, search, after, until)
-        conditions = [event_index.c.seq > lower, event_index.c.seq <= upper, *_index_conditions(search)]
-        numbers = select(event_index.c.seq).where(*conditions).order_by(event_index.c.seq).limit(_PAGE)
-        found = _bodies(connection, numbers, descending=False)
-        end = found[-1].seq if len(found) == _PAGE else until
-    else:
-        found = _chain(connection, after)
-        end = found[-1].seq if found else last
-    return _Following([event for event in found if event.seq <= last and matches(search, event)], end)
-
-
-def _index_conditions(search: Search, lead: str = "") -> list[ColumnElement[bool]]:
-    """What the projection is searched by; with a *lead*, by no other index than that of this filter."""
-    conditions: list[ColumnElement[bool]] = []
-    for name in _FIELDS:
-        wanted = getattr(search, name)
-        if not wanted:
-            continue
-        column: ColumnElement[Any] = event_index.c[name]
-        if lead and name != lead:
-            column = column.op("||")("")
-        if name == "kind" and wanted.endswith(".*"):
-            stem = wanted[:-1]
-            conditions += [column >= stem, column < stem[:-1] + chr(ord(stem[-1]) + 1)]
-        else:
-            conditions.append(column == wanted)
-    if search.since is not None:
-        conditions.append(_plain_time >= time_text(search.since))
-    if search.until is not None:
-        conditions.append(_plain_time < time_text(search.until))
-    return conditions
-
-
-def narrowed(connection: Connection, search: Search, after: int, upper: int) -> tuple[int, int]:
-    """The part of the numbers after *after* and up to *upper* in which events of the wanted time can be."""
-    # One bound on either side: of two, the database may walk to the second one from the first.
-    if search.since is not None:
-        later = select(event_index.c.seq).where(event_index.c.time >= time_text(search.since))
-        near = later.order_by(event_index.c.time).limit(_DISORDER).subquery()
-        after = max(after, (connection.execute(select(func.min(near.c.seq))).scalar() or upper + 1) - 1)
-    if search.until is not None:
-        sooner = select(event_index.c.seq).where(event_index.c.time < time_text(search.until))
-        near = sooner.order_by(event_index.c.time.desc()).limit(_DISORDER).subquery()
-        upper = min(upper, connection.execute(select(func.max(near.c.seq))).scalar() or 0)
-    return after, upper
-
-
-def _body_conditions(search: Search) -> list[ColumnElement[bool]]:
-    """A coarse filter on the canonical text, done by the database; `matches` decides."""
-    conditions: list[ColumnElement[bool]] = []
-    for name in _FIELDS:
-        wanted = getattr(search, name)
-        if wanted and wanted.isascii() and not (name == "kind" and wanted.endswith(".*")):
-            text = f'"{name}":"{wanted}"'
-            conditions.append(events.c.body.contains(text, autoescape=True))
-    return conditions
-
-
-def matches(search: Search, event: Sealed) -> bool:
-    """Whether the sealed *event* is one that *search* wants."""
-    says = told(event.body.encode())
-    return says is not None and search.wants(says)
-
-
 def _chain(connection: Connection, after: int, limit: int = _PAGE) -> list[Sealed]:
     query = select(events.c.seq, events.c.body, events.c.hash).where(events.c.seq > after)
     return [_sealed(row) for row in connection.execute(query.order_by(events.c.seq).limit(limit))]
@@ -335,11 +232,3 @@ def _chain(connection: Connection, after: int, limit: int = _PAGE) -> list[Seale
 
 def _sealed(row: Row[Any, Any, Any]) -> Sealed:
     return Sealed(row[0], row[1], bytes(row[2]))
-
-
-def _last(connection: Connection) -> int:
-    return int(connection.execute(select(func.coalesce(func.max(events.c.seq), literal(0)))).scalar_one())
-
-
-def projected_until(connection: Connection) -> int:
-    return int(connection.execute(select(func.coalesce(func.max(event_index.c.seq), literal(0)))).scalar_one())

@@ -26,7 +26,9 @@ from gateway.flaws import Stopped
 from gateway.gate import Act
 from gateway.oci.digest import Digest
 from gateway.oci.names import Tag
+from gateway.records.review_tables import event_counts
 from gateway.records.schema import edges, events, links, manifest_bodies
+from gateway.records.trail import project_tail
 from gateway.scrubbing import Scrubbing
 from tests.administration.rooms import rooms_of
 from tests.contract.house import UI, WRITER, body, image, index
@@ -176,6 +178,16 @@ def test_a_damaged_trail_is_a_flaw(house: House, checks: Checks) -> None:
     report = house.run(checks.check(OPERATOR))
     assert [fate.flaw.kind for fate in report.fates] == [FlawKind.TRAIL]
     assert not report.well
+
+
+def test_counters_that_are_not_what_the_events_add_up_to_are_counted_anew(house: House, checks: Checks) -> None:
+    with house.database.lock(), house.database.engine.connect() as connection:
+        while project_tail(house.database, connection):
+            pass
+    written(house, update(event_counts).where(event_counts.c.field == "kind").values(allowed=999))
+    report = house.run(checks.check(OPERATOR, repair=True))
+    assert [(fate.flaw.kind, fate.mended) for fate in report.fates] == [(FlawKind.COUNTERS, True)]
+    assert house.run(checks.check(OPERATOR)).well
 
 
 def test_behind_a_gateway_without_content_records_and_trail_are_checked(house: House, checks: Checks) -> None:

@@ -22,7 +22,7 @@ from gateway.audit.event import Event, Kind
 from gateway.gate import Act
 from gateway.records import ledger
 from gateway.records.database import Database
-from gateway.records.trail import projected_until
+from gateway.records.matching import projected_until
 from tests.attacks.site import OCI_MANIFEST, PROGRAM, PROXY, SERVICE, Site, head
 from tests.house import GATEWAY, opened
 from tests.protocol.harness import sha256, world_on

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.administration import FIELDS
-from gateway.audit.spreadsheet import CSV_COLUMNS, csv_cell
+from gateway.audit.spreadsheet import CSV_COLUMNS, csv_cell, csv_lines
 from gateway.cli.audit import Format, write_events
 from gateway.cli.filters import search, texts
 from gateway.cli.output import cell, printable, show_json, show_record, show_table
@@ -53,6 +53,12 @@ def test_nothing_is_a_dash() -> None:
     assert [cell(value) for value in (None, "", (), True, False, 0)] == ["-", "-", "-", "yes", "no", "0"]
 
 
+#: What a field of an event may be.
+CELLS: st.SearchStrategy[object] = st.one_of(
+    st.text(st.characters(codec="utf-8")), st.integers(), st.booleans(), st.none(), st.just({"a": [1, "="]})
+)
+
+
 @given(st.text())
 def test_no_text_commands_a_terminal(text: str) -> None:
     assert printable(text).isprintable()
@@ -82,6 +88,12 @@ def test_export_as_csv_has_every_event_in_its_columns() -> None:
         "'=evil()",
         '{"b": 1}',
     )
+
+
+@given(st.fixed_dictionaries({}, optional=dict.fromkeys(CSV_COLUMNS[:4], CELLS)))
+def test_every_cell_of_an_export_is_what_a_spreadsheet_does_not_run(event: dict[str, object]) -> None:
+    (row,) = csv.reader(io.StringIO(csv_lines([{**event, "unknown": "="}]), newline=""))
+    assert row == [csv_cell(event.get(column)) for column in CSV_COLUMNS]
 
 
 def test_export_as_json_lines_is_one_event_a_line() -> None:

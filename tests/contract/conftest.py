@@ -43,7 +43,7 @@ def houses(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Houses]:
     kind, database = request.param
     url = f"sqlite:///{tmp_path / 'gateway.db'}"
     if database == "postgresql":
-        url = request.getfixturevalue("new_postgres_database")()
+        url = request.getfixturevalue("new_postgres_database")(migrated=True)
     opener: Opener = Embedded()
     if isinstance(kind, Way):
         opener = Upstream(request.getfixturevalue("registries")(kind))

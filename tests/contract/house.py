@@ -26,6 +26,7 @@ from gateway.oci.manifest import OCI_INDEX, OCI_MANIFEST, Manifest, load
 from gateway.oci.names import Repository, Tag
 from gateway.records.database import Database
 from gateway.records.schema import intents, metadata
+from tests.house import prepare
 from tests.services.distribution import Registry
 
 T = TypeVar("T")
@@ -228,12 +229,7 @@ def _prepare(url: str, data: Path) -> None:
     if url.startswith("sqlite"):
         Path(url.removeprefix("sqlite:///")).write_bytes(_empty_sqlite())
         return
-    database = Database.open(url, data)
-    with database.engine.connect() as connection:
-        connection.exec_driver_sql("BEGIN")
-        metadata.create_all(connection)
-        connection.exec_driver_sql("COMMIT")
-    database.close()
+    prepare(url, data)
 
 
 @cache

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from typing import Any
 from gateway.administration import FIELDS
 from gateway.settings import LOCAL_NAMES
 from tests.services.clients import Result
+from tests.services.commands import told
 from tests.services.daemon import Daemon, free_port, scratch
 from tests.services.wire import Wire
 
@@ -107,12 +107,10 @@ class Gateway:
         return self.start()
 
     def cli(self, *arguments: str, stdin: str = "", timeout_seconds: float = 60) -> Result:
-        """One command of the command line, as a program of its own, on the same directory."""
-        argv = [str(PROGRAM), *self._place, *arguments]
-        ended = subprocess.run(
-            argv, input=stdin, capture_output=True, text=True, env=self.environment, timeout=timeout_seconds
-        )
-        return Result(tuple(argv), ended.returncode, ended.stdout, ended.stderr)
+        """One command of the command line, as a process of its own, on the same directory."""
+        words = (*self._place, *arguments)
+        ended = told(PROGRAM, words, environment=self.environment, stdin=stdin, timeout_seconds=timeout_seconds)
+        return Result((str(PROGRAM), *words), ended.returncode, ended.stdout, ended.stderr)
 
     def add_user(self, name: str, password: str, *options: str) -> None:
         """Make an account."""

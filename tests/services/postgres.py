@@ -54,10 +54,14 @@ class PostgresServer:
         """End it as a crash would: a server that is not `durable` may lose what was committed last."""
         self.daemon.stop()
 
-    def create_database(self) -> str:
-        """Make an empty database owned by `gateway`; returns its URL, as that role."""
+    def create_database(self, like: str = "") -> str:
+        """Make a database owned by `gateway`, empty or as the one at *like* to which nobody is connected; its URL."""
         name = f"t{secrets.token_hex(6)}"
-        self._execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(name), sql.Identifier(OWNER)))
+        statement = sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(name), sql.Identifier(OWNER))
+        if like:
+            template = sql.Identifier(like.rpartition("/")[2])
+            statement += sql.SQL(" TEMPLATE {} STRATEGY FILE_COPY").format(template)
+        self._execute(statement)
         return self.url(name)
 
     def drop_database(self, url: str) -> None:
