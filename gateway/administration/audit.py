@@ -16,7 +16,7 @@ from gateway.audit.chain import GENESIS, Head, Sealed, fault
 from gateway.audit.event import Kind
 from gateway.audit.overview import Overview
 from gateway.audit.searching import search_of
-from gateway.audit.trail import Search, Trail, Verification
+from gateway.audit.trail import SealedPart, Search, Trail, Verification
 from gateway.errors import Denied, Invalid, Unknown
 from gateway.gate import Gate
 from gateway.oci.names import ProjectName, Repository
@@ -41,6 +41,8 @@ FIELDS = (
     "request_id",
 )
 PAGE_LIMIT = 1000
+#: Files of sealed events that are looked through for one page: half a million events, some seconds.
+FILES = 25
 #: Values shown of each facet.
 TOP = 10
 _NAME_CHARACTERS = 64
@@ -63,6 +65,20 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
+class EventPage:
+    """
+    Events, newest first, each with at least `FIELDS`. More may be found *before* this number; None: that is all.
+
+    *sealed* is the part of the period that was not looked through: it was sealed away, or purged. Of a search since
+    some time, sealed months are looked through as well.
+    """
+
+    events: Sequence[dict[str, object]]
+    before: int | None = None
+    sealed: SealedPart | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Audit:
     """Needs an administrator or auditor, or the owner of a project for what happened in that project."""
 
@@ -73,18 +89,48 @@ class Audit:
     async def list_events(
         self, caller: Caller, search: Search, *, before: int | None = None, limit: int = 100
     ) -> Sequence[dict[str, object]]:
-        """
-        The newest events that match, newest first, those numbered below *before*; at most 1,000.
+        """The events of `find_events`."""
+        return (await self.find_events(caller, search, before=before, limit=limit)).events
 
-        Each has at least `FIELDS`; the list does not contain itself.
+    async def find_events(
+        self,
+        caller: Caller,
+        search: Search,
+        *,
+        before: int | None = None,
+        limit: int = 100,
+        files: int | None = FILES,
+    ) -> EventPage:
+        """
+        The newest events that match, newest first, those numbered below *before*; at most 1,000, and never itself.
+
+        With a *since* that reaches into sealed months these are looked through too, at most so many *files* for one
+        answer (None: all there are), some tenths of a second each; a short answer may then not be the last.
         """
         need = Need(Action.REVIEW, _project(search))
         async with self.gate.passage(caller, Kind.AUDIT_LIST, need, detail=_asked(search)) as passage:
             if not 1 <= limit <= PAGE_LIMIT:
                 raise Invalid(f"A page has 1 to {PAGE_LIMIT} events; use the export for more.")
-            found = await asyncio.to_thread(self.trail.page, search, before=before, limit=limit)
+            found = await asyncio.to_thread(self._page, search, before, limit, files)
             await passage.seal()
-        return [shown(event) for event in found]
+        return found
+
+    def _page(self, search: Search, before: int | None, limit: int, files: int | None) -> EventPage:
+        found = list(self.trail.page(search, before=before, limit=limit))
+        part = self.trail.sealed(search, before) if len(found) < limit else None
+        on: int | None = found[-1].seq if len(found) == limit else None
+        if part is not None and search.since is not None:
+            numbers = {event.seq for event in found}
+            for each in self.trail.older([search], before=before, files=files):
+                if isinstance(each, int):
+                    on = each
+                elif each.seq not in numbers:
+                    found.append(each)
+                    if len(found) == limit:
+                        on = each.seq
+                        break
+            part = part.read()
+        return EventPage([shown(event) for event in found], on, part if on is None else None)
 
     async def show_event(self, caller: Caller, seq: int) -> dict[str, object]:
         """The event of this number, with all its fields. Raises `Unknown`, also for one that is not theirs to see."""

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from itertools import islice
+from itertools import chain
 from typing import Final
 
 from gateway.access.policy import Reach
 from gateway.access.principals import PrincipalKind
-from gateway.audit.chain import Sealed
+from gateway.audit.chain import Sealed, told
 from gateway.audit.event import Kind, Outcome
 from gateway.audit.review import Happening, HeldAccess, Material, Policy, RobotSecret, happening
 from gateway.audit.trail import Search, Trail
@@ -20,7 +20,7 @@ from gateway.oci.names import Repository
 from gateway.records import arrivals
 from gateway.records.accounts import every_account
 from gateway.records.database import Database
-from gateway.records.grants import GrantRow, grants_of
+from gateway.records.grants import grants_of
 from gateway.records.projects import every_project
 
 #: Events looked at of one kind of material; of more, the newest.
@@ -74,10 +74,26 @@ def newest(trail: Trail, search: Search, most: int) -> Iterator[Sealed]:
         before, left = page[-1].seq, left - len(page)
 
 
+def everywhere(trail: Trail, searches: Sequence[Search], most: int) -> list[Sealed]:
+    """The newest events that any of *searches* finds, newest first, at most so many; also those in sealed months."""
+    found = {event.seq: event for search in searches for event in newest(trail, search, most)}
+    if len(found) < most:
+        for event in trail.older(searches):
+            assert isinstance(event, Sealed)
+            found[event.seq] = event
+            if len(found) >= most:
+                break
+    return sorted(found.values(), key=lambda event: -event.seq)[:most]
+
+
 def gather(
     database: Database, trail: Trail, project: str, since: datetime, until: datetime, policy: Policy
 ) -> Material:
-    """The material of a review of *project* ("" for all) from *since* to *until*; reads for some seconds at most."""
+    """
+    The material of a review of *project* ("" for all) from *since* to *until*.
+
+    Reads for some seconds at most, but where the period reaches into sealed months, some tenths of a second a file.
+    """
     return _Gathering(database, trail, Search(project=project, since=since, until=until), since, until).material(policy)
 
 
@@ -89,8 +105,11 @@ class _Gathering:
     since: datetime
     until: datetime
     partial: set[str] = field(default_factory=set)
+    #: What sealed months hold of the searches of one review, all read in one go.
+    sealed: dict[Search, dict[int, Happening]] = field(default_factory=dict)
 
     def material(self, policy: Policy) -> Material:
+        self._read_sealed()
         denied = self._events("denied", [replace(self.scope, outcome=Outcome.DENIED)])
         found, networks = self._arrivals()
         moment = min(self.until, datetime.now(UTC))
@@ -112,13 +131,39 @@ class _Gathering:
 
     def _events(self, name: str, searches: Iterable[Search]) -> list[Happening]:
         """The events that any of *searches* finds, oldest first."""
-        found: list[Happening] = []
+        found: dict[int, Happening] = {}
         for search in searches:
-            some = [happening(event) for event in newest(self.trail, search, MOST + 1)]
+            some = {event.seq: happening(event) for event in newest(self.trail, search, MOST + 1)}
+            if len(some) <= MOST:
+                some |= self.sealed.get(search, {})
             if len(some) > MOST:
                 self.partial.add(name)
-            found += some[:MOST]
-        return sorted(found, key=lambda each: each.seq)
+            found |= {seq: some[seq] for seq in sorted(some, reverse=True)[:MOST]}
+        return [found[seq] for seq in sorted(found)]
+
+    def _read_sealed(self) -> None:
+        """Reads the sealed months of the period once, for every rule that looks at events by their kind or outcome."""
+        sealed = self.trail.sealed(self.scope)
+        if sealed is None:
+            return
+        if sealed.purged:
+            # Who was refused then, or what was changed, nobody can say any more.
+            self.partial |= {"denied", "sign_ins", "arrivals", "changes", "moves"}
+        denied = replace(self.scope, outcome=Outcome.DENIED)
+        kinds = [replace(self.scope, kind=kind.value) for kind in (*CHANGES, *MOVES)]
+        sign_ins = [] if self.scope.project else [replace(denied, kind=Kind.SIGN_IN.value)]
+        self._collect(dict.fromkeys((denied, *kinds, *sign_ins), MOST + 1))
+
+    def _collect(self, wanted: Mapping[Search, int]) -> None:
+        """Keeps of what sealed months hold the newest events that each search wants, at most so many."""
+        kept: dict[Search, dict[int, Happening]] = {search: {} for search in wanted}
+        for event in self.trail.older(list(wanted)):
+            assert isinstance(event, Sealed)
+            says = told(event.body.encode())
+            for search, some in kept.items():
+                if says is not None and len(some) < wanted[search] and search.wants(says):
+                    some[event.seq] = happening(event)
+        self.sealed |= kept
 
     def _sign_ins(self, policy: Policy) -> list[Happening]:
         """The sign-ins, refused and not, of the names that were refused often. They are of no project."""
@@ -133,6 +178,8 @@ class _Gathering:
             self.partial.add("sign_ins")
         names = set(often[:_NAMES])
         searches = [replace(scope, outcome=Outcome.ALLOWED, principal=name) for name in sorted(names)]
+        if searches and self.trail.sealed(scope) is not None:
+            self._collect(dict.fromkeys(searches, MOST + 1))
         mine = [each for each in refused if each.principal in names]
         return sorted(mine + self._events("sign_ins", searches), key=lambda each: each.seq)
 
@@ -142,7 +189,7 @@ class _Gathering:
         rows = self.database.read_now(lambda connection: arrivals.between(connection, *span, limit=_PAGE * 5))
         if len(rows) == _PAGE * 5:
             self.partial.add("arrivals")
-        events = [happening(event) for row in rows if (event := self.trail.event(row.seq)) is not None]
+        events = [happening(event) for event in self.trail.events(row.seq for row in rows).values()]
         mine = [each for each in events if not self.scope.project or each.project == self.scope.project]
         known = {
             each.seq: self.database.read_now(partial(arrivals.networks_before, principal=each.principal, seq=each.seq))
@@ -162,33 +209,55 @@ class _Gathering:
     def _access(self, until: datetime, policy: Policy) -> list[HeldAccess]:
         """The grants and system roles held for long, with their last use in the time that the policy looks at."""
         longest = timedelta(days=policy.unused_days)
-        held: list[HeldAccess] = []
+        since = until - longest
+        uses = [use for use in (*self._granted(until, since), *self._roles(since)) if use.given_at < since]
+        used = {use: self._used(newest(self.trail, use.search, use.most), use) for use in uses}
+        unseen = {use.search: use.most for use in uses if used[use] is None}
+        if unseen and self.trail.sealed(Search(since=since)) is not None:
+            self._collect(unseen)
+            for use in uses:
+                used[use] = used[use] or self._used((), use)
+        return [HeldAccess(use.principal, use.held, use.given_at, used[use]) for use in uses]
+
+    def _granted(self, until: datetime, since: datetime) -> Iterator[_Use]:
         for grant in self.database.read_now(grants_of):
             reach = Reach.parse(grant.reach)
             there = not self.scope.project or reach.project.name == self.scope.project
-            live = grant.expires_at is None or grant.expires_at > until
-            if there and live and until - grant.created_at > longest:
-                used_at = self._used(grant, until - longest)
-                held.append(HeldAccess(grant.principal, f"{grant.role} on {grant.reach}", grant.created_at, used_at))
-        if not self.scope.project:
-            held += self._roles(until, longest)
-        return held
+            if there and (grant.expires_at is None or grant.expires_at > until):
+                search = Search(
+                    project=reach.project.name, principal=grant.principal, outcome=Outcome.ALLOWED, since=since
+                )
+                yield _Use(grant.principal, f"{grant.role} on {grant.reach}", grant.created_at, search, reach)
 
-    def _roles(self, until: datetime, longest: timedelta) -> Iterator[HeldAccess]:
-        for account in self.database.read_now(every_account):
+    def _roles(self, since: datetime) -> Iterator[_Use]:
+        for account in () if self.scope.project else self.database.read_now(every_account):
             roles = [name for name in ("administrator", "auditor") if getattr(account, name)]
-            if roles and account.enabled and until - account.created_at > longest:
-                search = Search(principal=account.name, outcome=Outcome.ALLOWED, since=until - longest)
-                uses = [happening(event) for event in self.trail.page(search, limit=1)]
-                used_at = uses[0].time if uses else None
-                yield HeldAccess(account.name, " and ".join(roles), account.created_at, used_at)
+            if roles and account.enabled:
+                search = Search(principal=account.name, outcome=Outcome.ALLOWED, since=since)
+                yield _Use(account.name, " and ".join(roles), account.created_at, search)
 
-    def _used(self, grant: GrantRow, since: datetime) -> datetime | None:
-        """When the grant was last of use since then: an act of its holder in its reach."""
-        reach = Reach.parse(grant.reach)
-        search = Search(project=reach.project.name, principal=grant.principal, outcome=Outcome.ALLOWED, since=since)
-        for event in islice(newest(self.trail, search, _USES if reach.pattern else 1), _USES):
-            each = happening(event)
-            if not reach.pattern or (each.repository and reach.covers(Repository(each.repository))):
+    def _used(self, events: Iterable[Sealed], use: _Use) -> datetime | None:
+        """When the access was last of use: an act of its holder in its reach, among *events* or in sealed months."""
+        sealed = self.sealed.get(use.search, {})
+        for each in chain((happening(event) for event in events), sealed.values()):
+            if use.reach is None or not use.reach.pattern:
+                return each.time
+            if each.repository and use.reach.covers(Repository(each.repository)):
                 return each.time
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Use:
+    """Access that somebody holds, the search that finds its uses, and the reach they have to lie in."""
+
+    principal: str
+    held: str
+    given_at: datetime
+    search: Search
+    reach: Reach | None = None
+
+    @property
+    def most(self) -> int:
+        """So many of the newest are looked at: any is a use, unless the reach is a pattern."""
+        return _USES if self.reach is not None and self.reach.pattern else 1

@@ -97,9 +97,9 @@ class Projects:
             row = await self.database.read(lambda connection: rows.get(connection, project))
             grants = await self.database.read(lambda connection: grants_of(connection, project=row.id))
             robots = await self.database.read(lambda connection: robots_of(connection, row.id))
-            holds = await self.database.read(lambda connection: rows.holdings(connection, row.id))
+            count = await self.database.read(lambda connection: rows.repository_count(connection, row.id))
             await passage.seal()
-        return ProjectDetail(row, grants, robots, holds.repositories, holds.size_bytes)
+        return ProjectDetail(row, grants, robots, count, row.used_bytes)
 
     async def remove_project(self, caller: Caller, name: str, *, force: bool = False) -> str:
         """

@@ -13,10 +13,10 @@ from gateway.access.names import parse_principal
 from gateway.access.policy import Allowed, Grant, Need, Project, Reach, Role, Standing, judge
 from gateway.access.principals import Caller, Origin, Principal, PrincipalKind
 from gateway.access.scopes import Action
-from gateway.administration.gathering import newest
+from gateway.administration.gathering import everywhere
 from gateway.audit.chain import Sealed
 from gateway.audit.event import Kind
-from gateway.audit.trail import Search, Trail
+from gateway.audit.trail import SealedPart, Search, Trail
 from gateway.errors import Invalid
 from gateway.gate import Gate
 from gateway.oci.names import ProjectName, Repository
@@ -72,7 +72,7 @@ class Replay:
     What would be different: requests judged by the policy of now without the change, and with it.
 
     *looked* requests of the principal in the project were judged again, the newest; *whole* says that these are all
-    there were *since* then.
+    there were *since* then. *sealed* is what could not be looked at, for it was purged.
     """
 
     proposal: Proposal
@@ -80,6 +80,7 @@ class Replay:
     looked: int
     whole: bool
     since: datetime
+    sealed: SealedPart | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +121,14 @@ class Replays:
         changed = with_grant(standing, reach, role)
         search = Search(project=reach.project.name, principal=name, since=since)
         # One more than is looked at tells whether there are more.
-        events = await asyncio.to_thread(lambda: list(newest(self.trail, search, MOST + 1)))
+        events = await asyncio.to_thread(everywhere, self.trail, [search], MOST + 1)
         judged = Judged(principal, project, standing, changed, datetime.now(UTC))
         looked, whole = events[:MOST], len(events) <= MOST
         reached = since if whole else datetime.fromisoformat(str(looked[-1].record()["time"]))
         requests = sum("action" in event.record() for event in looked)
-        return Replay(proposal, differences(looked, judged), requests, whole, reached)
+        part = await asyncio.to_thread(self.trail.sealed, search)
+        purged = part.read() if part is not None else None
+        return Replay(proposal, differences(looked, judged), requests, whole, reached, purged)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from gateway.access.scopes import Action
 from gateway.administration.gathering import gather
 from gateway.audit.chain import Sealed
 from gateway.audit.event import Kind
-from gateway.audit.pack import Pack, Told
+from gateway.audit.pack import SHOWN, Pack, Told
 from gateway.audit.review import RULES, Mark, Policy, run
 from gateway.audit.trail import Search, Trail
 from gateway.errors import Conflict, Denied, Invalid, Unknown
@@ -26,7 +26,6 @@ from gateway.oci.names import ProjectName
 from gateway.records import reviews as rows
 from gateway.records.database import Database
 from gateway.records.reviews import Finding, Review
-from gateway.records.stretch import stretch
 
 __all__ = ["CheckpointOf", "Finding", "Pack", "Review", "ReviewDetail", "Reviews"]
 
@@ -151,7 +150,9 @@ class Reviews:
             whys={rule.name: (rule.title, rule.why) for rule in RULES},
         )
         checkpoint = await asyncio.to_thread(self.checkpoint)
-        return Pack(told, partial(self._events, review), self.trail.event, checkpoint, chained=not review.project)
+        named = {number for each in found.findings for number in each.events[:SHOWN]}
+        shown = await asyncio.to_thread(self.trail.events, named)
+        return Pack(told, partial(self._events, review), shown.get, checkpoint, chained=not review.project)
 
     def _events(self, review: Review) -> Iterator[Sealed]:
         """
@@ -165,7 +166,7 @@ class Reviews:
         if first is None:
             return
         # Events sealed at one moment may be out of the order of their times: the chain is cut by its numbers.
-        yield from stretch(self.database, first.seq)
+        yield from self.trail.stretch(first.seq)
 
     @asynccontextmanager
     async def _passage(

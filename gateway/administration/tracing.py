@@ -14,10 +14,10 @@ from gateway.access.policy import Need, parse_target
 from gateway.access.principals import Caller
 from gateway.access.scopes import Action
 from gateway.access.secrets import Secrets, keyed_hash, new_robot_secret
-from gateway.administration.gathering import newest
+from gateway.administration.gathering import everywhere, newest
 from gateway.audit.chain import Sealed
 from gateway.audit.event import Kind, Outcome
-from gateway.audit.trail import Search, Trail
+from gateway.audit.trail import SealedPart, Search, Trail
 from gateway.change import Change, together
 from gateway.errors import ContentRefusal, Invalid, Unknown
 from gateway.gate import Gate
@@ -62,7 +62,8 @@ class Trace:
     """
     Who pulled *digest*, whoever did last first. *tagged* is the event that gave the tag this digest, if one was asked.
 
-    *whole* says that every pull there is was looked at; if not, the newest.
+    *whole* says that every pull there is was looked at; if not, the newest. *sealed* is what was not looked through
+    because it was sealed away, or purged; None if nothing was.
     """
 
     target: str
@@ -71,6 +72,7 @@ class Trace:
     pulls: tuple[Pull, ...]
     looked: int
     whole: bool
+    sealed: SealedPart | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,7 @@ class Leak:
     """
     What the credential touched *since* then, the last first, and whether it was *revoked* just now.
 
-    *credential* says which it is; *whole* as in `Trace`.
+    *credential* says which it is; *whole* and *sealed* as in `Trace`.
     """
 
     credential: str
@@ -102,6 +104,7 @@ class Leak:
     touched: tuple[Touched, ...]
     looked: int
     whole: bool
+    sealed: SealedPart | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +119,14 @@ class Tracing:
     secrets: Secrets
     hashing: HashingPool
 
-    async def who_pulled(self, caller: Caller, target: str, at: datetime | None = None) -> Trace:
+    async def who_pulled(
+        self, caller: Caller, target: str, at: datetime | None = None, *, sealed: bool = False
+    ) -> Trace:
         """
         Who pulled *target*: `sha256:…` anywhere, or `REPOSITORY@sha256:…` or `REPOSITORY:TAG` in one repository.
 
-        A tag is what it was *at* that moment (now, if none is given), as the events of its pushes say. Raises
+        A tag is what it was *at* that moment (now, if none is given), as the events of its pushes say. With *sealed*
+        the months that were sealed away are looked through as well: some tenths of a second for each file. Raises
         `Invalid` for what is none of these, `Unknown` for a tag that had no digest then.
         """
         repository, reference = _target(target)
@@ -128,12 +134,14 @@ class Tracing:
         asked = {"target": target, **({"at": at.isoformat()} if at is not None else {})}
         name = repository.name if repository is not None else ""
         async with self.gate.passage(caller, Kind.AUDIT_TRACE, need, repository=name, detail=asked) as passage:
-            tagged, digest = await self._resolved(repository, reference, at)
+            tagged, digest = await self._resolved(repository, reference, at, sealed=sealed)
             passage.note(digest=digest.text)
-            found = await asyncio.to_thread(self._pulls, digest, name)
+            found = await asyncio.to_thread(self._pulls, digest, name, sealed=sealed)
+            part = await asyncio.to_thread(self.trail.sealed, Search())
             await passage.seal()
+        unread = part.read() if sealed and part is not None else part
         whole = len(found) <= MOST
-        return Trace(target, digest.text, tagged, _pulls(found[:MOST]), min(len(found), MOST), whole)
+        return Trace(target, digest.text, tagged, _pulls(found[:MOST]), min(len(found), MOST), whole, unread)
 
     async def leak(self, caller: Caller, credential: str, since: datetime, *, plan: bool = False) -> Leak:
         """
@@ -156,42 +164,42 @@ class Tracing:
             else:
                 await passage.commit(await self._revocation(held))
         events, whole = await asyncio.to_thread(self._acts, held, since)
-        return Leak(held.told, held.principal, not plan, since, _touched(events), len(events), whole)
+        part = await asyncio.to_thread(self.trail.sealed, Search(since=since))
+        unread = part.read() if part is not None else None
+        return Leak(held.told, held.principal, not plan, since, _touched(events), len(events), whole, unread)
 
     async def _resolved(
-        self, repository: Repository | None, reference: Tag | Digest, at: datetime | None
+        self, repository: Repository | None, reference: Tag | Digest, at: datetime | None, *, sealed: bool
     ) -> tuple[int | None, Digest]:
         if isinstance(reference, Digest) or repository is None:
             assert isinstance(reference, Digest)
             return None, reference
-        return await asyncio.to_thread(self._tagged, repository, reference, at)
+        return await asyncio.to_thread(self._tagged, repository, reference, at, sealed=sealed)
 
-    def _pulls(self, digest: Digest, repository: str) -> list[Sealed]:
-        found: list[Sealed] = []
-        for kind in _PULLS:
-            search = Search(digest=digest.text, repository=repository, kind=kind.value, outcome=Outcome.ALLOWED.value)
-            found += newest(self.trail, search, MOST + 1)
+    def _pulls(self, digest: Digest, repository: str, *, sealed: bool) -> list[Sealed]:
+        asked = Search(digest=digest.text, repository=repository, outcome=Outcome.ALLOWED.value)
+        searches = [replace(asked, kind=kind.value) for kind in _PULLS]
+        if sealed:
+            return everywhere(self.trail, searches, MOST + 1)
+        found = [event for search in searches for event in newest(self.trail, search, MOST + 1)]
         return sorted(found, key=lambda event: -event.seq)
 
-    def _tagged(self, repository: Repository, tag: Tag, at: datetime | None) -> tuple[int, Digest]:
+    def _tagged(self, repository: Repository, tag: Tag, at: datetime | None, *, sealed: bool) -> tuple[int, Digest]:
         """The event that gave *tag* its digest at that moment, and the digest."""
         search = Search(repository=repository.name, outcome=Outcome.ALLOWED.value, until=at)
         kinds = (Kind.MANIFEST_PUSH, Kind.MANIFEST_DELETE, Kind.TAG_DELETE)
-        moved = [self._last_move(replace(search, kind=kind.value), tag) for kind in kinds]
+        searches = [replace(search, kind=kind.value) for kind in kinds]
+        moved = [_last_move(newest(self.trail, each, MOST), tag) for each in searches]
         last = max((move for move in moved if move is not None), default=None)
+        unread = self.trail.sealed(search) if last is None else None
+        if unread is not None and sealed:
+            last = _last_move((event for event in self.trail.older(searches) if isinstance(event, Sealed)), tag)
         if last is None or not last[1]:
             when = f" at {at:%Y-%m-%d %H:%M}Z" if at is not None else ""
-            raise Unknown(f"{repository}:{tag} named nothing{when}, as far as the trail says; give a digest instead.")
+            also = f" {unread.told} Look through these as well, or" if unread is not None and not sealed else ""
+            told = f"{repository}:{tag} named nothing{when}, as far as the trail says"
+            raise Unknown(f"{told}.{also} give a digest instead." if also else f"{told}; give a digest instead.")
         return last[0], Digest.parse(last[1])
-
-    def _last_move(self, search: Search, tag: Tag) -> tuple[int, str] | None:
-        """The last event found that moved *tag*, and the digest it had after it, "" for none."""
-        for event in newest(self.trail, search, MOST):
-            record: dict[str, Any] = event.record()
-            before, after = ((record.get(name) or {}).get("tags") or {} for name in ("before", "after"))
-            if tag.name in after or tag.name in before:
-                return event.seq, str(after.get(tag.name, ""))
-        return None
 
     async def _held(self, credential: str) -> _Held:
         kind, _, number = credential.partition(":")
@@ -228,12 +236,12 @@ class Tracing:
     def _acts(self, held: _Held, since: datetime) -> tuple[list[Sealed], bool]:
         """The acts on content that the credential did since then, newest first, and whether these are all."""
         search = Search(principal=held.principal, since=since, outcome=Outcome.ALLOWED.value)
-        found = list(newest(self.trail, search, MOST + 1))
+        found = everywhere(self.trail, [search], MOST + 1)
         acts, whole = [event for event in found[:MOST] if _verb(event)], len(found) <= MOST
         kind, number = ("offline_token", held.token) if held.personal is None else ("personal_token", held.personal)
         if number is None:
             return acts, whole
-        issued = newest(self.trail, replace(search, kind=Kind.TOKEN_ISSUE.value), MOST)
+        issued = everywhere(self.trail, [replace(search, kind=Kind.TOKEN_ISSUE.value)], MOST)
         # What it did itself, and what was done with the tokens that were issued for it.
         ids = {str(number)}
         for event in issued:
@@ -272,6 +280,16 @@ def _target(text: str) -> tuple[Repository | None, Tag | Digest]:
     except ContentRefusal as refusal:
         raise Invalid(refusal.message, detail={"field": "target"}) from refusal
     raise Invalid("Name sha256:…, REPOSITORY@sha256:… or REPOSITORY:TAG.", detail={"field": "target"})
+
+
+def _last_move(events: Iterable[Sealed], tag: Tag) -> tuple[int, str] | None:
+    """The first of *events*, newest first, that moved *tag*, and the digest it had after it, "" for none."""
+    for event in events:
+        record: dict[str, Any] = event.record()
+        before, after = ((record.get(name) or {}).get("tags") or {} for name in ("before", "after"))
+        if tag.name in after or tag.name in before:
+            return event.seq, str(after.get(tag.name, ""))
+    return None
 
 
 def _verb(event: Sealed) -> str:

@@ -12,7 +12,7 @@ from gateway.access.personal import action_names
 from gateway.access.retention import Retention as Kept
 from gateway.api import words
 from gateway.api.kept import Retention
-from gateway.audit.trail import Verification
+from gateway.audit.trail import SealedPart, Verification
 
 T = TypeVar("T")
 
@@ -282,10 +282,16 @@ class Verified(Struct, frozen=True):
 
 
 class Events(Struct, frozen=True):
-    """A part of the events, the newest first; *next*, if there is one, is the cursor of the part that follows."""
+    """
+    A part of the events, the newest first; *next*, if there is one, is the cursor of the part that follows.
+
+    *sealed* is the part of the period that was not looked through, for it was sealed away: say *since* to have it
+    looked through, some files for each answer, which may then hold fewer events than there is room for.
+    """
 
     items: list[words.Event]
     next: str | None
+    sealed: SealedPart | None = None
 
 
 def present(thing: object) -> Any:

@@ -218,6 +218,7 @@ class Traced(Struct, frozen=True, forbid_unknown_fields=True):
 
     target: Annotated[str, Meta(max_length=400)]
     at: words.Moment | None = None
+    sealed: Annotated[bool, Meta(description="Look through sealed months too; takes longer.")] = False
 
 
 class Proposed(Struct, frozen=True, forbid_unknown_fields=True):

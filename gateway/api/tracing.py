@@ -18,7 +18,9 @@ async def overview(request: Request) -> Reply:
 async def who_pulled(request: Request) -> Reply:
     """Who pulled a digest, or what a tag named at a time"""
     asked = request.query_as(Traced)
-    return reply(await request.administration.tracing.who_pulled(request.caller, asked.target, asked.at))
+    return reply(
+        await request.administration.tracing.who_pulled(request.caller, asked.target, asked.at, sealed=asked.sealed)
+    )
 
 
 async def replay(request: Request) -> Reply:

@@ -29,11 +29,11 @@ async def index(request: Request) -> Reply:
     """Search the trail, the newest events first"""
     asked = request.query_as(FiltersPaged)
     position = request.position
-    events = await request.administration.audit.list_events(
+    found = await request.administration.audit.find_events(
         request.caller, search(asked), before=int(position) if position else None, limit=asked.limit
     )
-    more = str(events[-1]["id"]) if len(events) == asked.limit else ""
-    return reply(Events(list(events), request.cursor_to(more)))
+    more = str(found.before) if found.before is not None else ""
+    return reply(Events(list(found.events), request.cursor_to(more), found.sealed))
 
 
 async def show(request: Request) -> Reply:

@@ -21,7 +21,7 @@ from typing import IO, Any, Final
 from gateway.audit.chain import Sealed
 
 #: Events shown of one finding on the page; all of them are in the lines.
-_SHOWN: Final = 5
+SHOWN: Final = 5
 _STYLE: Final = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#1b1f24;"
     "background:#fff}table{border-collapse:collapse;width:100%}td,th{border-bottom:1px solid #d0d7de;padding:.4rem;"
@@ -124,15 +124,15 @@ class Pack:
         yield "</table>"
 
     def _events_of(self, numbers: list[int]) -> Iterator[str]:
-        for number in numbers[:_SHOWN]:
+        for number in numbers[:SHOWN]:
             event = self.event(number)
             if event is not None:
                 record = event.record()
                 words = (record.get(name, "") for name in ("time", "kind", "outcome", "principal", "address", "reason"))
                 yield f"<br><small>{number}: {escape(' '.join(str(word) for word in words if word))}</small>"
-        if len(numbers) > _SHOWN:
-            more = ", ".join(str(number) for number in numbers[_SHOWN:])
-            yield f"<br><small>and {len(numbers) - _SHOWN} more: {more}</small>"
+        if len(numbers) > SHOWN:
+            more = ", ".join(str(number) for number in numbers[SHOWN:])
+            yield f"<br><small>and {len(numbers) - SHOWN} more: {more}</small>"
 
 
 def _line(event: Sealed) -> bytes:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Final, Protocol, Self
 
-from gateway.audit.chain import Sealed
+from gateway.audit.chain import Sealed, Told
+from gateway.audit.event import time_text
+
+_EQUAL: Final = ("project", "repository", "principal", "outcome", "digest", "address")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,52 @@ class Search:
     address: str = ""
     since: datetime | None = None
     until: datetime | None = None
+
+    def wants(self, says: Told) -> bool:
+        """Whether an event that *says* this is one that is wanted."""
+        for name in _EQUAL:
+            wanted = getattr(self, name)
+            if wanted and wanted != getattr(says, name):
+                return False
+        noun = self.kind[:-1] if self.kind.endswith(".*") else ""
+        if self.kind and self.kind != says.kind and not (noun and says.kind.startswith(noun)):
+            return False
+        if self.since is not None and says.time < time_text(self.since):
+            return False
+        return self.until is None or says.time < time_text(self.until)
+
+
+@dataclass(frozen=True, slots=True)
+class SealedPart:
+    """
+    The part of a period that was sealed away: no page shows its events, up to the number *last*, of *until*.
+
+    So many *files* of the folder `segments` hold them, from *oldest* to *newest*, with events from *since* on (times
+    are as events spell them). *purged* of the events are gone for good.
+    """
+
+    last: int
+    since: str
+    until: str
+    files: int
+    oldest: str
+    newest: str
+    purged: int
+
+    @property
+    def told(self) -> str:
+        """What and where, in a sentence."""
+        names = self.oldest if self.files == 1 else f"{self.oldest} to {self.newest}"
+        kept = f"{self.files} file{'s' if self.files != 1 else ''} under segments/ ({names})"
+        gone = f"{self.purged} event{'s' if self.purged != 1 else ''} of then {'were' if self.purged != 1 else 'was'}"
+        sealed = f"Events up to {self.last}, of {self.until[:10]}, are sealed away in {kept}"
+        if not self.files:
+            return f"{gone} purged, and cannot be read any more."
+        return f"{sealed}; {gone} purged." if self.purged else f"{sealed}."
+
+    def read(self) -> Self | None:
+        """What is left of it once the files were looked through: what was purged, if anything."""
+        return replace(self, files=0, oldest="", newest="") if self.purged else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +105,26 @@ class Trail(Protocol):
 
     def event(self, seq: int) -> Sealed | None: ...
 
+    def events(self, numbers: Iterable[int]) -> dict[int, Sealed]:
+        """The events of these numbers that there are, those in segments too; each segment is read once."""
+        ...
+
+    def sealed(self, search: Search, before: int | None = None) -> SealedPart | None:
+        """What of the period of *search*, of events numbered below *before*, is in segments, or was purged."""
+        ...
+
+    def older(
+        self, searches: Sequence[Search], *, before: int | None = None, files: int | None = None
+    ) -> Iterator[Sealed | int]:
+        """
+        The events in segments that any of *searches* wants, newest first, those numbered below *before*.
+
+        The files of the periods are read one by one, some tenths of a second each; the events of one are in memory.
+        After so many *files*, if more are left, the last thing told is a number: go on before it. Raises `Unavailable`
+        for a file that is damaged. While months are being sealed, an event may be in a page and here.
+        """
+        ...
+
     def export(self, search: Search) -> Iterator[Sealed]:
         """Every event that matches, oldest first, in bounded memory; those in segments too."""
         ...
@@ -66,6 +135,10 @@ class Trail(Protocol):
 
     def sealed_away(self) -> tuple[int, str]:
         """The number and the time of the last event that is in a segment, and so in no page; (0, "") without any."""
+        ...
+
+    def stretch(self, first: int) -> Iterator[Sealed]:
+        """The events from the one numbered *first* to the last one there is now, in order, those in segments too."""
         ...
 
     def verify(self, against: Sequence[Mapping[str, Any]] = ()) -> Verification:

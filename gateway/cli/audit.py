@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from enum import StrEnum
 from itertools import islice
 from pathlib import Path
@@ -13,7 +13,7 @@ import typer
 
 from gateway.access.principals import Caller
 from gateway.administration import Administration
-from gateway.administration.audit import PAGE_LIMIT
+from gateway.administration.audit import PAGE_LIMIT, EventPage
 from gateway.audit.spreadsheet import csv_lines, heading
 from gateway.audit.trail import Verification
 from gateway.cli import evidence, searches, tracing
@@ -34,7 +34,7 @@ from gateway.cli.filters import (
     texts,
 )
 from gateway.cli.groups import noun
-from gateway.cli.output import say, show_json, show_record, show_table
+from gateway.cli.output import say, show_json, show_record, show_table, tell_sealed
 from gateway.cli.session import run
 from gateway.cli.words import LARGEST, Json
 from gateway.errors import Invalid
@@ -81,19 +81,15 @@ def list_(
     """List events, the newest first."""
     given = texts(project, repository, principal, kind, outcome, digest, address, since, until)
 
-    async def listed(administration: Administration, caller: Caller) -> Sequence[dict[str, object]]:
+    async def listed(administration: Administration, caller: Caller) -> EventPage:
         wanted = await remembered(administration, caller, saved, given)
-        return await administration.audit.list_events(caller, wanted, before=before, limit=limit)
+        return await administration.audit.find_events(caller, wanted, before=before, limit=limit, files=None)
 
-    events = run(ctx, listed)
-    rows = list(events) if as_json else [_line(event) for event in events]
+    found = run(ctx, listed)
+    rows = list(found.events) if as_json else [_line(event) for event in found.events]
     columns = ("time", "outcome", "kind", "principal", "target", "address", "reason", "id")
     show_table(rows, columns, as_json=as_json, empty="There are no such events.")
-    if len(rows) < limit:
-        last, time = run(ctx, lambda administration, _: administration.audit.sealed_away())
-        if last:
-            said = f"Events up to {last} of {time[:10]} are sealed away; `gateway audit export` has them too."
-            say(said, error=True)
+    tell_sealed(found.sealed, "--since {since} looks through them, and `gateway audit export` has them too")
 
 
 def show(

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from gateway.audit.trail import SealedPart
+
 Record = Mapping[str, object]
 
 
@@ -107,3 +109,11 @@ def _show_plain(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         sys.stdout.write(
             "  ".join(value.ljust(width) for value, width in zip(row, widths, strict=True)).rstrip() + "\n"
         )
+
+
+def tell_sealed(part: SealedPart | None, how: str) -> None:
+    """Says, beside the output, what of a period was not looked through, and *how* it is (`{since}`: from when on)."""
+    if part is None:
+        return
+    told = f"{part.told} {how.format(since=part.since[:10])}." if part.files else part.told
+    say(told, error=True)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from gateway.administration import Proposal, Replay, Verb
-from gateway.cli.output import cell, say, show_json, show_table, time_text
+from gateway.cli.output import cell, say, show_json, show_table, tell_sealed, time_text
 from gateway.cli.session import run
 from gateway.cli.words import Json, moment
 from gateway.errors import Invalid
@@ -27,11 +27,14 @@ def who_pulled(
     ctx: typer.Context,
     target: Annotated[str, typer.Argument(metavar="DIGEST|REPOSITORY:TAG", help="REPOSITORY@DIGEST as well.")],
     at: Annotated[str, typer.Option("--at", metavar="TIME", help="What the tag was then.")] = "",
+    sealed: Annotated[bool, typer.Option("--sealed", help="Look through sealed months too; takes longer.")] = False,
     as_json: Json = False,
 ) -> None:
     """Say who pulled this content, from where and when."""
     when = moment(at, datetime.now(UTC)) if at else None
-    found = run(ctx, lambda administration, caller: administration.tracing.who_pulled(caller, target, when))
+    found = run(
+        ctx, lambda administration, caller: administration.tracing.who_pulled(caller, target, when, sealed=sealed)
+    )
     if as_json:
         show_json(asdict(found))
         return
@@ -41,6 +44,7 @@ def who_pulled(
     columns = ("principal", "address", "repository", "count", "first", "last", "agent", "last_event")
     show_table(rows, columns, as_json=False, empty=f"Nobody pulled {found.digest}.")
     _tell_part(found.looked, found.whole)
+    tell_sealed(found.sealed, "--sealed looks through them too")
 
 
 def replay(
@@ -86,6 +90,7 @@ def show_replay(ctx: typer.Context, proposal: Proposal, days: int, *, as_json: b
     ]
     show_table(rows, _DIFFERENCES, as_json=False, empty=_nothing(found))
     _tell_part(found.looked, found.whole)
+    tell_sealed(found.sealed, "")
 
 
 def leak(
@@ -109,6 +114,7 @@ def leak(
     columns = ("verb", "digest", "repository", "reference", "count", "first", "last", "addresses")
     show_table(rows, columns, as_json=False, empty="Nothing.")
     _tell_part(found.looked, found.whole)
+    tell_sealed(found.sealed, "")
 
 
 def _nothing(found: Replay) -> str:

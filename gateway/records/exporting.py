@@ -6,7 +6,6 @@ What leaves is what was sealed: rows pass as the driver gives them, looked into 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -15,12 +14,12 @@ from typing import Any, Final
 from sqlalchemy import Connection, func, literal, select
 
 from gateway.audit.trail import Search
-from gateway.errors import Unavailable
 from gateway.records import driver, segments
 from gateway.records.database import Database
 from gateway.records.matching import index_conditions, matches, narrowed, projected_until
 from gateway.records.schema import event_index, events
-from gateway.records.segments import Segment, Unsealed
+from gateway.records.sealed_months import outside, sound
+from gateway.records.segments import Segment
 
 _PAGE: Final = 1000
 _CHAIN: Final = "SELECT seq, body, hash FROM events WHERE seq > {after} AND seq <= {last} ORDER BY seq LIMIT {limit}"
@@ -37,16 +36,16 @@ class _Page:
     end: int
 
 
-def pages(database: Database, search: Search) -> Iterator[Sequence[Row] | Segment]:
-    """The events that match, many at a time, and the segments that were purged, in their order."""
+def pages(database: Database, search: Search, after: int = 0) -> Iterator[Sequence[Row] | Segment]:
+    """The events after a number that match, many at a time, and what of the period was purged, in their order."""
     read = database.read_now
-    after, last = 0, max(read(_last), read(segments.sealed_until))
+    last = max(read(_last), read(segments.sealed_until))
     while after < last:
         segment = read(partial(segments.containing, seq=after + 1))
         if segment is not None:
-            if segment.stub:
+            if segment.stub and not outside(segment, [search]):
                 yield segment
-            else:
+            elif not segment.stub and not outside(segment, [search]):
                 yield from _matching(_unpacked(database, segment, after), search)
             after = segment.last_seq
             continue
@@ -57,17 +56,8 @@ def pages(database: Database, search: Search) -> Iterator[Sequence[Row] | Segmen
             after = page.end
 
 
-@contextmanager
-def readable(segment: Segment) -> Iterator[None]:
-    """Raises `Unavailable` for what is wrong with the segment's file when it is read within."""
-    try:
-        yield
-    except Unsealed as error:
-        raise Unavailable(f"The segment of event {segment.first_seq} is damaged: {error}; restore its file.") from error
-
-
 def _unpacked(database: Database, segment: Segment, after: int) -> Iterator[Row]:
-    with readable(segment):
+    with sound(segment):
         for event in segments.events_of(database.data, segment, after):
             yield event.seq, event.body, event.hash
 

@@ -10,13 +10,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Label, func, select
+from sqlalchemy import ColumnElement, Connection, Label, Select, func, literal, select
 
-from gateway.audit.event import Kind, Outcome
+from gateway.audit.event import Kind, Outcome, time_text
 from gateway.audit.overview import Facets, Overview, Share, Timeline, filled, width_for
 from gateway.audit.trail import Search
+from gateway.records.evidence_tables import segments
 from gateway.records.matching import narrowed, projected_until
 from gateway.records.review_tables import event_counts
 from gateway.records.schema import event_index
@@ -24,20 +25,22 @@ from gateway.records.tallies import COUNTED, DAY, HOUR
 from gateway.records.trail import tail
 
 #: Events looked at one by one; the newest of those that only counters know, and counters added up for one facet.
-_LOOKED: Final = 2000
+_LOOKED: Final = 1000
 _UNPROJECTED: Final = 1000
-_ADDED: Final = 10_000
+_ADDED: Final = 5000
 #: Days looked up one by one for a value; of longer periods all days are read.
 _DAYS: Final = 1000
 _CHUNK: Final = 400
 _FACETS: Final = ("principal", "address", "repository")
 _EQUAL: Final = ("kind", "outcome", "principal", "project", "repository", "digest", "address")
 _OUTCOMES: Final = tuple(outcome.value for outcome in Outcome)
+_NUMBERS: Final = {outcome: number for number, outcome in enumerate(_OUTCOMES)}
+#: What is read of each event: first what is counted, then what else it is found by.
+_COLUMNS: Final = ("time", "outcome", *_FACETS, "kind", "project", "digest")
 
 
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """An event as far as an overview counts it."""
+class _Seen(NamedTuple):
+    """An event as far as an overview counts it: thousands of them are made for one."""
 
     at: datetime
     outcome: int
@@ -88,20 +91,30 @@ def _sampled(
     conditions: list[ColumnElement[bool]] = between
     if lead:
         conditions = [*between, event_index.c[lead] == getattr(search, lead)]
-    columns = (event_index.c.time, *(event_index.c[name] for name in _EQUAL))
+    columns = [event_index.c[name] for name in _COLUMNS]
     wanted = select(*columns).where(*conditions).order_by(event_index.c.seq.desc()).limit(_LOOKED + 1)
-    rows = connection.execute(wanted).mappings().all()
-    whole = len(rows) <= _LOOKED and len(newest) < _UNPROJECTED
-    found = newest + [_seen(row) for row in rows[:_LOOKED] if _matches(search, row)]
-    reached = _time(rows[min(len(rows), _LOOKED) - 1]["time"]) if rows else None
+    rows = connection.execute(wanted).all()
+    sealed = _sealed_since(connection, search)
+    whole = len(rows) <= _LOOKED and len(newest) < _UNPROJECTED and sealed is None
+    found = newest + _matching(search, rows[:_LOOKED], lead)
+    reached = _time(rows[min(len(rows), _LOOKED) - 1].time) if rows else None
     if len(newest) == _UNPROJECTED:
         return _Sample(newest, whole=False, since=newest[-1].at)
     if whole:
         # Nothing happened before the first event there is.
         since = search.since or min((event.at for event in found), default=search.until or datetime.now(UTC))
     else:
-        since = reached or datetime.now(UTC)
+        since = (sealed if len(rows) <= _LOOKED else None) or reached or datetime.now(UTC)
     return _Sample(found, whole, since)
+
+
+def _sealed_since(connection: Connection, search: Search) -> datetime | None:
+    """The end of what was sealed away, if the wanted time reaches into it: of that, counters alone know."""
+    last = connection.execute(select(func.max(segments.c.last_time))).scalar()
+    until = _time(last) if last else None
+    if until is None or (search.since is not None and search.since > until):
+        return None
+    return until
 
 
 def _count(connection: Connection, search: Search, name: str, after: int, upper: int) -> int:
@@ -111,20 +124,26 @@ def _count(connection: Connection, search: Search, name: str, after: int, upper:
     return int(connection.execute(select(func.count()).select_from(counted)).scalar_one())
 
 
-def _matches(search: Search, row: Any) -> bool:
-    for name in _EQUAL:
-        wanted = getattr(search, name)
-        if wanted and row[name] != wanted:
-            stem = wanted[:-1] if name == "kind" and wanted.endswith(".*") else None
-            if stem is None or not row[name].startswith(stem):
-                return False
-    at = _time(row["time"])
-    return (search.since is None or at >= search.since) and (search.until is None or at < search.until)
+def _matching(search: Search, rows: Sequence[Any], lead: str) -> list[_Seen]:
+    """Those of *rows*, which all meet the filter *lead*, that meet the others as well."""
+    equal = [(_COLUMNS.index(name), getattr(search, name)) for name in _EQUAL if getattr(search, name)]
+    equal = [(place, wanted) for place, wanted in equal if _COLUMNS[place] != lead]
+    kinds = [(place, wanted[:-1]) for place, wanted in equal if _COLUMNS[place] == "kind" and wanted.endswith(".*")]
+    equal = [each for each in equal if not (_COLUMNS[each[0]] == "kind" and each[1].endswith(".*"))]
+    since = time_text(search.since) if search.since is not None else ""
+    until = time_text(search.until) if search.until is not None else "~"
+    return [
+        _Seen(_time(row[0]), _NUMBERS[row[1]], (row[2], row[3], row[4]))
+        for row in rows
+        if since <= row[0] < until
+        and all(row[place] == wanted for place, wanted in equal)
+        and all(row[place].startswith(stem) for place, stem in kinds)
+    ]
 
 
 def _seen(row: Any) -> _Seen:
     principal, address, repository = (str(row.get(name, "")) for name in _FACETS)
-    return _Seen(_time(row["time"]), _OUTCOMES.index(row["outcome"]), (principal, address, repository))
+    return _Seen(_time(row["time"]), _NUMBERS[row["outcome"]], (principal, address, repository))
 
 
 def _time(text: str) -> datetime:
@@ -216,22 +235,34 @@ def _facets_by(connection: Connection, search: Search, timeline: Timeline, newes
     first, last = int(timeline.since.timestamp()) // DAY * DAY, int(timeline.until.timestamp())
     reached, shares = first, []
     for number, field in enumerate(_FACETS):
+        mine = (event_counts.c.span == DAY) & (event_counts.c.field == field)
+        mine &= (event_counts.c.begins >= first) & (event_counts.c.begins < last)
         rows = (
-            select(event_counts)
-            .where(event_counts.c.span == DAY, event_counts.c.field == field)
-            .where(event_counts.c.begins >= first, event_counts.c.begins < last)
+            select(event_counts.c.value, *(event_counts.c[name] for name in _OUTCOMES))
+            .where(mine)
             .order_by(event_counts.c.begins.desc())
             .limit(_ADDED)
-            .subquery()
         )
-        wanted = select(rows.c.value, *_summed(search, rows.c)).group_by(rows.c.value)
-        counts = {row[0]: [int(count) for count in row[1:]] for row in connection.execute(wanted)}
-        read, oldest = connection.execute(select(func.count(), func.min(rows.c.begins)).select_from(rows)).one()
-        reached = max(reached, oldest) if read == _ADDED else reached
-        shares.append(_shares({value: each for value, each in counts.items() if sum(each)}, newest, number, top))
+        counts = _most(connection, search, rows, top, {event.values[number] for event in newest})
+        oldest = select(event_counts.c.begins).where(mine).order_by(event_counts.c.begins.desc())
+        reached = max(reached, connection.execute(oldest.offset(_ADDED - 1).limit(1)).scalar() or first)
+        shares.append(_shares(counts, newest, number, top))
     counted = sum(bucket.total for bucket in timeline.buckets)
     since, until = datetime.fromtimestamp(reached, UTC), timeline.until
     return Facets(shares[0], shares[1], shares[2], counted, reached == first, since, until)
+
+
+def _most(connection: Connection, search: Search, rows: Select[Any], top: int, also: set[str]) -> dict[str, list[int]]:
+    """What the counters *rows* say of the *top* values, and of those that newer events have *also*."""
+    counters = rows.subquery()
+    sums = _summed(search, counters.c)
+    wanted = [name for name in _OUTCOMES if not search.outcome or search.outcome == name]
+    total = func.sum(sum((counters.c[name] for name in wanted), literal(0)))
+    each = select(counters.c.value, *sums).group_by(counters.c.value)
+    asked = [each.having(total > 0).order_by(total.desc(), counters.c.value).limit(top)]
+    values = sorted(also)
+    asked += [each.where(counters.c.value.in_(values[at : at + _CHUNK])) for at in range(0, len(values), _CHUNK)]
+    return {row[0]: [int(count) for count in row[1:]] for query in asked for row in connection.execute(query)}
 
 
 def _begun(connection: Connection, span: int, field: str) -> datetime | None:

@@ -14,6 +14,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Select, bindparam, func, select
 
 from gateway.oci.names import Repository
+from gateway.records import segments
 from gateway.records.schema import event_index, events
 
 #: So many events of a repository or a digest are looked through, and so many that the projection does not have yet.
@@ -77,7 +78,8 @@ def _found(connection: Connection, statements: tuple[Select[Any], Select[Any]], 
     if row is not None:
         return LastPull(_moment(row.time), row.principal)
     seen = connection.execute(counted, {"wanted": asked["wanted"]}).scalar_one()
-    return LastPull(all_seen=int(seen) < WINDOW)
+    # What was sealed away is not looked through.
+    return LastPull(all_seen=int(seen) < WINDOW and not segments.sealed_until(connection))
 
 
 def _fresh(connection: Connection, mine: Callable[[dict[str, Any]], bool], key: str) -> dict[str, LastPull]:

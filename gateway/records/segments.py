@@ -13,7 +13,8 @@ import gzip
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -21,7 +22,7 @@ from typing import IO
 
 from sqlalchemy import Connection, delete, func, insert, select, text, update
 
-from gateway.audit.chain import Head, Sealed
+from gateway.audit.chain import Head, Sealed, Told, told
 from gateway.audit.event import time_text
 from gateway.change import Change, Notes
 from gateway.errors import Conflict, Unavailable
@@ -114,16 +115,24 @@ def end_of(connection: Connection) -> Head:
 
 def events_of(data: Path, segment: Segment, after: int = 0) -> Iterator[Sealed]:
     """The events of the segment with numbers above *after*, read as they are wanted; raises `Unsealed`."""
+    return picked(data, segment, lambda says: says.id > after)
+
+
+def picked(data: Path, segment: Segment, wanted: Callable[[Told], bool]) -> Iterator[Sealed]:
+    """Those events of the segment that are *wanted* by what they say, oldest first; raises `Unsealed`."""
     try:
-        with gzip.open(data / FOLDER / segment.file, "rt", encoding="utf-8", newline="\n") as lines:
+        with gzip.open(data / FOLDER / segment.file, "rb") as lines:
             for line in lines:
-                if line.startswith('{"hash":'):
-                    event = Sealed.of_line(line.removesuffix("\n"))
-                    if event.seq > after:
-                        yield event
+                if not line.startswith(b'{"hash":'):
+                    continue
+                says = told(line)
+                if says is None:
+                    raise ValueError("a line is not an event")
+                if wanted(says):
+                    yield Sealed.of_line(line.decode().removesuffix("\n"))
     except FileNotFoundError:
         raise Unsealed(f"its file {segment.file} is missing") from None
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise Unsealed(f"its file {segment.file} cannot be read: {error}") from None
 
 

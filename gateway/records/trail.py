@@ -6,7 +6,7 @@ always the sealed event; the projection only finds it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -16,16 +16,16 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, Select, func, select
 
 from gateway.audit.chain import Sealed, line
-from gateway.audit.trail import Search, Verification
-from gateway.records import exporting, segments, tallies
+from gateway.audit.trail import SealedPart, Search, Verification
+from gateway.records import exporting, sealed_months, segments, tallies
 from gateway.records.database import Database
-from gateway.records.exporting import readable
 from gateway.records.matching import FIELDS, body_conditions, index_conditions, matches, narrowed, projected_until
 from gateway.records.schema import event_index, events
 from gateway.records.segments import Segment
 from gateway.records.verifying import Verifier
 
 _PAGE = 1000
+_CHUNK = 500
 #: Events are projected this many at a time: a slice holds the writers' lock for some milliseconds.
 SLICE = 256
 #: Where several filters meet, the newest events are looked through first, and then the rarest filter leads.
@@ -60,8 +60,31 @@ class SqlTrail:
         segment = self._database.read_now(partial(segments.containing, seq=seq))
         if segment is None or segment.stub:
             return None
-        with readable(segment):
+        with sealed_months.sound(segment):
             return next(segments.events_of(self._database.data, segment, seq - 1), None)
+
+    def events(self, numbers: Iterable[int]) -> dict[int, Sealed]:
+        wanted = sorted(set(numbers))
+        found: dict[int, Sealed] = {}
+        for start in range(0, len(wanted), _CHUNK):
+            some = wanted[start : start + _CHUNK]
+            query = select(events.c.seq, events.c.body, events.c.hash).where(events.c.seq.in_(some))
+            rows = self._database.read_now(lambda connection, query=query: connection.execute(query).all())  # type: ignore[misc]
+            found.update((row[0], _sealed(row)) for row in rows)
+        return found | sealed_months.numbered(self._database, (each for each in wanted if each not in found))
+
+    def sealed(self, search: Search, before: int | None = None) -> SealedPart | None:
+        return sealed_months.part(self._database, search, before)
+
+    def older(
+        self, searches: Sequence[Search], *, before: int | None = None, files: int | None = None
+    ) -> Iterator[Sealed | int]:
+        return sealed_months.older(self._database, searches, before, files)
+
+    def stretch(self, first: int) -> Iterator[Sealed]:
+        for page in exporting.pages(self._database, Search(), first - 1):
+            if not isinstance(page, Segment):
+                yield from (Sealed(*row) for row in page)
 
     def export(self, search: Search) -> Iterator[Sealed]:
         for page in exporting.pages(self._database, search):
@@ -85,7 +108,7 @@ class SqlTrail:
             return Following(found)
         if segment.stub:
             return Following((), segment.last_seq)
-        with readable(segment):
+        with sealed_months.sound(segment):
             return Following(list(islice(segments.events_of(self._database.data, segment, after), limit)))
 
     def sealed_away(self) -> tuple[int, str]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ from sqlalchemy import Connection, Table, func, insert, select, update
 from gateway.access.principals import Caller, Origin, Principal, PrincipalKind
 from gateway.access.secrets import Secrets
 from gateway.audit.chain import Head, head_seal, seal
-from gateway.audit.event import Event, Kind, Outcome
+from gateway.audit.event import Event, Kind, Outcome, time_text
 from gateway.oci.manifest import load
+from gateway.records import tallies
 from gateway.records.database import Database
 from gateway.records.schema import (
     accounts,
@@ -36,23 +38,38 @@ from tests.services.images import EMPTY, OCI_MANIFEST
 
 _ROWS = 20_000
 _FIRST = datetime(2026, 1, 1, tzinfo=UTC)
+#: Events are written in transactions of so many; after so many, the next is like the first but for time and request.
+_TRANSACTION = 500_000
+_PERIOD = 10_000
 _FIELDS = ("kind", "outcome", "principal", "project", "repository", "digest", "address")
 
 
 @contextmanager
-def filling(data: Path) -> Iterator[tuple[Database, Connection]]:
-    """A writing transaction on the directory's database, under its lock; other processes see a changed policy."""
-    database = Database.open(f"sqlite:///{data / 'gateway.db'}", data)
+def filling(data: Path, url: str = "") -> Iterator[tuple[Database, Connection]]:
+    """
+    A writing transaction on the directory's database, under its lock; other processes see a changed policy.
+
+    The database is the one at *url*, or that of SQLite in the directory.
+    """
+    database = Database.open(url or f"sqlite:///{data / 'gateway.db'}", data)
     try:
         connection = database.writer()
         with database.lock(), database.versions.moving(policy=True, repositories=set()):
             database.begin(connection)
             yield database, connection
-            connection.exec_driver_sql("COMMIT")
-            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            _settle(connection)
         connection.close()
     finally:
         database.close()
+
+
+def _settle(connection: Connection) -> None:
+    """Commits; with SQLite all is in the database file then, and none of it in its log."""
+    connection.exec_driver_sql("COMMIT")
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    else:
+        connection.exec_driver_sql("ANALYZE")
 
 
 def add_users(data: Path, names: Iterable[str], password: str) -> None:
@@ -115,30 +132,69 @@ def add_referrers(connection: Connection, repository: str, subject: str, count: 
     bulk(connection, manifests, rows())
 
 
-def add_events(connection: Connection, data: Path, until: int) -> None:
-    """Events up to the number *until*, sealed one after the other as the gateway seals them, and their projection."""
+def add_events(connection: Connection, data: Path, until: int, key: bytes | None = None) -> None:
+    """
+    Events up to the number *until*, sealed one after the other as the gateway seals them, and what follows them.
+
+    The chain's head is sealed under *key*, or the secret of the directory.
+    """
     row = connection.execute(select(trail_head.c.seq, trail_head.c.hash)).one()
     head = Head(row.seq, bytes(row.hash))
     _project_rest(connection)
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("PRAGMA cache_size = -524288")
     # To build an index of many rows once is far cheaper than to keep it while they come.
     for index in event_index.indexes:
         index.drop(connection)
     while head.seq < until:
         kept, projected = [], []
         for number in range(head.seq, min(until, head.seq + _ROWS)):
-            record = _event(number).record()
+            record = _record(number)
             each = seal(head, record)
             head = Head(each.seq, each.hash)
             kept.append((each.seq, each.body, each.hash))
-            projected.append((each.seq, record["time"], *(str(record.get(name, "")) for name in _FIELDS)))
-        connection.exec_driver_sql("INSERT INTO events (seq, body, hash) VALUES (?, ?, ?)", kept)
-        columns = ", ".join(("seq", "time", *_FIELDS))
-        places = ", ".join("?" * (2 + len(_FIELDS)))
-        connection.exec_driver_sql(f"INSERT INTO event_index ({columns}) VALUES ({places})", projected)
+            projected.append((each.seq, record["time"], *(record.get(name, "") for name in _FIELDS)))
+        _put(connection, "events", ("seq", "body", "hash"), kept)
+        _put(connection, "event_index", ("seq", "time", *_FIELDS), projected)
+        _count(connection, projected)
+        if head.seq % _TRANSACTION < len(kept):
+            _stand(connection, data, head, key)
+            _go_on(connection)
     for index in event_index.indexes:
         index.create(connection)
-    seal_now = head_seal(head, Secrets.load(data / "keys").trail)
-    connection.execute(update(trail_head).values(seq=head.seq, hash=head.hash, seal=seal_now))
+    _stand(connection, data, head, key)
+
+
+def _stand(connection: Connection, data: Path, head: Head, key: bytes | None) -> None:
+    sealed = head_seal(head, key or Secrets.load(data / "keys").trail)
+    connection.execute(update(trail_head).values(seq=head.seq, hash=head.hash, seal=sealed))
+
+
+def _count(connection: Connection, projected: Sequence[tuple[Any, ...]]) -> None:
+    entries = [dict(zip(("seq", "time", *_FIELDS), row, strict=True)) for row in projected]
+    with closing(connection.connection.cursor()) as cursor:
+        tallies.follow(cursor, connection.dialect.paramstyle, entries)
+
+
+def _put(connection: Connection, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+    names = ", ".join(columns)
+    if connection.dialect.name == "sqlite":
+        marks = ", ".join("?" * len(columns))
+        statement = f"INSERT INTO {table} ({names}) VALUES ({marks})"
+        connection.exec_driver_sql(statement, list(rows))
+        return
+    driver: Any = connection.connection.driver_connection
+    with driver.cursor() as cursor, cursor.copy(f"COPY {table} ({names}) FROM STDIN") as copy:
+        for row in rows:
+            copy.write_row(row)
+
+
+def _go_on(connection: Connection) -> None:
+    """Commits and begins again: a log of all that is put would make SQLite slow, and be as large again."""
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("COMMIT")
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def bulk(connection: Connection, table: Table, rows: Iterable[dict[str, Any]]) -> None:
@@ -151,8 +207,9 @@ def _project_rest(connection: Connection) -> None:
     last = connection.execute(select(func.coalesce(func.max(event_index.c.seq), 0))).scalar_one()
     for row in connection.execute(select(events).where(events.c.seq > last)).all():
         record = json.loads(row.body)
-        projected = {name: str(record.get(name, "")) for name in _FIELDS}
-        connection.execute(insert(event_index), [{"seq": row.seq, "time": record["time"], **projected}])
+        projected = (row.seq, record["time"], *(str(record.get(name, "")) for name in _FIELDS))
+        _put(connection, "event_index", ("seq", "time", *_FIELDS), [projected])
+        _count(connection, [projected])
 
 
 def event_time(number: int) -> datetime:
@@ -161,6 +218,17 @@ def event_time(number: int) -> datetime:
 
 def event_digest(number: int) -> str:
     return f"sha256:{number:064x}"
+
+
+def _record(number: int) -> dict[str, Any]:
+    """As `_event`, for the price of what is new in it."""
+    like = _like(number % _PERIOD)
+    return {**like, "time": time_text(event_time(number)), "request_id": f"{number:032x}"}
+
+
+@cache
+def _like(number: int) -> dict[str, Any]:
+    return _event(number).record()
 
 
 def _event(number: int) -> Event:

@@ -112,14 +112,15 @@ def measure_audit(stand: Stand, sizes: Sizes, book: Book) -> None:
         try:
             trail = SqlTrail(database, Secrets.load(data / "keys").trail)
             case = Case(f"audit list, a page of {_PAGE} of {count:,} events", "scale-audit", "ms", "less")
-            for name, search in _searches(count).items():
+            for name, search in searches(count).items():
                 case.samples[name] = _timed(partial(trail.page, search, limit=_PAGE), 5)
             book.tell(book.add(case))
         finally:
             database.close()
 
 
-def _searches(count: int) -> dict[str, Search]:
+def searches(count: int) -> dict[str, Search]:
+    """A search by every filter, and where filters meet, of a trail with *count* events."""
     middle = fill.event_time(count // 2)
     return {
         "no filter": Search(),

@@ -33,12 +33,12 @@ def filled(data: Path, repository_count: int, event_count: int) -> None:
         there = connection.execute(select(func.count()).select_from(repositories)).scalar_one()
         if there < repository_count:
             fill.add_repositories(connection, "p007", range(there, repository_count))
-            _weigh(connection)
+            weigh(connection)
         if connection.execute(select(func.count()).select_from(event_index)).scalar_one() < event_count:
             fill.add_events(connection, data, event_count)
 
 
-def _weigh(connection: Any) -> None:
+def weigh(connection: Any) -> None:
     """Gives every repository layers and a tag."""
     names = [f"sha256:{number:064x}" for number in range(1, 5001)]
     known = connection.execute(select(blobs.c.digest).limit(1)).first()

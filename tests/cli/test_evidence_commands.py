@@ -142,7 +142,14 @@ def test_old_months_are_planned_sealed_listed_exported_and_verified(aged: Line) 
 
     assert "20 of them are in segments, 0 were purged" in aged.done("audit", "verify").out
     said = aged.done("audit", "list")
-    assert "Events up to 20 of 2025-03-01 are sealed away" in said.err
+    assert "Events up to 20, of 2025-03-01, are sealed away in 1 file" in said.err
+    assert "--since 2025-03-01 looks through them" in said.err
+    found = aged.done("audit", "list", "--kind", "blob.pull", "--since", "2025-03-01", "--json")
+    assert (len(found.json), found.err) == (20, "")
+    assert len(aged.done("audit", "export", "--kind", "blob.pull", "--since", "2025-03-01").out.splitlines()) == 20
+    traced = aged.done("audit", "who-pulled", f"sha256:{'a' * 64}")
+    assert "--sealed looks through them too" in traced.err
+    assert "sealed away" not in aged.done("audit", "who-pulled", f"sha256:{'a' * 64}", "--sealed").err
     assert len(aged.done("audit", "export", "--kind", "blob.pull").out.splitlines()) == 20
     assert aged.done("audit", "show", "7").out
     assert aged.done("audit", "retain", "--older-than", "13mo").out.startswith("Sealed 0 events")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlencode
 
@@ -12,8 +14,9 @@ from gateway.audit.event import Event, Kind, Outcome
 from gateway.audit.overview import Timeline, filled
 from gateway.console import chart
 from gateway.gate import Act
+from gateway.records.trail import project_tail
 from tests.console.browsing import Desk
-from tests.house import GATEWAY
+from tests.house import GATEWAY, OPERATOR
 
 DIGEST = "sha256:" + "4f" * 32
 HOSTILE = '"><script>alert(1)'
@@ -204,3 +207,33 @@ def test_the_bars_fill_the_picture_and_no_refusal_is_too_small_to_see() -> None:
     assert all(part.height >= 2 for bar in drawn for part in bar.parts)
     assert all(0 <= part.y <= part.y + part.height <= chart.HEIGHT + 0.01 for bar in drawn for part in bar.parts)
     assert drawn[2].parts == ()
+
+
+def test_what_was_sealed_away_is_told_and_looked_through_by_a_link(desk: Desk) -> None:
+    old = datetime.now(UTC) - timedelta(days=100)
+    digest = f"sha256:{'a' * 64}"
+    pulled = {"project": "gallery", "repository": "gallery/ui", "digest": digest}
+    happened(desk, Kind.MANIFEST_PULL, time=old, **pulled)
+    happened(desk, Kind.BLOB_PULL)
+    _project(desk)
+    desk.run(desk.acts.evidence.retain(OPERATOR, datetime.now(UTC) - timedelta(days=20)))
+    auditor = desk.browser("ann", auditor=True)
+
+    for target, shown in (
+        ("/console/audit?kind=manifest.pull", "gallery/ui@"),
+        (f"/console/audit/who-pulled?target={digest}", "gallery/ui 1"),
+    ):
+        page = auditor.get(target)
+        assert "are sealed away in 1 file under segments/" in page.words
+        assert shown not in page.words
+        link = re.search(r'href="([^"]*)">Look through them', page.text)
+        assert link is not None
+        found = auditor.get(html.unescape(link[1]))
+        assert shown in found.words
+        assert "sealed away" not in found.words
+
+
+def _project(desk: Desk) -> None:
+    with desk.house.database.lock(), desk.house.database.engine.connect() as connection:
+        while project_tail(desk.house.database, connection):
+            pass

@@ -11,6 +11,7 @@ from sqlalchemy import Column, Connection, insert, select
 from gateway.audit.event import Event, Kind
 from gateway.change import Change, Notes
 from gateway.gate import Act
+from gateway.records import usage
 from gateway.records.schema import blobs, links, manifests, offline_tokens, projects, repositories, tags, uploads
 from tests.house import GATEWAY, House
 
@@ -56,5 +57,7 @@ def a_repository(house: House, name: str, *, blob: str = "sha256:" + "a" * 64, s
         upload = {"id": secrets.token_hex(8), "repository": name, "owner": "user:1", "offset_bytes": 0}
         times = {"prefix_digest": "sha256:" + "c" * 64, "begun_at": 1, "expires_at": 2**31}
         connection.execute(insert(uploads).values(**upload, **times))
+        if project is not None:
+            usage.recount(connection, project)
 
     written(house, write)

@@ -111,40 +111,36 @@ async def _found(visit: Visit, project: ProjectName | None, status: int = 200) -
     if project is None:
         with form.blaming("repository"):
             overview = await visit.acts.audit.overview(visit.caller, search)
-            events = await visit.acts.audit.list_events(visit.caller, search, before=before, limit=_ROWS)
+            found = await visit.acts.audit.find_events(visit.caller, search, before=before, limit=_ROWS)
             saved = await visit.acts.audit.list_searches(visit.caller)
-            return await _page(visit, project, form, overview, events, saved, status)
+            return await _page(visit, project, form, overview, found, saved, status)
         return await render(visit, "audit_flawed.html", 422, **_choices(), base="/audit")
     overview = await visit.acts.audit.overview(visit.caller, search)
-    events = await visit.acts.audit.list_events(visit.caller, search, before=before, limit=_ROWS)
-    return await _page(visit, project, form, overview, events, (), status)
+    found = await visit.acts.audit.find_events(visit.caller, search, before=before, limit=_ROWS)
+    return await _page(visit, project, form, overview, found, (), status)
 
 
 async def _page(
-    visit: Visit, project: ProjectName | None, form: Form, overview: Any, events: Any, saved: Any, status: int
+    visit: Visit, project: ProjectName | None, form: Form, overview: Any, found: Any, saved: Any, status: int
 ) -> Response:
-    rows = [{**found, "target": _target(found), "at": datetime.fromisoformat(str(found["time"]))} for found in events]
+    rows = [{**each, "target": _target(each), "at": datetime.fromisoformat(str(each["time"]))} for each in found.events]
     filters = {name: text for name, text in _texts(form).items() if text and name not in form.errors}
     values = {
         **_choices(),
         "overview": overview,
         "bars": bars(overview.timeline),
         "events": rows,
-        "older": str(rows[-1]["id"]) if len(rows) == _ROWS else "",
+        "older": str(found.before) if found.before is not None else "",
+        "short": len(rows) < _ROWS,
+        "sealed": found.sealed,
         "filters": filters,
         "saved": saved,
-        "sealed": "" if len(rows) == _ROWS else _day(await visit.acts.audit.sealed_away()),
         "base": f"/projects/{project}/audit" if project is not None else "/audit",
     }
     status = 422 if form.errors and status == 200 else status
     if project is not None:
         return await render_project(visit, project, "audit_project.html", status, **values)
     return await render(visit, "audit.html", status, **values)
-
-
-def _day(sealed: tuple[int, str]) -> str:
-    last, time = sealed
-    return f"{last:,} of {time[:10]}" if last else ""
 
 
 def _choices() -> dict[str, object]:

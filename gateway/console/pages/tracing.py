@@ -32,7 +32,8 @@ async def who_pulled(visit: Visit) -> Response:
         at = form.parsed("at", lambda text: moment(text, datetime.now(UTC)))
     if form.text("target") and form.sound:
         with form.blaming("target"):
-            found = await visit.acts.tracing.who_pulled(visit.caller, form.text("target"), at)
+            sealed = form.text("sealed") == "1"
+            found = await visit.acts.tracing.who_pulled(visit.caller, form.text("target"), at, sealed=sealed)
     return await render(visit, "who_pulled.html", 200 if form.sound else 422, found=found)
 
 
