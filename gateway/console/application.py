@@ -3,6 +3,8 @@
 number it ─▶ find its page ─▶ whose session? ─▶ [POST: from our own page? with the session's token?] ─▶ the page
                                  │ none                    │ no                                          │
                                  └▶ sign in, form and all  └▶ 403                    a refusal: a page that tells it
+
+A grave act (`confirming`) has one more door before the page.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from gateway.access.sealing import Sealer
 from gateway.administration import Administration, SignIn
 from gateway.console import session
 from gateway.console.assets import Assets
+from gateway.console.confirming import confirmed
 from gateway.console.form import Form
 from gateway.console.frame import Frame, render
 from gateway.console.pages import GROUPS
@@ -35,7 +38,7 @@ from gateway.gate import Gate
 _log = logging.getLogger("gateway.console")
 
 FORM_BYTES: Final = 64 * 1024
-#: A form that travels through signing in is sealed, inside another form.
+#: A form that travels through signing in, or is confirmed, is sealed, inside another form.
 CARRYING_BYTES: Final = 160 * 1024
 _FORM_SECONDS: Final = 30
 _FORM: Final = "application/x-www-form-urlencoded"
@@ -120,14 +123,17 @@ class Console:
             return self._assets.answer(request)
         visit = Visit(self._parts, request, origin, None, Form(), {})
         try:
-            return await self._visited(visit)
+            response = await self._visited(visit)
         except Refusal as refusal:
-            return await _told(visit, refusal)
+            response = await _told(visit, refusal)
         except ClientDisconnect:
             raise
         except Exception:
             _log.exception("request %s failed: %s %r", origin.request_id, request.method, request.scope["path"])
-            return await _told(visit, None)
+            response = await _told(visit, None)
+        if visit.cookie:
+            session.give(response, visit.cookie)
+        return response
 
     async def _visited(self, visit: Visit) -> Response:
         request = visit.request
@@ -140,12 +146,14 @@ class Console:
         if answer is None:
             raise Unsupported("This page does not answer that method; go back, and open it from the navigation.")
         if request.method == "POST":
-            visit.form = await _form(request, CARRYING_BYTES if page.open else FORM_BYTES)
+            visit.form = await _form(request, CARRYING_BYTES if page.open or page.grave else FORM_BYTES)
             self._require_own(visit, page)
         else:
             visit.form = visit.query
         if visit.session is None and not page.open:
             return await required(visit)
+        if page.grave and request.method == "POST":
+            return await confirmed(visit, answer)
         return await answer(visit)
 
     def _find(self, request: Request) -> tuple[Page, dict[str, str]]:

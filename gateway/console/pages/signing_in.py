@@ -33,7 +33,9 @@ async def required(visit: Visit) -> Response:
     path, query = visit.request.scope["path"], visit.query_text
     if visit.request.method != "POST":
         return visit.go("/sign-in", next=local(f"{path}?{query}" if query else path))
-    carried = carrying.seal(visit.parts.forms, path, visit.form.pairs)
+    # A form that was just being confirmed travels on without what was typed to confirm it.
+    inner = carrying.unseal(visit.parts.forms, visit.form.value(carrying.FIELD))
+    carried = carrying.seal(visit.parts.forms, path, inner.fields if inner is not None else visit.form.pairs)
     response = await render(visit, "sign_in.html", 401, next=local(path), carried=carried, crossing=False)
     take_back(response)
     return response
@@ -76,7 +78,8 @@ async def _entered(visit: Visit, caller: Caller) -> Response:
     opened = await visit.acts.sessions.open(caller, replacing=cookie_of(visit.request))
     visit.session = await visit.acts.sessions.find(opened.cookie, visit.origin)
     carried = carrying.unseal(visit.parts.forms, visit.form.value("carried"))
-    response = visit.go_on(local(visit.form.value("next"))) if carried is None else await _resumed(visit, carried)
+    whole = carried is not None and not carried.account
+    response = await _resumed(visit, carried) if carried and whole else visit.go_on(local(visit.form.value("next")))
     give(response, opened.cookie)
     return response
 

@@ -15,6 +15,7 @@ from gateway.audit.moments import moment
 from gateway.console.frame import render
 from gateway.console.plan import Group, Page
 from gateway.console.visit import Visit
+from gateway.errors import Refusal
 from gateway.oci.names import ProjectName
 
 _VERBS: Final = ((Verb.GRANT.value, "give the role"), (Verb.REVOKE.value, "take away what is held"))
@@ -33,7 +34,8 @@ async def who_pulled(visit: Visit) -> Response:
     if form.text("target") and form.sound:
         with form.blaming("target"):
             found = await visit.acts.tracing.who_pulled(visit.caller, form.text("target"), at)
-    return await render(visit, "who_pulled.html", 200 if form.sound else 422, found=found)
+    base = await visit.trail(_within(form.text("target")))
+    return await render(visit, "who_pulled.html", 200 if form.sound else 422, found=found, base=base)
 
 
 async def leak(visit: Visit) -> Response:
@@ -66,6 +68,7 @@ async def _touched(visit: Visit, found: Leak | None) -> Response:
     robot = found is not None and is_robot(found.principal)
     project = ProjectName(found.principal.partition("+")[0]) if found is not None and robot else None
     values = {
+        "base": await visit.trail(project),
         "found": found,
         "shown": found.touched[:_SHOWN] if found is not None else (),
         "digests": len({each.digest for each in found.touched}) if found is not None else 0,
@@ -75,7 +78,7 @@ async def _touched(visit: Visit, found: Leak | None) -> Response:
 
 
 async def ask_replay(visit: Visit) -> Response:
-    return await render(visit, "replay.html", found=None, verbs=_VERBS, roles=_ROLES)
+    return await _replayed(visit, None)
 
 
 async def replay(visit: Visit) -> Response:
@@ -86,13 +89,31 @@ async def replay(visit: Visit) -> Response:
     proposal = Proposal(verb, form.text("principal"), form.text("reach"), form.text("role"))
     with form.blaming("principal"):
         found = await visit.acts.replays.replay(visit.caller, proposal)
-    return await render(visit, "replay.html", 200 if form.sound else 422, found=found, verbs=_VERBS, roles=_ROLES)
+    return await _replayed(visit, found)
+
+
+async def _replayed(visit: Visit, found: Any) -> Response:
+    values = {
+        "found": found,
+        "verbs": _VERBS,
+        "roles": _ROLES,
+        "base": await visit.trail(_within(visit.form.text("reach"))),
+    }
+    return await render(visit, "replay.html", 200 if visit.form.sound else 422, **values)
+
+
+def _within(text: str) -> ProjectName | None:
+    """The project that a reach or a repository's reference begins with, if it can be one."""
+    try:
+        return ProjectName.parse(text.partition("/")[0])
+    except Refusal:
+        return None
 
 
 GROUP = Group(
     pages=(
         Page("/audit/who-pulled", who_pulled),
-        Page("/audit/leak", leak, revoke),
+        Page("/audit/leak", leak, revoke, grave=True),
         Page("/audit/replay", ask_replay, replay),
     )
 )
