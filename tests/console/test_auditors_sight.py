@@ -34,6 +34,7 @@ def test_an_auditor_sees_accounts_roles_and_grants_and_every_look_is_recorded(de
         assert (event["principal"], event["outcome"], event["action"]) == ("ann", "allowed", "review")
 
 
+@pytest.mark.long
 def test_pages_offer_an_auditor_nothing_that_would_be_refused(desk: Desk) -> None:
     team(desk)
     desk.browser("jane").fill("/console/projects/gallery/robots", name="ci", role="puller")
@@ -48,35 +49,36 @@ def test_pages_offer_an_auditor_nothing_that_would_be_refused(desk: Desk) -> Non
             assert ann.get(target.replace("&amp;", "&")).status in {200, 303}, (page, target)
 
 
-@pytest.mark.parametrize(
-    ("page", "fields"),
-    [
-        ("users/new", {"name": "evil", "administrator": "yes"}),
-        ("users/ann/roles", {"administrator": "yes", "version": "x"}),
-        ("users/jane/state", {"enabled": "no"}),
-        ("users/jane/password", {"password": "another good one"}),
-        ("users/jane/sign-out", {}),
-        ("users/jane/second-factor", {}),
-        ("users/jane/remove", {}),
-        ("projects/gallery/members", {"principal": "ann", "role": "owner"}),
-        ("projects/gallery/members/edit", {"principal": "reader", "reach": "gallery", "role": "owner", "version": "x"}),
-        ("projects/gallery/members/remove", {"principal": "reader", "reach": "gallery", "version": "x"}),
-        ("projects/gallery/robots", {"name": "ci", "role": "owner", "days": "90"}),
-        ("projects/gallery/settings", {"public": "yes"}),
-    ],
+FORBIDDEN: tuple[tuple[str, dict[str, str]], ...] = (
+    ("users/new", {"name": "evil", "administrator": "yes"}),
+    ("users/ann/roles", {"administrator": "yes", "version": "x"}),
+    ("users/jane/state", {"enabled": "no"}),
+    ("users/jane/password", {"password": "another good one"}),
+    ("users/jane/sign-out", {}),
+    ("users/jane/second-factor", {}),
+    ("users/jane/remove", {}),
+    ("projects/gallery/members", {"principal": "ann", "role": "owner"}),
+    ("projects/gallery/members/edit", {"principal": "reader", "reach": "gallery", "role": "owner", "version": "x"}),
+    ("projects/gallery/members/remove", {"principal": "reader", "reach": "gallery", "version": "x"}),
+    ("projects/gallery/robots", {"name": "ci", "role": "owner", "days": "90"}),
+    ("projects/gallery/settings", {"public": "yes"}),
 )
-def test_an_auditor_changes_nothing(desk: Desk, page: str, fields: dict[str, str]) -> None:
+
+
+def test_an_auditor_changes_nothing(desk: Desk) -> None:
     team(desk)
     ann = desk.browser("ann", auditor=True)
     before = len(desk.house.records())
-    assert ann.post(f"/console/{page}", fields).status == 403
+    for page, fields in FORBIDDEN:
+        assert ann.post(f"/console/{page}", fields).status == 403, page
     events = [event for event in desk.house.records()[before:] if event["principal"] == "ann"]
     assert {event["kind"] for event in events if event["outcome"] == "allowed"} <= {"account.show", "grant.list"}
+    assert len([event for event in events if event["outcome"] == "denied"]) == len(FORBIDDEN)
 
 
 def test_an_auditor_sees_no_content(desk: Desk) -> None:
     stock = team(desk)
-    pushed = desk.run(stock.image("gallery/ui", "v1"))
+    pushed = stock.image("gallery/ui", "v1")
     ann = desk.browser("ann", auditor=True)
     assert "gallery/ui" not in ann.get("/console/projects/gallery").words
     for page in ("repositories/gallery/ui", "manifests/v1/gallery/ui", f"manifests/{pushed.digest}/gallery/ui"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -67,6 +68,7 @@ def walked(browser: Browser, page: str, found: Callable[[Sheet], list[str]]) -> 
     return seen
 
 
+@pytest.mark.long
 def test_projects_members_robots_and_users_are_leafed_through(desk: Desk) -> None:
     root = desk.browser("root", administrator=True)
     desk.project("gallery")
@@ -107,6 +109,7 @@ def test_a_filter_is_kept_from_leaf_to_leaf(desk: Desk) -> None:
     assert rest.fields["q"] == "pa-"
 
 
+@pytest.mark.long
 def test_robots_and_a_users_grants_are_leafed_through(desk: Desk) -> None:
     root = desk.browser("root", administrator=True)
     desk.project("gallery")

@@ -31,7 +31,8 @@ async def who_pulled(visit: Visit) -> Response:
     at = None
     if form.text("at"):
         at = form.parsed("at", lambda text: moment(text, datetime.now(UTC)))
-    if form.text("target") and form.sound:
+    # A project alone, as its pages' links fill it in, waits for the rest to be typed.
+    if form.text("target") and not form.text("target").endswith("/") and form.sound:
         with form.blaming("target"):
             found = await visit.acts.tracing.who_pulled(visit.caller, form.text("target"), at)
     base = await visit.trail(_within(form.text("target")))
