@@ -22,14 +22,14 @@ from starlette.routing import Match, Route
 from gateway import errors
 from gateway.access.principals import Origin
 from gateway.access.sealing import Sealer
-from gateway.administration import Administration, SignIn
+from gateway.administration import Administration, Session, SignIn
 from gateway.console import session
 from gateway.console.assets import Assets
 from gateway.console.confirming import confirmed
 from gateway.console.form import Form
 from gateway.console.frame import Frame, render
 from gateway.console.pages import GROUPS
-from gateway.console.pages.signing_in import required
+from gateway.console.pages.signing_in import of_another_session, required
 from gateway.console.plan import Group, Page
 from gateway.console.visit import ROOT, Parts, Surroundings, Visit, nothing
 from gateway.errors import BodyTooLarge, BodyTooSlow, Denied, Refusal, Unknown, Unsupported
@@ -147,7 +147,10 @@ class Console:
             raise Unsupported("This page does not answer that method; go back, and open it from the navigation.")
         if request.method == "POST":
             visit.form = await _form(request, CARRYING_BYTES if page.open or page.grave else FORM_BYTES)
-            self._require_own(visit, page)
+            if not session.from_ourselves(request):
+                raise Denied("This form was not sent by a page of this console; open the page here, and send it again.")
+            if visit.session is not None and not page.open and not _carries_token(visit, visit.session):
+                return await of_another_session(visit)
         else:
             visit.form = visit.query
         if visit.session is None and not page.open:
@@ -163,15 +166,9 @@ class Console:
                 return page, child["path_params"]
         raise Unknown("There is no such page; open one from the navigation.")
 
-    @staticmethod
-    def _require_own(visit: Visit, page: Page) -> None:
-        """Raises `Denied` for a form that no page of ours sent in this session."""
-        if not session.from_ourselves(visit.request):
-            raise Denied("This form was not sent by a page of this console; open the page here, and send it again.")
-        if visit.session is None or page.open:
-            return
-        if not session.carries_token(visit.session, visit.form.value(session.CSRF_FIELD)):
-            raise Denied("This form belongs to another session; open the page again, and send it from there.")
+
+def _carries_token(visit: Visit, opened: Session) -> bool:
+    return session.carries_token(opened, visit.form.value(session.CSRF_FIELD))
 
 
 async def _told(visit: Visit, refusal: Refusal | None) -> Response:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Final
 
 from gateway.access.sealing import Sealer
@@ -29,13 +29,18 @@ class Carried:
     incomplete: bool
     account: int = 0
 
+    @classmethod
+    def of(cls, path: str, pairs: tuple[tuple[str, str], ...], account: int = 0) -> Carried:
+        """What of the form travels on."""
+        left = _LEFT_BEHIND if not account else _LEFT_BEHIND[:1]
+        kept = tuple((name, value) for name, value in pairs if not any(word in name for word in left))
+        secret = any(word in name for name, value in pairs for word in left[1:] if value)
+        return cls(path, kept, secret, account)
+
 
 def seal(sealer: Sealer, path: str, pairs: tuple[tuple[str, str], ...], *, account: int = 0) -> str:
     """The form as text that only we can read, good for an hour; whole for the *account* of that number alone."""
-    left = _LEFT_BEHIND if not account else _LEFT_BEHIND[:1]
-    kept = [(name, value) for name, value in pairs if not any(word in name for word in left)]
-    secret = any(word in name for name, value in pairs for word in left[1:] if value)
-    told = {"path": path, "fields": kept, "incomplete": secret, "account": account}
+    told = asdict(Carried.of(path, pairs, account))
     return sealer.seal(json.dumps(told, separators=(",", ":")).encode("utf-8", "replace"), SECONDS)
 
 

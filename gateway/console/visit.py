@@ -108,6 +108,11 @@ class Visit:
             )
         return self._rights[name]
 
+    async def require(self, action: Action) -> None:
+        """Raises `Denied` unless the caller has *action* on the system: no form is to be filled in for nothing."""
+        if action not in await self.rights():
+            raise Denied(f"{action} on the system is missing; ask an administrator.")
+
     async def trail(self, project: ProjectName | None = None) -> str:
         """Where the caller reads the trail, or else that of *project*; "" for who may read neither."""
         if Action.REVIEW in await self.rights():

@@ -74,6 +74,8 @@ async def save(visit: Visit) -> Response:
     """Keeps the search under a name of the caller's own."""
     form = visit.form
     filters = _texts(form)
+    if _asked(form).flaws:
+        return await _found(visit, None, 422)
     with form.blaming("name"):
         await visit.acts.audit.save_search(visit.caller, form.text("name"), filters)
         return visit.go("/audit", said="saved", **{name: text for name, text in filters.items() if text})
@@ -96,6 +98,7 @@ async def project_export(visit: Visit) -> Response:
 
 
 async def verify(visit: Visit) -> Response:
+    await visit.require(Action.REVIEW)
     return await render(visit, "audit_verify.html", found=None)
 
 
@@ -131,9 +134,13 @@ async def _found(visit: Visit, project: ProjectName | None, status: int = 200) -
     for name, flaw in searched.flaws.items():
         form.blame(name, flaw)
     _blame_unknown(form)
+    if searched.search.since and searched.search.until and searched.search.since >= searched.search.until:
+        form.blame("until", "A period ends after it begins; this one holds nothing.")
     before = int(form.text("before")) if _is_number(form.text("before")) else None
     search = searched.search
-    with form.blaming("repository"):
+    if project is None and form.text("project"):
+        form.parsed("project", ProjectName.parse)
+    with form.blaming("project" if "project" in form.errors else "repository"):
         overview = await visit.acts.audit.overview(visit.caller, search)
         events = await visit.acts.audit.list_events(visit.caller, search, before=before, limit=_ROWS)
         saved = await visit.acts.audit.list_searches(visit.caller) if project is None else ()

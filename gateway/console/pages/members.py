@@ -75,6 +75,7 @@ async def add(visit: Visit) -> Response:
     project, form = ProjectName.parse(visit.path["project"]), visit.form
     reach = form.parsed("pattern", lambda text: Reach.parse(f"{project}/{text}" if text else project.name))
     principal, expires = form.parsed("principal", parse_principal), form.parsed("expires", lasting)
+    form.parsed("role", Role.parse)
     if form.sound and reach is not None and principal is not None:
         fresh = visit.acts.expecting(Condition.on_grant(principal, str(reach), None, absent=True)).grants
         try:
@@ -101,6 +102,7 @@ async def save(visit: Visit) -> Response:
     # The day is all that a form shows of an expiry: one that was not touched stays as it is, to the second.
     untouched = form.text("expires") == _shown(row)
     expires = _left(row) if untouched else form.parsed("expires", lasting)
+    form.parsed("role", Role.parse)
     if form.sound:
         try:
             seen = Condition.on_grant(held.principal, str(held.reach), frozenset({form.text("version")}))

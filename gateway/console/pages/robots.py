@@ -8,6 +8,7 @@ from typing import Final
 from starlette.responses import Response
 
 from gateway.access.names import RobotName
+from gateway.access.policy import Role
 from gateway.access.scopes import Action
 from gateway.administration import Account, NewSecret
 from gateway.console.frame import render, render_project
@@ -41,6 +42,7 @@ async def add(visit: Visit) -> Response:
     project, form = ProjectName.parse(visit.path["project"]), visit.form
     robot = form.parsed("name", lambda text: RobotName.parse(f"{project}+{text}"))
     life = form.parsed("days", _days)
+    form.parsed("role", Role.parse)
     if form.sound and robot is not None and life is not None:
         with form.blaming("name"):
             made = await visit.acts.robots.add_robot(visit.caller, str(robot), form.value("role"), expires=life)

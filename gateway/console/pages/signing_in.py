@@ -41,6 +41,16 @@ async def required(visit: Visit) -> Response:
     return response
 
 
+async def of_another_session(visit: Visit) -> Response:
+    """
+    What a page answers to a form that does not carry the session's token: nothing is done.
+
+    Whoever signed in again elsewhere is shown what was filled in, and may send it from this session.
+    """
+    carried = Carried.of(visit.request.scope["path"], visit.form.pairs)
+    return await _resumed(visit, carried, 403)
+
+
 async def enter(visit: Visit) -> Response:
     """Takes a name and a password; asks for a code where the account has a second factor."""
     form = visit.form
@@ -84,9 +94,9 @@ async def _entered(visit: Visit, caller: Caller) -> Response:
     return response
 
 
-async def _resumed(visit: Visit, carried: Carried) -> Response:
+async def _resumed(visit: Visit, carried: Carried, status: int = 200) -> Response:
     """What was filled in when the session had ended, to be sent now, or not."""
-    return await render(visit, "resume.html", carried=carried, path=carried.path.removeprefix(ROOT))
+    return await render(visit, "resume.html", status, carried=carried, path=carried.path.removeprefix(ROOT))
 
 
 async def _refused(visit: Visit, template: str, refusal: Denied | TooManyRequests, ticket: str) -> Response:

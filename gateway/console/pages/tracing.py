@@ -8,7 +8,7 @@ from typing import Any, Final
 from starlette.responses import Response
 
 from gateway.access.names import is_robot
-from gateway.access.policy import Role
+from gateway.access.policy import Reach, Role
 from gateway.access.scopes import Action
 from gateway.administration import Leak, Proposal, Verb
 from gateway.audit.moments import moment
@@ -86,8 +86,13 @@ async def replay(visit: Visit) -> Response:
     """Which requests of the last 30 days a change of a grant would decide differently; nothing is changed."""
     form = visit.form
     found: Any = None
+    form.parsed("reach", Reach.parse)
     verb = Verb.REVOKE if form.value("verb") == Verb.REVOKE else Verb.GRANT
     proposal = Proposal(verb, form.text("principal"), form.text("reach"), form.text("role"))
+    if verb is Verb.GRANT:
+        form.parsed("role", Role.parse)
+    if not form.sound:
+        return await _replayed(visit, None)
     with form.blaming("principal"):
         found = await visit.acts.replays.replay(visit.caller, proposal)
     return await _replayed(visit, found)

@@ -26,6 +26,7 @@ async def index(visit: Visit) -> Response:
 
 
 async def new(visit: Visit, status: int = 200) -> Response:
+    await visit.require(Action.MANAGE)
     return await render(visit, "user_new.html", status)
 
 
