@@ -61,8 +61,11 @@ async def _doubted(visit: Visit, carried: str) -> Response | None:
     except (Denied, TooManyRequests) as refusal:
         form.blame("confirm_code" if ticket else "confirm_password", refusal.message)
         again = bool(refusal.detail.get("begin_again"))
-        status = 429 if isinstance(refusal, TooManyRequests) else 403
-        return await _asked(visit, carried, status, "" if again else ticket)
+        throttled = isinstance(refusal, TooManyRequests)
+        response = await _asked(visit, carried, 429 if throttled else 403, "" if again else ticket)
+        if isinstance(refusal, TooManyRequests):
+            response.headers["Retry-After"] = str(refusal.retry_after_seconds)
+        return response
     if isinstance(found, SecondFactorNeeded):
         return await _asked(visit, carried, 401, found.ticket)
     if found.principal != visit.caller.principal:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from gateway.console.form import Form
 from gateway.console.leaves import ROWS, leaf, newest
 from tests.console.browsing import Browser, Desk, Sheet
+from tests.console.stocked import team
 from tests.house import OPERATOR
 
 NAMES = [f"n{number:03}" for number in range(130)]
@@ -121,3 +122,33 @@ def test_robots_and_a_users_grants_are_leafed_through(desk: Desk) -> None:
     robots = walked(root, page, lambda sheet: re.findall(r'class="mono">gallery\+(r\d\d)<', sheet.text))
     reaches = walked(root, "/console/users/jane", lambda sheet: re.findall(r">gallery/(r\d\d)<", sheet.text))
     assert robots == reaches == [f"r{number:02}" for number in range(52)]
+
+
+@pytest.mark.long
+def test_what_was_deleted_a_tags_history_and_a_plan_are_leafed_through(desk: Desk) -> None:
+    stock = team(desk)
+    tags = [f"t{number:02}" for number in range(53)]
+    stock.image("gallery/ui", *tags)
+    jane = desk.browser("jane")
+    desk.run(desk.acts.retention.set(OPERATOR, "gallery", last=1, matching=(), pulled_days=None))
+    plan = walked(
+        jane,
+        "/console/projects/gallery/settings/retention/plan",
+        lambda sheet: re.findall(r">gallery/ui:(t\d\d)<", sheet.text),
+    )
+    assert sorted(plan) == tags
+    for tag in tags:
+        desk.run(desk.acts.repositories.remove_tag(OPERATOR, "gallery/ui", tag))
+    for page in ("/console/deleted/gallery/ui", "/console/projects/gallery/deleted"):
+        deleted = walked(jane, page, lambda sheet: re.findall(r"restorations/(t\d\d)/", sheet.text))
+        assert sorted(deleted) == tags, page
+    for _ in range(26):
+        desk.run(desk.acts.trash.restore_tag(OPERATOR, "gallery/ui", "t00"))
+        desk.run(desk.acts.repositories.remove_tag(OPERATOR, "gallery/ui", "t00"))
+    moves = walked(
+        jane,
+        "/console/tag-history/t00/gallery/ui",
+        lambda sheet: re.findall(r"<code>(tag\.\w+)</code>", sheet.text),
+    )
+    assert moves[0] == "tag.delete"
+    assert moves.count("tag.restore") == 26
