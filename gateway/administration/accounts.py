@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from gateway.access.names import AccountName, is_robot, parse_principal
 from gateway.access.passwords import HashingPool, generate_password
 from gateway.access.principals import Caller
+from gateway.administration.sight import reading
 from gateway.administration.values import MANAGE_SYSTEM, AccountDetail, NewSecret
 from gateway.audit.event import Kind
 from gateway.errors import Invalid
@@ -21,7 +22,7 @@ from gateway.records.grants import grants_of
 @dataclass(frozen=True, slots=True)
 class Accounts:
     """
-    Every act needs an administrator, and is recorded.
+    Every act is recorded. Accounts are an auditor's to see too; every other act needs an administrator.
 
     `Invalid` for a name outside the grammar, `Unknown` for one nobody has. The last enabled administrator can be
     neither disabled, demoted nor removed: `Conflict`.
@@ -64,14 +65,16 @@ class Accounts:
 
     async def list_accounts(self, caller: Caller) -> tuple[Account, ...]:
         """Every user and robot, by name."""
-        async with self.gate.passage(caller, Kind.ACCOUNT_LIST, MANAGE_SYSTEM) as passage:
+        need = await reading(self.gate, caller)
+        async with self.gate.passage(caller, Kind.ACCOUNT_LIST, need) as passage:
             found = await self.database.read(rows.every_account)
             await passage.seal()
         return found
 
     async def show_account(self, caller: Caller, name: str) -> AccountDetail:
         """A user or robot, with its grants (expired ones included) and the number of its offline tokens."""
-        async with self.gate.passage(caller, Kind.ACCOUNT_SHOW, MANAGE_SYSTEM, detail={"account": name}) as passage:
+        need = await reading(self.gate, caller)
+        async with self.gate.passage(caller, Kind.ACCOUNT_SHOW, need, detail={"account": name}) as passage:
             canonical = parse_principal(name)
             account = await self.database.read(lambda connection: rows.find(connection, canonical))
             if account is None:

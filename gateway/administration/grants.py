@@ -10,6 +10,7 @@ from gateway.access.names import parse_principal
 from gateway.access.policy import Allowed, Need, Reach, Reason, Refused, Role, judge, parse_target
 from gateway.access.principals import ANONYMOUS, Caller, Principal, PrincipalKind
 from gateway.access.scopes import TOKEN_ACTIONS, Action
+from gateway.administration.sight import reading
 from gateway.administration.values import Answer
 from gateway.audit.event import Kind
 from gateway.errors import ContentRefusal, Invalid
@@ -34,7 +35,11 @@ def expiry(lasts: timedelta) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Grants:
-    """Acts on a project's grants need its owner; a reach is `PROJECT` or `PROJECT/PATTERN`."""
+    """
+    Giving and taking needs an owner of the project; asking is open to auditors and administrators too.
+
+    A reach is `PROJECT` or `PROJECT/PATTERN`.
+    """
 
     gate: Gate
     database: Database
@@ -74,11 +79,12 @@ class Grants:
         """
         The grants of a principal, of a project, of both or all; expired ones included.
 
-        Of a project they are its owner's to see, anything else an administrator's. Raises `Unknown`.
+        Of a project they are its owner's to see, everywhere an administrator's and an auditor's. Raises `Unknown`.
         """
         name = ProjectName.parse(project) if project is not None else None
         asked = {"account": principal} if principal is not None else {}
-        async with self.gate.passage(caller, Kind.GRANT_LIST, Need(Action.MANAGE, name), detail=asked) as passage:
+        need = await reading(self.gate, caller, name)
+        async with self.gate.passage(caller, Kind.GRANT_LIST, need, detail=asked) as passage:
             account_id = (await self._account_id(parse_principal(principal))) if principal is not None else None
             project_id = None
             if name is not None:
@@ -93,13 +99,13 @@ class Grants:
         """
         Whether *principal* (or `anonymous`) may do *action* on *target*, `REPOSITORY[:TAG]`, and why.
 
-        Judged by the policy that requests are judged by. The owner of the project may ask.
+        Judged by the policy that requests are judged by. The owner of the project may ask, and who reads its grants.
         """
         repository = _repository(target)
         asked = {"account": principal, "action": action}
-        needs = Need(Action.MANAGE, repository.project)
+        need = await reading(self.gate, caller, repository.project)
         async with self.gate.passage(
-            caller, Kind.ACCESS_ASK, needs, repository=repository.name, detail=asked
+            caller, Kind.ACCESS_ASK, need, repository=repository.name, detail=asked
         ) as passage:
             wanted = _action(action)
             answer = await self._answer(caller, await self._principal(principal), wanted, repository)

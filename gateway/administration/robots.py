@@ -12,6 +12,7 @@ from gateway.access.principals import Caller
 from gateway.access.scopes import Action
 from gateway.access.secrets import Secrets, keyed_hash, new_robot_secret
 from gateway.administration.grants import expiry
+from gateway.administration.sight import reading
 from gateway.administration.values import NewSecret
 from gateway.audit.event import Kind
 from gateway.errors import Invalid
@@ -55,9 +56,10 @@ class Robots:
         return NewSecret(str(robot), secret, datetime.fromtimestamp(expires_at, UTC))
 
     async def list_robots(self, caller: Caller, project: str) -> tuple[Account, ...]:
-        """The project's robots by name, expired and disabled ones included. Raises `Unknown`."""
+        """The project's robots by name, expired and disabled ones included; for auditors too. Raises `Unknown`."""
         name = ProjectName.parse(project)
-        async with self.gate.passage(caller, Kind.ROBOT_LIST, Need(Action.MANAGE, name)) as passage:
+        need = await reading(self.gate, caller, name)
+        async with self.gate.passage(caller, Kind.ROBOT_LIST, need) as passage:
             row = await self.database.read(lambda connection: get(connection, name))
             found = await self.database.read(lambda connection: robots_of(connection, row.id))
             await passage.seal()

@@ -20,7 +20,7 @@ from gateway.access.second_factors import (
 )
 from gateway.access.secrets import Secrets
 from gateway.administration.codes import Codes, Wrong
-from gateway.administration.sight import require_own
+from gateway.administration.sight import reading, require_own
 from gateway.administration.values import MANAGE_SYSTEM
 from gateway.audit.event import Kind
 from gateway.change import Change, together
@@ -69,9 +69,13 @@ class SecondFactor:
     clock: Callable[[], datetime] = _now
 
     async def show(self, caller: Caller, account: str | None = None) -> SecondFactorState:
-        """How it stands with the user *account* (an administrator's to ask), or with the caller. Raises `Unknown`."""
+        """
+        How it stands with the user *account*, an administrator's or auditor's to ask, or with the caller.
+
+        Raises `Unknown`.
+        """
         name = AccountName.parse(account).name if account is not None else caller.principal.name
-        needs = () if account is None else (MANAGE_SYSTEM,)
+        needs = () if account is None else (await reading(self.gate, caller),)
         async with self.gate.passage(caller, Kind.SECOND_FACTOR_SHOW, *needs, detail={"account": name}) as passage:
             if account is None:
                 await require_own(self.gate, caller)

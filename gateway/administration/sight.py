@@ -39,6 +39,21 @@ async def require_own(gate: Gate, caller: Caller) -> None:
         raise Denied("This token may not be used to look after its account; sign in to the console.")
 
 
+async def reading(gate: Gate, caller: Caller, project: ProjectName | None = None) -> Need:
+    """
+    What it takes of *caller* to read who may do what, in *project* or in the system: to manage it, or to review it.
+
+    The one of them that the caller has; who has neither is asked for the first.
+    """
+    standing, now = await gate.directory.standing(caller.principal), datetime.now(UTC)
+    found = await gate.directory.project(project) if project is not None else None
+    managing = Need(Action.MANAGE, project)
+    # A project that is not there has no owner; auditors are told so, like administrators.
+    reviewing = Need(Action.REVIEW, project if found is not None else None)
+    held = (need for need in (managing, reviewing) if isinstance(judge(caller, need, standing, found, now), Allowed))
+    return next(held, managing)
+
+
 def sees_all(caller: Caller, standing: Standing) -> bool:
     """Whether *caller* may see every project that its credential reaches."""
     reviews = caller.bound is None or Action.REVIEW in caller.bound.actions

@@ -26,8 +26,8 @@ def editions(request: Request) -> frozenset[str] | None:
     return frozenset(found[1] for found in matched if found is not None)
 
 
-def acts_if(request: Request, condition: Callable[[frozenset[str] | None], Condition]) -> Administration:
-    """The acts of administration, under the *condition* on what `If-Match` names if the request has one."""
+def acts_if(request: Request, condition: Callable[..., Condition], *about: str) -> Administration:
+    """The acts of administration; if the request has `If-Match`, under the *condition* on what it is *about*."""
     if "if-match" not in request.headers:
         return request.administration
-    return request.administration.expecting(condition(editions(request)))
+    return request.administration.expecting(condition(*about, editions(request)))

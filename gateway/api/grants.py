@@ -39,7 +39,7 @@ async def show(request: Request) -> Reply:
 async def give(request: Request) -> Reply:
     """Give a role on a reach; what is held on the very same reach is replaced, expiry included"""
     principal, reach, body = request.values["principal"], request.values["reach"], request.body_as(GrantWanted)
-    acts = acts_if(request, lambda editions: Condition.on_grant(principal, reach, editions))
+    acts = acts_if(request, Condition.on_grant, principal, reach)
     if "if-none-match" in request.headers:
         if request.header("if-none-match").strip() != "*":
             raise Invalid("Send If-None-Match: * or none.", detail={"field": "If-None-Match"})
@@ -52,7 +52,7 @@ async def give(request: Request) -> Reply:
 async def take(request: Request) -> Reply:
     """Take away what somebody holds on exactly this reach"""
     principal, reach = request.values["principal"], request.values["reach"]
-    acts = acts_if(request, lambda editions: Condition.on_grant(principal, reach, editions))
+    acts = acts_if(request, Condition.on_grant, principal, reach)
     await acts.grants.remove_grant(request.caller, principal, reach)
     return done()
 

@@ -34,7 +34,7 @@ async def show(request: Request) -> Reply:
 async def change(request: Request) -> Reply:
     """Open a project to anonymous pulls or close it, and set its rules"""
     name, body = request.values["project"], request.body_as(ProjectChanges)
-    acts = acts_if(request, lambda editions: Condition.on_project(name, editions))
+    acts = acts_if(request, Condition.on_project, name)
     row = await acts.projects.set_project(
         request.caller,
         name,
@@ -50,5 +50,5 @@ async def change(request: Request) -> Reply:
 async def remove(request: Request) -> Reply:
     """Remove a project with its repositories, robots and grants"""
     name = request.values["project"]
-    acts = acts_if(request, lambda editions: Condition.on_project(name, editions))
+    acts = acts_if(request, Condition.on_project, name)
     return done(await acts.projects.remove_project(request.caller, name, force=request.query_as(Force).force))

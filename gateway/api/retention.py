@@ -20,7 +20,7 @@ async def show(request: Request) -> Reply:
 async def keep(request: Request) -> Reply:
     """Say what a project keeps from now on, in place of what it kept; nothing goes at once"""
     project, body = request.values["project"], request.body_as(RetentionWanted)
-    acts = acts_if(request, lambda editions: Condition.on_retention(project, editions))
+    acts = acts_if(request, Condition.on_retention, project)
     found = await acts.retention.set(
         request.caller, project, last=body.last, matching=body.matching, pulled_days=body.within_days
     )

@@ -76,7 +76,7 @@ def owner(request: Request) -> tuple[Need, ...]:
 
 
 def reviewer(request: Request) -> tuple[Need, ...]:
-    """An administrator, an auditor, or, for what happened in a project, its owner"""
+    """An administrator, an auditor, or, for what concerns a project, its owner"""
     return (Need(Action.REVIEW, request.project),)
 
 
@@ -171,10 +171,10 @@ KEYS = "/keys"
 
 # fmt: off
 TABLE: Final = (
-    Row("GET",    USERS, users.index, administrator, Kind.ACCOUNT_LIST, Page[answers.User], query=bodies.Paging),
+    Row("GET",    USERS, users.index, auditor, Kind.ACCOUNT_LIST, Page[answers.User], query=bodies.Paging),
     Row("POST",   USERS, users.add, administrator, Kind.ACCOUNT_ADD, answers.Secret,
         body=bodies.NewUser, status=201, once=True),
-    Row("GET",    USER, users.show, administrator, Kind.ACCOUNT_SHOW, answers.UserDetail),
+    Row("GET",    USER, users.show, auditor, Kind.ACCOUNT_SHOW, answers.UserDetail),
     Row("PATCH",  USER, users.change, administrator, Kind.ACCOUNT_SET, answers.User,
         body=bodies.UserChanges, edits=True),
     Row("DELETE", USER, users.remove, administrator, Kind.ACCOUNT_REMOVE, None, status=204, edits=True),
@@ -207,18 +207,18 @@ TABLE: Final = (
     Row("GET",    RETENTION + "/plan", retention.plan, owner, Kind.RETENTION_PLAN, Page[kept.Decided],
         query=bodies.Paging),
     Row("POST",   RETENTION + "/apply", retention.apply, owner, Kind.RETENTION_PLAN, Page[kept.Gone]),
-    Row("GET",    ROBOTS, robots.index, owner, Kind.ROBOT_LIST, Page[answers.Robot], query=bodies.Paging),
+    Row("GET",    ROBOTS, robots.index, reviewer, Kind.ROBOT_LIST, Page[answers.Robot], query=bodies.Paging),
     Row("POST",   ROBOTS, robots.add, owner, Kind.ROBOT_ADD, answers.Secret,
         body=bodies.NewRobot, status=201, once=True),
     Row("POST",   ROBOT + "/rotate", robots.rotate, owner, Kind.ROBOT_ROTATE, answers.Secret,
         body=bodies.Rotation, once=True),
     Row("POST",   ROBOT + "/end-overlap", robots.end_overlap, owner, Kind.ROBOT_ROTATE, answers.Robot),
     Row("DELETE", ROBOT, robots.remove, owner, Kind.ROBOT_REMOVE, None, status=204),
-    Row("GET",    GRANTS, grants.index, owner, Kind.GRANT_LIST, Page[answers.Grant], query=bodies.GrantsWanted),
-    Row("GET",    GRANT, grants.show, owner, Kind.GRANT_LIST, answers.Grant),
+    Row("GET",    GRANTS, grants.index, reviewer, Kind.GRANT_LIST, Page[answers.Grant], query=bodies.GrantsWanted),
+    Row("GET",    GRANT, grants.show, reviewer, Kind.GRANT_LIST, answers.Grant),
     Row("PUT",    GRANT, grants.give, owner, Kind.GRANT_ADD, answers.Grant, body=bodies.GrantWanted, edits=True),
     Row("DELETE", GRANT, grants.take, owner, Kind.GRANT_REMOVE, None, status=204, edits=True),
-    Row("GET",    "/can", grants.ask, owner, Kind.ACCESS_ASK, answers.Answer, query=bodies.Question),
+    Row("GET",    "/can", grants.ask, reviewer, Kind.ACCESS_ASK, answers.Answer, query=bodies.Question),
     Row("GET",    REPOSITORIES, repositories.index, anyone, Kind.REPOSITORY_LIST, Page[answers.Repository],
         query=bodies.OfProject),
     Row("GET",    REPOSITORY, repositories.show, puller, Kind.REPOSITORY_SHOW, answers.Repository),

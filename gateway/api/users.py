@@ -42,7 +42,7 @@ async def show(request: Request) -> Reply:
 async def change(request: Request) -> Reply:
     """Give or take system roles"""
     name, body = request.values["user"], request.body_as(UserChanges)
-    acts = acts_if(request, lambda editions: Condition.on_user(name, editions))
+    acts = acts_if(request, Condition.on_user, name)
     account = await acts.accounts.set_user(
         request.caller,
         name,
@@ -55,7 +55,7 @@ async def change(request: Request) -> Reply:
 async def disable(request: Request) -> Reply:
     """Suspend everything a user or robot can do, at once"""
     name = request.values["user"]
-    acts = acts_if(request, lambda editions: Condition.on_user(name, editions))
+    acts = acts_if(request, Condition.on_user, name)
     account = await acts.accounts.disable(request.caller, name)
     return reply(User.of(account)).and_headers(tagged(account))
 
@@ -63,7 +63,7 @@ async def disable(request: Request) -> Reply:
 async def enable(request: Request) -> Reply:
     """Undo a suspension"""
     name = request.values["user"]
-    acts = acts_if(request, lambda editions: Condition.on_user(name, editions))
+    acts = acts_if(request, Condition.on_user, name)
     account = await acts.accounts.enable(request.caller, name)
     return reply(User.of(account)).and_headers(tagged(account))
 
@@ -78,6 +78,6 @@ async def set_password(request: Request) -> Reply:
 async def remove(request: Request) -> Reply:
     """Remove a user with its grants"""
     name = request.values["user"]
-    acts = acts_if(request, lambda editions: Condition.on_user(name, editions))
+    acts = acts_if(request, Condition.on_user, name)
     await acts.accounts.remove_user(request.caller, name)
     return done()

@@ -18,21 +18,7 @@ from gateway.audit.spreadsheet import csv_lines, heading
 from gateway.audit.trail import Verification
 from gateway.cli import evidence, searches, tracing
 from gateway.cli.destination import destination
-from gateway.cli.filters import (
-    Address,
-    Digest,
-    KindOption,
-    OutcomeOption,
-    Principal,
-    Project,
-    Repository,
-    Saved,
-    Since,
-    Until,
-    remembered,
-    search,
-    texts,
-)
+from gateway.cli.filters import Given, Saved, filtered, remembered, search
 from gateway.cli.groups import noun
 from gateway.cli.output import say, show_json, show_record, show_table, tell_sealed
 from gateway.cli.session import run
@@ -60,17 +46,10 @@ def commands() -> typer.Typer:
     return app
 
 
+@filtered
 def list_(
     ctx: typer.Context,
-    project: Project = "",
-    repository: Repository = "",
-    principal: Principal = "",
-    kind: KindOption = "",
-    outcome: OutcomeOption = "",
-    digest: Digest = "",
-    address: Address = "",
-    since: Since = "",
-    until: Until = "",
+    given: Given,
     limit: Annotated[int, typer.Option("--limit", min=1, max=PAGE_LIMIT, help="At most so many.")] = 100,
     before: Annotated[
         int | None, typer.Option("--before", metavar="ID", max=LARGEST, help="Older than this event.")
@@ -79,7 +58,6 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """List events, the newest first."""
-    given = texts(project, repository, principal, kind, outcome, digest, address, since, until)
 
     async def listed(administration: Administration, caller: Caller) -> EventPage:
         wanted = await remembered(administration, caller, saved, given)
@@ -104,17 +82,10 @@ def show(
     show_record({**{name: value for name, value in place.event.items() if value != ""}, "chain": chain}, as_json=False)
 
 
+@filtered
 def export(
     ctx: typer.Context,
-    project: Project = "",
-    repository: Repository = "",
-    principal: Principal = "",
-    kind: KindOption = "",
-    outcome: OutcomeOption = "",
-    digest: Digest = "",
-    address: Address = "",
-    since: Since = "",
-    until: Until = "",
+    given: Given,
     form: Annotated[Format, typer.Option("--format", help="JSON lines, or CSV for spreadsheets.")] = Format.JSONL,
     output: Annotated[Path | None, typer.Option("--output", metavar="FILE", help="Instead of standard output.")] = None,
 ) -> None:
@@ -123,7 +94,7 @@ def export(
 
     JSON lines hold what was sealed, letter by letter, and so verify on any machine: docs/evidence.md.
     """
-    wanted = search(texts(project, repository, principal, kind, outcome, digest, address, since, until))
+    wanted = search(given)
 
     async def write(administration: Administration, caller: Caller) -> int:
         if form is Format.JSONL:

@@ -11,20 +11,7 @@ import typer
 from gateway.access.principals import Caller
 from gateway.administration import Administration
 from gateway.audit.overview import Bucket, Overview, Share
-from gateway.cli.filters import (
-    Address,
-    Digest,
-    KindOption,
-    OutcomeOption,
-    Principal,
-    Project,
-    Repository,
-    Saved,
-    Since,
-    Until,
-    remembered,
-    texts,
-)
+from gateway.cli.filters import Given, Saved, filtered, remembered
 from gateway.cli.output import cell, say, show_json, show_table, time_text
 from gateway.cli.session import run
 from gateway.cli.words import Json
@@ -40,22 +27,14 @@ def add_to(app: typer.Typer) -> None:
     app.command("forget")(forget)
 
 
+@filtered
 def overview(
     ctx: typer.Context,
-    project: Project = "",
-    repository: Repository = "",
-    principal: Principal = "",
-    kind: KindOption = "",
-    outcome: OutcomeOption = "",
-    digest: Digest = "",
-    address: Address = "",
-    since: Since = "",
-    until: Until = "",
+    given: Given,
     saved: Saved = "",
     as_json: Json = False,
 ) -> None:
     """Show when events were, and who, from where and in which repositories most of them."""
-    given = texts(project, repository, principal, kind, outcome, digest, address, since, until)
 
     async def looked(administration: Administration, caller: Caller) -> Overview:
         wanted = await remembered(administration, caller, saved, given)
@@ -81,21 +60,13 @@ def overview(
         say(f"The times show the newest events, since {time_text(found.timeline.since)}; narrow the search for all.")
 
 
+@filtered
 def save(
     ctx: typer.Context,
     name: Name,
-    project: Project = "",
-    repository: Repository = "",
-    principal: Principal = "",
-    kind: KindOption = "",
-    outcome: OutcomeOption = "",
-    digest: Digest = "",
-    address: Address = "",
-    since: Since = "",
-    until: Until = "",
+    given: Given,
 ) -> None:
     """Keep a search under a name of your own; --since 24h goes on to mean a day before it is asked."""
-    given = texts(project, repository, principal, kind, outcome, digest, address, since, until)
     kept = run(ctx, lambda administration, caller: administration.audit.save_search(caller, name, given))
     say(f"Saved {cell(kept.name)}; use it with: gateway audit list --saved NAME")
 

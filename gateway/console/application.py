@@ -3,6 +3,8 @@
 number it ─▶ find its page ─▶ whose session? ─▶ [POST: from our own page? with the session's token?] ─▶ the page
                                  │ none                    │ no                                          │
                                  └▶ sign in, form and all  └▶ 403                    a refusal: a page that tells it
+
+A grave act (`confirming`) has one more door before the page.
 """
 
 from __future__ import annotations
@@ -20,13 +22,14 @@ from starlette.routing import Match, Route
 from gateway import errors
 from gateway.access.principals import Origin
 from gateway.access.sealing import Sealer
-from gateway.administration import Administration, SignIn
+from gateway.administration import Administration, Session, SignIn
 from gateway.console import session
 from gateway.console.assets import Assets
+from gateway.console.confirming import confirmed
 from gateway.console.form import Form
 from gateway.console.frame import Frame, render
 from gateway.console.pages import GROUPS
-from gateway.console.pages.signing_in import required
+from gateway.console.pages.signing_in import of_another_session, required
 from gateway.console.plan import Group, Page
 from gateway.console.visit import ROOT, Parts, Surroundings, Visit, nothing
 from gateway.errors import BodyTooLarge, BodyTooSlow, Denied, Refusal, Unknown, Unsupported
@@ -35,7 +38,7 @@ from gateway.gate import Gate
 _log = logging.getLogger("gateway.console")
 
 FORM_BYTES: Final = 64 * 1024
-#: A form that travels through signing in is sealed, inside another form.
+#: A form that travels through signing in, or is confirmed, is sealed, inside another form.
 CARRYING_BYTES: Final = 160 * 1024
 _FORM_SECONDS: Final = 30
 _FORM: Final = "application/x-www-form-urlencoded"
@@ -120,14 +123,17 @@ class Console:
             return self._assets.answer(request)
         visit = Visit(self._parts, request, origin, None, Form(), {})
         try:
-            return await self._visited(visit)
+            response = await self._visited(visit)
         except Refusal as refusal:
-            return await _told(visit, refusal)
+            response = await _told(visit, refusal)
         except ClientDisconnect:
             raise
         except Exception:
             _log.exception("request %s failed: %s %r", origin.request_id, request.method, request.scope["path"])
-            return await _told(visit, None)
+            response = await _told(visit, None)
+        if visit.cookie:
+            session.give(response, visit.cookie)
+        return response
 
     async def _visited(self, visit: Visit) -> Response:
         request = visit.request
@@ -140,12 +146,17 @@ class Console:
         if answer is None:
             raise Unsupported("This page does not answer that method; go back, and open it from the navigation.")
         if request.method == "POST":
-            visit.form = await _form(request, CARRYING_BYTES if page.open else FORM_BYTES)
-            self._require_own(visit, page)
+            visit.form = await _form(request, CARRYING_BYTES if page.open or page.grave else FORM_BYTES)
+            if not session.from_ourselves(request):
+                raise Denied("This form was not sent by a page of this console; open the page here, and send it again.")
+            if visit.session is not None and not page.open and not _carries_token(visit, visit.session):
+                return await of_another_session(visit)
         else:
             visit.form = visit.query
         if visit.session is None and not page.open:
             return await required(visit)
+        if page.grave and request.method == "POST":
+            return await confirmed(visit, answer)
         return await answer(visit)
 
     def _find(self, request: Request) -> tuple[Page, dict[str, str]]:
@@ -155,15 +166,9 @@ class Console:
                 return page, child["path_params"]
         raise Unknown("There is no such page; open one from the navigation.")
 
-    @staticmethod
-    def _require_own(visit: Visit, page: Page) -> None:
-        """Raises `Denied` for a form that no page of ours sent in this session."""
-        if not session.from_ourselves(visit.request):
-            raise Denied("This form was not sent by a page of this console; open the page here, and send it again.")
-        if visit.session is None or page.open:
-            return
-        if not session.carries_token(visit.session, visit.form.value(session.CSRF_FIELD)):
-            raise Denied("This form belongs to another session; open the page again, and send it from there.")
+
+def _carries_token(visit: Visit, opened: Session) -> bool:
+    return session.carries_token(opened, visit.form.value(session.CSRF_FIELD))
 
 
 async def _told(visit: Visit, refusal: Refusal | None) -> Response:

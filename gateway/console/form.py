@@ -43,9 +43,11 @@ class Form:
     def read(cls, text: str) -> Form:
         """The form or query that *text* encodes (`application/x-www-form-urlencoded`); raises `Invalid` for a flood."""
         try:
-            return cls(parse_qsl(text, keep_blank_values=True, max_num_fields=FIELDS))
+            pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=FIELDS)
         except ValueError:
             raise Invalid(f"Send at most {FIELDS} fields.") from None
+        # No name of anything holds a NUL, and not every database can be asked for one.
+        return cls((name, value.replace("\0", "\ufffd")) for name, value in pairs)
 
     def value(self, name: str, otherwise: str = "") -> str:
         """The field as it was filled in, the first if it came twice; *otherwise* if it did not come."""

@@ -22,13 +22,15 @@ class Page:
     A page at *path* below `/console`, with Starlette's placeholders; *post* answers its form.
 
     Whoever is not signed in is sent to sign in first, unless the page is *open*. A POST has passed the checks of its
-    origin and of the session's token before *post* sees it.
+    origin and of the session's token before *post* sees it; to a *grave* page, by somebody who signed in a short while
+    ago or confirms who they are.
     """
 
     path: str
     get: Answer | None = None
     post: Answer | None = None
     open: bool = False
+    grave: bool = False
 
 
 @dataclass(frozen=True, slots=True)

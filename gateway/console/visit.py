@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -18,6 +19,7 @@ from gateway.access.scopes import Action
 from gateway.access.sealing import Sealer
 from gateway.administration import Administration, Finding, Session, SignIn
 from gateway.console.form import Form
+from gateway.errors import Denied, Unknown
 from gateway.gate import Gate
 from gateway.oci.names import ProjectName
 
@@ -60,7 +62,8 @@ class Visit:
     """
     One request. *form* is what its body holds, of a GET what its query holds; *path* what the page's path names.
 
-    Pages that are not open always have a *session*.
+    Pages that are not open always have a *session*. *cookie* is what the browser is to send from now on, "" for what
+    it sends already.
     """
 
     parts: Parts
@@ -69,6 +72,7 @@ class Visit:
     session: Session | None
     form: Form
     path: Mapping[str, str]
+    cookie: str = ""
     _rights: dict[str, frozenset[Action]] = field(default_factory=dict)
 
     @property
@@ -104,6 +108,18 @@ class Visit:
             )
         return self._rights[name]
 
+    async def require(self, action: Action) -> None:
+        """Raises `Denied` unless the caller has *action* on the system: no form is to be filled in for nothing."""
+        if action not in await self.rights():
+            raise Denied(f"{action} on the system is missing; ask an administrator.")
+
+    async def trail(self, project: ProjectName | None = None) -> str:
+        """Where the caller reads the trail, or else that of *project*; "" for who may read neither."""
+        if Action.REVIEW in await self.rights():
+            return "/audit"
+        own = project is not None and Action.REVIEW in await self.rights(project)
+        return f"/projects/{project}/audit" if own else ""
+
     def go(self, path: str, *, said: str = "", **query: str) -> Response:
         """Sends the browser on to *path* below `/console`, where the sentence *said* of `frame.SAID` is shown."""
         return RedirectResponse(address(path, **query, **({"said": said} if said else {})), 303)
@@ -111,6 +127,15 @@ class Visit:
     def go_on(self, address: str) -> Response:
         """Sends the browser on to *address*, which `local` has looked at."""
         return RedirectResponse(local(address), 303)
+
+
+@contextmanager
+def unseen(told: str) -> Iterator[None]:
+    """Whatever is denied inside is not there for whoever asks: `Unknown`, with the sentence *told*."""
+    try:
+        yield
+    except Denied as refusal:
+        raise Unknown(told) from refusal
 
 
 def address(path: str, **query: str) -> str:

@@ -104,3 +104,39 @@ def test_a_search_is_looked_at_as_a_whole_and_saved(each_desk: Desk) -> None:
     assert (refused.status, refused.problem["field"]) == (400, "colour")
     assert desk.ask("auditor", "DELETE", path).status == 204
     assert desk.ask("auditor", "DELETE", path).status == 404
+
+
+def test_an_auditor_reads_accounts_and_access_lists_and_changes_none(desk: Desk) -> None:
+    name, user = desk.project(), desk.user()
+    desk.grant(user, "puller", f"{name}/ui-*")
+    reads = {
+        "/users?limit=1000": "account.list",
+        f"/users/{user}": "account.show",
+        f"/grants?project={name}": "grant.list",
+        f"/grants/{user}/{name}%2Fui-*": "grant.list",
+        f"/projects/{name}/robots": "robot.list",
+        f"/can?principal={user}&action=pull&target={name}/ui-web": "access.ask",
+    }
+    for path, kind in reads.items():
+        answer = desk.ask("auditor", "GET", PREFIX + path)
+        assert answer.status == 200, (path, answer.body)
+        [told] = desk.events_of(answer)
+        assert (told["kind"], told["outcome"], told["principal"]) == (kind, "allowed", "auditor")
+        assert (told["action"], told["grant"]) == ("review", "auditor")
+        assert desk.ask(user, "GET", PREFIX + path).status in {403, 404}, path
+    assert desk.ask("auditor", "GET", f"{PREFIX}/grants?project=nowhere").status == 404
+    for method, path, body in (
+        ("PATCH", f"/users/{user}", {"auditor": True}),
+        ("PUT", f"/grants/{user}/{name}", {"role": "owner"}),
+        ("DELETE", f"/grants/{user}/{name}%2Fui-*", None),
+        ("POST", f"/projects/{name}/robots", {"name": "ci", "role": "puller"}),
+    ):
+        assert desk.ask("auditor", method, PREFIX + path, body).status == 403, path
+
+
+def test_a_token_that_may_manage_reads_what_it_manages(desk: Desk) -> None:
+    managing, reviewing = (desk.token("root", actions=(action,)) for action in ("manage", "review"))
+    for token, action in ((managing, "manage"), (reviewing, "review")):
+        answer = desk.ask("", "GET", f"{PREFIX}/users", token=token)
+        assert (answer.status, desk.events_of(answer)[0]["action"]) == (200, action)
+    assert desk.ask("", "GET", f"{PREFIX}/users", token=desk.token("root", actions=("pull",))).status == 403

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlencode
@@ -112,14 +113,90 @@ def test_an_owner_sees_the_audit_of_its_project_and_of_no_other(desk: Desk) -> N
         "/console/audit",
         "/console/audit?project=attic",
         "/console/projects/attic/audit",
-        f"/console/audit/events/{foreign}",
+        "/console/projects/attic/audit/export",
         f"/console/audit/who-pulled?target=attic/ui@{DIGEST}",
         f"/console/audit/who-pulled?target={DIGEST}",
         "/console/audit/export",
         "/console/reviews?project=attic",
-        "/console/reviews/1",
     ):
         assert browser.get(target).status == 403, target
+    # Not even the project of somebody else's event can be told.
+    unknown = browser.get("/console/audit/events/99999")
+    assert unknown.status == 404
+    assert browser.get(f"/console/audit/events/{foreign}").words == unknown.words
+
+
+def test_an_owner_reviews_its_project_and_cannot_tell_whether_there_is_another_review(desk: Desk) -> None:
+    for name, project in (("jane", "gallery"), ("joe", "attic")):
+        desk.project(project)
+        desk.user(name)
+        desk.grant(name, "owner", project)
+    jane, joe = desk.browser("jane"), desk.browser("joe")
+    begun = joe.post("/console/reviews", {"since": "1d", "project": "attic"})
+    assert begun.header("location") == "/console/reviews/1"
+    assert joe.follow(begun).status == 200
+    unknown = jane.get("/console/reviews/99").words
+    assert "attic" not in unknown
+    for path, fields in (("", None), ("/mark", {"finding": "1", "mark": "fine"}), ("/sign-off", {"note": ""})):
+        seen = jane.get("/console/reviews/1") if fields is None else jane.post(f"/console/reviews/1{path}", fields)
+        assert (seen.status, seen.words) == (404, unknown)
+    assert jane.get("/console/reviews/1/pack").words == unknown
+
+
+def test_an_owners_crumbs_lead_to_the_audit_of_its_project(desk: Desk) -> None:
+    desk.project("gallery")
+    jane = desk.browser("jane")
+    desk.grant("jane", "owner", "gallery")
+    happened(desk, Kind.MANIFEST_PULL)
+    event = jane.get(f"/console/audit/events/{desk.last('manifest.pull')['id']}")
+    traced = jane.get("/console/audit/who-pulled?target=gallery/")
+    for page in (event, traced):
+        assert page.status == 200
+        assert '<li><a href="/console/projects/gallery/audit">Audit</a></li>' in page.text
+        assert 'href="/console/audit"' not in page.text
+    own = jane.get("/console/projects/gallery/audit/export?project=attic").text
+    assert {json.loads(line)["project"] for line in own.splitlines()} == {"gallery"}
+
+
+@pytest.mark.long
+def test_an_owner_finds_the_audit_of_its_project_from_every_page_of_it(desk: Desk) -> None:
+    desk.project("gallery")
+    jane = desk.browser("jane")
+    desk.grant("jane", "owner", "gallery")
+    happened(desk, Kind.MANIFEST_PULL)
+    happened(desk, Kind.MANIFEST_PULL, project="attic", repository="attic/ui")
+    number = desk.house.records(kind="manifest.pull", project="gallery")[-1]["id"]
+    jane.fill("/console/projects/gallery/robots", name="ci", role="puller")
+    own = "/console/projects/gallery/audit"
+    replayed = {"verb": "grant", "principal": "jane", "reach": "gallery/ui", "role": "pusher"}
+    pages = [
+        jane.get(own),
+        jane.get(f"/console/audit/events/{number}"),
+        jane.get(f"/console/audit/who-pulled?target=gallery/ui@{DIGEST}"),
+        jane.get("/console/audit/leak?credential=gallery%2Bci&since=30d"),
+        jane.post("/console/audit/replay", replayed),
+    ]
+    for page in pages:
+        assert page.status == 200, page.words
+        assert f'href="{own}"' in page.text
+        for target in re.findall(r'href="(/console/[^"]+)"', page.text):
+            assert jane.get(target.replace("&amp;", "&")).status in {200, 303}, target
+    export = jane.get(f"{own}/export?project=attic")
+    assert {json.loads(line)["project"] for line in export.text.splitlines()} == {"gallery"}
+
+
+def test_what_no_search_has_is_told_and_the_rest_is_kept(desk: Desk) -> None:
+    desk.project("gallery")
+    ann, jane = desk.browser("ann", auditor=True), desk.browser("jane")
+    desk.grant("jane", "owner", "gallery")
+    page = ann.get("/console/audit?colour=red&outcome=denied")
+    assert (page.status, "There is no filter 'colour'" in page.words) == (422, True)
+    assert page.fields["outcome"] == "denied"
+    page = ann.get("/console/audit?before=yesterday&outcome=denied")
+    assert (page.status, "no such page" in page.words) == (422, True)
+    crossed = jane.get("/console/projects/gallery/audit?repository=attic/ui&kind=manifest.pull")
+    assert (crossed.status, "not a repository of gallery" in crossed.error("repository")) == (422, True)
+    assert crossed.fields["kind"] == "manifest.pull"
 
 
 def test_who_pulled_is_one_form_away(desk: Desk) -> None:

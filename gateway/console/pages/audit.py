@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from starlette.responses import Response
 
+from gateway.access.names import is_robot
 from gateway.access.principals import PrincipalKind
 from gateway.access.scopes import Action
 from gateway.audit.chain import Sealed
@@ -21,7 +22,8 @@ from gateway.console.download import Download
 from gateway.console.form import Form
 from gateway.console.frame import render, render_project
 from gateway.console.plan import Group, Page, Place, Tab
-from gateway.console.visit import Visit
+from gateway.console.session import CSRF_FIELD
+from gateway.console.visit import Visit, unseen
 from gateway.errors import Unknown
 from gateway.oci.names import ProjectName
 
@@ -31,6 +33,9 @@ _PIECE: Final = 1000
 _KINDS: Final = tuple(sorted({kind.value for kind in Kind} | {f"{kind.value.partition('.')[0]}.*" for kind in Kind}))
 #: Principals whose credentials may leak.
 _WITH_ACCOUNTS: Final = (PrincipalKind.USER.value, PrincipalKind.ROBOT.value)
+_NO_EVENT: Final = "There is no such event that you may see; search for those you may."
+#: What the address of a search may hold: its filters, its page, how it is exported, and what pages' forms bring along.
+_KNOWN: Final = frozenset({*FILTERS, "before", "format", "said", "name", CSRF_FIELD})
 _OUTCOMES: Final = (("", "any"), *((outcome.value, outcome.value) for outcome in Outcome))
 
 
@@ -46,19 +51,31 @@ async def project_index(visit: Visit) -> Response:
 
 async def event(visit: Visit) -> Response:
     """Everything an event says, and its place in the chain."""
-    place = await visit.acts.audit.locate_event(visit.caller, _number(visit.path["number"]))
-    fields = [(name.replace("_", " "), _spelled(value)) for name, value in place.event.items() if value != ""]
+    # What is not theirs to see does not exist for them: its project may be none that they know of.
+    with unseen(_NO_EVENT):
+        place = await visit.acts.audit.locate_event(visit.caller, _number(visit.path["number"]))
+    found = place.event
     everywhere = Action.REVIEW in await visit.rights()
-    base = "/audit" if everywhere else f"/projects/{place.event['project']}/audit"
-    held = place.event.get("principal_kind") in _WITH_ACCOUNTS
-    number = place.event["id"]
-    return await render(visit, "audit_event.html", place=place, fields=fields, number=number, base=base, held=held)
+    name = str(found["project"])
+    theirs = is_robot(str(found["principal"])) and str(found["principal"]).startswith(f"{name}+")
+    return await render(
+        visit,
+        "audit_event.html",
+        place=place,
+        fields=[(field.replace("_", " "), _spelled(value)) for field, value in found.items() if value != ""],
+        number=found["id"],
+        base=await visit.trail(ProjectName(name) if name else None),
+        held=found.get("principal_kind") in _WITH_ACCOUNTS and (everywhere or theirs),
+        everywhere=everywhere,
+    )
 
 
 async def save(visit: Visit) -> Response:
     """Keeps the search under a name of the caller's own."""
     form = visit.form
     filters = _texts(form)
+    if _asked(form).flaws:
+        return await _found(visit, None, 422)
     with form.blaming("name"):
         await visit.acts.audit.save_search(visit.caller, form.text("name"), filters)
         return visit.go("/audit", said="saved", **{name: text for name, text in filters.items() if text})
@@ -72,9 +89,28 @@ async def forget(visit: Visit) -> Response:
 
 async def export(visit: Visit) -> Response:
     """Every event that matches, one a line, as long as it takes; as a table for spreadsheets when asked."""
-    found = _asked(visit.form)
+    return await _exported(visit, None)
+
+
+async def project_export(visit: Visit) -> Response:
+    """As `export`, of one project."""
+    return await _exported(visit, ProjectName.parse(visit.path["project"]))
+
+
+async def verify(visit: Visit) -> Response:
+    await visit.require(Action.REVIEW)
+    return await render(visit, "audit_verify.html", found=None)
+
+
+async def verified(visit: Visit) -> Response:
+    """Reads the whole trail, and says whether it is as it was written."""
+    return await render(visit, "audit_verify.html", found=await visit.acts.audit.verify(visit.caller))
+
+
+async def _exported(visit: Visit, project: ProjectName | None) -> Response:
+    found = _asked(visit.form, project)
     if found.flaws:
-        return await _found(visit, None, 422)
+        return await _found(visit, project, 422)
     events = await visit.acts.audit.export_events(visit.caller, found.search)
 
     def lines() -> Generator[bytes, None, None]:
@@ -92,32 +128,25 @@ async def export(visit: Visit) -> Response:
     return Download(lines(), "audit.jsonl", "application/x-ndjson")
 
 
-async def verify(visit: Visit) -> Response:
-    return await render(visit, "audit_verify.html", found=None)
-
-
-async def verified(visit: Visit) -> Response:
-    """Reads the whole trail, and says whether it is as it was written."""
-    return await render(visit, "audit_verify.html", found=await visit.acts.audit.verify(visit.caller))
-
-
 async def _found(visit: Visit, project: ProjectName | None, status: int = 200) -> Response:
     form = visit.form
     searched = _asked(form, project)
     for name, flaw in searched.flaws.items():
         form.blame(name, flaw)
+    _blame_unknown(form)
+    if searched.search.since and searched.search.until and searched.search.since >= searched.search.until:
+        form.blame("until", "A period ends after it begins; this one holds nothing.")
     before = int(form.text("before")) if _is_number(form.text("before")) else None
     search = searched.search
-    if project is None:
-        with form.blaming("repository"):
-            overview = await visit.acts.audit.overview(visit.caller, search)
-            found = await visit.acts.audit.find_events(visit.caller, search, before=before, limit=_ROWS)
-            saved = await visit.acts.audit.list_searches(visit.caller)
-            return await _page(visit, project, form, overview, found, saved, status)
-        return await render(visit, "audit_flawed.html", 422, **_choices(), base="/audit")
-    overview = await visit.acts.audit.overview(visit.caller, search)
-    found = await visit.acts.audit.find_events(visit.caller, search, before=before, limit=_ROWS)
-    return await _page(visit, project, form, overview, found, (), status)
+    if project is None and form.text("project"):
+        form.parsed("project", ProjectName.parse)
+    with form.blaming("project" if "project" in form.errors else "repository"):
+        overview = await visit.acts.audit.overview(visit.caller, search)
+        found = await visit.acts.audit.find_events(visit.caller, search, before=before, limit=_ROWS)
+        saved = await visit.acts.audit.list_searches(visit.caller) if project is None else ()
+        return await _page(visit, project, form, overview, found, saved, status)
+    scoped = {"base": f"/projects/{project}/audit" if project is not None else "/audit", "scoped": project is not None}
+    return await render(visit, "audit_flawed.html", 422, **_choices(), **scoped)
 
 
 async def _page(
@@ -165,15 +194,24 @@ def batched(events: Iterable[Sealed], most: int) -> Iterator[tuple[Sealed, ...]]
         yield some
 
 
-def _number(text: str) -> int:
-    if not _is_number(text):
-        raise Unknown("There is no such event; search for it.")
-    return int(text)
+def _blame_unknown(form: Form) -> None:
+    """Tells of what the address asks for and no search has; it is left out, and the rest is kept."""
+    unknown = sorted({name for name, _ in form.pairs} - _KNOWN)
+    if unknown:
+        form.blame("", f"There is no filter {', '.join(unknown)[:100]!r}; it was left out.")
+    if form.text("before") and not _is_number(form.text("before")):
+        form.blame("", "There is no such page of this search; this is its first one.")
 
 
 def _is_number(text: str) -> bool:
     """Whether *text* can be the number of an event: no longer than either database has room for."""
-    return text.isdecimal() and len(text) <= 18
+    return text.isascii() and text.isdecimal() and len(text) <= 18
+
+
+def _number(text: str) -> int:
+    if not _is_number(text):
+        raise Unknown(_NO_EVENT)
+    return int(text)
 
 
 def _target(found: Mapping[str, Any]) -> str:
@@ -198,6 +236,7 @@ GROUP = Group(
         Page("/audit/export", export),
         Page("/audit/verify", verify, verified),
         Page("/projects/{project}/audit", project_index),
+        Page("/projects/{project}/audit/export", project_export),
     ),
     places=(Place("Audit", "/audit", Action.REVIEW),),
     tabs=(Tab("Audit", "/audit", Action.REVIEW),),

@@ -13,6 +13,7 @@ from gateway.access.scopes import Action
 from gateway.administration import Condition, GrantRow, edition_of
 from gateway.console.form import Form
 from gateway.console.frame import render, render_project
+from gateway.console.leaves import leaf
 from gateway.console.plan import Group, Page, Tab
 from gateway.console.visit import Visit
 from gateway.errors import Invalid, Stale, Unknown
@@ -56,10 +57,17 @@ class _Held:
 
 
 async def index(visit: Visit, status: int = 200) -> Response:
-    """Who holds what in the project, and a form to give more."""
-    project = ProjectName.parse(visit.path["project"])
+    """Who holds what in the project; and, for who manages it, a form to give more."""
+    project, wanted = ProjectName.parse(visit.path["project"]), visit.query.text("q").lower()
     grants = await visit.acts.grants.list_grants(visit.caller, project=project.name)
-    return await render_project(visit, project, "members.html", status, grants=grants, roles=ROLES)
+    found = leaf([grant for grant in grants if wanted in grant.principal], named, visit.query)
+    values = {"leaf": found, "all": len(grants), "wanted": wanted, "roles": ROLES}
+    return await render_project(visit, project, "members.html", status, **values)
+
+
+def named(grant: GrantRow) -> str:
+    """What a grant is called in a list: no other has the same principal and reach."""
+    return f"{grant.principal} {grant.reach}"
 
 
 async def add(visit: Visit) -> Response:
@@ -67,6 +75,7 @@ async def add(visit: Visit) -> Response:
     project, form = ProjectName.parse(visit.path["project"]), visit.form
     reach = form.parsed("pattern", lambda text: Reach.parse(f"{project}/{text}" if text else project.name))
     principal, expires = form.parsed("principal", parse_principal), form.parsed("expires", lasting)
+    form.parsed("role", Role.parse)
     if form.sound and reach is not None and principal is not None:
         fresh = visit.acts.expecting(Condition.on_grant(principal, str(reach), None, absent=True)).grants
         try:
@@ -93,6 +102,7 @@ async def save(visit: Visit) -> Response:
     # The day is all that a form shows of an expiry: one that was not touched stays as it is, to the second.
     untouched = form.text("expires") == _shown(row)
     expires = _left(row) if untouched else form.parsed("expires", lasting)
+    form.parsed("role", Role.parse)
     if form.sound:
         try:
             seen = Condition.on_grant(held.principal, str(held.reach), frozenset({form.text("version")}))
@@ -194,5 +204,5 @@ GROUP = Group(
         Page("/projects/{project}/members/edit", edit, save),
         Page("/projects/{project}/members/remove", ask_remove, remove),
     ),
-    tabs=(Tab("Members", "/members", Action.MANAGE),),
+    tabs=(Tab("Members", "/members", Action.REVIEW),),
 )

@@ -6,6 +6,7 @@ from starlette.responses import Response
 
 from gateway.access.scopes import Action
 from gateway.console.frame import render
+from gateway.console.leaves import leaf
 from gateway.console.plan import Group, Page, Place
 from gateway.console.visit import Visit
 
@@ -14,12 +15,13 @@ async def index(visit: Visit) -> Response:
     """The projects the caller may see, those whose name holds what was searched for."""
     wanted = visit.form.text("q").lower()
     found = await visit.acts.projects.list_projects(visit.caller)
-    shown = tuple(project for project in found if wanted in project.name)
+    shown = leaf([project for project in found if wanted in project.name], lambda project: project.name, visit.form)
     may_add = Action.MANAGE in await visit.rights()
-    return await render(visit, "projects.html", projects=shown, count=len(found), wanted=wanted, may_add=may_add)
+    return await render(visit, "projects.html", leaf=shown, count=len(found), wanted=wanted, may_add=may_add)
 
 
 async def new(visit: Visit, status: int = 200) -> Response:
+    await visit.require(Action.MANAGE)
     return await render(visit, "project_new.html", status)
 
 

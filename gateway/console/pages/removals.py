@@ -152,6 +152,6 @@ def _trail(name: Repository, *more: tuple[str, str]) -> list[tuple[str, str]]:
 GROUP = Group(
     pages=(
         Page("/removals/{reference}/{repository:path}", ask, remove),
-        Page("/repository-removals/{repository:path}", ask_repository, remove_repository),
+        Page("/repository-removals/{repository:path}", ask_repository, remove_repository, grave=True),
     ),
 )

@@ -13,13 +13,14 @@ from gateway.access.rules import parse_patterns
 from gateway.administration.retention import Retention, RetentionPlan
 from gateway.console.form import Form
 from gateway.console.frame import plural, render, render_project
+from gateway.console.leaves import leaf
 from gateway.console.plan import Group, Page
 from gateway.console.visit import Visit
 from gateway.errors import Invalid
 from gateway.oci.names import ProjectName
 
-#: So many tags of each table are shown, and so many named in a question.
-_ROWS, _NAMED = 60, 20
+#: So many tags are named in a question.
+_NAMED: Final = 20
 _DIGITS: Final = 9
 
 
@@ -56,7 +57,8 @@ async def plan(visit: Visit, status: int = 200) -> Response:
     wanted = visit.query.text("q")
     rows = [(f"{each.repository}:{one.tag.name}", each.repository, one) for each in plans for one in each.decisions]
     found = [row for row in rows if wanted in row[0]]
-    going, staying = ([row for row in found if row[2].stays is stays] for stays in (False, True))
+    shown = leaf(found, lambda row: f"{row[2].stays:d} {row[0]}", visit.query)
+    going, staying = ([row for row in shown.rows if row[2].stays is stays] for stays in (False, True))
     return await render_project(
         visit,
         project,
@@ -66,7 +68,7 @@ async def plan(visit: Visit, status: int = 200) -> Response:
         staying=staying,
         all_going=sum(len(each.going) for each in plans),
         count=len(rows),
-        rows=_ROWS,
+        leaf=shown,
         wanted=wanted,
     )
 

@@ -16,14 +16,16 @@ from gateway.audit.moments import moment
 from gateway.audit.review import RULES
 from gateway.console.download import Download
 from gateway.console.frame import render
+from gateway.console.leaves import leaf, newest
 from gateway.console.plan import Group, Page, Place
-from gateway.console.visit import Visit
+from gateway.console.visit import Visit, unseen
 from gateway.errors import Unknown
 from gateway.oci.names import ProjectName
 
 #: A pack is kept in memory up to so many bytes while it is written, and in a file beyond.
 _IN_MEMORY_BYTES: Final = 8 * 1024 * 1024
 _PIECE_BYTES: Final = 64 * 1024
+_NO_REVIEW: Final = "There is no such review that you may see; see the list of them."
 
 
 async def index(visit: Visit, status: int = 200) -> Response:
@@ -31,7 +33,8 @@ async def index(visit: Visit, status: int = 200) -> Response:
     project = (visit.query.text("project") or visit.form.text("project")) if "project" not in visit.form.errors else ""
     projects = [] if project or Action.REVIEW in await visit.rights() else await _reviewable(visit)
     found = await visit.acts.reviews.list_reviews(visit.caller, project or None) if not projects else ()
-    return await render(visit, "reviews.html", status, reviews=found, projects=projects)
+    shown = leaf(found, lambda review: newest(review.number), visit.query)
+    return await render(visit, "reviews.html", status, leaf=shown, project=project, projects=projects)
 
 
 async def begin(visit: Visit) -> Response:
@@ -49,7 +52,8 @@ async def begin(visit: Visit) -> Response:
 
 
 async def show(visit: Visit) -> Response:
-    detail = await visit.acts.reviews.show(visit.caller, _number(visit))
+    with unseen(_NO_REVIEW):
+        detail = await visit.acts.reviews.show(visit.caller, _number(visit))
     return await _page(visit, detail)
 
 
@@ -57,7 +61,7 @@ async def mark(visit: Visit) -> Response:
     """Says of one finding what was decided; a note that cannot be is told beside it, and kept."""
     number, form = _number(visit), visit.form
     finding = int(form.text("finding")) if _is_number(form.text("finding")) else 0
-    with form.blaming(f"note-{finding}"):
+    with unseen(_NO_REVIEW), form.blaming(f"note-{finding}"):
         note = form.text(f"note-{finding}")
         await visit.acts.reviews.mark(visit.caller, number, finding, form.text("mark"), note)
         return visit.go(f"/reviews/{number}", said="saved")
@@ -67,7 +71,7 @@ async def mark(visit: Visit) -> Response:
 async def sign_off(visit: Visit) -> Response:
     """Closes the review for good."""
     number, form = _number(visit), visit.form
-    with form.blaming("note"):
+    with unseen(_NO_REVIEW), form.blaming("note"):
         await visit.acts.reviews.sign_off(visit.caller, number, form.text("note"))
         return visit.go(f"/reviews/{number}", said="signed-off")
     return await _page(visit, await visit.acts.reviews.show(visit.caller, number), 422)
@@ -76,7 +80,8 @@ async def sign_off(visit: Visit) -> Response:
 async def export(visit: Visit) -> Response:
     """The evidence pack, as a file to keep."""
     number = _number(visit)
-    pack = await visit.acts.reviews.export(visit.caller, number)
+    with unseen(_NO_REVIEW):
+        pack = await visit.acts.reviews.export(visit.caller, number)
     stream = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES)  # noqa: SIM115 - closed when it was sent
     await asyncio.to_thread(pack.zipped, stream)
     stream.seek(0)
@@ -112,7 +117,7 @@ def _pieces(stream: IO[bytes]) -> Generator[bytes, None, None]:
 def _number(visit: Visit) -> int:
     text = visit.path["number"]
     if not _is_number(text):
-        raise Unknown("There is no such review; see the list of them.")
+        raise Unknown(_NO_REVIEW)
     return int(text)
 
 

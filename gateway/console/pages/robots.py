@@ -8,9 +8,11 @@ from typing import Final
 from starlette.responses import Response
 
 from gateway.access.names import RobotName
+from gateway.access.policy import Role
 from gateway.access.scopes import Action
 from gateway.administration import Account, NewSecret
 from gateway.console.frame import render, render_project
+from gateway.console.leaves import leaf
 from gateway.console.pages.members import ROLES
 from gateway.console.plan import Group, Page, Tab
 from gateway.console.visit import Visit
@@ -27,10 +29,12 @@ OVERLAPS: Final = (
 
 
 async def index(visit: Visit, status: int = 200) -> Response:
-    """The robots of the project, and a form to add one."""
-    project = ProjectName.parse(visit.path["project"])
+    """The robots of the project; and, for who manages it, a form to add one."""
+    project, wanted = ProjectName.parse(visit.path["project"]), visit.query.text("q").lower()
     robots = await visit.acts.robots.list_robots(visit.caller, project.name)
-    return await render_project(visit, project, "robots.html", status, robots=robots, roles=ROLES, lives=LIVES)
+    found = leaf([robot for robot in robots if wanted in robot.name], lambda robot: robot.name, visit.query)
+    values = {"leaf": found, "all": len(robots), "wanted": wanted, "roles": ROLES, "lives": LIVES}
+    return await render_project(visit, project, "robots.html", status, **values)
 
 
 async def add(visit: Visit) -> Response:
@@ -38,6 +42,7 @@ async def add(visit: Visit) -> Response:
     project, form = ProjectName.parse(visit.path["project"]), visit.form
     robot = form.parsed("name", lambda text: RobotName.parse(f"{project}+{text}"))
     life = form.parsed("days", _days)
+    form.parsed("role", Role.parse)
     if form.sound and robot is not None and life is not None:
         with form.blaming("name"):
             made = await visit.acts.robots.add_robot(visit.caller, str(robot), form.value("role"), expires=life)
@@ -134,5 +139,5 @@ GROUP = Group(
         Page("/projects/{project}/robots/{robot}/end-overlap", index, end_overlap),
         Page("/projects/{project}/robots/{robot}/remove", ask_remove, remove),
     ),
-    tabs=(Tab("Robots", "/robots", Action.MANAGE),),
+    tabs=(Tab("Robots", "/robots", Action.REVIEW),),
 )

@@ -143,7 +143,7 @@ def _filled(row: ProjectRow) -> Form:
 GROUP = Group(
     pages=(
         Page("/projects/{project}/settings", show, save),
-        Page("/projects/{project}/settings/remove", ask_remove, remove),
+        Page("/projects/{project}/settings/remove", ask_remove, remove, grave=True),
     ),
     tabs=(Tab("Settings", "/settings", Action.MANAGE),),
 )

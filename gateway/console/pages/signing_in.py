@@ -33,10 +33,22 @@ async def required(visit: Visit) -> Response:
     path, query = visit.request.scope["path"], visit.query_text
     if visit.request.method != "POST":
         return visit.go("/sign-in", next=local(f"{path}?{query}" if query else path))
-    carried = carrying.seal(visit.parts.forms, path, visit.form.pairs)
+    # A form that was just being confirmed travels on without what was typed to confirm it.
+    inner = carrying.unseal(visit.parts.forms, visit.form.value(carrying.FIELD))
+    carried = carrying.seal(visit.parts.forms, path, inner.fields if inner is not None else visit.form.pairs)
     response = await render(visit, "sign_in.html", 401, next=local(path), carried=carried, crossing=False)
     take_back(response)
     return response
+
+
+async def of_another_session(visit: Visit) -> Response:
+    """
+    What a page answers to a form that does not carry the session's token: nothing is done.
+
+    Whoever signed in again elsewhere is shown what was filled in, and may send it from this session.
+    """
+    carried = Carried.of(visit.request.scope["path"], visit.form.pairs)
+    return await _resumed(visit, carried, 403)
 
 
 async def enter(visit: Visit) -> Response:
@@ -76,14 +88,15 @@ async def _entered(visit: Visit, caller: Caller) -> Response:
     opened = await visit.acts.sessions.open(caller, replacing=cookie_of(visit.request))
     visit.session = await visit.acts.sessions.find(opened.cookie, visit.origin)
     carried = carrying.unseal(visit.parts.forms, visit.form.value("carried"))
-    response = visit.go_on(local(visit.form.value("next"))) if carried is None else await _resumed(visit, carried)
+    whole = carried is not None and not carried.account
+    response = await _resumed(visit, carried) if carried and whole else visit.go_on(local(visit.form.value("next")))
     give(response, opened.cookie)
     return response
 
 
-async def _resumed(visit: Visit, carried: Carried) -> Response:
+async def _resumed(visit: Visit, carried: Carried, status: int = 200) -> Response:
     """What was filled in when the session had ended, to be sent now, or not."""
-    return await render(visit, "resume.html", carried=carried, path=carried.path.removeprefix(ROOT))
+    return await render(visit, "resume.html", status, carried=carried, path=carried.path.removeprefix(ROOT))
 
 
 async def _refused(visit: Visit, template: str, refusal: Denied | TooManyRequests, ticket: str) -> Response:

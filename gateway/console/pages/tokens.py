@@ -85,7 +85,7 @@ def _days(text: str) -> int:
 
 GROUP = Group(
     pages=(
-        Page("/account/tokens", index, issue),
+        Page("/account/tokens", index, issue, grave=True),
         Page("/account/tokens/{number}/revoke", ask_revoke, revoke),
     )
 )

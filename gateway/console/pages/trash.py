@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Final
 
 from starlette.responses import Response
 
 from gateway.access.scopes import Action
 from gateway.administration import TrashRow
 from gateway.console.frame import render, render_project
+from gateway.console.leaves import leaf, newest
 from gateway.console.pages.removals import short
 from gateway.console.plan import Group, Page, Tab
 from gateway.console.visit import Visit
 from gateway.errors import ManifestUnknown
 from gateway.oci.names import ProjectName, Repository, Tag, parse_reference
-
-#: So many are shown: a page stays light.
-_ROWS: Final = 60
 
 
 async def deleted(visit: Visit, status: int = 200) -> Response:
@@ -55,7 +52,7 @@ async def history(visit: Visit) -> Response:
     """Where a tag pointed, who moved or removed it, and what of that can be had back."""
     name, tag = Repository.parse(visit.path["repository"]), Tag.parse(visit.path["tag"])
     moves = await visit.acts.trash.tag_history(visit.caller, name.name, tag.name)
-    shown = [(move, datetime.fromisoformat(move.time)) for move in moves[:_ROWS]]
+    rows = [(move, datetime.fromisoformat(move.time)) for move in moves]
     _, sealed = await visit.acts.audit.sealed_away()
     return await render_project(
         visit,
@@ -63,8 +60,7 @@ async def history(visit: Visit) -> Response:
         "tag_history.html",
         repository=name.name,
         tag=tag.name,
-        moves=shown,
-        more=len(moves) - len(shown),
+        leaf=leaf(rows, lambda row: newest(row[0].event), visit.query),
         named=moves[0].after if moves else "",
         sealed=sealed[:10],
         hindrance=visit.acts.trash.hindrance,
@@ -80,10 +76,14 @@ async def _listed(
         "deleted.html",
         status,
         repository=repository,
-        things=found[:_ROWS],
-        more=max(0, len(found) - _ROWS),
+        leaf=leaf(found, _called, visit.query),
         hindrance=visit.acts.trash.hindrance,
     )
+
+
+def _called(row: TrashRow) -> str:
+    """What a thing in the trash is called in a list of them, the newest first."""
+    return f"{newest(int(row.deleted_at.timestamp()))} {row.repository} {row.tag} {row.digest}"
 
 
 async def _now(visit: Visit, name: Repository, tag: Tag) -> str:

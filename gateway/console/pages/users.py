@@ -1,4 +1,4 @@
-"""Users: who may sign in, and what they are in the system; for administrators."""
+"""Users: who may sign in, and what they are in the system; administrators change it, auditors look."""
 
 from __future__ import annotations
 
@@ -10,24 +10,23 @@ from gateway.access.scopes import Action
 from gateway.administration import Account, AccountDetail, Condition, edition_of
 from gateway.console.form import Form
 from gateway.console.frame import plural, render
+from gateway.console.leaves import leaf
 from gateway.console.plan import Group, Page, Place
 from gateway.console.visit import Visit
 from gateway.errors import Stale, Unknown
-
-#: Rows of one page; whoever has more of them searches.
-_ROWS = 200
 
 
 async def index(visit: Visit) -> Response:
     """The users, those whose name holds what was searched for."""
     wanted = visit.form.text("q").lower()
     accounts = await visit.acts.accounts.list_accounts(visit.caller)
-    users = tuple(account for account in accounts if account.kind is PrincipalKind.USER)
-    found = tuple(user for user in users if wanted in user.name)
-    return await render(visit, "users.html", users=found[:_ROWS], found=len(found), wanted=wanted)
+    found = [each for each in accounts if each.kind is PrincipalKind.USER and wanted in each.name]
+    users = leaf(found, lambda user: user.name, visit.form)
+    return await render(visit, "users.html", leaf=users, wanted=wanted, may_manage=await _may_manage(visit))
 
 
 async def new(visit: Visit, status: int = 200) -> Response:
+    await visit.require(Action.MANAGE)
     return await render(visit, "user_new.html", status)
 
 
@@ -51,7 +50,7 @@ async def add(visit: Visit) -> Response:
 
 
 async def show(visit: Visit, status: int = 200) -> Response:
-    """One user, and what an administrator can do with it."""
+    """One user; and, for administrators, what they can do with it."""
     detail = await _detail(visit)
     account = detail.account
     roles = [(role, "yes") for role in ("administrator", "auditor") if getattr(account, role)]
@@ -155,9 +154,22 @@ async def _page(
     visit: Visit, detail: AccountDetail, form: Form, status: int = 200, changed: Account | None = None
 ) -> Response:
     factor = await visit.acts.second_factor.show(visit.caller, detail.account.name)
-    sessions = await visit.acts.sessions.list(visit.caller, detail.account.name)
-    values = {"detail": detail, "account": detail.account, "factor": factor, "sessions": sessions}
+    may_manage = await _may_manage(visit)
+    sessions = await visit.acts.sessions.list(visit.caller, detail.account.name) if may_manage else ()
+    held = leaf(detail.grants, lambda grant: grant.reach, visit.query)
+    values = {
+        "detail": detail,
+        "account": detail.account,
+        "factor": factor,
+        "sessions": sessions,
+        "leaf": held,
+        "may_manage": may_manage,
+    }
     return await render(visit, "user.html", status, form=form, changed=changed, **values)
+
+
+async def _may_manage(visit: Visit) -> bool:
+    return Action.MANAGE in await visit.rights()
 
 
 async def _detail(visit: Visit) -> AccountDetail:
@@ -169,14 +181,14 @@ async def _detail(visit: Visit) -> AccountDetail:
 GROUP = Group(
     pages=(
         Page("/users", index),
-        Page("/users/new", new, add),
+        Page("/users/new", new, add, grave=True),
         Page("/users/{user}", show),
-        Page("/users/{user}/roles", show, set_roles),
+        Page("/users/{user}/roles", show, set_roles, grave=True),
         Page("/users/{user}/state", show, set_enabled),
-        Page("/users/{user}/password", ask_password, set_password),
+        Page("/users/{user}/password", ask_password, set_password, grave=True),
         Page("/users/{user}/sign-out", show, sign_out),
-        Page("/users/{user}/second-factor", show, drop_factor),
-        Page("/users/{user}/remove", ask_remove, remove),
+        Page("/users/{user}/second-factor", show, drop_factor, grave=True),
+        Page("/users/{user}/remove", ask_remove, remove, grave=True),
     ),
-    places=(Place("Users", "/users", Action.MANAGE),),
+    places=(Place("Users", "/users", Action.REVIEW),),
 )

@@ -115,6 +115,7 @@ class ForkedDaemon(Daemon):
         self._origin, self._place, self._home = origin, dict(place), home
         self._nothing = home / "nothing"
         self._nothing.touch()
+        log.touch()
 
     def start(self, ready: Callable[[], bool], *, timeout_seconds: float = 30) -> None:
         assert not self.is_running, f"{self.argv[0]} runs already"
