@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Final, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, bindparam, delete, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, exists, func, or_, select, tuple_, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.oci.digest import Digest
@@ -144,8 +144,8 @@ def _summed(connection: Connection, which: ColumnElement[bool]) -> tuple[int, in
 
 def loose_links(connection: Connection, cutoff: int, after: tuple[int, str], limit: int) -> list[Link]:
     """Up to *limit* of those links, in the order of repository and digest, after the one of *after*."""
-    place, digest = after
-    further = or_(links.c.repository_id > place, (links.c.repository_id == place) & (links.c.digest > digest))
+    # Compared as one, so that each page begins where the one before ended instead of at the beginning.
+    further = tuple_(links.c.repository_id, links.c.digest) > tuple_(*after)
     statement = (
         select(links.c.repository_id, repositories.c.name, links.c.digest, blobs.c.size_bytes)
         .join(repositories, repositories.c.id == links.c.repository_id)
@@ -166,7 +166,7 @@ def unlink(connection: Connection, found: Sequence[Link], cutoff: int) -> list[L
         left = [mine[digest] for digest in connection.execute(statement.returning(links.c.digest)).scalars()]
         if left:
             project = Repository(left[0].repository).project
-            usage.gone(connection, project, links, {link.digest: link.size_bytes for link in left})
+            usage.gone(connection, project, {link.digest: link.size_bytes for link in left})
         gone += left
     return gone
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
-from sqlalchemy import BindParameter, Connection, Select, Table, bindparam, func, select, update
+from sqlalchemy import BindParameter, Connection, Select, Table, bindparam, exists, func, select, update
 
 from gateway.access.rules import over_quota
 from gateway.oci.digest import Digest
@@ -60,9 +60,17 @@ def release(connection: Connection, place: int, table: Table, digests: Sequence[
         driver.rows(connection, _MOVE, {"place": place, "more": -lost})
 
 
-def gone(connection: Connection, project: ProjectName, table: Table, sizes: Mapping[str, int]) -> None:
-    """Counts digests, with their *sizes*, that have left *table* for some repositories of *project* a moment ago."""
-    lost = new_bytes(connection, project, table, sizes)
+def gone(connection: Connection, project: ProjectName, sizes: Mapping[str, int]) -> None:
+    """Counts blobs, with their *sizes*, whose links some repositories of *project* have lost a moment ago."""
+    lost = sum(sizes.values())
+    # Most are linked nowhere any more; a project may have so many repositories that to ask each would take seconds.
+    linked = select(blobs.c.digest).where(
+        blobs.c.digest.in_(list(sizes)), exists().where(links.c.digest == blobs.c.digest)
+    )
+    elsewhere = connection.execute(linked).scalars().all()
+    if elsewhere:
+        number = connection.execute(select(projects.c.id).where(projects.c.name == project.name)).scalar_one()
+        lost -= sum(sizes[digest] for digest in elsewhere if _shared(connection, _statements(links), number, 0, digest))
     if lost:
         mine = projects.c.name == project.name
         connection.execute(update(projects).where(mine).values(used_bytes=projects.c.used_bytes - lost))

@@ -28,6 +28,7 @@ class Connection:
     """One connection and its reader; replies must carry a Content-Length, as those to pushes do."""
 
     def __init__(self, port: int) -> None:
+        self.port = port
         self._socket: ssl.SSLSocket = connect(port)
         self._rest = b""
 
@@ -73,21 +74,24 @@ class Pushes:
                 return
             begun = time.perf_counter()
             try:
-                kept = self._push(connection, blob, digest)
+                kept = push_blob(connection, self.repository, self.authorization, blob, digest)
             except (OSError, KeyError):
                 self.errors += 1
                 return
             self.latencies.append(time.perf_counter() - begun)
             self.errors += not kept
 
-    def _push(self, connection: Connection, blob: bytes, digest: str) -> bool:
-        begin = f"/v2/{self.repository}/blobs/uploads/"
-        _, headers = connection.ask(head(self.port, "POST", begin, self.authorization, "Content-Length: 0"))
-        place = headers["location"].partition(f":{self.port}")[2] or headers["location"]
-        place += f"{'&' if '?' in place else '?'}digest={digest}"
-        kind = ("Content-Type: application/octet-stream", f"Content-Length: {len(blob)}")
-        status, _ = connection.ask(head(self.port, "PUT", place, self.authorization, *kind) + blob)
-        return status == 201
+
+def push_blob(connection: Connection, repository: str, authorization: str, blob: bytes, digest: str) -> bool:
+    """Pushes one blob, by POST and PUT; whether it was taken."""
+    port = connection.port
+    begin = f"/v2/{repository}/blobs/uploads/"
+    _, headers = connection.ask(head(port, "POST", begin, authorization, "Content-Length: 0"))
+    place = headers["location"].partition(f":{port}")[2] or headers["location"]
+    place += f"{'&' if '?' in place else '?'}digest={digest}"
+    kind = ("Content-Type: application/octet-stream", f"Content-Length: {len(blob)}")
+    status, _ = connection.ask(head(port, "PUT", place, authorization, *kind) + blob)
+    return status == 201
 
 
 def main() -> None:

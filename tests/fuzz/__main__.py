@@ -10,34 +10,46 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.fuzz.count import read_count
 from tests.fuzz.targets import TARGETS
 
 RUNS = 1_000_000
 #: A megabyte of noise teaches a parser nothing that four kilobytes do not.
 LONGEST_BYTES = 4096
+#: What libFuzzer ends with when it is told to, by SIGINT or SIGTERM.
+INTERRUPTED = 72
 ROOT = Path(__file__).parent.parent.parent
 
 
 def fuzz(name: str, runs: int, seconds: int, kept: Path) -> tuple[bool, str]:
     """Whether the target stood, and a line of what was done; what broke it is left in *kept*."""
-    corpus = kept / name
+    corpus, count = kept / name, kept / f"{name}-count"
     corpus.mkdir(parents=True, exist_ok=True)
     for number, seed in enumerate(TARGETS[name].seeds):
         (corpus / f"seed-{number}").write_bytes(seed)
     options = [f"-atheris_runs={runs}", f"-max_len={LONGEST_BYTES}", "-timeout=20", "-rss_limit_mb=2048"]
     if seconds:
         options.append(f"-max_total_time={seconds}")
-    command = [sys.executable, "-m", "tests.fuzz.one", name, *options, f"-artifact_prefix={kept}/{name}-", str(corpus)]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.fuzz.one",
+        name,
+        str(count),
+        *options,
+        f"-artifact_prefix={kept}/{name}-",
+        str(corpus),
+    ]
     begun = time.monotonic()
     ended = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    done = re.findall(r"^#(\d+)", ended.stdout, re.MULTILINE)
+    done = read_count(count)
     covered = re.findall(r"cov: (\d+)", ended.stdout)
     told = (
-        f"{name:10} {int(done[-1]) if done else 0:>9,} executions  {time.monotonic() - begun:>5.0f} s"
+        f"{name:10} {done:>9,} executions  {time.monotonic() - begun:>5.0f} s"
         f"  {covered[-1] if covered else '?':>5} edges"
     )
-    if ended.returncode == 0:
-        return True, f"{told}  no crash"
+    if ended.returncode in (0, INTERRUPTED):
+        return True, f"{told}  no crash{', broken off' if ended.returncode else ''}"
     print(ended.stdout[-4000:], file=sys.stderr)
     return False, f"{told}  CRASHED, see {kept}/{name}-*"
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import contextlib
 import json
 import re
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,6 +13,8 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 import jwt
+import uvicorn
+from uvicorn.server import ServerState
 
 from gateway.access.keys import KeyRing, KeyState, SigningKey, new_key
 from gateway.access.names import parse_principal
@@ -28,11 +28,15 @@ from gateway.oci.manifest import ENTRIES, LIMIT_BYTES, load
 from gateway.oci.media import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from gateway.oci.names import ProjectName, Repository, Tag, parse_reference
 from gateway.oci.ranges import ContentRange, parse_range
+from gateway.protocol import EdgeLimits, StrictProtocol, strict_protocol
 from gateway.registry.routes import find
-from tests.edge.test_protocol import connect, settle
+from tests.edge.serving import HOSTS
+from tests.edge.test_protocol import Wire
+from tests.fuzz.turns import Turns
 
 _NAME = re.compile(r"[a-z0-9._/-]{1,200}")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+_REFUSED = re.compile(rb"HTTP/1\.1 [45][0-9][0-9] ")
 _DIGEST = re.compile(r"sha(256:[0-9a-f]{64}|512:[0-9a-f]{128})")
 
 
@@ -243,26 +247,24 @@ def _believed(tokens: Tokens, text: str) -> Any:
 # the edge
 
 
-class _Loop(threading.local):
-    """One event loop a thread: to make one for each try would be most of the work."""
+class _Talk:
+    """An application at the edge of one process, the same for each connection; *seen* are the paths it is asked for."""
 
     def __init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
+        self.seen: list[str] = []
+        self.turns = Turns()
+        self._protocol = strict_protocol(EdgeLimits(hosts=HOSTS))
+        self._config = uvicorn.Config(self._app, http=self._protocol, ws="none", interface="asgi3", log_config=None)
 
+    def connect(self) -> tuple[StrictProtocol, Wire]:
+        self.seen.clear()
+        made = self._protocol(config=self._config, server_state=ServerState(), app_state={}, _loop=self.turns)
+        wire: Any = Wire()
+        made.connection_made(wire)
+        return made, wire
 
-_LOOP: Final = _Loop()
-
-
-def edge(content: bytes) -> None:
-    """Whatever comes, cut wherever: a request has one answer, a refusal is the last one, and nothing is a fault."""
-    _LOOP.loop.run_until_complete(_talk(content[1:], content[0] if content else 0))
-
-
-async def _talk(content: bytes, cut: int) -> None:
-    seen: list[str] = []
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        seen.append(scope["path"])
+    async def _app(self, scope: Any, receive: Any, send: Any) -> None:
+        self.seen.append(scope["path"])
         assert scope["raw_path"].startswith(b"/")
         assert not scope["raw_path"].startswith(b"//")
         assert scope["method"].isupper()
@@ -276,24 +278,36 @@ async def _talk(content: bytes, cut: int) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
         await send({"type": "http.response.body", "body": b"ok"})
 
-    connection, wire = connect(app)
-    for piece in (content[:cut], content[cut:]):
+
+# The edge of a process outlives its connections, and so does what it makes for all of them.
+_TALK: Final = _Talk()
+
+
+def edge(content: bytes) -> None:
+    """Whatever comes, cut wherever: a request has one answer, a refusal is the last one, and nothing is a fault."""
+    cut = content[0] if content else 0
+    connection, wire = _TALK.connect()
+    for piece in (content[1 : cut + 1], content[cut + 1 :]):
         if piece and not wire.closed:
             connection.data_received(piece)
-            await asyncio.sleep(0)
-    for _ in range(50):
-        if not connection.tasks:
-            break
-        await asyncio.sleep(0)
+            # The next piece comes to an application that has just begun, or to one that waits for it.
+            _TALK.turns.turn() if cut % 2 else _TALK.turns.settle()
+    _TALK.turns.settle()
     connection.connection_lost(None)
-    await settle(connection)
-    written = bytes(wire.written)
+    _TALK.turns.settle()
+    assert not connection.tasks
+    assert not connection.edge.open
+    assert not connection.edge.addresses
+    _check_written(bytes(wire.written), wire.closed)
+
+
+def _check_written(written: bytes, closed: bool) -> None:
     assert not written or written.startswith(b"HTTP/1.1 ")
-    assert written.count(b"HTTP/1.1 200 ") <= len(seen)
-    refused = len(re.findall(rb"HTTP/1\.1 [45][0-9][0-9] ", written))
+    assert written.count(b"HTTP/1.1 200 ") <= len(_TALK.seen)
+    refused = len(_REFUSED.findall(written))
     assert refused <= 1
     assert b"HTTP/1.1 500 " not in written
-    assert not refused or wire.closed
+    assert not refused or closed
 
 
 _IMAGE = json.dumps(

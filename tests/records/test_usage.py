@@ -222,13 +222,40 @@ def test_what_was_removed_in_bulk_is_counted_afterwards(database_url: str, tmp_p
         def sweep(connection: Connection) -> Notes:
             place = content.repository_id(connection, PLACES[0])
             connection.execute(delete(links).where(links.c.repository_id == place))
-            usage.gone(connection, GALLERY, links, {shared.text: 6, alone.text: 5})
+            usage.gone(connection, GALLERY, {shared.text: 6, alone.text: 5})
             return Notes()
 
         process.apply(Change(sweep))
 
     asyncio.run(story())
     assert counters(process.database) == {"gallery": (6, 6)}
+    houses.close()
+
+
+def test_what_another_project_still_holds_is_no_weight_of_the_one_that_lost_it(
+    database_url: str, tmp_path: Path
+) -> None:
+    houses = Houses(database_url, tmp_path)
+    process = houses.open()
+    shared = Digest.of(b"shared")
+
+    async def story() -> None:
+        for place in (PLACES[0], PLACES[2]):
+            await process.push(place, b"shared")
+
+        def sweep(connection: Connection) -> Notes:
+            place = content.repository_id(connection, PLACES[0])
+            connection.execute(delete(links).where(links.c.repository_id == place))
+            usage.gone(connection, PLACES[0].project, {shared.text: 6})
+            return Notes()
+
+        process.apply(Change(sweep))
+
+    asyncio.run(story())
+    assert {name: used for name, (used, _) in counters(process.database).items()} == {
+        PLACES[0].project.name: 0,
+        PLACES[2].project.name: 6,
+    }
     houses.close()
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
+from gateway.engine.embedded.layout import SWEPT
+from gateway.engine.stores.clearing import Clearing, Removal
 from gateway.engine.stores.filesystem import Filesystem
 from gateway.engine.sweeping import Amount, Swept
 from gateway.errors import BlobUnknown
@@ -290,3 +293,59 @@ def test_a_spool_that_somebody_writes_to_stays_with_its_row(stage: Stage) -> Non
         assert (await stage.sweep(0)).gone == Swept(uploads=Amount(1), spools=Amount(1))
 
     stage.run(story())
+
+
+def test_links_go_page_by_page_and_none_is_passed_over(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.engine.embedded.sweep._LINKS", 2)
+
+    async def story() -> None:
+        contents = [b"%d" % number for number in range(5)]
+        for place in (UI, OTHER):
+            for content in contents:
+                await stage.push(place, content)
+        await stage.push_image(UI, "v1", layer=contents[3])
+        stage.clock.now += 2 * DAY
+
+        receipt = await stage.sweep()
+
+        assert receipt.gone.links.count == 9
+        assert sorted(digest for _, digest, *_ in stage.rows()["links"]) == sorted(
+            Digest.of(content).text for content in (contents[3], b"{}")
+        )
+
+    stage.run(story())
+
+
+def test_what_cannot_be_removed_is_told_and_the_rest_goes(tmp_path: Path) -> None:
+    clearing, removal = Clearing(tmp_path, SWEPT), Removal()
+    doomed = []
+    # More than there are threads: what lies behind the one that stays goes as well.
+    for number in range(30):
+        (tmp_path / f"{number}").write_bytes(b"old")
+        found = clearing.doom(f"{number}")
+        assert found is not None
+        assert found.move()
+        doomed.append(found)
+    [stuck, *_] = (tmp_path / SWEPT).iterdir()
+    stuck.unlink()
+    stuck.mkdir()
+
+    removal.begin(doomed)
+    with pytest.raises(OSError, match=stuck.name):
+        removal.let_end()
+    removal.close()
+
+    assert [each.name for each in (tmp_path / SWEPT).iterdir()] == [stuck.name]
+
+
+def test_files_are_gone_when_the_removal_is_closed(tmp_path: Path) -> None:
+    clearing, removal = Clearing(tmp_path, SWEPT), Removal()
+    for batch in range(3):
+        for number in range(20):
+            (tmp_path / f"{batch}-{number}").write_bytes(b"old")
+        doomed = [found for number in range(20) if (found := clearing.doom(f"{batch}-{number}")) is not None]
+        assert all(each.move() for each in doomed)
+        removal.begin(doomed)
+    removal.close()
+
+    assert not list((tmp_path / SWEPT).iterdir())

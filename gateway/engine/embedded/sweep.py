@@ -6,7 +6,8 @@
 
 What is between brackets happens under the writers' lock: whoever links a blob has done so before, and is seen, or has
 yet to look whether its file is there. A record without its file harms nobody while nothing links it, and neither does a
-file without a record: what a kill leaves half done, the next sweep ends.
+file without a record: what a kill leaves half done, the next sweep ends. Files that were moved aside are removed while
+the next batch is made ready.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from gateway.engine.embedded import shelves
 from gateway.engine.embedded.layout import IMPORTS, SWEEP_LOCK, SWEPT, UPLOADS, blob_key, upload_key
 from gateway.engine.embedded.shelves import Shelf, amount_of, shared_bytes
 from gateway.engine.embedded.steps import Steps
-from gateway.engine.stores.clearing import Clearing, Doomed, Lying
+from gateway.engine.stores.clearing import Clearing, Doomed, Lying, Removal
 from gateway.engine.stores.filesystem import Filesystem, Spool
 from gateway.engine.sweeping import Amount, Plan, Receipt, Stock, Swept
 from gateway.errors import Conflict
@@ -66,6 +67,7 @@ class EmbeddedSweep:
         self._steps = Steps("sweep")
         self._reader = Reader(database)
         self._busy: set[str] = set()
+        self._removal = Removal()
         self.swept = Swept()
 
     @contextmanager
@@ -76,10 +78,13 @@ class EmbeddedSweep:
                 holding.enter_context(self._store.held(SWEEP_LOCK))
             except BlockingIOError:
                 raise Conflict("Another sweep or an import is under way here; wait for its end.") from None
+            # Whoever comes next finds none of the files that this one has taken out of their places.
+            holding.callback(self._removal.close)
             yield
 
     def close(self) -> None:
         """Lets go of the database; nothing may be asked of it any more."""
+        self._removal.close()
         self._steps.close()
         self._reader.close()
 
@@ -105,6 +110,7 @@ class EmbeddedSweep:
             cleared = await self._clear(shelf, commit)
             again = await self._steps.run(self._look, [(shelf.algorithm, shelf.digits)], None) if cleared else [shelf]
             after += again[0].stock()
+        await self._steps.run(self._removal.let_end)
         await self._clear_uploads(commit)
         self.swept += await self._steps.run(self._clear_leftovers)
         _, waiting = await self._steps.run(self._links)
@@ -166,7 +172,7 @@ class EmbeddedSweep:
             try:
                 notes = await self._steps.rest_after(commit(Change(_forgetting(doomed))))
             finally:
-                await self._steps.run(_end, doomed)
+                await self._steps.run(self._removal.begin, [file for file in doomed.values() if file is not None])
             sizes, moved = notes.result
             files = [doomed[digest] for digest in moved if digest in sizes]
             strays = [doomed[digest] for digest in moved if digest not in sizes]
@@ -270,12 +276,6 @@ def _forgetting(doomed: Mapping[str, Doomed | None]) -> Callable[[Any], Notes]:
         return Notes(result=(sweeping.drop(connection, gone), moved))
 
     return apply
-
-
-def _end(doomed: Mapping[str, Doomed | None]) -> None:
-    for file in doomed.values():
-        if file is not None:
-            file.end()
 
 
 def _batches(values: Iterable[str], size: int) -> Iterator[list[str]]:
