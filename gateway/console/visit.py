@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -19,7 +18,7 @@ from gateway.access.scopes import Action
 from gateway.access.sealing import Sealer
 from gateway.administration import Administration, Finding, Session, SignIn
 from gateway.console.form import Form
-from gateway.errors import Denied, Unknown
+from gateway.errors import Denied
 from gateway.gate import Gate
 from gateway.oci.names import ProjectName
 
@@ -127,15 +126,6 @@ class Visit:
     def go_on(self, address: str) -> Response:
         """Sends the browser on to *address*, which `local` has looked at."""
         return RedirectResponse(local(address), 303)
-
-
-@contextmanager
-def unseen(told: str) -> Iterator[None]:
-    """Whatever is denied inside is not there for whoever asks: `Unknown`, with the sentence *told*."""
-    try:
-        yield
-    except Denied as refusal:
-        raise Unknown(told) from refusal
 
 
 def address(path: str, **query: str) -> str:

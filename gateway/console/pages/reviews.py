@@ -18,7 +18,7 @@ from gateway.console.download import Download
 from gateway.console.frame import render
 from gateway.console.leaves import leaf, newest
 from gateway.console.plan import Group, Page, Place
-from gateway.console.visit import Visit, unseen
+from gateway.console.visit import Visit
 from gateway.errors import Unknown
 from gateway.oci.names import ProjectName
 
@@ -52,8 +52,7 @@ async def begin(visit: Visit) -> Response:
 
 
 async def show(visit: Visit) -> Response:
-    with unseen(_NO_REVIEW):
-        detail = await visit.acts.reviews.show(visit.caller, _number(visit))
+    detail = await visit.acts.reviews.show(visit.caller, _number(visit))
     return await _page(visit, detail)
 
 
@@ -61,7 +60,7 @@ async def mark(visit: Visit) -> Response:
     """Says of one finding what was decided; a note that cannot be is told beside it, and kept."""
     number, form = _number(visit), visit.form
     finding = int(form.text("finding")) if _is_number(form.text("finding")) else 0
-    with unseen(_NO_REVIEW), form.blaming(f"note-{finding}"):
+    with form.blaming(f"note-{finding}"):
         note = form.text(f"note-{finding}")
         await visit.acts.reviews.mark(visit.caller, number, finding, form.text("mark"), note)
         return visit.go(f"/reviews/{number}", said="saved")
@@ -71,7 +70,7 @@ async def mark(visit: Visit) -> Response:
 async def sign_off(visit: Visit) -> Response:
     """Closes the review for good."""
     number, form = _number(visit), visit.form
-    with unseen(_NO_REVIEW), form.blaming("note"):
+    with form.blaming("note"):
         await visit.acts.reviews.sign_off(visit.caller, number, form.text("note"))
         return visit.go(f"/reviews/{number}", said="signed-off")
     return await _page(visit, await visit.acts.reviews.show(visit.caller, number), 422)
@@ -80,8 +79,7 @@ async def sign_off(visit: Visit) -> Response:
 async def export(visit: Visit) -> Response:
     """The evidence pack, as a file to keep."""
     number = _number(visit)
-    with unseen(_NO_REVIEW):
-        pack = await visit.acts.reviews.export(visit.caller, number)
+    pack = await visit.acts.reviews.export(visit.caller, number)
     stream = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES)  # noqa: SIM115 - closed when it was sent
     await asyncio.to_thread(pack.zipped, stream)
     stream.seek(0)
