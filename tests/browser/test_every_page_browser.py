@@ -33,6 +33,7 @@ def content(found: Furnished) -> dict[str, str]:
         "manifest-deep": f"/manifests/{LONG_TAG}/{DEEP}",
         "manifest-artifact": "/manifests/0.1.0/shop/chart",
         "access-mine": "/access",
+        "grants-mine": "/grants",
         "access-mine-on-one": "/access?repository=shop/web-ui",
     }
 
