@@ -178,6 +178,18 @@ def test_every_page_is_accessible_light_dark_and_on_a_phone(
                 window.look(f"{who}-{name}")
 
 
+def test_a_digest_is_copied_whole(gateway: Gateway, chromium: Browser, found: Furnished) -> None:
+    with looking(chromium, f"https://{gateway.registry}") as window:
+        window.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        sign_in(window, "bob")
+        window.open("/console/manifests/latest/shop/web-ui")
+        window.page.get_by_role("button", name=f"Copy {found.image}").first.click()
+        window.page.get_by_text("Copied.").wait_for(state="attached")
+        assert window.page.evaluate("navigator.clipboard.readText()") == found.image
+        window.press("Copy it")
+        window.page.wait_for_function(f"async () => (await navigator.clipboard.readText()).endsWith('@{found.index}')")
+
+
 def test_no_page_is_left_out() -> None:
     nothing = Furnished("sha256:a", "sha256:b")
     looked = {path.partition("?")[0] for pages in PAGES["root"] for path in pages(nothing).values()}
