@@ -141,12 +141,12 @@ def test_what_was_recorded_is_text_on_every_page_and_in_the_pack(
     window.press("Begin")
     notes = [str(each.get_attribute("id")) for each in window.page.locator("input[id^=note-]").all()]
     assert notes
-    for place, number in enumerate(note.removeprefix("note-") for note in notes):
-        finding = window.page.locator(f"#finding-{number}")
+    for place, which in enumerate(note.removeprefix("note-") for note in notes):
+        finding = window.page.locator(f"#finding-{which}")
         finding.locator("input[id^=note-]").fill(CORPUS[place % len(CORPUS)])
         with window.page.expect_navigation():
             finding.get_by_role("button", name="Follow up").click()
-        quiet(window, number)
+        quiet(window, which)
     window.fill(note=CORPUS[0])
     window.press("Sign off")
     assert window.says("The review was signed off.")
