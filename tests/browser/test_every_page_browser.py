@@ -16,7 +16,14 @@ from tests.services.gateway import Gateway
 pytestmark = pytest.mark.long
 
 #: Pages that are files to keep, or send the browser on.
-NO_PAGE = {"/", "/audit/export", "/audit/evidence/key", "/audit/evidence/checkpoint", "/reviews/{number}/pack"}
+NO_PAGE = {
+    "/",
+    "/audit/export",
+    "/projects/{project}/audit/export",
+    "/audit/evidence/key",
+    "/audit/evidence/checkpoint",
+    "/reviews/{number}/pack",
+}
 
 
 def content(found: Furnished) -> dict[str, str]:
