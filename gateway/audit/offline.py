@@ -2,7 +2,7 @@
 
     python -m gateway.audit.offline EXPORT… --checkpoint FILE --key KEY.pem        or: python offline.py …
 
-An export is JSON lines, also compressed: of `gateway audit export`, of a sink, or sealed segments, one after the other.
+An export is JSON lines, also compressed: of `gateway audit export`, a sink, an evidence pack, or segments in turn.
 Events are followed by their hashes; signed statements (checkpoints, segments, purges) by their Ed25519 signatures.
 Exit status: 0 whole · 1 it is not · 2 it cannot be read.
 """
@@ -24,8 +24,7 @@ from typing import Any, Final
 GENESIS: Final = "0" * 64
 #: What some readers take for the end of a line, though JSON does not.
 _BREAKS: Final = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
-#: What is signed begins with this line.
-DOMAIN: Final = b"registry-gateway trail v1\n"
+DOMAIN: Final = b"registry-gateway trail v1\n"  # begins what is signed
 _EVENT: Final = '{"hash":"'
 _BODY: Final = len(_EVENT) + 64 + 2
 #: Fields that readers of an event always see; in what was sealed they are left out when they are empty.
@@ -139,6 +138,8 @@ class Reader:
             dropped = [name for name in _EMPTY if sealed.get(name) == ""]
             body = canonical({name: value for name, value in sealed.items() if name not in dropped})
             self._event(str(record["hash"]), body.decode("utf-8", "surrogatepass"))
+        elif "body" in record and "hash" in record:  # of a pack
+            self._event(str(record["hash"]), str(record["body"]))
         elif record.get("type") == "gap":
             self._gap(int(record["first"]), int(record["last"]))
         elif "type" in record and "seq" in record:
@@ -364,8 +365,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (Unreadable, OSError, ValueError, KeyError, TypeError) as error:
         sys.stderr.write(f"offline: {error}\n")
         return 2
-    for line in _told(found, signed=given.key is not None):
-        sys.stdout.write(line + "\n")
+    sys.stdout.writelines(f"{line}\n" for line in _told(found, signed=given.key is not None))
     return 1 if found.fault else 0
 
 
@@ -391,8 +391,8 @@ def _told(found: Report, *, signed: bool) -> Iterator[str]:
         missing = ", ".join(f"{first}-{last}" for first, last in found.gaps[:10])
         yield f"{len(found.gaps)} gaps: {missing}{' …' if len(found.gaps) > 10 else ''}."
     if signed and found.newest is not None:
-        when = found.newest["time"]
-        yield f"Proven by {found.statements} signed statements: {found.proven} events; the newest is of {when}."
+        proven = f"{found.statements} signed statements: {found.proven} events"
+        yield f"Proven by {proven}; the newest is of {found.newest['time']}."
     yield f"Not proven by a signature: {found.count - found.proven} events, which rest on the chain alone."
 
 

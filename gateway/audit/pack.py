@@ -6,6 +6,7 @@ review.json  what was signed, byte for byte
 events.jsonl the events as they were sealed, one a line
 checkpoint.json  a signed checkpoint of the chain, where the gateway makes them
 verify.py    recomputes every hash
+offline.py   verifies the checkpoint's signature too, of a whole chain, with the public key that one has from elsewhere
 """
 
 from __future__ import annotations
@@ -69,6 +70,8 @@ class Pack:
         yield "events.jsonl", (_line(event) for event in self.events())
         if self.checkpoint is not None:
             yield "checkpoint.json", iter([f"{json.dumps(self.checkpoint)}\n".encode()])
+            if self.chained:
+                yield "offline.py", iter([(resources.files("gateway.audit") / "offline.py").read_bytes()])
         yield "verify.py", iter([_template("verify.txt").encode()])
 
     def zipped(self, stream: IO[bytes]) -> None:
@@ -82,7 +85,8 @@ class Pack:
     def _readme(self) -> str:
         chain = "chain" if self.chained else "single"
         checkpoint = "checkpoint" if self.checkpoint is not None else "no-checkpoint"
-        lines = [line for line in _template("readme.txt").splitlines() if _kept(line, chain, checkpoint)]
+        kept = (chain, checkpoint, f"{chain}_{checkpoint}")
+        lines = [line for line in _template("readme.txt").splitlines() if _kept(line, *kept)]
         text = "\n".join(line.partition("|")[2] if "|" in line else line for line in lines) + "\n"
         for name in ("title", "scope", "content", "signed_at", "signed_by"):
             text = text.replace(f"{{{name}}}", _printable(getattr(self.told, name)))

@@ -63,6 +63,7 @@ class Frame:
             places=_shown(self._places, rights),
             here=visit.request.scope["path"],
             said=SAID.get(visit.query.value("said"), "") if visit.request.method in {"GET", "HEAD"} else "",
+            whole_trail=Action.REVIEW in rights,
             form=values.pop("form", visit.form),
             host=visit.parts.host,
             now=datetime.now(UTC),

@@ -9,12 +9,15 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 from gateway.audit.chain import Head, Sealed, canonical, seal
+from gateway.audit.checkpoints import CheckpointKey
 from gateway.audit.pack import Pack, Told
 
 HOSTILE = "</td><script>alert(1)</script><img src=x onerror=alert(1)> \" ' &amp; javascript:"
@@ -97,6 +100,43 @@ def test_an_event_that_is_missing_is_found(tmp_path: Path) -> None:
     lines = (folder / "events.jsonl").read_text().splitlines(keepends=True)
     (folder / "events.jsonl").write_text(lines[0] + lines[2])
     assert "an event is missing" in verified(folder).stdout
+
+
+def test_a_packs_checkpoint_is_verified_with_nothing_but_the_public_key(tmp_path: Path) -> None:
+    pack, key, other = a_pack(), CheckpointKey.new(), CheckpointKey.new()
+    last = list(pack.events())[-1]
+    statement = json.loads(key.checkpoint(1, Head(last.seq, last.hash), datetime(2026, 12, 2, tzinfo=UTC)))
+    folder = unpacked(replace(pack, checkpoint=statement), tmp_path)
+    (folder / "key.pem").write_text(key.public_pem)
+    (folder / "other.pem").write_text(other.public_pem)
+    assert "offline.py events.jsonl --checkpoint checkpoint.json --key key.pem" in (folder / "README.txt").read_text()
+    said = signature_verified(folder, "key.pem")
+    assert (said.returncode, said.stderr) == (0, "")
+    assert "Proven by 1 signed statements: 3 events" in said.stdout
+    assert "another key" in signature_verified(folder, "other.pem").stdout
+    (folder / "checkpoint.json").write_text(json.dumps({**statement, "number": 2}))
+    assert "is not right" in signature_verified(folder, "key.pem").stdout
+    (folder / "checkpoint.json").write_text(json.dumps(statement))
+    text = (folder / "events.jsonl").read_text()
+    (folder / "events.jsonl").write_text(text.replace("tag.delete", "tag.remove"))
+    assert signature_verified(folder, "key.pem").returncode == 1
+    (folder / "events.jsonl").write_text("".join(text.splitlines(keepends=True)[:-1]))
+    assert "missing from the end" in signature_verified(folder, "key.pem").stdout
+
+
+def signature_verified(folder: Path, key: str) -> subprocess.CompletedProcess[str]:
+    command = [
+        sys.executable,
+        "-I",
+        "-S",
+        "offline.py",
+        "events.jsonl",
+        "--checkpoint",
+        "checkpoint.json",
+        "--key",
+        key,
+    ]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=30)
 
 
 class _Tags(HTMLParser):

@@ -25,7 +25,7 @@ FLAGS = (
 AXE = (Path(__file__).parent / "axe-4.14.1.min.js").read_text()
 #: Where pictures of the pages are kept, if anywhere.
 PICTURES = os.environ.get("CONSOLE_PICTURES", "")
-WIDE, NARROW = {"width": 1200, "height": 800}, {"width": 390, "height": 780}
+WIDE, NARROW = {"width": 1200, "height": 800}, {"width": 360, "height": 780}
 _WATCH = "document.addEventListener('securitypolicyviolation', e => console.error('POLICY ' + e.blockedURI));"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import subprocess
 import sys
 import zipfile
@@ -54,6 +56,10 @@ def test_an_auditors_whole_job(gateway: Gateway, chromium: Browser, happened: st
         window.press("Audit")
         _sees_what_the_robot_touched(window, happened)
         _reviews_the_month(window)
+        # What a gateway does every minute: a checkpoint that names the sign-off too.
+        gateway.cli("audit", "checkpoint").must()
+        key = _downloaded_key(window, tmp_path / "key.pem")
+        window.open("/console/reviews/1")
         pack = _kept(window, "Evidence pack", tmp_path / "review.zip")
         window.open("/console/audit")
         export = _kept(window, "Export", tmp_path / "audit.jsonl")
@@ -68,6 +74,7 @@ def test_an_auditors_whole_job(gateway: Gateway, chromium: Browser, happened: st
             [sys.executable, "-I", *map(str, argv)], cwd=elsewhere, env={}, capture_output=True, text=True
         )
         assert done.returncode == 0, done.stdout + done.stderr
+    _verified_on_another_machine(pack, key, tmp_path / "machine")
     damaged = tmp_path / "damaged.jsonl"
     damaged.write_text(export.read_text().replace('"joe"', '"eve"'))
     again = subprocess.run([sys.executable, "-I", str(verifier), str(damaged)], env={}, capture_output=True, text=True)
@@ -188,6 +195,53 @@ def _reviews_the_month(window: Looker) -> None:
     assert window.says("The review was signed off.")
     window.look("review-signed")
     window.picture("auditor-signed")
+
+
+def _downloaded_key(window: Looker, place: Path) -> Path:
+    window.press("Audit")
+    window.press("Evidence")
+    return _kept(window, "Download the public key", place)
+
+
+def _verified_on_another_machine(pack: Path, key: Path, machine: Path) -> None:
+    """In an empty folder that holds nothing but the pack and the key, by the command that the pack's README tells."""
+    machine.mkdir()
+    with zipfile.ZipFile(pack) as packed:
+        packed.extractall(machine)
+    (machine / "key.pem").write_bytes(key.read_bytes())
+    readme = (machine / "README.txt").read_text().splitlines()
+    (command,) = [line.split() for line in readme if line.startswith("    python3 offline.py ")]
+
+    def verified() -> subprocess.CompletedProcess[str]:
+        argv = [sys.executable, "-I", "-S", *command[1:]]
+        return subprocess.run(argv, cwd=machine, env={}, capture_output=True, text=True)
+
+    done = verified()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Proven by 1 signed statements" in done.stdout
+    events = machine / "events.jsonl"
+    sealed = events.read_text()
+    named = json.loads((machine / "checkpoint.json").read_text())["seq"]
+    assert any(line.startswith(f'{{"seq": {named},') for line in sealed.splitlines())
+    # Whoever changes an event and seals all that follow anew has hashes that fit, and no key to sign them.
+    events.write_text(_sealed_anew(sealed, '"joe"', '"eve"'))
+    forged = verified()
+    assert (forged.returncode, "is not the one that the checkpoint" in forged.stdout) == (1, True), forged
+    events.write_text(sealed.replace('\\"joe\\"', '\\"eve\\"'))
+    assert "was edited" in verified().stdout
+
+
+def _sealed_anew(lines: str, old: str, new: str) -> str:
+    """The events with *new* for *old*, each hash computed again from the one before it."""
+    previous, written = "", []
+    for line in lines.splitlines():
+        event = json.loads(line)
+        record = json.loads(event["body"].replace(old, new))
+        record["previous_hash"] = previous or record["previous_hash"]
+        body = json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        previous = hashlib.sha256(bytes.fromhex(record["previous_hash"]) + body.encode()).hexdigest()
+        written.append(json.dumps({"seq": event["seq"], "hash": previous, "body": body}))
+    return "\n".join(written) + "\n"
 
 
 def _kept(window: Looker, words: str, place: Path) -> Path:

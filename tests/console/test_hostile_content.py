@@ -101,6 +101,16 @@ def sound_refusal(page: Sheet) -> None:
     assert page.header("content-security-policy") == POLICY
 
 
-@pytest.mark.parametrize("text", ['<script>"x"</script>', "<b onclick=x>", "<a href='javascript:x'>", "<!-- x -->"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        '<script>"x"</script>',
+        "<b onclick=x>",
+        "<a href='javascript:x'>",
+        "<!-- x -->",
+        "<script src=/console/static/copy.js?v=0123456789ab></script>",
+        "<script src='/console/static/copy.js?v=0123456789ab' defer>x</script>",
+    ],
+)
 def test_the_test_itself_would_see_markup(text: str) -> None:
     assert wrong_in(f"<p>{text}</p>")
