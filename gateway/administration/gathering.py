@@ -213,7 +213,10 @@ class _Gathering:
         uses = [use for use in (*self._granted(until, since), *self._roles(since)) if use.given_at < since]
         used = {use: self._used(newest(self.trail, use.search, use.most), use) for use in uses}
         unseen = {use.search: use.most for use in uses if used[use] is None}
-        if unseen and self.trail.sealed(Search(since=since)) is not None:
+        sealed = self.trail.sealed(Search(since=since)) if unseen else None
+        if sealed is not None:
+            if sealed.purged:
+                self.partial.add("access")
             self._collect(unseen)
             for use in uses:
                 used[use] = used[use] or self._used((), use)

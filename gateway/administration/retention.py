@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeAlias
 
 from gateway.access.policy import Need
 from gateway.access.principals import Caller
 from gateway.access.retention import Decision, Retention, TagState, decide
 from gateway.access.scopes import Action
 from gateway.administration.values import owner_of
+from gateway.audit.chain import Sealed
 from gateway.audit.event import Kind
 from gateway.audit.trail import Search, Trail
 from gateway.change import Change, Notes
@@ -25,6 +26,9 @@ from gateway.records import retention as rows
 from gateway.records.database import Database
 from gateway.records.projects import repository_names
 from gateway.records.trash import Bin
+
+#: A repository's name, and a digest there.
+_Place: TypeAlias = tuple[str, str]
 
 __all__ = ["Applied", "Decision", "Retention", "RetentionPlan", "Retentions", "TagState"]
 
@@ -125,26 +129,41 @@ class Retentions:
     async def _planned(self, project: ProjectName) -> tuple[RetentionPlan, ...]:
         retention, rules = await self.database.read(lambda connection: rows.of_project(connection, project))
         names = await self.database.read(lambda connection: repository_names(connection, project))
+        now = int(self.clock())
+        states = {name: await self._tags(name) for name in names}
+        pulled: dict[_Place, int] = {}
+        if retention.pulled_days is not None:
+            since = datetime.fromtimestamp(now, UTC) - timedelta(days=retention.pulled_days)
+            places = {(name.name, tag.digest) for name, tags in states.items() for tag in tags}
+            pulled = await asyncio.to_thread(self._pulled, project, places, since)
         plans = []
-        for repository in names:
-            tags = await self._states(repository, pulls=retention.pulled_days is not None)
-            plans.append(RetentionPlan(repository.name, decide(retention, rules, tags, int(self.clock()))))
+        for name, tags in states.items():
+            seen = [replace(tag, pulled_at=pulled.get((name.name, tag.digest))) for tag in tags]
+            plans.append(RetentionPlan(name.name, decide(retention, rules, seen, now)))
         return tuple(plans)
 
-    async def _states(self, repository: Repository, *, pulls: bool) -> list[TagState]:
-        tags = await self.database.read(lambda connection: rows.tag_states(connection, repository))
-        if not pulls:
-            return tags
-        digests = dict.fromkeys(tag.digest for tag in tags)
-        pulled = {digest: await asyncio.to_thread(self._pulled_at, repository, digest) for digest in digests}
-        return [replace(tag, pulled_at=pulled[tag.digest]) for tag in tags]
+    async def _tags(self, repository: Repository) -> list[TagState]:
+        return await self.database.read(lambda connection: rows.tag_states(connection, repository))
 
-    def _pulled_at(self, repository: Repository, digest: str) -> int | None:
-        search = Search(repository=repository.name, kind=Kind.MANIFEST_PULL.value, outcome="allowed", digest=digest)
-        found = self.trail.page(search, before=None, limit=1)
-        if not found:
-            return None
-        return int(datetime.fromisoformat(str(found[0].record()["time"])).astimezone(UTC).timestamp())
+    def _pulled(self, project: ProjectName, places: Iterable[_Place], since: datetime) -> dict[_Place, int]:
+        """When the digest of each of *places* was pulled last since then, in UNIX seconds, if it was."""
+        asked = Search(kind=Kind.MANIFEST_PULL.value, outcome="allowed", since=since)
+        found: dict[_Place, int] = {}
+        missing: set[_Place] = set()
+        for place in places:
+            newest = self.trail.page(replace(asked, repository=place[0], digest=place[1]), limit=1)
+            if newest:
+                found[place] = _second(newest[0])
+            else:
+                missing.add(place)
+        # Sealed months are read once for all of them, the newest first.
+        for older in self.trail.older([replace(asked, project=project.name)]) if missing else ():
+            assert isinstance(older, Sealed)
+            record = older.record()
+            place = str(record.get("repository", "")), str(record.get("digest", ""))
+            if place in missing:
+                found.setdefault(place, _second(older))
+        return found
 
     def _require(self) -> None:
         if Feature.TRASH in self.engine.emulated:
@@ -152,3 +171,7 @@ class Retentions:
                 "The content is kept by the registry behind the gateway, which cannot remove a tag alone; retention is "
                 'for kind = "embedded" in [engine].'
             )
+
+
+def _second(event: Sealed) -> int:
+    return int(datetime.fromisoformat(str(event.record()["time"])).astimezone(UTC).timestamp())

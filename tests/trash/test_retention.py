@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from gateway.access.retention import Retention, TagState, decide
 from gateway.access.rules import Rules
 from gateway.audit.event import Event, Kind
+from gateway.audit.trail import Search
 from gateway.errors import Denied, Invalid, ManifestUnknown
 from gateway.gate import Act
 from gateway.oci.digest import Digest
@@ -16,6 +19,7 @@ from gateway.oci.manifest import Manifest
 from gateway.oci.names import Tag
 from gateway.records import projects
 from gateway.records.projects import Wishes
+from gateway.records.trail import project_tail
 from tests.administration.rooms import Rooms, rooms_of
 from tests.contract.house import index
 from tests.house import OPERATOR, House
@@ -156,6 +160,31 @@ def test_what_was_pulled_lately_stays_and_what_was_pulled_long_ago_goes(stage: S
         "v1": (),
         "v2": (),
     }
+
+
+def test_what_was_pulled_in_a_month_that_was_sealed_since_stays(stage: Stage) -> None:
+    stage.clock.now -= 400 * DAY
+    digests = filled(stage)
+    stage.clock.now += 400 * DAY
+    rooms = acts(stage)
+
+    async def pulled(digest: Digest, days: int) -> None:
+        event = Event(Kind.MANIFEST_PULL, OPERATOR, time=datetime.now(UTC) - timedelta(days=days)).but(
+            project="gallery", repository=UI.name, digest=digest.text
+        )
+        await stage.house.ledger.commit(Act(event))
+
+    for digest, days in ((digests[1], 90), (digests[0], 50), (digests[2], 1)):
+        stage.run(pulled(digest, days))
+    with stage.house.database.lock(), stage.house.database.engine.connect() as connection:
+        while project_tail(stage.house.database, connection):
+            pass
+    stage.run(rooms.acts.evidence.retain(OPERATOR, datetime.now(UTC) + timedelta(days=40)))
+    assert len(stage.house.trail.page(Search(kind="manifest.pull"))) == 1
+
+    stage.run(rooms.acts.retention.set(OPERATOR, "gallery", pulled_days=60))
+    [plan] = stage.run(rooms.acts.retention.plan(OPERATOR, "gallery"))
+    assert {each.tag.name for each in plan.decisions if each.stays} == {"v0", "v2"}
 
 
 def test_an_index_goes_with_the_platforms_that_only_it_names_and_shared_ones_stay(stage: Stage) -> None:
