@@ -224,11 +224,16 @@ def test_whatever_was_acknowledged_before_a_kill_is_there_after_it(hub: Gateway,
         skopeo = Skopeo(client_home / f"skopeo{who}")
         skopeo.login(hub.registry, *WRITER).must()
         pushers.append(Pusher(skopeo, layout, hub.registry, tags))
-    for pause in (1.5, 1.0, 2.0):
+    for more, pause in ((4, 0.05), (4, 0.2), (4, 0.4)):
         stop = threading.Event()
+        wanted = more + sum(len(pusher.acknowledged) for pusher in pushers)
         threads = [threading.Thread(target=pusher.run, args=(stop,)) for pusher in pushers]
         for thread in threads:
             thread.start()
+        # However fast the machine is: some were acknowledged, and others are under way.
+        deadline = time.monotonic() + 60
+        while sum(len(pusher.acknowledged) for pusher in pushers) < wanted and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
         time.sleep(pause)
         stop.set()
         hub.kill()
@@ -236,7 +241,7 @@ def test_whatever_was_acknowledged_before_a_kill_is_there_after_it(hub: Gateway,
             thread.join()
         hub.start()
     acknowledged = [tag for pusher in pushers for tag in pusher.acknowledged]
-    assert len(acknowledged) >= 8
+    assert len(acknowledged) >= 12
     assert [tag for pusher in pushers for tag in pusher.failed], "no kill hit a push"
     token = hub.wire.token(WRITER, SCOPE)
     with hub.wire.connect() as connection:

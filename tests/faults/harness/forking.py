@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,8 @@ class Preloaded:
             stdout=subprocess.PIPE,
             env=dict(environment),
         )
-        threading.Thread(target=self._hear, daemon=True).start()
+        self._hearing = threading.Thread(target=self._hear, daemon=True)
+        self._hearing.start()
 
     def fits(self, environment: Mapping[str, str]) -> bool:
         """Whether what it begins may have this environment."""
@@ -70,6 +72,11 @@ class Preloaded:
         """Ends it, and all that it began."""
         self._process.kill()
         self._process.wait()
+        self._hearing.join()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            with suppress(BrokenPipeError):
+                pipe.close()
 
     def _hear(self) -> None:
         assert self._process.stdout is not None
