@@ -42,6 +42,10 @@ class Elsewhere:
     drop: Callable[[Any], None]
 
 
+def _nothing() -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """
@@ -50,13 +54,15 @@ class Change:
     It does no slow work and no input or output but SQL; a `Refusal` it raises undoes its own statements and no one
     else's. *policy* says that accounts, projects or grants change; *repositories* names those whose tags, links or
     manifests do: every process sees the change from the moment it is acknowledged. *elsewhere* is what has to be done
-    outside the database before.
+    outside the database before. *release* lets go of what the change holds, a lock: it is called once the ledger is
+    done with the change, whether it was applied or not, and may have been called by then.
     """
 
     apply: Callable[[Any], Notes]
     policy: bool = False
     repositories: tuple[Repository, ...] = ()
     elsewhere: Elsewhere | None = None
+    release: Callable[[], None] = _nothing
 
 
 def together(*changes: Change) -> Change:
@@ -70,5 +76,9 @@ def together(*changes: Change) -> Change:
             also += notes.also
         return Notes(notes.before, notes.after, notes.detail, notes.digest, notes.result, also)
 
+    def release() -> None:
+        for change in changes:
+            change.release()
+
     repositories = tuple(name for change in changes for name in change.repositories)
-    return Change(apply, any(change.policy for change in changes), repositories)
+    return Change(apply, any(change.policy for change in changes), repositories, release=release)

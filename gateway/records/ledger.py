@@ -64,6 +64,10 @@ class _Waiting:
         if not self.future.done():
             self.future.set_exception(Unavailable(_UNAVAILABLE))
 
+    def release(self) -> None:
+        if self.act.change is not None:
+            self.act.change.release()
+
     def wake(self) -> None:
         if self.future.done():
             return
@@ -109,6 +113,7 @@ class SqlLedger:
         loop = asyncio.get_running_loop()
         waiting = _Waiting(act, loop, loop.create_future())
         if self._closing:
+            waiting.release()
             raise Unavailable("The gateway is stopping; try again shortly.")
         self._waiting.append(waiting)
         if self._idle:
@@ -166,6 +171,9 @@ class SqlLedger:
             for waiting in batch:
                 waiting.error = Unavailable(_UNAVAILABLE)
                 waiting.error.__cause__ = error.with_traceback(None)
+        for waiting in batch:
+            # Before anybody is woken: whoever is told to try again finds nothing in the way.
+            waiting.release()
         self._meters.committed(time.perf_counter() - begun, len(batch), len(self._waiting))
         loops: dict[asyncio.AbstractEventLoop, list[_Waiting]] = {}
         for waiting in batch:

@@ -40,6 +40,10 @@ async def finish(house: House, upload: Upload, digest: Digest, *pieces: bytes) -
     house.apply(change)
 
 
+async def finishing(house: House, upload: Upload, rest: bytes) -> None:
+    await finish(house, upload, DIGEST, rest)
+
+
 # a crash, or a commit that fails, between any two steps
 
 
@@ -317,6 +321,7 @@ class BadDisk(Filesystem):
         self.operation = operation
         self.error = error
         self.failing = True
+        self.cuts = True
 
     def fail(self, operation: str) -> None:
         if self.failing and operation == self.operation:
@@ -332,8 +337,13 @@ class BadDisk(Filesystem):
             def write(self, pieces: Sequence[bytes]) -> None:
                 super().write([b"".join(pieces)[:5]])
                 disk.fail("write")
-                self.truncate(self.size - 5)
+                super().truncate(self.size - 5)
                 super().write(pieces)
+
+            def truncate(self, size: int) -> None:
+                if not disk.cuts:
+                    raise OSError(errno.EIO, os.strerror(errno.EIO))
+                super().truncate(size)
 
             def sync(self) -> None:
                 disk.fail("sync")
@@ -346,32 +356,71 @@ class BadDisk(Filesystem):
     def publish(self, spool: Spool, key: str) -> None:
         self.fail("publish")
         super().publish(spool, key)
+        # As when the file has its new name, and the folder cannot be synced.
+        self.fail("published")
 
 
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
-@pytest.mark.parametrize("operation", ["write", "sync", "publish"])
-def test_a_disk_that_fails_ends_the_upload_and_a_new_one_works(
-    houses: Houses, tmp_path: Path, operation: str, error: int
+def test_a_disk_that_does_not_sync_ends_the_upload_and_a_new_one_works(
+    houses: Houses, tmp_path: Path, error: int
 ) -> None:
     async def story() -> None:
-        disk = BadDisk(tmp_path / "data", operation, error)
+        disk = BadDisk(tmp_path / "data", "sync", error)
         house = houses.open(store=disk)
         expected: type[Exception] = OSError if error == errno.EIO else Unavailable
-        upload = await begin(house)
-        with pytest.raises(expected):
-            await finish(house, upload, DIGEST, CONTENT)
-        with pytest.raises(BlobUploadUnknown):
-            await house.engine.uploads.find(UI, WRITER, upload.id)
-        if operation != "publish":
+        for write in (finishing, append):
             upload = await begin(house)
             with pytest.raises(expected):
-                await append(house, upload, CONTENT)
+                await write(house, upload, CONTENT)
             with pytest.raises(BlobUploadUnknown):
                 await house.engine.uploads.find(UI, WRITER, upload.id)
         assert house.spools() == []
         disk.failing = False
         await house.push(UI, CONTENT)
         assert await house.pull(UI, DIGEST) == CONTENT
+
+    run(story())
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+@pytest.mark.parametrize("operation", ["write", "publish", "published"])
+def test_a_disk_that_takes_no_more_leaves_the_upload_with_what_it_had(
+    houses: Houses, tmp_path: Path, operation: str, error: int
+) -> None:
+    async def story() -> None:
+        disk = BadDisk(tmp_path / "data", operation, error)
+        house = houses.open(store=disk)
+        disk.failing = False
+        upload = await begin(house)
+        await append(house, upload, CONTENT[:1000])
+        disk.failing = True
+        expected: type[Exception] = OSError if error == errno.EIO else Unavailable
+        for write in (append, finishing) if operation == "write" else (finishing, finishing):
+            with pytest.raises(expected):
+                await write(house, upload, CONTENT[1000:])
+            assert (await house.engine.uploads.find(UI, WRITER, upload.id)).offset == 1000
+        with pytest.raises(BlobUnknown):
+            await house.engine.blobs.find(UI, DIGEST)
+        disk.failing = False
+        if operation == "write":
+            await append(house, upload, CONTENT[1000:2000])
+        await finish(house, upload, DIGEST, CONTENT[2000 if operation == "write" else 1000 :])
+        assert await house.pull(UI, DIGEST) == CONTENT
+        assert house.spools() == []
+
+    run(story())
+
+
+def test_a_disk_that_does_not_even_cut_back_ends_the_upload(houses: Houses, tmp_path: Path) -> None:
+    async def story() -> None:
+        disk = BadDisk(tmp_path / "data", "write", errno.EIO)
+        disk.cuts = False
+        house = houses.open(store=disk)
+        upload = await begin(house)
+        with pytest.raises(OSError, match="error"):
+            await append(house, upload, CONTENT)
+        with pytest.raises(BlobUploadUnknown):
+            await house.engine.uploads.find(UI, WRITER, upload.id)
 
     run(story())
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import multiprocessing
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -275,3 +277,42 @@ def test_an_act_that_waits_too_long_for_the_lock_is_not_acknowledged(
 
     with house.database.lock(), pytest.raises(Unavailable):
         house.run(house.ledger.commit(Act(EVENT)))
+
+
+@pytest.mark.parametrize("end", ["applied", "refused", "faulty", "denied", "not committed"])
+def test_what_a_change_holds_is_let_go_of_before_anybody_is_told_how_it_ended(house: House, end: str) -> None:
+    held = ["a lock"]
+
+    def apply(connection: Connection) -> Notes:
+        if end == "refused":
+            raise Conflict("No.")
+        if end == "faulty":
+            raise ZeroDivisionError
+        return Notes()
+
+    act = Act(EVENT, Change(apply, release=held.clear))
+    if end == "denied":
+        act = replace(
+            act,
+            version=house.database.versions.policy() + 2,
+            rejudge=lambda view: Refused(Reason.NO_GRANT),
+            refusal=lambda verdict: Denied("No."),
+        )
+    if end == "not committed":
+        with house.database.engine.connect() as connection:
+            connection.exec_driver_sql("ALTER TABLE events RENAME TO away")
+
+    async def told() -> bool:
+        with contextlib.suppress(Refusal, ZeroDivisionError):
+            await house.ledger.commit(act)
+        return not held
+
+    assert house.run(told())
+
+
+def test_a_ledger_that_has_stopped_lets_go_of_what_a_change_holds(house: House) -> None:
+    held = ["a lock"]
+    house.ledger.close()
+    with pytest.raises(Unavailable, match="stopping"):
+        house.run(house.ledger.commit(Act(EVENT, Change(lambda _: Notes(), release=held.clear))))
+    assert not held

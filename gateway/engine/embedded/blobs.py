@@ -58,9 +58,9 @@ class EmbeddedBlobs:
     """
     Blobs of one data directory.
 
-    A blob whose file is missing or has another length is `ContentDamaged`, never unknown: `find` sees that before a
-    byte is sent. The first whole read of a file in this process compares the digest before the last piece is given out.
-    Whatever damage is met becomes one of the *suspects*.
+    A blob whose file is missing, has another length or is a suspect is `ContentDamaged`, never unknown: `find` sees
+    that before a byte is sent. The first whole read of a file in this process compares the digest before the last
+    piece is given out. Whatever damage is met becomes one of the *suspects*.
     """
 
     def __init__(
@@ -90,6 +90,10 @@ class EmbeddedBlobs:
             self._acts.saw(repository.project)
             self._recent.keep(repository, digest, version, (blob, until))
         if self._store.size(blob_key(digest)) != blob.size_bytes:
+            raise self._damaged(digest)
+        noted = self._suspects.noted(digest)
+        if noted is not None and not (self._store.changed(blob_key(digest)) or 0.0) > noted:
+            # It was not judged yet. Whoever looks before a push has to be told now, or sends nothing.
             raise self._damaged(digest)
         return blob
 

@@ -8,6 +8,7 @@ So that what a thousand readers meet is recorded once, whichever process they ar
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +26,7 @@ class Suspects:
 
     def __init__(self, root: Path) -> None:
         self._folders = Folders(root)
+        self._prefix = f"{root}/"
 
     def note(self, digest: Digest) -> None:
         """Notes that *digest* looks damaged, unless that is known; never raises: whoever reads has trouble enough."""
@@ -39,6 +41,14 @@ class Suspects:
 
     def is_recorded(self, digest: Digest) -> bool:
         return bool(self._folders.kept(_key(digest)))
+
+    def noted(self, digest: Digest) -> float | None:
+        """When *digest* was noted or recorded, in UNIX seconds; None if it is no suspect. As cheap as can be."""
+        key = _key(digest)
+        if not os.access(self._prefix + key, os.F_OK):
+            return None
+        entry = self._folders.entry(key)
+        return entry.modified if entry is not None else None
 
     def forget(self, digest: Digest) -> None:
         """Nothing is wrong with *digest* any more."""

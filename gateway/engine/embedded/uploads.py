@@ -127,9 +127,9 @@ class EmbeddedUploads:
                 spool.release()
             return Notes()
 
-        # Whoever drops the change unapplied drops the lock, and not only when the garbage collector comes by.
+        # Whoever never commits the change drops the lock, and not only when the garbage collector comes by.
         weakref.finalize(apply, spool.release).atexit = False
-        return Appended(Change(apply), new.offset, interrupted)
+        return Appended(Change(apply, release=spool.release), new.offset, interrupted)
 
     async def finish(
         self, upload: Upload, body: AsyncIterator[bytes], first: int | None, digest: Digest
@@ -155,7 +155,8 @@ class EmbeddedUploads:
                 spool.release()
 
         weakref.finalize(apply, spool.release).atexit = False
-        return blob, self._acts.change(upload.repository, apply, upload.owner)
+        change = self._acts.change(upload.repository, apply, upload.owner)
+        return blob, replace(change, release=spool.release)
 
     async def cancel(self, upload: Upload) -> Change:
         spool = await self._lock(upload)
@@ -175,7 +176,7 @@ class EmbeddedUploads:
 
         def conclude() -> None:
             intake.flush()
-            spool.sync()
+            _synced(spool)
             spool.sync_name()
 
         await self._in_thread(conclude)
@@ -193,7 +194,7 @@ class EmbeddedUploads:
                     f"The bytes sent have the digest {found}, not {digest}; push the blob again.",
                     detail={"sent": found, "claimed": digest.text},
                 )
-            spool.sync()
+            _synced(spool)
             self._store.publish(spool, blob_key(digest))
             # Of the file that was hashed, whatever lies in its place by now.
             self._verified.keep(digest, spool.identity())
@@ -215,10 +216,21 @@ class EmbeddedUploads:
         except (Interrupted, Refusal):
             await self._in_thread(spool.truncate, row.offset)
             raise
-        except OSError as error:
-            # After a failed write or fsync nobody knows what is on the disk: it is not tried again.
+        except _Unsynced as unsynced:
+            # Nobody knows what is on the disk now, of what was acknowledged neither: it is not tried again.
             await self._in_thread(self._discard, spool, row)
+            raise _storage_fault(unsynced.error) from unsynced.error
+        except OSError as error:
+            await self._in_thread(self._cut_back, spool, row)
             raise _storage_fault(error) from error
+
+    def _cut_back(self, spool: Spool, row: UploadRow) -> None:
+        """Leaves what is acknowledged and nothing else; a spool that was published is a blob, and stays as it is."""
+        try:
+            if spool.is_named():
+                spool.truncate(row.offset)
+        except OSError:
+            self._discard(spool, row)
 
     def _discard(self, spool: Spool, row: UploadRow) -> None:
         spool.discard()
@@ -336,6 +348,21 @@ class EmbeddedUploads:
 def _release(opening: Future[Spool]) -> None:
     if not opening.cancelled() and opening.exception() is None:
         opening.result().release()
+
+
+class _Unsynced(Exception):
+    """A spool's bytes could not be made durable: *error* says why."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def _synced(spool: Spool) -> None:
+    try:
+        spool.sync()
+    except OSError as error:
+        raise _Unsynced(error) from error
 
 
 def _digest(spool: Spool, intake: Intake, algorithm: Algorithm) -> str:

@@ -114,6 +114,11 @@ class Spool(_Open):
         with self._using() as descriptor:
             return os.pread(descriptor, size, offset)
 
+    def is_named(self) -> bool:
+        """Whether the file still lies where it was opened: it was neither published nor discarded."""
+        with self._using() as descriptor:
+            return _is_at(descriptor, self.path)
+
     def exclusive(self) -> bool:
         """Whether this is a regular file that nobody but the owner of this process may write to."""
         with self._using() as descriptor:
@@ -283,6 +288,13 @@ class Filesystem:
         """How many bytes are at *key*; None if there is no such key."""
         try:
             return os.stat(self._prefix + key).st_size
+        except FileNotFoundError:
+            return None
+
+    def changed(self, key: str) -> float | None:
+        """When the file at *key* was last changed or put there, in UNIX seconds; None if there is no such key."""
+        try:
+            return os.stat(self._prefix + key).st_ctime
         except FileNotFoundError:
             return None
 

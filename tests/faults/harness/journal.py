@@ -71,6 +71,13 @@ class Journal:
         with self._guard:
             self.values[thing] = frozenset({value})
 
+    def may_be_gone(self, noun: Noun) -> None:
+        """What befell the writes of these that nobody has acknowledged may have taken the things with them."""
+        with self._guard:
+            for thing, values in self.values.items():
+                if thing.noun is noun and len(values) > 1:
+                    self.values[thing] = values | {GONE}
+
     def counts(self, act: Acknowledged | None = None) -> None:
         """Something was acknowledged that leaves nothing to be found but its event."""
         with self._guard:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import count
 
 from tests.faults.harness.figures import Figures
+from tests.faults.harness.journal import Noun
 from tests.faults.harness.operations import Act, Operation
 from tests.faults.harness.oracle import Oracle
 from tests.faults.harness.site import Site, Unanswered
@@ -16,6 +17,8 @@ from tests.faults.harness.striking import FILES, STATEMENTS, Mode, Part, Strike,
 
 #: More steps than any write has.
 _MOST = 150
+#: Where uploads grow, each a file of its own.
+_SPOOLS = "uploads/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,9 @@ def run(
         found = target.struck()
         if not found and not done:
             figures.problem(each.fault, f"{operation.name}, step {at}: refused, and nothing was struck")
+        if any(kind == "sync" and what.startswith(_SPOOLS) for kind, what, _ in found) and not each.kills:
+            # Nobody knows what is on the disk then, and the upload is given up.
+            site.journal.may_be_gone(Noun.UPLOAD)
         if found:
             struck += 1
             with figures.line(each.fault) as line:

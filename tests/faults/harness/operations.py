@@ -169,7 +169,13 @@ def _appends(site: Site, number: int) -> Act:
         sent = 1000
         if again:
             # The client asks how far it is, and goes on from there.
-            told = site.client.ask("GET", location, 204).headers["range"]
+            upload = Thing(Noun.UPLOAD, HERE, location)
+            answer = site.client.ask("GET", location, *((204, 404) if GONE in site.journal.values[upload] else (204,)))
+            if answer.status == 404:
+                site.journal.observes(upload, GONE)
+                push_blob(site, content)
+                return
+            told = answer.headers["range"]
             sent = int(told.partition("-")[2]) + 1
             assert sent in {1000, len(content)}, told
             if sent == len(content):
