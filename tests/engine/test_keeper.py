@@ -169,6 +169,21 @@ def test_damage_that_follows_a_healing_at_once_is_recorded_again(house: House, k
     assert len(quarantined(house)) == 2
 
 
+@pytest.mark.parametrize("damage", ["missing", "truncated"])
+def test_a_push_between_the_judgement_and_its_record_has_healed_the_blob(
+    house: House, keeper: Keeper, damage: str
+) -> None:
+    pushed(house)
+    DAMAGES[damage][0](file_of(house))
+    mend = keeper.condemn(DIGEST)
+    assert mend is not None
+    run(house.push(UI, LAYER))
+    mend.after()
+    assert run(house.engine.blobs.find(UI, DIGEST)).size_bytes == len(LAYER)
+    assert list(keeper.suspects()) == []
+    assert Suspects(house.root).all() == {}
+
+
 def test_a_file_that_the_disk_does_not_give_is_recorded_once_and_stays(
     house: House, keeper: Keeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:

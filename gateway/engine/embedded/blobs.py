@@ -91,9 +91,9 @@ class EmbeddedBlobs:
             self._recent.keep(repository, digest, version, (blob, until))
         if self._store.size(blob_key(digest)) != blob.size_bytes:
             raise self._damaged(digest)
-        noted = self._suspects.noted(digest)
+        noted = self._suspects.waiting(digest)
         if noted is not None and not (self._store.changed(blob_key(digest)) or 0.0) > noted:
-            # It was not judged yet. Whoever looks before a push has to be told now, or sends nothing.
+            # Whoever looks before a push has to be told now, not when it was judged, or sends nothing.
             raise self._damaged(digest)
         return blob
 

@@ -81,6 +81,8 @@ class Integrity:
 
         What the answer changes is nothing but what others remember of the repositories that hold the blob.
         """
+        # Before it is judged: what is published from now on is not what was judged.
+        self._suspects.note(digest)
         size_bytes = self._database.read_now(lambda connection: examination.blob_size(connection, digest))
         fault = None if size_bytes is None else self.judge(digest, size_bytes, deep=True, heard=heard)
         gone = fault is not None and fault.kind is FlawKind.BLOB_MISSING and not self.is_held(digest)
@@ -88,7 +90,6 @@ class Integrity:
             self._suspects.forget(digest)
             return None
         recorded = self._suspects.is_recorded(digest)
-        self._suspects.note(digest)
         if fault.identity is None:
             if recorded:
                 return None

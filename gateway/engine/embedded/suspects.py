@@ -42,13 +42,13 @@ class Suspects:
     def is_recorded(self, digest: Digest) -> bool:
         return bool(self._folders.kept(_key(digest)))
 
-    def noted(self, digest: Digest) -> float | None:
-        """When *digest* was noted or recorded, in UNIX seconds; None if it is no suspect. As cheap as can be."""
+    def waiting(self, digest: Digest) -> float | None:
+        """When *digest* was noted, in UNIX seconds; None if it is no suspect or was judged. As cheap as can be."""
         key = _key(digest)
         if not os.access(self._prefix + key, os.F_OK):
             return None
         entry = self._folders.entry(key)
-        return entry.modified if entry is not None else None
+        return entry.modified if entry is not None and not entry.size else None
 
     def forget(self, digest: Digest) -> None:
         """Nothing is wrong with *digest* any more."""
