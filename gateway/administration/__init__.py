@@ -32,7 +32,7 @@ from gateway.administration.read_only import ReadOnlySwitch
 from gateway.administration.replay import Difference, Proposal, Replay, Replays, Verb
 from gateway.administration.repositories import Repositories
 from gateway.administration.retention import Retentions
-from gateway.administration.reviews import CheckpointOf, ReviewDetail, Reviews
+from gateway.administration.reviews import ReviewDetail, Reviews
 from gateway.administration.robots import ROBOT_LIFE, Robots
 from gateway.administration.second_factor import Enrolment, SecondFactor, SecondFactorState
 from gateway.administration.sessions import NewSession, Session, Sessions
@@ -132,8 +132,6 @@ class Administration:
     stored_keys: StoredKeys
     trash_seconds: int = 0
     platforms: Platforms = field(default_factory=Platforms)
-    checkpoint: CheckpointOf = lambda: None
-    """What a signed checkpoint of the chain says, for evidence packs; None where none are made."""
     _codes: Codes = field(init=False)
 
     def __post_init__(self) -> None:
@@ -221,7 +219,7 @@ class Administration:
 
     @property
     def reviews(self) -> Reviews:
-        return Reviews(self.gate, self.database, self.trail, self.checkpoint)
+        return Reviews(self.gate, self.database, self.trail, self.evidence)
 
     @property
     def replays(self) -> Replays:
