@@ -20,6 +20,7 @@ from gateway.administration.doctor import Doctor, Finding, State
 from gateway.administration.editions import Condition, Conditional, edition_of
 from gateway.administration.effective import AccountAccess, Effective, Explained, RepositoryAccess
 from gateway.administration.evidence import Evidence
+from gateway.administration.exports import Exports
 from gateway.administration.fates import Adopted, Fate
 from gateway.administration.grants import Grants
 from gateway.administration.keys import KeyRow, Keys
@@ -132,6 +133,7 @@ class Administration:
     stored_keys: StoredKeys
     trash_seconds: int = 0
     platforms: Platforms = field(default_factory=Platforms)
+    exporting: Exports = field(default_factory=Exports)
     _codes: Codes = field(init=False)
 
     def __post_init__(self) -> None:

@@ -44,12 +44,9 @@ async def show(request: Request) -> Reply:
 async def export(request: Request) -> Reply:
     """Every event that matches, the oldest first, one JSON object a line"""
     wanted = search(request.query_as(Filters))
-    exporting = request.parts.exporting
-    if exporting.locked():
-        raise TooManyRequests("Enough exports are under way; try again when one is done.", retry_after_seconds=5)
-    async with exporting:
+    with request.administration.exporting.slot(request.caller) as slot:
         events = await request.administration.audit.export_events(request.caller, wanted)
-    return Reply(200, (("Content-Type", NDJSON),), stream=_lines(events, exporting))
+        return Reply(200, (("Content-Type", NDJSON),), stream=_lines(events), slot=slot)
 
 
 async def verify(request: Request) -> Reply:
@@ -90,11 +87,10 @@ def search(asked: Filters) -> Search:
     )
 
 
-async def _lines(events: Iterator[Sealed], exporting: asyncio.Semaphore) -> AsyncGenerator[bytes, None]:
-    async with exporting:
-        # The database is read where nobody waits for the event loop; no more than one piece is ever in memory.
-        while piece := await asyncio.to_thread(_piece, events):
-            yield piece
+async def _lines(events: Iterator[Sealed]) -> AsyncGenerator[bytes, None]:
+    # The database is read where nobody waits for the event loop; no more than one piece is ever in memory.
+    while piece := await asyncio.to_thread(_piece, events):
+        yield piece
 
 
 def _piece(events: Iterator[Sealed]) -> bytes:
