@@ -142,10 +142,14 @@ def repository_id(connection: Connection, repository: Repository) -> int | None:
 
 
 def link_blob(connection: Connection, repository: Repository, digest: Digest, size_bytes: int, act: Act) -> Notes:
-    """Links a blob whose bytes are in place into *repository*; again is no harm. Raises `AgainstRule`."""
+    """
+    Links a blob whose bytes are in place into *repository*; again is no harm. Raises `AgainstRule`.
+
+    *size_bytes* is what was counted, not what somebody claims: see `usage.weigh`.
+    """
     rules.require_writable(connection, repository.project, act)
     place, also = ensure_repository(connection, repository, act)
-    if not has(connection, blobs, digest=digest.text):
+    if not usage.weigh(connection, digest, size_bytes):
         connection.execute(_NEW_BLOB, {"digest": digest.text, "size_bytes": size_bytes, "created_at": act.now})
     _link(connection, place, digest, act)
     return Notes(digest=digest.text, also=also)

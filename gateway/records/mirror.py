@@ -7,11 +7,13 @@ tags were removed. Rows go when an act that passed the gate removes what they te
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, delete, insert, select
+from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.change import Notes
 from gateway.errors import ContentReferenced, ManifestBlobUnknown
@@ -21,7 +23,10 @@ from gateway.oci.media import is_distributable
 from gateway.oci.names import Repository, Tag
 from gateway.records import content, usage
 from gateway.records.content import Act
+from gateway.records.database import Database
 from gateway.records.schema import blobs, edges, intents, links, manifests, repositories, tags, untagged
+
+_log = logging.getLogger("gateway.mirror")
 
 _CHUNK: Final = 500
 _HIDDEN: Final = (
@@ -139,9 +144,24 @@ def knows_link(connection: Connection, repository: Repository, digest: Digest) -
     return content.find_blob(connection, repository, digest) is not None
 
 
-def size_known(connection: Connection, digest: Digest) -> int:
-    """The size of the blob, if any repository is known to hold it; 0 otherwise."""
-    return int(connection.execute(select(blobs.c.size_bytes).where(blobs.c.digest == digest.text)).scalar() or 0)
+def size_known(connection: Connection, digest: Digest) -> int | None:
+    """The size of the blob, as a manifest claimed it or as it was learned, if any repository is known to hold it."""
+    return connection.execute(select(blobs.c.size_bytes).where(blobs.c.digest == digest.text)).scalar()
+
+
+def learn_size(database: Database, digest: Digest, size_bytes: int) -> None:
+    """
+    Puts the size of the blob right, at once and without an event of its own; blocks.
+
+    If that fails it stays as it was, until somebody asks for the blob again.
+    """
+    try:
+        with database.lock(), database.writer() as connection:
+            database.begin(connection)
+            usage.weigh(connection, digest, size_bytes)
+            connection.exec_driver_sql("COMMIT")
+    except SQLAlchemyError:
+        _log.exception("the size of %s stays what a manifest claimed", digest)
 
 
 def require_unreferenced(connection: Connection, repository: Repository, digest: Digest) -> None:
@@ -166,7 +186,11 @@ def _begun(connection: Connection, repository: Repository, kind: str) -> list[di
 
 
 def _link_layers(connection: Connection, place: int, manifest: Manifest, act: Act) -> None:
-    """What an image names is in the repository, or the other registry had refused it."""
+    """
+    What an image names is in the repository, or the other registry had refused it.
+
+    How large it is, of what did not come through here, is what the image claims, until somebody asks for it.
+    """
     config = () if manifest.config is None else (manifest.config,)
     sizes = {entry.digest.text: entry.size for entry in config + manifest.layers if is_distributable(entry.media_type)}
     missing = sizes.keys() - content.held(connection, links, place, list(sizes))
