@@ -201,7 +201,7 @@ class Administration:
 
     @property
     def contents(self) -> Contents:
-        return Contents(self.gate, self.database, self.engine, self.platforms, self.trash_seconds)
+        return Contents(self.gate, self.database, self.engine, self.platforms, self.secrets, self.trash_seconds)
 
     @property
     def effective(self) -> Effective:
