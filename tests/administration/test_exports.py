@@ -58,10 +58,10 @@ def test_a_piece_that_nobody_takes_ends_the_export_and_one_that_is_taken_does_no
         async def send(message: MutableMapping[str, Any]) -> None:
             if message["number"] == 3:
                 await asyncio.Event().wait()
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.005)
             got.append(message["number"])
 
-        sending = taken(Exports(stall_seconds=0.5), 1).bounded(send)
+        sending = taken(Exports(stall_seconds=0.2), 1).bounded(send)
         for number in range(3):
             await sending({"number": number})
         with pytest.raises(NobodyReads):

@@ -250,6 +250,7 @@ def test_a_pack_holds_what_was_signed_and_the_events_of_its_scope(rooms: Rooms, 
     assert (named["hash"], named["seq"] > sign_off["seq"]) == (checkpoint["hash"], True)
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_a_pack_proves_its_own_sign_off_however_soon_it_is_exported(rooms: Rooms, tmp_path: Path) -> None:
     rooms.run(rooms.acts.evidence.checkpoint(OPERATOR))
     key = rooms.run(rooms.acts.evidence.public_key(OPERATOR)).pem

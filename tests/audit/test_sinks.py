@@ -153,7 +153,7 @@ DRIPPED = {
 @pytest.mark.parametrize("what", DRIPPED)
 def test_a_webhook_that_drips_has_failed_in_time(what: str) -> None:
     with a_slow_peer(DRIPPED[what]) as port:
-        sink = WebhookSink("there", f"http://127.0.0.1:{port}/", lambda: "s" * 16, whole_seconds=0.4)
+        sink = WebhookSink("there", f"http://127.0.0.1:{port}/", lambda: "s" * 16, whole_seconds=0.2)
         begun = time.monotonic()
         with pytest.raises(SinkFailed, match="it takes too long"):
             sink.deliver(shipment(LONG))
@@ -231,7 +231,7 @@ def test_syslog_that_takes_its_time_has_failed_in_time(authority: Authority, gre
     context.load_cert_chain(pair.certificate, pair.key)
     # A record of a handshake that says it is long: whoever waits for its end waits.
     with a_slow_peer(*((b"", context) if greets else (b"\x16\x03\x03\x40\x00" + b"\x02" * 1000, None))) as port:
-        sink = SyslogSink("localhost", port, name="here", authority=authority.certificate, whole_seconds=0.4)
+        sink = SyslogSink("localhost", port, name="here", authority=authority.certificate, whole_seconds=0.2)
         begun = time.monotonic()
         with pytest.raises(SinkFailed, match="it takes too long"):
             sink.deliver(shipment(f'{{"detail":"{LONG}"}}'))
