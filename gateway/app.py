@@ -7,7 +7,7 @@ Settings ─▶ Rooms: database · secrets · ledger · directory · gate · tra
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -33,7 +33,7 @@ from gateway.folder import require_folder
 from gateway.front import Application, Front
 from gateway.gate import Gate
 from gateway.meters import Meters
-from gateway.records import checkpoints, facts, migration
+from gateway.records import facts, migration
 from gateway.records import keys as key_records
 from gateway.records.credentials import CredentialRecords
 from gateway.records.database import Database
@@ -113,7 +113,6 @@ def joined(settings: Settings, secrets: Secrets) -> Iterator[Rooms]:
             hashing,
             stored_keys,
             settings.upkeep.trash_days * 86_400,
-            checkpoint=partial(_checkpoint, database),
         )
         stored = CredentialRecords(database)
         credentials = Credentials(stored, stored, secrets, hashing, stored)
@@ -267,12 +266,6 @@ def survey(settings: Settings) -> Survey:
     from gateway.engine.upstream.adopt import Survey  # as above
 
     return Survey(upstream_client(settings))
-
-
-def _checkpoint(database: Database) -> Mapping[str, object] | None:
-    """What the newest signed checkpoint says, if there is one."""
-    found = database.read_now(checkpoints.newest)
-    return found.statement if found is not None else None
 
 
 def _content(settings: Settings, database: Database) -> tuple[Engine, Settling | None]:

@@ -146,6 +146,11 @@ class Secrets:
         return self._derived("cursors")
 
     @property
+    def positions(self) -> bytes:
+        """Seals where a list goes on if the name there is not for its reader's eyes (AES-256-GCM)."""
+        return self._derived("positions")
+
+    @property
     def answers(self) -> bytes:
         """Seals the answers that may be asked for again."""
         return self._derived("answers")

@@ -20,6 +20,7 @@ from gateway.administration.doctor import Doctor, Finding, State
 from gateway.administration.editions import Condition, Conditional, edition_of
 from gateway.administration.effective import AccountAccess, Effective, Explained, RepositoryAccess
 from gateway.administration.evidence import Evidence
+from gateway.administration.exports import Exports
 from gateway.administration.fates import Adopted, Fate
 from gateway.administration.grants import Grants
 from gateway.administration.keys import KeyRow, Keys
@@ -32,7 +33,7 @@ from gateway.administration.read_only import ReadOnlySwitch
 from gateway.administration.replay import Difference, Proposal, Replay, Replays, Verb
 from gateway.administration.repositories import Repositories
 from gateway.administration.retention import Retentions
-from gateway.administration.reviews import CheckpointOf, ReviewDetail, Reviews
+from gateway.administration.reviews import ReviewDetail, Reviews
 from gateway.administration.robots import ROBOT_LIFE, Robots
 from gateway.administration.second_factor import Enrolment, SecondFactor, SecondFactorState
 from gateway.administration.sessions import NewSession, Session, Sessions
@@ -132,8 +133,7 @@ class Administration:
     stored_keys: StoredKeys
     trash_seconds: int = 0
     platforms: Platforms = field(default_factory=Platforms)
-    checkpoint: CheckpointOf = lambda: None
-    """What a signed checkpoint of the chain says, for evidence packs; None where none are made."""
+    exporting: Exports = field(default_factory=Exports)
     _codes: Codes = field(init=False)
 
     def __post_init__(self) -> None:
@@ -201,7 +201,7 @@ class Administration:
 
     @property
     def contents(self) -> Contents:
-        return Contents(self.gate, self.database, self.engine, self.platforms, self.trash_seconds)
+        return Contents(self.gate, self.database, self.engine, self.platforms, self.secrets, self.trash_seconds)
 
     @property
     def effective(self) -> Effective:
@@ -221,7 +221,7 @@ class Administration:
 
     @property
     def reviews(self) -> Reviews:
-        return Reviews(self.gate, self.database, self.trail, self.checkpoint)
+        return Reviews(self.gate, self.database, self.trail, self.evidence)
 
     @property
     def replays(self) -> Replays:

@@ -10,6 +10,8 @@ from typing import Final
 from gateway.access.policy import Need, Standing, parse_target
 from gateway.access.principals import Caller
 from gateway.access.scopes import Action
+from gateway.access.sealing import Sealer
+from gateway.access.secrets import Secrets
 from gateway.administration.manifests import Manifests
 from gateway.administration.platforms import Platforms
 from gateway.administration.removals import Removals
@@ -25,7 +27,7 @@ from gateway.administration.views import (
 )
 from gateway.audit.event import Kind
 from gateway.engine.port import Engine
-from gateway.errors import NameUnknown, Unknown
+from gateway.errors import Invalid, NameUnknown, Unknown
 from gateway.gate import Gate
 from gateway.oci.names import ProjectName, Repository
 from gateway.oci.purpose import purpose_of
@@ -39,6 +41,9 @@ _MOST: Final = 200
 _LOOKED_THROUGH: Final = 20_000
 _STRIDE: Final = 1000
 _TEXT_CHARACTERS: Final = 128
+#: What no name begins with.
+_SEALED: Final = "~"
+_SEALED_SECONDS: Final = 24 * 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,7 @@ class Contents:
     database: Database
     engine: Engine
     platforms: Platforms
+    secrets: Secrets
     trash_seconds: int = 0
 
     async def repositories(
@@ -62,9 +68,13 @@ class Contents:
         """
         The repositories of *project* that the caller may pull from, by name after *after*.
 
-        With *containing*, those whose names do. Raises `Unknown` for a project that the caller may not see.
+        With *containing*, those whose names do. Where the list goes on is the name of one of them, or, if what was
+        looked through last is not theirs to see, sealed for this caller and a day. Raises `Unknown` for a project that
+        the caller may not see, `Invalid` for a place that was not given out so.
         """
         name = ProjectName.parse(project)
+        places = Sealer(self.secrets.positions, f"{caller.principal.kind}:{caller.principal.id} {name}")
+        after = _opened(places, after)
         review = Need(Action.REVIEW, name, optional=True)
         facts = {"project": name.name}
         async with self.gate.passage(caller, Kind.REPOSITORY_LIST, review, **facts) as passage:
@@ -73,6 +83,8 @@ class Contents:
             found, following = await self._places(caller, standing, name, beginnings, containing, after, _page(limit))
             entries = await self._repository_entries(found, named=bool(passage.met))
             await passage.seal()
+        if following and all(place.name != following for place in found):
+            following = _SEALED + places.seal(following.encode(), _SEALED_SECONDS)
         return Shelf(entries, following)
 
     async def tags(
@@ -228,6 +240,15 @@ class Contents:
             )
 
         return tuple(entry(name) for name in names)
+
+
+def _opened(places: Sealer, after: str) -> str:
+    if not after.startswith(_SEALED):
+        return after
+    opened = places.unseal(after.removeprefix(_SEALED))
+    if opened is None:
+        raise Invalid("Where this page begins is not known any more; begin the list anew.")
+    return opened.decode()
 
 
 def _page(limit: int) -> int:

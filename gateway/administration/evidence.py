@@ -182,6 +182,12 @@ class Evidence:
             await self._purge(caller, key, segment)
         return Receipt(made, sum(each.count for each in made), sum(each.count for each in gone))
 
+    async def fresh(self, caller: Caller, key: CheckpointKey) -> Stored:
+        """A checkpoint of everything up to the event that was just made; part of that act, and no event of its own."""
+        act = Act(Event(Kind.AUDIT_CHECKPOINT, caller), checkpoints.make(key, always=True), silent=True)
+        made: Stored = (await self.gate.ledger.commit(act)).result
+        return made
+
     async def signing_key(self, caller: Caller) -> CheckpointKey:
         """The key that signs, made if there is none yet; for the gateway's own work."""
         found = await self._read(partial(checkpoints.current_key, secrets=self.secrets))

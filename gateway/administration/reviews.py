@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,6 +14,7 @@ from typing import Any, Final
 from gateway.access.policy import Need
 from gateway.access.principals import Caller
 from gateway.access.scopes import Action
+from gateway.administration.evidence import Evidence
 from gateway.administration.gathering import gather
 from gateway.audit.chain import Sealed
 from gateway.audit.event import Kind
@@ -27,11 +28,9 @@ from gateway.records import reviews as rows
 from gateway.records.database import Database
 from gateway.records.reviews import Finding, Review
 
-__all__ = ["CheckpointOf", "Finding", "Pack", "Review", "ReviewDetail", "Reviews"]
+__all__ = ["Finding", "Pack", "Review", "ReviewDetail", "Reviews"]
 
 NOTE_CHARACTERS: Final = 500
-#: What a checkpoint says of the chain's head, as JSON-able values; None where none are made.
-CheckpointOf = Callable[[], Mapping[str, object] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +53,7 @@ class Reviews:
     gate: Gate
     database: Database
     trail: Trail
-    checkpoint: CheckpointOf = lambda: None
+    evidence: Evidence
 
     async def begin(
         self,
@@ -131,6 +130,7 @@ class Reviews:
         """
         The evidence pack of a signed review: to be read, and verified, without the gateway.
 
+        Its checkpoint is made now, after the sign-off and after the event of this export, and so proves both.
         Its events are read from the database as it is written: write it in a thread where others wait. Raises
         `Conflict` while the review is open.
         """
@@ -138,7 +138,10 @@ class Reviews:
             found = await self.database.read(lambda connection: _detail(connection, number))
             if found.review.signed_at is None:
                 raise Conflict(f"Review {number} is open; sign it off before it is handed over.")
+            # Made before the event of this export, so that the checkpoint names that, which is in every such pack.
+            key = await self.evidence.signing_key(caller)
             await passage.seal()
+        checkpoint = await self.evidence.fresh(caller, key)
         review = found.review
         told = Told(
             title=f"Review {review.number}",
@@ -149,10 +152,9 @@ class Reviews:
             signed_by=review.signed_by,
             whys={rule.name: (rule.title, rule.why) for rule in RULES},
         )
-        checkpoint = await asyncio.to_thread(self.checkpoint)
         named = {number for each in found.findings for number in each.events[:SHOWN]}
         shown = await asyncio.to_thread(self.trail.events, named)
-        return Pack(told, partial(self._events, review), shown.get, checkpoint, chained=not review.project)
+        return Pack(told, partial(self._events, review), shown.get, checkpoint.statement, chained=not review.project)
 
     def _events(self, review: Review) -> Iterator[Sealed]:
         """

@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import Any, Final
 
 from gateway.access.principals import Caller, Origin
+from gateway.administration.exports import NobodyReads
 from gateway.administration.sight import may_know
 from gateway.api import once, openapi, problems, routes
 from gateway.api.replies import ALWAYS, JSON, RawHeader, Reply, Send
@@ -50,7 +51,7 @@ class Api:
         exchange = _Exchange(scope["method"] == "HEAD", (*ALWAYS, (b"x-request-id", request_id.encode())), send)
         try:
             await self._answer(scope, receive, exchange, request_id)
-        except Gone:
+        except (Gone, NobodyReads):
             return
         except Exception:
             if exchange.begun:

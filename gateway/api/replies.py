@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
 import msgspec
 
 from gateway.administration.editions import Edited, edition_of
+from gateway.administration.exports import Slot
 
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Header: TypeAlias = tuple[str, str]
@@ -29,12 +30,17 @@ _ENCODER: Final = msgspec.json.Encoder()
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A reply: *body* whole, or a *stream* whose length nobody knows yet; one that breaks off has no proper end."""
+    """
+    A reply: *body* whole, or a *stream* whose length nobody knows yet; one that breaks off has no proper end.
+
+    The *slot* of a stream is given back when it was delivered, or was not.
+    """
 
     status: int
     headers: tuple[Header, ...] = ()
     body: bytes = b""
     stream: AsyncGenerator[bytes, None] | None = None
+    slot: Slot | None = None
 
     def and_headers(self, *headers: Header) -> Reply:
         """This reply with more headers."""
@@ -51,7 +57,16 @@ class Reply:
             await send(begin)
             await send({"type": "http.response.body", "body": b"" if headless else self.body, "more_body": False})
             return
-        async with aclosing(self.stream) as pieces:
+        if self.slot is not None:
+            send = self.slot.bounded(send)
+        with self.slot or nullcontext():
+            await self._stream(send, begin, self.stream, headless=headless)
+
+    @staticmethod
+    async def _stream(
+        send: Send, begin: MutableMapping[str, Any], stream: AsyncGenerator[bytes, None], *, headless: bool
+    ) -> None:
+        async with aclosing(stream) as pieces:
             # Until the first piece is there, what keeps it from coming can still be told.
             first = b"" if headless else await anext(pieces, b"")
             await send(begin)

@@ -72,7 +72,6 @@ class Parts:
     kept: Kept
     asked: Budget = field(default_factory=lambda: Budget(per_second=100, burst=1000))
     working: Budget = field(default_factory=lambda: Budget(per_second=50, burst=500))
-    exporting: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(4))
     verifying: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
 
 

@@ -55,8 +55,9 @@ async def sign_off(request: Request) -> Reply:
 
 async def pack(request: Request) -> Reply:
     """The evidence pack of a signed review, as a zip file to be read and verified without the gateway"""
-    found = await request.administration.reviews.export(request.caller, _number(request))
-    return Reply(200, (("Content-Type", ZIP),), stream=_zipped(found))
+    with request.administration.exporting.slot(request.caller) as slot:
+        found = await request.administration.reviews.export(request.caller, _number(request))
+        return Reply(200, (("Content-Type", ZIP),), stream=_zipped(found), slot=slot)
 
 
 async def _zipped(found: Pack) -> AsyncGenerator[bytes, None]:

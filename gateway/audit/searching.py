@@ -70,7 +70,7 @@ def _value(name: str, text: str, now: datetime) -> object:
         raise Invalid(f"A filter has at most {VALUE_CHARACTERS} characters.")
     match name:
         case "kind":
-            return _kind(text)
+            return kind_filter(text)
         case "outcome":
             if text not in set(Outcome):
                 raise Invalid(f"An outcome is one of {', '.join(known.value for known in Outcome)}.")
@@ -83,7 +83,8 @@ def _value(name: str, text: str, now: datetime) -> object:
             return text
 
 
-def _kind(text: str) -> str:
+def kind_filter(text: str) -> str:
+    """*text* if it is a kind, or a noun and `.*`; raises `Invalid`."""
     if text not in set(Kind) and not (text.endswith(".*") and text[:-2] in _NOUNS):
         raise Invalid(f"{text!r} is no kind of event; kinds are {', '.join(sorted(_NOUNS))}, each followed by '.*'.")
     return text

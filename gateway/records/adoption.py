@@ -5,20 +5,27 @@ Nothing here removes a repository, a manifest or a tag: what a registry does not
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from sqlalchemy import Connection, UpdateBase, bindparam, delete, exists, select, update
 
 from gateway.change import Notes
 from gateway.oci.manifest import Manifest
-from gateway.oci.media import is_distributable
 from gateway.oci.names import Repository
 from gateway.records import usage
-from gateway.records.content import Act, ensure_repository, held, insert_all, project_exists, repository_id
-from gateway.records.schema import blobs, edges, links, manifests, repositories, tags, untagged
+from gateway.records.content import (
+    Act,
+    ensure_repository,
+    held,
+    insert_all,
+    manifest_row,
+    project_exists,
+    repository_id,
+)
+from gateway.records.mirror import link_layers
+from gateway.records.schema import edges, links, manifests, repositories, tags, untagged
 
 #: Values in one IN list: below what either database takes.
 _CHUNK: Final = 500
@@ -101,7 +108,14 @@ def index(connection: Connection, repository: Repository, found: Found, before: 
     wanted = {manifest.digest.text: manifest for manifest in found.manifests}
     there = held(connection, manifests, place, list(wanted))
     fresh = {digest: manifest for digest, manifest in wanted.items() if digest not in there}
-    insert_all(connection, manifests, [_manifest_row(place, manifest, act) for manifest in fresh.values()])
+    insert_all(
+        connection,
+        manifests,
+        [
+            {"repository_id": place, "digest": digest, **manifest_row(manifest, act)}
+            for digest, manifest in fresh.items()
+        ],
+    )
     insert_all(
         connection,
         edges,
@@ -112,47 +126,10 @@ def index(connection: Connection, repository: Repository, found: Found, before: 
         ],
     )
     usage.charge(connection, place, manifests, list(fresh), bound=False)
-    _link_layers(connection, place, fresh.values(), act)
+    # It is there already, whatever a quota says.
+    link_layers(connection, place, fresh.values(), replace(act, done=True))
     _move_tags(connection, place, found.tags, before, act)
     return Notes(also=also, result=len(fresh))
-
-
-def _manifest_row(place: int, manifest: Manifest, act: Act) -> dict[str, object]:
-    return {
-        "repository_id": place,
-        "digest": manifest.digest.text,
-        "media_type": manifest.media_type,
-        "size_bytes": len(manifest.content),
-        "artifact_type": manifest.artifact_type,
-        "subject": manifest.subject.digest.text if manifest.subject is not None else None,
-        "annotations": json.dumps(dict(manifest.annotations), ensure_ascii=False),
-        "pushed_at": act.now,
-        "pushed_by": act.owner,
-    }
-
-
-def _link_layers(connection: Connection, place: int, images: Iterable[Manifest], act: Act) -> None:
-    """What an image names is in the repository, or the registry had refused it."""
-    sizes = {
-        entry.digest.text: entry.size
-        for image in images
-        for entry in (*((image.config,) if image.config is not None else ()), *image.layers)
-        if is_distributable(entry.media_type)
-    }
-    missing = sizes.keys() - held(connection, links, place, list(sizes))
-    unknown = sorted(missing - _known_blobs(connection, list(missing)))
-    made = {"created_at": act.now}
-    insert_all(connection, blobs, [{"digest": each, "size_bytes": sizes[each], **made} for each in unknown])
-    insert_all(connection, links, [{"repository_id": place, "digest": each, **made} for each in sorted(missing)])
-    usage.charge(connection, place, links, sorted(missing), bound=False)
-
-
-def _known_blobs(connection: Connection, digests: Sequence[str]) -> set[str]:
-    known: set[str] = set()
-    for start in range(0, len(digests), _CHUNK):
-        chosen = select(blobs.c.digest).where(blobs.c.digest.in_(digests[start : start + _CHUNK]))
-        known.update(connection.execute(chosen).scalars())
-    return known
 
 
 def _move_tags(

@@ -142,10 +142,14 @@ def repository_id(connection: Connection, repository: Repository) -> int | None:
 
 
 def link_blob(connection: Connection, repository: Repository, digest: Digest, size_bytes: int, act: Act) -> Notes:
-    """Links a blob whose bytes are in place into *repository*; again is no harm. Raises `AgainstRule`."""
+    """
+    Links a blob whose bytes are in place into *repository*; again is no harm. Raises `AgainstRule`.
+
+    *size_bytes* is what was counted, not what somebody claims: see `usage.weigh`.
+    """
     rules.require_writable(connection, repository.project, act)
     place, also = ensure_repository(connection, repository, act)
-    if not has(connection, blobs, digest=digest.text):
+    if not usage.weigh(connection, digest, size_bytes):
         connection.execute(_NEW_BLOB, {"digest": digest.text, "size_bytes": size_bytes, "created_at": act.now})
     _link(connection, place, digest, act)
     return Notes(digest=digest.text, also=also)
@@ -318,16 +322,7 @@ def keep_body(connection: Connection, manifest: Manifest) -> None:
 
 def keep_manifest(connection: Connection, place: int, manifest: Manifest, act: Act) -> None:
     """Keeps what is to be known of *manifest* in the repository *place*: its row, and an edge to all it names."""
-    digest = manifest.digest.text
-    row = {
-        "media_type": manifest.media_type,
-        "size_bytes": len(manifest.content),
-        "artifact_type": manifest.artifact_type,
-        "subject": manifest.subject.digest.text if manifest.subject is not None else None,
-        "annotations": json.dumps(dict(manifest.annotations), ensure_ascii=False),
-        "pushed_at": act.now,
-        "pushed_by": act.owner,
-    }
+    digest, row = manifest.digest.text, manifest_row(manifest, act)
     if has(connection, manifests, repository_id=place, digest=digest):
         mine = (manifests.c.repository_id == place) & (manifests.c.digest == digest)
         connection.execute(update(manifests).where(mine).values(row))
@@ -340,6 +335,19 @@ def keep_manifest(connection: Connection, place: int, manifest: Manifest, act: A
         edges,
         [{"repository_id": place, "target": named.text, "source": digest} for named in manifest.references],
     )
+
+
+def manifest_row(manifest: Manifest, act: Act) -> dict[str, object]:
+    """What is kept of *manifest* wherever it is."""
+    return {
+        "media_type": manifest.media_type,
+        "size_bytes": len(manifest.content),
+        "artifact_type": manifest.artifact_type,
+        "subject": manifest.subject.digest.text if manifest.subject is not None else None,
+        "annotations": json.dumps(dict(manifest.annotations), ensure_ascii=False),
+        "pushed_at": act.now,
+        "pushed_by": act.owner,
+    }
 
 
 def move_tags(

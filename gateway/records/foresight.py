@@ -15,7 +15,6 @@ from gateway.access.rules import immovable, over_quota
 from gateway.errors import TagImmutable
 from gateway.oci.digest import Algorithm, Digest
 from gateway.oci.manifest import Manifest
-from gateway.oci.media import is_distributable
 from gateway.oci.names import ProjectName, Repository, Tag
 from gateway.records import content, mirror, nesting, rules, usage
 from gateway.records.schema import intents, links, manifests, tags
@@ -48,9 +47,7 @@ def manifest_comes(
     plain = mirror.twin(manifest)
     digest = plain.digest.text
     weights = dict.fromkeys((digest, manifest.digest.text), len(manifest.content))
-    config = () if manifest.config is None else (manifest.config,)
-    sizes = {entry.digest.text: entry.size for entry in config + manifest.layers if is_distributable(entry.media_type)}
-    _require_room(connection, repository.project, found.quota_bytes, sizes, weights)
+    _require_room(connection, repository.project, found.quota_bytes, mirror.layer_sizes([manifest]), weights)
     place = content.repository_id(connection, repository)
     if place is not None:
         nesting.require_shallow(connection, place, manifest)

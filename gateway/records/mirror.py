@@ -7,11 +7,13 @@ tags were removed. Rows go when an act that passed the gate removes what they te
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, delete, insert, select
+from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.change import Notes
 from gateway.errors import ContentReferenced, ManifestBlobUnknown
@@ -21,7 +23,10 @@ from gateway.oci.media import is_distributable
 from gateway.oci.names import Repository, Tag
 from gateway.records import content, usage
 from gateway.records.content import Act
+from gateway.records.database import Database
 from gateway.records.schema import blobs, edges, intents, links, manifests, repositories, tags, untagged
+
+_log = logging.getLogger("gateway.mirror")
 
 _CHUNK: Final = 500
 _HIDDEN: Final = (
@@ -46,7 +51,7 @@ def index_manifest(
     holds them under their SHA-256, which is what the tags point at.
     """
     place, also = content.ensure_repository(connection, repository, act)
-    _link_layers(connection, place, manifest, act)
+    link_layers(connection, place, [manifest], act)
     content.keep_manifest(connection, place, manifest, act)
     plain = twin(manifest)
     if plain is not manifest:
@@ -126,6 +131,33 @@ def hidden_since(connection: Connection, repository: Repository, tag: Tag, momen
 # blobs
 
 
+def layer_sizes(images: Iterable[Manifest]) -> dict[str, int]:
+    """Digest and size, as they claim it, of what *images* name that the registry keeps as blobs."""
+    return {
+        entry.digest.text: entry.size
+        for image in images
+        for entry in (*((image.config,) if image.config is not None else ()), *image.layers)
+        if is_distributable(entry.media_type)
+    }
+
+
+def link_layers(connection: Connection, place: int, images: Iterable[Manifest], act: Act) -> None:
+    """
+    What *images* name is in the repository, or the other registry had refused them.
+
+    How large it is, of what did not come through here, is what they claim, until somebody asks for it.
+    """
+    sizes = layer_sizes(images)
+    missing = sizes.keys() - content.held(connection, links, place, list(sizes))
+    unknown = sorted(missing - _known_blobs(connection, list(missing)))
+    made = {"created_at": act.now}
+    content.insert_all(connection, blobs, [{"digest": each, "size_bytes": sizes[each], **made} for each in unknown])
+    content.insert_all(
+        connection, links, [{"repository_id": place, "digest": each, **made} for each in sorted(missing)]
+    )
+    usage.charge(connection, place, links, sorted(missing), bound=not act.done)
+
+
 def drop_link(connection: Connection, repository: Repository, digest: Digest) -> Notes:
     """Forgets that the blob is in the repository; that it was not known to be is no harm."""
     place = content.repository_id(connection, repository)
@@ -139,9 +171,24 @@ def knows_link(connection: Connection, repository: Repository, digest: Digest) -
     return content.find_blob(connection, repository, digest) is not None
 
 
-def size_known(connection: Connection, digest: Digest) -> int:
-    """The size of the blob, if any repository is known to hold it; 0 otherwise."""
-    return int(connection.execute(select(blobs.c.size_bytes).where(blobs.c.digest == digest.text)).scalar() or 0)
+def size_known(connection: Connection, digest: Digest) -> int | None:
+    """The size of the blob, as a manifest claimed it or as it was learned, if any repository is known to hold it."""
+    return connection.execute(select(blobs.c.size_bytes).where(blobs.c.digest == digest.text)).scalar()
+
+
+def learn_size(database: Database, digest: Digest, size_bytes: int) -> None:
+    """
+    Puts the size of the blob right, at once and without an event of its own; blocks.
+
+    If that fails it stays as it was, until somebody asks for the blob again.
+    """
+    try:
+        with database.lock(), database.writer() as connection:
+            database.begin(connection)
+            usage.weigh(connection, digest, size_bytes)
+            connection.exec_driver_sql("COMMIT")
+    except SQLAlchemyError:
+        _log.exception("the size of %s stays what a manifest claimed", digest)
 
 
 def require_unreferenced(connection: Connection, repository: Repository, digest: Digest) -> None:
@@ -163,25 +210,6 @@ def require_undeleted(connection: Connection, repository: Repository, manifest: 
 def _begun(connection: Connection, repository: Repository, kind: str) -> list[dict[str, Any]]:
     rows = connection.execute(_BEGUN, {"repository": repository.name})
     return [json.loads(row.act) for row in rows if row.kind == kind]
-
-
-def _link_layers(connection: Connection, place: int, manifest: Manifest, act: Act) -> None:
-    """What an image names is in the repository, or the other registry had refused it."""
-    config = () if manifest.config is None else (manifest.config,)
-    sizes = {entry.digest.text: entry.size for entry in config + manifest.layers if is_distributable(entry.media_type)}
-    missing = sizes.keys() - content.held(connection, links, place, list(sizes))
-    known = _known_blobs(connection, list(missing))
-    content.insert_all(
-        connection,
-        blobs,
-        [{"digest": digest, "size_bytes": sizes[digest], "created_at": act.now} for digest in sorted(missing - known)],
-    )
-    content.insert_all(
-        connection,
-        links,
-        [{"repository_id": place, "digest": digest, "created_at": act.now} for digest in sorted(missing)],
-    )
-    usage.charge(connection, place, links, sorted(missing), bound=not act.done)
 
 
 def _known_blobs(connection: Connection, digests: Sequence[str]) -> set[str]:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import logging
 import re
+import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
+from gateway.change import Change, Notes
 from gateway.errors import BlobUploadUnknown, RangeInvalid, TooManyRequests
 from gateway.oci.names import Repository
+from gateway.records import content, rules
+from gateway.records.acts import Acts
+from gateway.records.content import Act
 from gateway.records.database import Database
 from gateway.records.schema import uploads
 
@@ -50,6 +55,28 @@ class UploadRow:
     begun_at: int
     expires_at: int
     state: str = ""
+
+
+def beginning(
+    acts: Acts, repository: Repository, owner: str, *, pruned: Sequence[str], seconds: int, per_owner: int
+) -> tuple[UploadRow, Change]:
+    """
+    An upload that is good for so many *seconds*, and the change that begins it; expired ones that are *pruned* go.
+
+    It refuses as `begin` does, and with `ReadOnly`.
+    """
+    now = acts.now()
+    row = UploadRow(str(uuid.uuid4()), 0, EMPTY, now, now + seconds)
+
+    def apply(connection: Any, act: Act) -> Notes:
+        rules.require_writable(connection, repository.project)
+        _, also = content.ensure_project(connection, repository.project, act)
+        remove_expired(connection, pruned, now)
+        begin(connection, repository, owner, row, per_owner)
+        return Notes(also=also)
+
+    # An upload shows nobody anything: what is remembered of the repository stays true.
+    return row, replace(acts.change(repository, apply, owner), repositories=())
 
 
 def is_id(text: str) -> bool:

@@ -30,6 +30,7 @@ _MOVE: Final = (
     .returning(projects.c.name, projects.c.quota_bytes, projects.c.used_bytes)
 )
 _ROOM: Final = select(projects.c.quota_bytes, projects.c.used_bytes).where(projects.c.name == bindparam("project"))
+_WEIGHT: Final = select(blobs.c.size_bytes).where(blobs.c.digest == bindparam("named"))
 _IN_PROJECT: Final = (
     select(links.c.digest)
     .join(repositories, repositories.c.id == links.c.repository_id)
@@ -58,6 +59,27 @@ def release(connection: Connection, place: int, table: Table, digests: Sequence[
     lost = _only_here(connection, place, table, digests)
     if lost:
         driver.rows(connection, _MOVE, {"place": place, "more": -lost})
+
+
+def weigh(connection: Connection, digest: Digest, size_bytes: int) -> bool:
+    """
+    Says how large a blob truly is: where a manifest had claimed another size, that and every counter are put right.
+
+    Whether the blob is known at all. No quota holds the truth off.
+    """
+    was = connection.execute(_WEIGHT, {"named": digest.text}).scalar()
+    if was is None:
+        return False
+    if was != size_bytes:
+        holders = (
+            select(repositories.c.project_id)
+            .join(links, links.c.repository_id == repositories.c.id)
+            .where(links.c.digest == digest.text)
+        )
+        more = projects.c.used_bytes + (size_bytes - was)
+        connection.execute(update(projects).where(projects.c.id.in_(holders)).values(used_bytes=more))
+        connection.execute(update(blobs).where(blobs.c.digest == digest.text).values(size_bytes=size_bytes))
+    return True
 
 
 def gone(connection: Connection, project: ProjectName, sizes: Mapping[str, int]) -> None:

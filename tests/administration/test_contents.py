@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import urlsafe_b64decode
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,13 +12,13 @@ from typing import Any
 import pytest
 
 from gateway.access.principals import ANONYMOUS, Caller
-from gateway.administration import ManifestView, Shelf, TagEntry
+from gateway.administration import ManifestView, Shelf, TagEntry, contents
 from gateway.audit.event import Event, Kind
 from gateway.engine.embedded.assembly import embedded
 from gateway.engine.port import Feature
 from gateway.engine.upstream.assembly import upstream
 from gateway.engine.upstream.client import Client, Peer
-from gateway.errors import Conflict, Denied, DigestInvalid, ManifestUnknown, TagInvalid, Unknown
+from gateway.errors import Conflict, Denied, DigestInvalid, Invalid, ManifestUnknown, TagInvalid, Unknown
 from gateway.gate import Act
 from gateway.oci.config import LIMIT_BYTES
 from gateway.oci.purpose import Purpose
@@ -153,6 +154,34 @@ def test_a_member_of_some_repositories_sees_those_alone(each: Gallery) -> None:
     each.run(each.rooms.acts.grants.add_grant(OPERATOR, "partly", "puller", "gallery/ui-*"))
     shelf = each.run(each.contents.repositories(partly, "gallery"))
     assert [entry.name for entry in shelf.entries] == ["gallery/ui-cli", "gallery/ui-web"]
+
+
+def test_where_a_list_goes_on_tells_no_name_that_is_hidden_from_its_reader(
+    gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contents, "_LOOKED_THROUGH", 4)
+    monkeypatch.setattr(contents, "_STRIDE", 2)
+    hidden = [f"ui-{number:02}-secret" for number in range(9)]
+    for name in (*hidden, "ui-00-a-web", "ui-99-web"):
+        gallery.stock.image(f"gallery/{name}", "v1")
+    partly, other = gallery.rooms.user("partly"), gallery.rooms.user("other")
+    for name in ("partly", "other"):
+        gallery.run(gallery.rooms.acts.grants.add_grant(OPERATOR, name, "puller", "gallery/ui-*-web"))
+
+    def page(after: str, caller: Caller = partly, **more: Any) -> Shelf[Any]:
+        return gallery.run(gallery.contents.repositories(caller, "gallery", after=after, **more))
+
+    pages = [page("")]
+    while after := pages[-1].next:
+        shown = urlsafe_b64decode(after[1:]) if after.startswith("~") else after.encode()
+        assert b"secret" not in shown
+        pages.append(page(after))
+    assert [entry.name for each in pages for entry in each.entries] == ["gallery/ui-00-a-web", "gallery/ui-99-web"]
+    assert len(pages) == 3
+    given = pages[0].next
+    for after, caller in ((given, other), (given[:-1], partly), ("~", partly), ("~é", partly)):
+        with pytest.raises(Invalid, match="begin the list anew"):
+            page(after, caller)
 
 
 def test_a_project_that_is_not_ones_own_is_as_if_there_were_none(gallery: Gallery) -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import subprocess
+import sys
 import zipfile
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -236,10 +239,31 @@ def test_a_pack_holds_what_was_signed_and_the_events_of_its_scope(rooms: Rooms, 
         content = archive.read("review.json")
         lines = [json.loads(line) for line in archive.read("events.jsonl").splitlines()]
         assert hashlib.sha256(content).hexdigest() == detail.review.content
-        assert "checkpoint.json" not in archive.namelist()
+        checkpoint = json.loads(archive.read("checkpoint.json"))
     numbers = [line["seq"] for line in lines]
     if project is None:
         assert numbers == list(range(1, numbers[-1] + 1))
     else:
         assert {json.loads(line["body"])["project"] for line in lines} == {"gallery"}
-    assert any('"kind":"review.sign_off"' in line["body"] for line in lines)
+    (sign_off,) = (line for line in lines if '"kind":"review.sign_off"' in line["body"])
+    named = next(line for line in lines if line["seq"] == checkpoint["seq"])
+    assert (named["hash"], named["seq"] > sign_off["seq"]) == (checkpoint["hash"], True)
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_pack_proves_its_own_sign_off_however_soon_it_is_exported(rooms: Rooms, tmp_path: Path) -> None:
+    rooms.run(rooms.acts.evidence.checkpoint(OPERATOR))
+    key = rooms.run(rooms.acts.evidence.public_key(OPERATOR)).pem
+    detail = signed(rooms, OPERATOR)
+
+    stream = io.BytesIO()
+    rooms.run(rooms.acts.reviews.export(OPERATOR, detail.review.number)).zipped(stream)
+    with zipfile.ZipFile(stream) as archive:
+        archive.extractall(tmp_path)
+    (tmp_path / "key.pem").write_text(key)
+    command = ["offline.py", "events.jsonl", "--checkpoint", "checkpoint.json", "--key", "key.pem"]
+    told = subprocess.run([sys.executable, *command], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+
+    assert "Not proven by a signature: 0 events" in told
+    lines = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    assert f"Proven by 1 signed statements: {len(lines)} events" in told

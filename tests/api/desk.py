@@ -87,6 +87,7 @@ class Desk:
         token: str = "",
         raw: bytes | None = None,
         deaf_after: int | None = None,
+        stuck_after: int | None = None,
         address: str = "192.0.2.20",
     ) -> Answer:
         """One request by *user* ("" for nobody), with *body* as JSON, or with *raw* as it is."""
@@ -100,6 +101,7 @@ class Desk:
                 token=token,
                 raw=raw,
                 deaf_after=deaf_after,
+                stuck_after=stuck_after,
                 address=address,
             )
         )
@@ -115,6 +117,7 @@ class Desk:
         token: str = "",
         raw: bytes | None = None,
         deaf_after: int | None = None,
+        stuck_after: int | None = None,
         address: str = "192.0.2.20",
     ) -> Answer:
         content = raw if raw is not None else b"" if body is None else json.dumps(body).encode()
@@ -126,7 +129,9 @@ class Desk:
         text = token or (self.tokens.get(user, "") if user else "")
         if text:
             sent.setdefault("Authorization", f"Bearer {text}")
-        return await self.carry(method, target, sent, content, deaf_after=deaf_after, address=address)
+        return await self.carry(
+            method, target, sent, content, deaf_after=deaf_after, stuck_after=stuck_after, address=address
+        )
 
     async def carry(
         self,
@@ -136,6 +141,7 @@ class Desk:
         content: bytes,
         *,
         deaf_after: int | None = None,
+        stuck_after: int | None = None,
         address: str = "192.0.2.20",
     ) -> Answer:
         """One request to the application as it is."""
@@ -151,6 +157,8 @@ class Desk:
             await asyncio.sleep(0)
             if deaf_after is not None and len(told) >= deaf_after:
                 raise ConnectionResetError
+            if stuck_after is not None and len(told) >= stuck_after:
+                await asyncio.Event().wait()
             told.append(message)
 
         scope = {

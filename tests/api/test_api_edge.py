@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from gateway import errors
 from gateway.access.throttle import Budget
+from gateway.administration.exports import Exports
 from gateway.api import cursors, problems, trail
 from gateway.api.application import Api
 from gateway.api.routes import PREFIX
@@ -277,7 +278,7 @@ def test_an_export_holds_one_piece_at_a_time(desk: Desk, monkeypatch: pytest.Mon
     assert not cut.complete
     assert len(cut.body.splitlines()) == 8
     assert len(advanced) <= 16, "nothing more is read for whoever is gone"
-    assert not desk.api.parts.exporting.locked()
+    assert desk.acts.exporting.under_way == 0
     whole = desk.ask("root", "GET", f"{PREFIX}/audit/export")
     assert whole.complete
     assert [json.loads(line)["id"] for line in whole.body.splitlines()] == sorted(
@@ -287,7 +288,8 @@ def test_an_export_holds_one_piece_at_a_time(desk: Desk, monkeypatch: pytest.Mon
 
 def test_no_more_exports_run_at_once_than_may(desk: Desk) -> None:
     async def ask() -> Any:
-        parts = replace(desk.api.parts, exporting=asyncio.Semaphore(0), verifying=asyncio.Semaphore(0))
+        full = replace(desk.acts, exporting=Exports(most=0))
+        parts = replace(desk.api.parts, administration=full, verifying=asyncio.Semaphore(0))
         busy = replace(desk, api=Api(parts))
         return [
             await busy.asking("root", method, f"{PREFIX}/audit/{act}")
@@ -296,6 +298,45 @@ def test_no_more_exports_run_at_once_than_may(desk: Desk) -> None:
 
     for answer in asyncio.run(ask()):
         assert (answer.status, int(answer.headers["retry-after"]) >= 1) == (429, True)
+
+
+def test_an_export_that_nobody_reads_is_ended_and_its_place_is_free(desk: Desk) -> None:
+    exporting = Exports(stall_seconds=0.05)
+    parts = replace(desk.api.parts, administration=replace(desk.acts, exporting=exporting))
+    one = replace(desk, api=Api(parts))
+    for _ in range(3):
+        assert not one.ask("root", "GET", f"{PREFIX}/audit/export", stuck_after=2).complete
+        assert exporting.under_way == 0
+    assert one.ask("root", "HEAD", f"{PREFIX}/audit/export").complete
+    assert one.ask("root", "GET", f"{PREFIX}/audit/export?since=soon").status == 400
+    assert one.ask("alice", "GET", f"{PREFIX}/audit/export").status == 403
+    assert exporting.under_way == 0
+
+
+def test_who_has_as_many_exports_as_one_may_is_told_so_and_others_are_not_held_up(desk: Desk) -> None:
+    exporting = Exports(most=2, most_each=1)
+    parts = replace(desk.api.parts, administration=replace(desk.acts, exporting=exporting))
+    one = replace(desk, api=Api(parts))
+
+    async def ask() -> list[Any]:
+        first = asyncio.create_task(one.asking("root", "GET", f"{PREFIX}/audit/export", stuck_after=1))
+        async with asyncio.timeout(10):
+            while not exporting.under_way:  # noqa: ASYNC110 - the export has no other sign
+                await asyncio.sleep(0.01)
+        answers = [
+            await one.asking("root", "GET", f"{PREFIX}/audit/export"),
+            await one.asking("root", "GET", f"{PREFIX}/reviews/1/pack"),
+            await one.asking("auditor", "GET", f"{PREFIX}/audit/export"),
+        ]
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        return answers
+
+    own, pack, other = asyncio.run(ask())
+    for answer in (own, pack):
+        assert (answer.status, answer.headers["retry-after"]) == (429, "5")
+        assert "exports of yours" in answer.problem["detail"]
+    assert (other.status, other.complete, exporting.under_way) == (200, True, 0)
 
 
 # limits and faults

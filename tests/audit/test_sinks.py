@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import ssl
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +17,7 @@ from gateway.audit.sinks.webhook import WebhookSink, signature
 from gateway.errors import Invalid
 from tests.services.authority import Authority
 from tests.services.daemon import free_port
-from tests.services.receivers import a_hook, a_syslog
+from tests.services.receivers import a_hook, a_slow_peer, a_syslog
 
 EVENT = '{"hash":"00","id":7,"kind":"blob.pull","outcome":"denied","time":"2026-11-24T12:00:00.000000Z"}'
 CHECKPOINT = '{"hash":"00","seq":7,"time":"2026-11-24T12:00:01.000000Z","type":"checkpoint"}'
@@ -137,6 +140,36 @@ def test_a_webhook_that_is_not_there_is_a_refusal_without_secrets() -> None:
     assert "hush" not in str(failed.value)
 
 
+#: More than the systems at both ends keep of what nobody reads.
+LONG = "x" * 8_000_000
+DRIPPED = {
+    "head": b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 1000,
+    "answers": b"HTTP/1.1 100 Continue\r\n\r\n" * 100,
+    "body": b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 1000,
+    "nothing, and reads likewise": b"",
+}
+
+
+@pytest.mark.parametrize("what", DRIPPED)
+def test_a_webhook_that_drips_has_failed_in_time(what: str) -> None:
+    with a_slow_peer(DRIPPED[what]) as port:
+        sink = WebhookSink("there", f"http://127.0.0.1:{port}/", lambda: "s" * 16, whole_seconds=0.2)
+        begun = time.monotonic()
+        with pytest.raises(SinkFailed, match="it takes too long"):
+            sink.deliver(shipment(LONG))
+        sink.close()
+    assert time.monotonic() - begun < 2
+
+
+def test_a_webhook_that_is_told_to_end_ends() -> None:
+    with a_slow_peer(DRIPPED["head"]) as port:
+        sink = WebhookSink("there", f"http://127.0.0.1:{port}/", lambda: "s" * 16)
+        threading.Timer(0.2, sink.abort).start()
+        with pytest.raises(SinkFailed):
+            sink.deliver(shipment(EVENT))
+        sink.close()
+
+
 def test_a_secret_that_cannot_be_read_is_a_refusal_of_the_sink() -> None:
     def unreadable() -> str:
         raise Invalid("The secret cannot be read.")
@@ -189,6 +222,21 @@ def test_syslog_that_hung_up_is_noticed_and_called_again(authority: Authority) -
         assert delivered
         assert "checkpoint" in syslog.next()
         sink.close()
+
+
+@pytest.mark.parametrize("greets", [True, False], ids=["reads a byte at a time", "drips its greeting"])
+def test_syslog_that_takes_its_time_has_failed_in_time(authority: Authority, greets: bool) -> None:
+    pair = authority.issue("localhost")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pair.certificate, pair.key)
+    # A record of a handshake that says it is long: whoever waits for its end waits.
+    with a_slow_peer(*((b"", context) if greets else (b"\x16\x03\x03\x40\x00" + b"\x02" * 1000, None))) as port:
+        sink = SyslogSink("localhost", port, name="here", authority=authority.certificate, whole_seconds=0.2)
+        begun = time.monotonic()
+        with pytest.raises(SinkFailed, match="it takes too long"):
+            sink.deliver(shipment(f'{{"detail":"{LONG}"}}'))
+        sink.close()
+    assert time.monotonic() - begun < 2
 
 
 def test_a_certificate_for_another_name_or_of_another_authority_is_refused(

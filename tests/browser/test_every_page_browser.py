@@ -129,6 +129,7 @@ def administered(_: Furnished) -> dict[str, str]:
         "user-password": "/users/bob/password",
         "user-remove": "/users/bob/remove",
         "system": "/system",
+        "signing-keys": "/system/keys",
         "not-found": "/nothing",
     }
 

@@ -24,6 +24,7 @@ from gateway.console.session import COOKIE
 from gateway.engine.embedded.assembly import embedded
 from gateway.records import accounts
 from gateway.records.credentials import CredentialRecords
+from gateway.records.keys import StoredKeys
 from tests.house import OPERATOR, House, opened
 
 HOST = "registry.test:5000"
@@ -223,7 +224,7 @@ def desk_on(url: str, data: Path) -> Iterator[Desk]:
         secrets = Secrets(b"s" * 32)
         hashing = HashingPool(cost=4, workers=1)
         engine = embedded(data, house.database, uploads_per_owner=10, upload_seconds=600, trash_seconds=WEEK)
-        keys: Any = None
+        keys = StoredKeys(house.database, secrets)
         acts = Administration(house.gate, house.database, engine, house.trail, secrets, hashing, keys, WEEK)
         stored = CredentialRecords(house.database)
         credentials = Credentials(stored, stored, secrets, hashing, stored, floor_seconds=0.0)

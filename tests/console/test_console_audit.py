@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
 import json
 import re
+from collections.abc import Generator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from urllib.parse import urlencode
 
 import pytest
 
 from gateway.access.principals import Caller, Origin, Principal, PrincipalKind
+from gateway.administration.exports import Exports
 from gateway.audit.event import Event, Kind, Outcome
 from gateway.audit.overview import Timeline, filled
 from gateway.console import chart
+from gateway.console.download import Download
 from gateway.gate import Act
 from gateway.records.trail import project_tail
 from tests.console.browsing import Desk
@@ -258,6 +263,43 @@ def test_an_auditor_reviews_signs_and_takes_the_pack_away(desk: Desk) -> None:
     assert pack.header("content-type") == "application/zip"
     assert desk.last("review.export")["principal"] == "ann"
     assert "1" in browser.get("/console/reviews").words
+
+
+def test_exports_have_the_places_that_the_api_has_and_a_page_says_when_all_are_taken(desk: Desk) -> None:
+    browser, other = desk.browser("ann", auditor=True), desk.browser("bob", auditor=True)
+    exporting = desk.acts.exporting
+    ann = desk.run(desk.acts.sessions.find(browser.cookie, OPERATOR.origin)).caller
+    with exporting.slot(ann) as first, exporting.slot(ann) as second:
+        for target in ("/console/audit/export", "/console/audit/export?format=csv", "/console/reviews/1/pack"):
+            told = browser.get(target)
+            assert (told.status, told.header("retry-after")) == (429, "5")
+            assert "2 exports of yours are under way" in told.words
+        assert other.get("/console/audit/export").status == 200
+        assert exporting.under_way == 2
+    first.give_back()
+    second.give_back()
+    assert browser.get("/console/audit/export").status == 200
+    assert exporting.under_way == 0
+
+
+def test_a_download_that_nobody_reads_is_ended_and_its_place_is_free() -> None:
+    exporting, closed = Exports(stall_seconds=0.05), []
+
+    def pieces() -> Generator[bytes, None, None]:
+        try:
+            yield from (b"one", b"two")
+        finally:
+            closed.append(True)
+
+    async def send(message: Any) -> None:
+        if message.get("body") == b"two":
+            await asyncio.Event().wait()
+
+    with exporting.slot(OPERATOR) as slot:
+        download = Download(slot, pieces(), "a.txt", "text/plain")
+    assert exporting.under_way == 1
+    asyncio.run(download({"method": "GET"}, None, send))
+    assert (exporting.under_way, closed) == (0, [True])
 
 
 def test_an_export_is_the_events_and_a_verification_says_how_the_trail_is(desk: Desk) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
 from gateway.audit.event import Event, Kind
@@ -201,8 +203,32 @@ def test_the_gateway_is_made_read_only_for_a_reason(desk: Desk) -> None:
     assert "takes changes." in root.follow(root.post("/console/system/writable")).words
 
 
+def test_an_administrator_sees_the_keys_that_sign_tokens_and_what_became_of_them(desk: Desk) -> None:
+    root = desk.browser("root", administrator=True)
+    assert "There are no keys yet" in root.get("/console/system/keys").words
+    now = datetime.now(UTC)
+    first = desk.run(desk.house.ledger.commit(Act(Event(Kind.KEY_ADD, OPERATOR), desk.acts.keys.stored.add_first(now))))
+    second = desk.run(desk.acts.keys.rotate_key(OPERATOR)).kid
+    desk.run(desk.acts.keys.rotate_key(OPERATOR))
+    desk.run(desk.acts.keys.revoke_key(OPERATOR, second))
+
+    told = {row.kid: row.state for row in desk.run(desk.acts.keys.list_keys(OPERATOR))}
+    page = root.get("/console/system/keys")
+
+    assert sorted(told.values()) == ["current", "next", "previous", "revoked"]
+    assert told[first.result.kid] == "previous"
+    for kid, state in told.items():
+        row = page.text.partition(f"<code>{kid}</code>")[2].partition("</tr>")[0]
+        assert f">{state}</span>" in row
+        assert ("no end yet" in row) == (state in {"current", "next"})
+    assert "PRIVATE" not in page.text
+    assert '"/console/system/keys"' in root.get("/console/system").text
+    assert desk.last("key.list")["principal"] == "root"
+
+
 def test_the_system_is_for_administrators(desk: Desk) -> None:
     for browser in (desk.browser("ann", auditor=True), desk.browser("jane")):
+        assert browser.get("/console/system/keys").status == 403
         assert browser.get("/console/system").status == 403
         assert browser.post("/console/system/read-only", {"reason": "No"}).status == 403
         assert browser.post("/console/system/writable").status == 403

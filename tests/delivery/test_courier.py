@@ -15,13 +15,15 @@ from gateway.access.secrets import Secrets
 from gateway.administration.evidence import Evidence
 from gateway.audit.event import Event, Kind
 from gateway.audit.offline import Reader, read_key
-from gateway.audit.sinks.port import Shipment, SinkFailed
+from gateway.audit.sinks.port import Shipment, Sink, SinkFailed
+from gateway.audit.sinks.webhook import WebhookSink
 from gateway.delivery import Courier
 from gateway.gate import Act
 from gateway.records import cursors
 from gateway.records.cursors import Lag
 from gateway.records.trail import project_tail
 from tests.house import GATEWAY, OPERATOR, House
+from tests.services.receivers import a_hook, a_slow_peer
 
 #: What asks nothing of a database that the others do not.
 ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -70,7 +72,7 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(delivery, "_LONGEST_REST_SECONDS", 0.02)
 
 
-def deliver(house: House, shelf: Shelf, until: Callable[[], bool], *, batch: int = 7) -> None:
+def deliver(house: House, shelf: Sink, until: Callable[[], bool], *, batch: int = 7) -> None:
     """Lets a courier run until something is so; then it is stopped, as at the end of the process."""
 
     async def running() -> None:
@@ -157,6 +159,22 @@ def test_a_sink_that_refuses_keeps_nobody_waiting_and_its_lag_is_seen(house: Hou
     assert found.failing_since is not None
     fill(house, 1)
     assert lag(house).events == 6
+
+
+@ON_SQLITE
+def test_a_peer_that_drips_holds_nothing_but_its_own_place_and_gets_everything_once_it_hurries(house: House) -> None:
+    fill(house, 5)
+    with a_slow_peer(b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 10_000) as port:
+        slow = WebhookSink("shelf", f"http://127.0.0.1:{port}/", lambda: "s" * 16, whole_seconds=0.2)
+        deliver(house, slow, lambda: lag(house).trouble != "")
+
+    found = lag(house)
+    assert (found.events, found.seq, found.trouble) == (5, 0, "127.0.0.1 does not answer: it takes too long")
+    with a_hook() as hook:
+        deliver(house, WebhookSink("shelf", hook.url, lambda: "s" * 16), lambda: lag(house).events == 0, batch=2)
+    told = [json.loads(line)["id"] for line in hook.lines()]
+    assert told == list(range(1, len(told) + 1))
+    assert len(told) >= 5
 
 
 @ON_SQLITE

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -19,7 +21,9 @@ from gateway.errors import (
     UpstreamFailed,
 )
 from gateway.oci.digest import Digest
-from gateway.records import schema
+from gateway.oci.manifest import Manifest, load
+from gateway.oci.names import Repository
+from gateway.records import schema, usage
 from tests.contract.house import OTHER, UI, House, Houses, image, read, run
 from tests.engine.behind import Behind, Script, refusal, rows
 from tests.faults.peer import Line, Request, misbehaving
@@ -40,6 +44,69 @@ async def given(house: House, blob: Blob, first: int = 0, last: int | None = Non
     except Exception as error:
         return came, error
     return came, None
+
+
+# what it weighs
+
+
+def claiming(manifest: Manifest, sizes: dict[bytes, int]) -> Manifest:
+    """The same image with other sizes of what it names."""
+    fields = json.loads(manifest.content)
+    for entry in (fields["config"], *fields["layers"]):
+        entry["size"] = next((size for held, size in sizes.items() if entry["digest"] == Digest.of(held).text), 0)
+    return load(json.dumps(fields).encode(), manifest.media_type)
+
+
+@pytest.mark.parametrize(
+    ("learned", "claimed"), [("found", 1), ("read", 5_000_000_000), ("pushed", 5_000_000_000), ("mounted", 1)]
+)
+def test_a_size_that_a_manifest_claimed_is_put_right_once_the_true_one_is_known(
+    front: House, behind: Behind, learned: str, claimed: int
+) -> None:
+    layer, config = os.urandom(2000), os.urandom(20)
+    manifest = claiming(image(config, layer), {layer: claimed, config: 20})
+    also = Repository("gallery/api")
+
+    async def story() -> None:
+        for place in (UI, OTHER, also):
+            await behind.keep(place, config)
+            await behind.keep(place, layer)
+            await front.put(place, manifest, "v1")
+        # Of the gallery two repositories hold it, which count once.
+        assert {used - len(manifest.content) for used in counted(front)} == {20 + claimed}
+        match learned:
+            case "found":
+                await front.engine.blobs.find(OTHER, Digest.of(layer))
+            case "read":
+                assert await front.pull(UI, Digest.of(layer)) == layer
+            case "pushed":
+                await front.push(Repository("attic/ui"), layer)
+            case _:
+                await front.commit(front.engine.blobs.mount(UI, Repository("attic/ui"), Digest.of(layer)))
+        expected = 20 + len(layer)
+        places = counted(front)
+        assert {used - len(manifest.content) for used in places[:2]} == {expected}
+        assert places[2:] == ([len(layer)] if learned in {"pushed", "mounted"} else [])
+        # What goes again weighs what it weighs now: nothing of a claim is left.
+        for place in (UI, OTHER, also) if learned == "found" else ():
+            await front.commit(front.engine.manifests.delete(place, manifest.digest))
+            await front.commit(front.engine.blobs.delete(place, Digest.of(layer)))
+            await front.commit(front.engine.blobs.delete(place, Digest.of(config)))
+        assert counted(front)[:2] == [0, 0] or learned != "found"
+
+    run(story())
+
+
+def counted(front: House) -> list[int]:
+    """What the projects use by their counters, in the order in which they came; each is what they hold."""
+
+    def look(connection: Any) -> list[int]:
+        found = connection.execute(schema.projects.select().order_by(schema.projects.c.id)).all()
+        used = [row.used_bytes for row in found]
+        assert used == [usage.measured(connection, row.id)[1] for row in found]
+        return used
+
+    return front.database.read_now(look)
 
 
 # reading

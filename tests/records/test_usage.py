@@ -23,7 +23,7 @@ from gateway.errors import QuotaExceeded, Refusal
 from gateway.gate import Act
 from gateway.oci.digest import Digest
 from gateway.oci.names import ProjectName, Repository, Tag
-from gateway.records import content, projects, usage
+from gateway.records import content, mirror, projects, usage
 from gateway.records.database import Database
 from gateway.records.importing import Bundle, keep
 from gateway.records.projects import Wishes
@@ -338,3 +338,26 @@ def test_two_processes_that_push_at_once_fill_a_quota_and_never_exceed_it(house:
     denied = house.records(kind="blob.push", outcome="denied")
     assert len(denied) == 2 * PUSHES - room
     assert {event["reason"] for event in denied} == {"quota_exceeded"}
+
+
+def test_a_true_size_moves_the_counter_of_everybody_who_holds_the_blob_and_of_nobody_else(
+    database_url: str, tmp_path: Path
+) -> None:
+    houses = Houses(database_url, tmp_path)
+    process = houses.open()
+    act, digest = content.Act(1, "operator:0", True), Digest.of(b"shared")
+
+    def linked(place: Repository, size_bytes: int) -> None:
+        change = Change(lambda connection: content.link_blob(connection, place, digest, size_bytes, act), policy=True)
+        process.apply(change)
+
+    for place in PLACES:
+        linked(place, 1)
+    asyncio.run(process.push(Repository("attic/ui"), b"another"))
+    mirror.learn_size(process.database, digest, 60)
+    mirror.learn_size(process.database, Digest.of(b"unknown"), 60)
+    assert counters(process.database) == {"gallery": (60, 60), "garden": (60, 60), "attic": (7, 7)}
+    linked(PLACES[0], 6)
+    assert counters(process.database) == {"gallery": (6, 6), "garden": (6, 6), "attic": (7, 7)}
+    assert not process.database.read_now(lambda connection: usage.weigh(connection, Digest.of(b"unknown"), 1))
+    houses.close()

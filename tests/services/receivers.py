@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
+import socket
 import socketserver
 import ssl
 import subprocess
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -66,6 +69,44 @@ def a_hook(replies: Sequence[int] = (), headers: dict[str, str] | None = None) -
         thread.start()
         try:
             yield hook
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@contextmanager
+def a_slow_peer(answer: bytes = b"", context: ssl.SSLContext | None = None) -> Iterator[int]:
+    """
+    A port on which somebody keeps us just busy enough: they take a byte at a time, and say *answer* in the same way.
+
+    With an *answer* they take nothing first; with a *context*, through TLS.
+    """
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with contextlib.suppress(OSError):
+                connection = self.request
+                if context is not None:
+                    connection = context.wrap_socket(connection, server_side=True)
+                for letter in answer:
+                    connection.sendall(bytes([letter]))
+                    time.sleep(0.05)
+                while connection.recv(1):
+                    time.sleep(0.05)
+
+    class Server(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+        block_on_close = False
+
+        def server_bind(self) -> None:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            super().server_bind()
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        thread.start()
+        try:
+            yield server.server_address[1]
         finally:
             server.shutdown()
             thread.join()

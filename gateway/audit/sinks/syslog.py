@@ -6,7 +6,6 @@ server loses after that is seen as a gap by whoever verifies what it wrote.
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import re
 import select
@@ -20,9 +19,11 @@ from typing import Final
 
 import msgspec
 
+from gateway.audit.sinks.line import Line
 from gateway.audit.sinks.port import Shipment, SinkFailed, why
 
 _SECONDS: Final = 10.0
+_WHOLE_SECONDS: Final = 60.0
 #: Facility 13: log audit (RFC 5424 §6.2.1).
 _FACILITY: Final = 13
 _NOTICE: Final = 5
@@ -45,7 +46,8 @@ class SyslogSink:
     Sends to *host* and *port*, whose certificate must be right for that name.
 
     *authority* is a file of trusted certificates, None for those of the system; *certificate* and *key* are shown to a
-    server that asks who we are. *name* is what the messages call this host.
+    server that asks who we are. *name* is what the messages call this host. A server that takes nothing for
+    *timeout_seconds* has failed, and so has one that has not taken a shipment whole after *whole_seconds*.
     """
 
     def __init__(
@@ -58,19 +60,22 @@ class SyslogSink:
         certificate: Path | None = None,
         key: Path | None = None,
         timeout_seconds: float = _SECONDS,
+        whole_seconds: float = _WHOLE_SECONDS,
     ) -> None:
         self._address = (host, port)
         self._name = re.sub(r"[^!-~]", "", name)[:255] or "-"
         self._files = (authority, certificate, key)
         self._timeout_seconds = timeout_seconds
+        self._line = Line(timeout_seconds, whole_seconds)
         self._socket: ssl.SSLSocket | None = None
 
     def deliver(self, shipment: Shipment) -> None:
         content = b"".join(self.message(line) for line in shipment.lines)
         try:
-            connection = self._connected()
-            connection.sendall(content)
-            self._await_receipt(connection)
+            with self._line.delivery():
+                connection = self._connected()
+                connection.sendall(content)
+                self._await_receipt(connection)
         except ssl.SSLCertVerificationError as error:
             self.close()
             raise SinkFailed(
@@ -90,15 +95,11 @@ class SyslogSink:
         return b"%d %b" % (len(message), message)
 
     def abort(self) -> None:
-        if self._socket is not None:
-            with contextlib.suppress(OSError):
-                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+        self._line.abort()
 
     def close(self) -> None:
-        if self._socket is not None:
-            with contextlib.suppress(OSError):
-                self._socket.close()
-            self._socket = None
+        self._socket = None
+        self._line.close()
 
     @property
     def _place(self) -> str:
@@ -114,19 +115,17 @@ class SyslogSink:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         if certificate is not None:
             context.load_cert_chain(certificate, key)
-        plain = socket.create_connection(self._address, self._timeout_seconds)
-        try:
-            self._socket = context.wrap_socket(plain, server_hostname=self._address[0])
-        except BaseException:
-            plain.close()
-            raise
-        return self._socket
+        made = self._line.opened(*self._address, context)
+        assert isinstance(made, ssl.SSLSocket)
+        self._socket = made
+        return made
 
     def _await_receipt(self, connection: ssl.SSLSocket) -> None:
         """Returns when the other machine has acknowledged all that was sent; raises `OSError`."""
         deadline = time.monotonic() + self._timeout_seconds
         pause = 0.0005
         while _unacknowledged(connection):
+            self._line.require()
             if time.monotonic() > deadline:
                 raise TimeoutError("it acknowledges nothing")
             time.sleep(pause)

@@ -3,16 +3,14 @@
     X-Gateway-Sink: NAME                 X-Gateway-Events: FIRST-LAST       the same again when a receipt was lost
     X-Gateway-Timestamp: UNIX seconds    X-Gateway-Signature: v1=HMAC-SHA256(secret, timestamp "." body), hexadecimal
 
-Any answer of 2xx is a receipt; everything else means: send it again.
+Any answer of 2xx that is there in time is a receipt; everything else means: send it again.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import hmac
 import http.client
-import socket
 import ssl
 import time
 from collections.abc import Callable
@@ -20,10 +18,13 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from gateway.audit.sinks.line import Line
 from gateway.audit.sinks.port import Shipment, SinkFailed, why
 from gateway.errors import Invalid
 
 _SECONDS: Final = 15.0
+#: Enough for a full shipment over a line of 10 kB a second; whoever is slower falls behind without end anyhow.
+_WHOLE_SECONDS: Final = 60.0
 _LONGEST_REST_SECONDS: Final = 3600.0
 
 
@@ -31,7 +32,8 @@ class WebhookSink:
     """
     Posts to *url*; *secret* is asked for each time, so that it can be changed while the gateway serves.
 
-    *authority* is a file of trusted certificates, None for those of the system. Redirects are not followed.
+    *authority* is a file of trusted certificates, None for those of the system. Redirects are not followed. A peer that
+    is silent for *timeout_seconds* has failed, and so has one that has not answered whole after *whole_seconds*.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class WebhookSink:
         *,
         authority: Path | None = None,
         timeout_seconds: float = _SECONDS,
+        whole_seconds: float = _WHOLE_SECONDS,
         clock: Callable[[], float] = time.time,
     ) -> None:
         parts = urlsplit(url)
@@ -51,7 +54,7 @@ class WebhookSink:
         self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         self._secret = secret
         self._authority = authority
-        self._timeout_seconds = timeout_seconds
+        self._line = Line(timeout_seconds, whole_seconds)
         self._clock = clock
         self._connection: http.client.HTTPConnection | None = None
 
@@ -59,7 +62,8 @@ class WebhookSink:
         body = "".join(f"{line}\n" for line in shipment.lines).encode()
         try:
             headers = self._headers(shipment, body)
-            status, rest = self._post(body, headers)
+            with self._line.delivery():
+                status, rest = self._post(body, headers)
         except Invalid as error:
             raise SinkFailed(error.message) from error
         except ssl.SSLCertVerificationError as error:
@@ -73,15 +77,13 @@ class WebhookSink:
             raise SinkFailed(f"{self._host} answers {status}", retry_after_seconds=rest)
 
     def abort(self) -> None:
-        connection = self._connection
-        if connection is not None and connection.sock is not None:
-            with contextlib.suppress(OSError):
-                socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
+        self._line.abort()
 
     def close(self) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+        self._line.close()
 
     def _post(self, body: bytes, headers: dict[str, str]) -> tuple[int, float]:
         reused = self._connection is not None
@@ -90,6 +92,7 @@ class WebhookSink:
         except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError):
             # A connection that was kept may have been closed meanwhile, which is no fault of anybody's.
             self.close()
+            self._line.require()
             if not reused:
                 raise
             return self._exchange(body, headers)
@@ -108,11 +111,13 @@ class WebhookSink:
             if self._safe:
                 context = ssl.create_default_context(cafile=self._authority)
                 context.minimum_version = ssl.TLSVersion.TLSv1_2
-                self._connection = http.client.HTTPSConnection(
-                    self._host, self._port, timeout=self._timeout_seconds, context=context
-                )
+                connection: http.client.HTTPConnection = http.client.HTTPSConnection(self._host, self._port)
             else:
-                self._connection = http.client.HTTPConnection(self._host, self._port, timeout=self._timeout_seconds)
+                context, connection = None, http.client.HTTPConnection(self._host, self._port)
+            # It would open another by itself, past the line.
+            connection.auto_open = 0
+            connection.sock = self._line.opened(connection.host, connection.port, context)
+            self._connection = connection
         return self._connection
 
     def _headers(self, shipment: Shipment, body: bytes) -> dict[str, str]:

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from gateway.access.names import is_robot
 from gateway.access.principals import PrincipalKind
 from gateway.access.scopes import Action
+from gateway.administration.exports import Slot
 from gateway.audit.chain import Sealed
 from gateway.audit.event import Kind, Outcome
 from gateway.audit.searching import FILTERS, Asked, asked
@@ -109,8 +110,11 @@ async def _exported(visit: Visit, project: ProjectName | None) -> Response:
     found = _asked(visit.form, project)
     if found.flaws:
         return await _found(visit, project, 422)
-    events = await visit.acts.audit.export_events(visit.caller, found.search)
+    with visit.acts.exporting.slot(visit.caller) as slot:
+        return _download(slot, await visit.acts.audit.export_events(visit.caller, found.search), visit)
 
+
+def _download(slot: Slot, events: Iterator[Sealed], visit: Visit) -> Download:
     def lines() -> Generator[bytes, None, None]:
         # A thousand at a time: each piece costs a thread's turn.
         for some in batched(events, _PIECE):
@@ -122,8 +126,8 @@ async def _exported(visit: Visit, project: ProjectName | None) -> Response:
             yield csv_lines(sealed.record() for sealed in some).encode()
 
     if visit.form.value("format") == "csv":
-        return Download(cells(), "audit.csv", "text/csv; charset=utf-8")
-    return Download(lines(), "audit.jsonl", "application/x-ndjson")
+        return Download(slot, cells(), "audit.csv", "text/csv; charset=utf-8")
+    return Download(slot, lines(), "audit.jsonl", "application/x-ndjson")
 
 
 async def _found(visit: Visit, project: ProjectName | None, status: int = 200) -> Response:

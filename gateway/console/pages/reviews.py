@@ -79,11 +79,12 @@ async def sign_off(visit: Visit) -> Response:
 async def export(visit: Visit) -> Response:
     """The evidence pack, as a file to keep."""
     number = _number(visit)
-    pack = await visit.acts.reviews.export(visit.caller, number)
-    stream = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES)  # noqa: SIM115 - closed when it was sent
-    await asyncio.to_thread(pack.zipped, stream)
-    stream.seek(0)
-    return Download(_pieces(stream), f"review-{number}.zip", "application/zip")
+    with visit.acts.exporting.slot(visit.caller) as slot:
+        pack = await visit.acts.reviews.export(visit.caller, number)
+        stream = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES)  # noqa: SIM115 - closed when it was sent
+        await asyncio.to_thread(pack.zipped, stream)
+        stream.seek(0)
+        return Download(slot, _pieces(stream), f"review-{number}.zip", "application/zip")
 
 
 async def _page(visit: Visit, detail: ReviewDetail, status: int = 200) -> Response:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 from gateway.change import Change, Notes
@@ -41,7 +43,8 @@ class UpstreamBlobs:
     """
     Blobs of the registry behind.
 
-    That a blob is there, and how long it is, is remembered for a minute at most. What is read whole is hashed as it
+    That a blob is there, and how long it is, is remembered for a minute at most; counters that a manifest's claim about
+    its size went into are put right as the blob is found. What is read whole is hashed as it
     passes: the last piece is given out only if the digest is right, and `UpstreamFailed` is raised instead if not.
     Parts of a blob cannot be proved; that they are the part asked for is checked.
     """
@@ -70,6 +73,7 @@ class UpstreamBlobs:
         if is_absent(answer, bodiless=True):
             raise _unknown(repository, digest)
         blob = Blob(digest, self._size(answer, digest), repository)
+        await self._learn(blob)
         self._recent.keep(repository, digest, version, _Found(blob, self._clock() + _REMEMBERED_SECONDS))
         return blob
 
@@ -103,7 +107,9 @@ class UpstreamBlobs:
             "blob.mount",
             target,
             {"digest": digest.text, "source": source.name},
-            lambda connection: foresight.blob_comes(connection, target, digest, mirror.size_known(connection, digest)),
+            lambda connection: foresight.blob_comes(
+                connection, target, digest, mirror.size_known(connection, digest) or 0
+            ),
         )
         sizes: list[int] = []
 
@@ -140,6 +146,13 @@ class UpstreamBlobs:
         return Change(apply, repositories=(repository,), elsewhere=intention.elsewhere(run))
 
     # reading
+
+    async def _learn(self, blob: Blob) -> None:
+        """What is known of the blob's size here may be no more than what somebody's manifest claimed."""
+        known = await self._database.read(lambda connection: mirror.size_known(connection, blob.digest))
+        if known is not None and known != blob.size_bytes:
+            learning = partial(mirror.learn_size, self._database, blob.digest, blob.size_bytes)
+            await asyncio.get_running_loop().run_in_executor(self._threads, learning)
 
     def _size(self, answer: Answer, digest: Digest) -> int:
         text = answer.headers.get("content-length", "")

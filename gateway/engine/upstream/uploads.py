@@ -14,7 +14,6 @@ behind in any case: it makes no blob whose bytes are others.
 from __future__ import annotations
 
 import asyncio
-import uuid
 import weakref
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
@@ -33,11 +32,10 @@ from gateway.engine.upstream.turns import Stand, Turn, Turns
 from gateway.errors import BlobUploadUnknown, DigestInvalid, RangeInvalid, Refusal, UploadBusy
 from gateway.oci.digest import Algorithm, Digest
 from gateway.oci.names import Repository
-from gateway.records import content, rules, uploads
+from gateway.records import content, uploads
 from gateway.records.acts import Acts
-from gateway.records.content import Act
 from gateway.records.database import Database
-from gateway.records.uploads import EMPTY, UploadRow
+from gateway.records.uploads import UploadRow
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -76,20 +74,15 @@ class UpstreamUploads:
     async def begin(self, repository: Repository, owner: str) -> tuple[Upload, Change]:
         if await self._database.read(lambda connection: content.project_exists(connection, repository.project)):
             self._acts.saw(repository.project)
-        now = self._acts.now()
-        pruned = await self._prune(now)
-        row = UploadRow(str(uuid.uuid4()), 0, EMPTY, now, now + self._lifetime_seconds)
-
-        def apply(connection: Any, act: Act) -> Notes:
-            rules.require_writable(connection, repository.project)
-            _, also = content.ensure_project(connection, repository.project, act)
-            uploads.remove_expired(connection, pruned, now)
-            uploads.begin(connection, repository, owner, row, self._per_owner)
-            return Notes(also=also)
-
-        change = self._acts.change(repository, apply, owner)
-        # An upload shows nobody anything: what is remembered of the repository stays true.
-        return _upload(row, NOWHERE, repository, owner), replace(change, repositories=())
+        row, change = uploads.beginning(
+            self._acts,
+            repository,
+            owner,
+            pruned=await self._prune(self._acts.now()),
+            seconds=self._lifetime_seconds,
+            per_owner=self._per_owner,
+        )
+        return _upload(row, NOWHERE, repository, owner), change
 
     async def find(self, repository: Repository, owner: str, upload_id: str) -> Upload:
         row = await self._row(repository, owner, upload_id) if uploads.is_id(upload_id) else None
