@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gateway.edge")
 
-#: As many connections are looked at in one turn of the loop.
-_TURN: Final = 32
+#: So long connections are looked at in one turn of the loop: a look is quick, but cutting one is not.
+_TURN_SECONDS: Final = 0.001
 
 OnRefused = Callable[[int, str, str], None]
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -125,7 +125,8 @@ class Edge:
         self._visit(loop, list(self.open), now, now - before)
 
     def _visit(self, loop: asyncio.AbstractEventLoop, left: list[StrictProtocol], now: float, elapsed: float) -> None:
-        for _ in range(min(_TURN, len(left))):
+        until = time.perf_counter() + _TURN_SECONDS
+        while left and time.perf_counter() < until:
             connection = left.pop()
             if connection not in self.open:
                 continue

@@ -21,7 +21,8 @@ HANDSHAKE_SECONDS: Final = 10.0
 CLOSE_SECONDS: Final = 30.0
 BACKLOG: Final = 2048
 
-_TURN: Final = 16
+#: Each costs a handshake in the next turn, and who is connected waits for all of them.
+_TURN: Final = 2
 _PAUSE_SECONDS: Final = 0.5
 _RESET: Final = struct.pack("ii", 1, 0)
 

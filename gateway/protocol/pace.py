@@ -2,7 +2,8 @@
 
 A piece that nobody takes is held encrypted, once or twice, for as long as the client likes. Large pieces cost less
 processor time. So everybody gets large ones, but for clients found slow and, while many let us wait, strangers: they
-get small ones, and only once the system has room for more.
+get small ones, and only once the system has room for more. It has less for them: left to itself, Linux takes megabytes
+for a client that reads nothing, and each of them is read, counted and encrypted in vain.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 LARGE_BYTES: Final = 256 * 1024
 SMALL_BYTES: Final = 32 * 1024
+#: So many bytes that were not even sent the system holds for who gets small pieces. It asks for more at half of that.
+_UNSENT_BYTES: Final = 2 * SMALL_BYTES
 #: So much makes a stranger known: more than the systems at both ends keep of a connection that nobody reads (some
 #: 4.5 MiB, as Linux comes), so that what only lies there does not count as read.
 PROVEN_BYTES: Final = 8 * 1024 * 1024
@@ -67,10 +70,11 @@ class Pace:
 class Outlet:
     """The way out of one connection; *waiting* while it lets us wait."""
 
-    __slots__ = ("_connection", "_vented", "pace", "waiting")
+    __slots__ = ("_connection", "_narrow", "_vented", "pace", "waiting")
 
     def __init__(self, connection: StrictProtocol) -> None:
         self._connection = connection
+        self._narrow = False
         self._vented: asyncio.Future[None] | None = None
         self.pace = Pace()
         self.waiting = False
@@ -81,6 +85,9 @@ class Outlet:
         if connection.flow.write_paused:
             await self.drain()
         size = self.pace.size(crowded=connection.edge.waiting >= CROWD)
+        if self._narrow != (size == SMALL_BYTES):
+            self._narrow = not self._narrow
+            connection.watch.bound_unsent(_UNSENT_BYTES if self._narrow else 0)
         if size == SMALL_BYTES:
             # What was written reaches the system when the loop has been round.
             await asyncio.sleep(0)

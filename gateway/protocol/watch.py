@@ -68,6 +68,12 @@ class Watch:
         """The socket's file; -1 when it is closed."""
         return self._socket.fileno() if self._socket is not None else -1
 
+    def bound_unsent(self, size: int) -> None:
+        """Has the system take no more while it holds about *size* bytes that it has not sent; 0: as it comes."""
+        if self._socket is not None:
+            with contextlib.suppress(OSError, ValueError):
+                self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, size)
+
     def body_begins(self) -> None:
         self.got = self.window_got = 0
         self.reading_seconds = self.window_seconds = 0.0

@@ -21,7 +21,7 @@ from gateway.oci.names import Repository
 from gateway.records import facts, usage
 from gateway.records.content import repository_id
 from gateway.records.database import Database
-from gateway.records.schema import blobs, edges, links, repositories, trash_targets, uploads
+from gateway.records.schema import blobs, edges, links, repositories, trail_head, trash_targets, uploads
 from gateway.records.schema import facts as facts_table
 
 R = TypeVar("R")
@@ -228,6 +228,11 @@ def expired_count(connection: Connection, now: int) -> int:
 
 
 # when
+
+
+def acts(connection: Connection) -> int:
+    """How many events there have been: it moves whenever anybody is served."""
+    return int(connection.execute(select(trail_head.c.seq)).scalar_one())
 
 
 def last_sweep(connection: Connection) -> int | None:

@@ -16,6 +16,7 @@ from tests.edge.test_connections_edge import narrow
 
 #: A piece encrypted, with what TLS adds to it.
 HELD_BYTES = LARGE_BYTES + 1024
+MADE_READY_BYTES = 1024 * 1024
 
 
 @pytest.fixture
@@ -125,6 +126,18 @@ def test_among_a_crowd_a_stalled_stranger_has_nothing_waiting(streaming: Running
         assert held.transport.get_write_buffer_size() == 0
     wait_until(lambda: waiting(streaming) == 0)
     wait_until(lambda: streaming.open_connections() == 0)
+
+
+def test_among_a_crowd_little_is_made_ready_for_a_stranger_who_reads_nothing(streaming: Running) -> None:
+    crowd(streaming)
+    with dial(streaming) as connection:
+        connection.sendall(request("/stream?1000000000"))
+        wait_until(lambda: waiting(streaming) == 1)
+        time.sleep(0.2)
+        # What its own system takes for it, and two pieces that ours holds; left to itself, it takes megabytes.
+        assert sum(streaming.seen["sizes"]) < MADE_READY_BYTES
+        held: Any = next(iter(streaming.server.server_state.connections))
+        assert held.transport.get_write_buffer_size() == 0
 
 
 def test_among_a_crowd_who_reads_gets_all_and_large_pieces_once_known(streaming: Running) -> None:

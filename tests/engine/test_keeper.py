@@ -28,6 +28,7 @@ from tests.contract.house import OTHER, UI, WRITER, House, Houses, body, index, 
 
 LAYER = os.urandom(700_001)
 DIGEST = Digest.of(LAYER)
+MIB = 1024 * 1024
 
 
 @pytest.fixture
@@ -110,6 +111,37 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "longer": (lambda path: path.write_bytes(LAYER + b"x"), FlawKind.BLOB_SIZE),
     "flipped": (lambda path: path.write_bytes(LAYER[:-1] + bytes([LAYER[-1] ^ 1])), FlawKind.BLOB_BYTES),
 }
+
+
+@pytest.mark.parametrize("can_pass", [True, False])
+@pytest.mark.parametrize("size", [2 * MIB, 2 * MIB + 1, MIB + 4096, 3 * MIB - 1])
+def test_every_byte_of_a_large_blob_is_read_whether_or_not_memory_can_be_passed(
+    house: House, keeper: Keeper, monkeypatch: pytest.MonkeyPatch, size: int, can_pass: bool
+) -> None:
+    passing: dict[Stored, bool] = {}
+    real_pass, real_fill = Stored.pass_memory, Stored.fill
+
+    def pass_memory(stored: Stored, wanted: bool) -> bool:
+        passing[stored] = wanted
+        return real_pass(stored, wanted)
+
+    def fill(stored: Stored, offset: int, buffer: memoryview) -> int:
+        if passing.get(stored) and not can_pass:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        return real_fill(stored, offset, buffer)
+
+    monkeypatch.setattr(Stored, "pass_memory", pass_memory)
+    monkeypatch.setattr(Stored, "fill", fill)
+    content = os.urandom(size)
+    run(house.push_image(UI, "v1", layer=content))
+    told: list[Progress] = []
+    assert found(keeper, deep=True, tell=told.append) == []
+    assert passing
+    assert max(each.done for each in told if each.part == "bytes") == size + 2
+    path = file_of(house, Digest.of(content))
+    for at in (0, MIB, size - 1):
+        path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+        assert kinds(keeper, deep=True) == [FlawKind.BLOB_BYTES]
 
 
 @pytest.mark.parametrize("damage", list(DAMAGES))

@@ -1,7 +1,7 @@
 """A check of one data directory: files against rows, rows against files, bytes against digests, then the records.
 
     for each of 256 prefixes and two algorithms: rows ⟷ files ─▶ what looks wrong is looked at again under the lock
-                                                           └──▶ deep: two threads read and hash
+                                                           └──▶ deep: four threads read and hash
 
 Memory is bounded by one prefix's files, whatever the number of blobs. Everything here blocks.
 """
@@ -28,7 +28,8 @@ from gateway.records import examination
 from gateway.records.agreement import record_flaws
 from gateway.records.database import Database
 
-_HASHING: Final = 2
+#: More than are needed to hash as fast as most disks are: while some wait for the disk, others have their piece.
+_HASHING: Final = 4
 #: Blobs waiting for a thread that hashes.
 _AHEAD: Final = 32
 #: A push publishes first and records then; what is younger, while some upload may be at that, is its own affair.

@@ -1,4 +1,4 @@
-"""Work in the background, one step after the other in a thread of its own, with a rest after each."""
+"""Work in the background, a step at a time in a thread of its own, with a rest after each: longer beside others."""
 
 from __future__ import annotations
 
@@ -11,15 +11,23 @@ from typing import Final, ParamSpec, TypeVar
 P = ParamSpec("P")
 T = TypeVar("T")
 
-#: How long the rest is, as part of the time the step took: others want the processor and the disk.
+#: How long the rest is, as part of the time the step took: others may want the processor and the disk.
 _REST: Final = 0.5
+#: And while somebody is served, who has so much of them to himself.
+_LONG_REST: Final = 2.0
 
 
 class Steps:
-    """Runs one step after the other. Whoever is cancelled in one waits for its end: nothing goes on unseen."""
+    """
+    Runs one step after the other. Whoever is cancelled in one waits for its end: nothing goes on unseen.
 
-    def __init__(self, name: str) -> None:
+    *served* blocks, and tells a number that moves when somebody else is served; it is asked after each step.
+    """
+
+    def __init__(self, name: str, served: Callable[[], int]) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._served = served
+        self._told = -1
 
     async def run(self, job: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What *job*, which may block, gives."""
@@ -35,8 +43,14 @@ class Steps:
         except asyncio.CancelledError:
             await asyncio.wait([running])
             raise
-        await asyncio.sleep((time.monotonic() - begun) * _REST)
+        took = time.monotonic() - begun
+        await asyncio.sleep(took * await self._rest())
         return found
+
+    async def _rest(self) -> float:
+        before = self._told
+        self._told = await asyncio.get_running_loop().run_in_executor(self._thread, self._served)
+        return _REST if self._told == before else _LONG_REST
 
     def close(self) -> None:
         """Ends the thread, after what it does now."""

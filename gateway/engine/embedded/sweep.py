@@ -64,8 +64,9 @@ class EmbeddedSweep:
         self._database = database
         self._clock = clock
         self._cutoff = int(clock()) - grace_seconds
-        self._steps = Steps("sweep")
         self._reader = Reader(database)
+        # Its own commits are no events: the trail tells of others, whatever process they are served by.
+        self._steps = Steps("sweep", lambda: self._reader.read(sweeping.acts))
         self._busy: set[str] = set()
         self._removal = Removal()
         self.swept = Swept()

@@ -196,6 +196,20 @@ class Stored(_Open):
         with self._using() as descriptor:
             os.posix_fadvise(descriptor, offset, size, os.POSIX_FADV_WILLNEED)
 
+    def pass_memory(self, passing: bool) -> bool:
+        """
+        Has `fill` read from the disk, not from what the system holds in memory, or as usual; False if it cannot.
+
+        Offsets and buffers are to be whole pages then. What the disk cannot give that way is refused with EINVAL.
+        """
+        with self._using() as descriptor:
+            flags = fcntl.fcntl(descriptor, fcntl.F_GETFL) & ~os.O_DIRECT
+            try:
+                fcntl.fcntl(descriptor, fcntl.F_SETFL, flags | (os.O_DIRECT if passing else 0))
+            except OSError:
+                return False
+        return True
+
     def pieces(self, size: int) -> Iterator[bytes]:
         """The first *size* bytes, in pieces; ends early where the file does."""
         with self._using() as descriptor:
