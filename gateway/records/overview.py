@@ -17,6 +17,7 @@ from sqlalchemy import ColumnElement, Connection, Label, Select, func, literal, 
 from gateway.audit.event import Kind, Outcome, time_text
 from gateway.audit.overview import Facets, Overview, Share, Timeline, filled, width_for
 from gateway.audit.trail import Search
+from gateway.records import driver
 from gateway.records.evidence_tables import segments
 from gateway.records.matching import narrowed, projected_until
 from gateway.records.review_tables import event_counts
@@ -93,11 +94,11 @@ def _sampled(
         conditions = [*between, event_index.c[lead] == getattr(search, lead)]
     columns = [event_index.c[name] for name in _COLUMNS]
     wanted = select(*columns).where(*conditions).order_by(event_index.c.seq.desc()).limit(_LOOKED + 1)
-    rows = connection.execute(wanted).all()
+    rows = driver.rows_once(connection, wanted)
     sealed = _sealed_since(connection, search)
     whole = len(rows) <= _LOOKED and len(newest) < _UNPROJECTED and sealed is None
     found = newest + _matching(search, rows[:_LOOKED], lead)
-    reached = _time(rows[min(len(rows), _LOOKED) - 1].time) if rows else None
+    reached = _time(rows[min(len(rows), _LOOKED) - 1][0]) if rows else None
     if len(newest) == _UNPROJECTED:
         return _Sample(newest, whole=False, since=newest[-1].at)
     if whole:

@@ -228,7 +228,7 @@ def _led(connection: Connection, search: Search, lead: str, between: tuple[int, 
     while len(found) < limit:
         most = max(limit - len(found), _LED)
         asked = {"value": getattr(search, lead), "after": after, "upper": upper, "most": most}
-        rows = sorted(driver.rows(connection, _meeting(lead), asked), reverse=True)
+        rows = sorted(driver.rows(connection, _meeting(lead), asked, anew=True), reverse=True)
         found += those(search, [Sealed(row[0], row[1], bytes(row[2])) for row in rows])
         if len(rows) < most:
             break
