@@ -15,7 +15,7 @@ from gateway.access.principals import Caller
 from gateway.access.scopes import Action
 from gateway.access.secrets import Secrets, keyed_hash, new_robot_secret
 from gateway.administration.gathering import everywhere, newest
-from gateway.audit.chain import Sealed
+from gateway.audit.chain import Sealed, told
 from gateway.audit.event import Kind, Outcome
 from gateway.audit.trail import SealedPart, Search, Trail
 from gateway.change import Change, together
@@ -299,14 +299,20 @@ def _verb(event: Sealed) -> str:
 
 def _pulls(events: Sequence[Sealed]) -> tuple[Pull, ...]:
     """Pulls by principal, address and repository; *events* come newest first."""
-    found: dict[tuple[str, str, str], Pull] = {}
+    found: dict[tuple[str, str, str], list[Any]] = {}
     for event in events:
-        record = event.record()
-        key = (str(record["principal"]), str(record["address"]), str(record.get("repository", "")))
-        at = _time(record)
-        known = found.get(key) or Pull(*key, str(record.get("agent", "")), 0, at, at, event.seq)
-        found[key] = replace(known, count=known.count + 1, first=at)
-    return tuple(found.values())
+        says = told(event.body)
+        assert says is not None
+        key = (says.principal, says.address, says.repository)
+        known = found.get(key)
+        if known is None:
+            known = found[key] = [event, 0, says.time, says.time]
+        known[1] += 1
+        known[3] = says.time
+    return tuple(
+        Pull(*key, str(event.record().get("agent", "")), count, _moment(first), _moment(last), event.seq)
+        for key, (event, count, last, first) in found.items()
+    )
 
 
 def _touched(events: Iterable[Sealed]) -> tuple[Touched, ...]:
@@ -326,4 +332,8 @@ def _touched(events: Iterable[Sealed]) -> tuple[Touched, ...]:
 
 
 def _time(record: dict[str, object]) -> datetime:
-    return datetime.fromisoformat(str(record["time"]))
+    return _moment(str(record["time"]))
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text)

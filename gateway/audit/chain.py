@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -35,7 +36,7 @@ class Told(msgspec.Struct, gc=False):
 
 _TOLD = msgspec.json.Decoder(Told)
 #: An event as it is kept: its number, the bytes of its canonical form and its hash; then the fields of `Told` from the
-#: time on, as searches have them, or nothing.
+#: time on, as searches have them: one by one, all in the text of one JSON array, or nothing.
 Kept = tuple[int, bytes, bytes, *tuple[Any, ...]]
 
 #: The hash before the first event.
@@ -161,6 +162,20 @@ def follow(head: Head, events: Iterable[Kept], searched: int) -> Followed:
             wrong = fault(place, Sealed(event[0], body.decode("utf-8", "replace"), kept))
             return Followed(place, wrong or f"event {event[0]} cannot be read", unlike)
         seq, chained = event[0], kept
-        if seq <= searched and not unlike and event[3:] != astuple(says)[2:]:
+        if seq <= searched and not unlike and not _found_by(event, astuple(says)[2:]):
             unlike = seq
     return Followed(Head(seq, chained), unlike=unlike)
+
+
+def _found_by(event: Kept, fields: tuple[str, ...]) -> bool:
+    """Whether searches have these *fields* of the event."""
+    if len(event) != 4:
+        return event[3:] == fields
+    entry = event[3]
+    # Where nothing is escaped, the only quotes are those round the fields.
+    if entry == '["' + '","'.join(fields) + '"]' and "\\" not in entry:
+        return True
+    try:
+        return bool(json.loads(entry) == list(fields))
+    except ValueError:
+        return False

@@ -6,7 +6,12 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Any, Final
+
+import msgspec
+from msgspec.structs import astuple
+
+from gateway.audit.chain import Sealed
 
 #: The columns of an export for spreadsheets.
 CSV_COLUMNS: Final = (
@@ -17,6 +22,11 @@ CSV_COLUMNS: Final = (
 )
 #: What a spreadsheet may take for a formula when a cell begins with it.
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
+#: The same, as it is looked up for every cell.
+_RUN: Final = frozenset(_FORMULA)
+_CELLS: Final = msgspec.json.Decoder(msgspec.defstruct("_Cells", [(name, Any, "") for name in CSV_COLUMNS], gc=False))
+#: In a line in which nothing is quoted.
+_COMMAS: Final = len(CSV_COLUMNS) - 1
 _PLACES: Final = {column: place for place, column in enumerate(CSV_COLUMNS)}
 
 
@@ -33,11 +43,27 @@ def heading() -> str:
     return csv_lines([dict(zip(CSV_COLUMNS, CSV_COLUMNS, strict=True))])
 
 
-def csv_lines(events: Iterable[Mapping[str, object]]) -> str:
-    """*events*, a line each, as RFC 4180 writes them."""
+def csv_lines(events: Iterable[Sealed | Mapping[str, object]]) -> str:
+    """*events*, as they were sealed or as mappings, a line each, as RFC 4180 writes them."""
+    return "".join([_sealed_line(event) if isinstance(event, Sealed) else _written(_row(event)) for event in events])
+
+
+def _sealed_line(event: Sealed) -> str:
+    """The line of what was sealed: decoded into its columns, for a quarter of what the way round a mapping takes."""
+    cells = [
+        value if (type(value) is str and (not value or value[0] not in _RUN)) else csv_cell(value)
+        for value in astuple(_CELLS.decode(event.body))
+    ]
+    cells[-1] = event.hash.hex()
+    plain = ",".join(cells)
+    if plain.count(",") == _COMMAS and '"' not in plain and "\r" not in plain and "\n" not in plain:
+        return f"{plain}\r\n"
+    return _written(cells)
+
+
+def _written(row: list[Any]) -> str:
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\r\n")
-    writer.writerows(map(_row, events))
+    csv.writer(text, lineterminator="\r\n").writerow(row)
     return text.getvalue()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from itertools import islice
 from pathlib import Path
@@ -14,6 +14,7 @@ import typer
 from gateway.access.principals import Caller
 from gateway.administration import Administration
 from gateway.administration.audit import PAGE_LIMIT, EventPage
+from gateway.audit.chain import Sealed
 from gateway.audit.spreadsheet import csv_lines, heading
 from gateway.audit.trail import Verification
 from gateway.cli import evidence, searches, tracing
@@ -100,7 +101,7 @@ def export(
         if form is Format.JSONL:
             return write_lines(await administration.audit.export_lines(caller, wanted), stream)
         events = await administration.audit.export_events(caller, wanted)
-        return write_events((event.record() for event in events), form, stream)
+        return write_events(events, form, stream)
 
     with destination(output) as stream:
         count = run(ctx, write)
@@ -152,13 +153,13 @@ def verify(
     raise typer.Exit(1 if found.fault else 0)
 
 
-def write_events(events: Iterable[dict[str, object]], form: Format, stream: IO[str]) -> int:
+def write_events(events: Iterable[Sealed | Mapping[str, object]], form: Format, stream: IO[str]) -> int:
     """Writes *events* as they come, in bounded memory; returns how many there were."""
     count, events = 0, iter(events)
     match form:
         case Format.JSONL:
             for event in events:
-                stream.write(json.dumps(event) + "\n")
+                stream.write(json.dumps(event.record() if isinstance(event, Sealed) else event) + "\n")
                 count += 1
         case Format.CSV:
             stream.write(heading())

@@ -135,7 +135,8 @@ def _distance(seconds: float) -> str:
 
 def _time(exact: datetime, shown: str, title: str) -> Markup:
     machine = exact.isoformat(timespec="seconds")
-    return Markup('<time datetime="{}" title="{}">{}</time>').format(machine, title, escape(shown))
+    # Joined rather than filled in: a page has a hundred of them.
+    return Markup(f'<time datetime="{escape(machine)}" title="{escape(title)}">{escape(shown)}</time>')  # noqa: S704
 
 
 def plural(count: int, noun: str, many: str = "") -> str:

@@ -13,16 +13,19 @@ from sqlalchemy.sql.dml import ReturningUpdate
 Statement = Select[Any] | ReturningUpdate[Any]
 
 
-def rows(connection: Connection, statement: Statement, values: Mapping[str, object]) -> Sequence[tuple[Any, ...]]:
+def rows(
+    connection: Connection, statement: Statement, values: Mapping[str, object], *, anew: bool = False
+) -> Sequence[tuple[Any, ...]]:
     """
     All rows that *statement*, built once and kept, has for *values*: plain tuples, as the driver gives them.
 
-    Its own constants, such as a limit, are kept with it.
+    Its own constants, such as a limit, are kept with it. *anew*: how to find them depends on the values.
     """
     text, order, constants = _spelled(statement, connection.dialect)
     known = {**constants, **values}
     with contextlib.closing(connection.connection.cursor()) as cursor:
-        cursor.execute(text, known if order is None else tuple(known[name] for name in order))
+        asked = known if order is None else tuple(known[name] for name in order)
+        cursor.execute(text, asked, **(_planned(connection) if anew else {}))
         return cursor.fetchall()
 
 
@@ -39,8 +42,13 @@ def rows_of(connection: Connection, text: str, values: Any = None) -> Sequence[t
     # Spelled as text, bytes would come in hexadecimal from PostgreSQL.
     form = {} if connection.dialect.name == "sqlite" else {"binary": True}
     with contextlib.closing(connection.connection.cursor(**form)) as cursor:
-        cursor.execute(text, *(() if values is None else (values,)))
+        cursor.execute(text, *(() if values is None else (values,)), **_planned(connection))
         return cursor.fetchall()
+
+
+def _planned(connection: Connection) -> dict[str, Any]:
+    """Has PostgreSQL plan for the values: of what it prepared, it takes each value for as frequent as any other."""
+    return {} if connection.dialect.name == "sqlite" else {"prepare": False}
 
 
 @lru_cache(maxsize=64)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, func, literal, select
+from sqlalchemy import ColumnElement, Connection, func, literal, literal_column, select
 
-from gateway.audit.chain import told
-from gateway.audit.event import time_text
+from gateway.audit.chain import Sealed, told
+from gateway.audit.event import Outcome, time_text
 from gateway.audit.trail import Search
 from gateway.records.schema import event_index, events
 
 FIELDS: Final = ("kind", "outcome", "principal", "project", "repository", "digest", "address")
+#: The same, beginning with those whose values are likely to be met by fewest events.
+SPECIFIC: Final = ("digest", "repository", "address", "principal", "project", "kind", "outcome")
 #: What waits for a commit at the same moment may be sealed out of the order of its times, so many events at most.
 _DISORDER: Final = 10_000
 #: The time as no index knows it: a page is read in the order of its numbers, not by times that are sorted afterwards.
@@ -34,11 +37,20 @@ def index_conditions(search: Search, lead: str = "") -> list[ColumnElement[bool]
             conditions += [column >= stem, column < stem[:-1] + chr(ord(stem[-1]) + 1)]
         else:
             conditions.append(column == wanted)
+    if paired(search):
+        # As the index itself says it: from a value that is handed over, no database sees that it will do.
+        conditions.append(event_index.c.outcome != literal_column("'allowed'"))
     if search.since is not None:
         conditions.append(_plain_time >= time_text(search.since))
     if search.until is not None:
         conditions.append(_plain_time < time_text(search.until))
     return conditions
+
+
+def paired(search: Search) -> bool:
+    """Whether *search* asks for a project and an outcome alone that an index has together."""
+    named = [name for name in FIELDS if getattr(search, name)]
+    return sorted(named) == ["outcome", "project"] and search.outcome != Outcome.ALLOWED
 
 
 def narrowed(connection: Connection, search: Search, after: int, upper: int) -> tuple[int, int]:
@@ -86,6 +98,23 @@ def matches(search: Search, body: str) -> bool:
     return (search.since is None or time >= time_text(search.since)) and (
         search.until is None or time < time_text(search.until)
     )
+
+
+def those(search: Search, found: Iterable[Sealed]) -> list[Sealed]:
+    """Those of *found* that `matches` *search*; what is asked for is looked up once for all."""
+    if search.since is not None or search.until is not None or search.kind.endswith(".*"):
+        return [event for event in found if matches(search, event.body)]
+    equal = [(name, getattr(search, name)) for name in FIELDS if getattr(search, name)]
+    kept = []
+    for event in found:
+        says = told(event.body)
+        if says is None:
+            wanted = matches(search, event.body)
+        else:
+            wanted = all(getattr(says, name) == value for name, value in equal)
+        if wanted:
+            kept.append(event)
+    return kept
 
 
 def projected_until(connection: Connection) -> int:

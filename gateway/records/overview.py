@@ -12,11 +12,12 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Label, Select, func, literal, select
+from sqlalchemy import ColumnElement, Connection, Label, Select, func, literal, or_, select
 
 from gateway.audit.event import Kind, Outcome, time_text
 from gateway.audit.overview import Facets, Overview, Share, Timeline, filled, width_for
 from gateway.audit.trail import Search
+from gateway.records import driver
 from gateway.records.evidence_tables import segments
 from gateway.records.matching import narrowed, projected_until
 from gateway.records.review_tables import event_counts
@@ -93,11 +94,11 @@ def _sampled(
         conditions = [*between, event_index.c[lead] == getattr(search, lead)]
     columns = [event_index.c[name] for name in _COLUMNS]
     wanted = select(*columns).where(*conditions).order_by(event_index.c.seq.desc()).limit(_LOOKED + 1)
-    rows = connection.execute(wanted).all()
+    rows = driver.rows_once(connection, wanted)
     sealed = _sealed_since(connection, search)
     whole = len(rows) <= _LOOKED and len(newest) < _UNPROJECTED and sealed is None
     found = newest + _matching(search, rows[:_LOOKED], lead)
-    reached = _time(rows[min(len(rows), _LOOKED) - 1].time) if rows else None
+    reached = _time(rows[min(len(rows), _LOOKED) - 1][0]) if rows else None
     if len(newest) == _UNPROJECTED:
         return _Sample(newest, whole=False, since=newest[-1].at)
     if whole:
@@ -256,13 +257,12 @@ def _most(connection: Connection, search: Search, rows: Select[Any], top: int, a
     """What the counters *rows* say of the *top* values, and of those that newer events have *also*."""
     counters = rows.subquery()
     sums = _summed(search, counters.c)
-    wanted = [name for name in _OUTCOMES if not search.outcome or search.outcome == name]
-    total = func.sum(sum((counters.c[name] for name in wanted), literal(0)))
-    each = select(counters.c.value, *sums).group_by(counters.c.value)
-    asked = [each.having(total > 0).order_by(total.desc(), counters.c.value).limit(top)]
-    values = sorted(also)
-    asked += [each.where(counters.c.value.in_(values[at : at + _CHUNK])) for at in range(0, len(values), _CHUNK)]
-    return {row[0]: [int(count) for count in row[1:]] for query in asked for row in connection.execute(query)}
+    total = sum((each.element for each in sums), literal(0))
+    mine = counters.c.value.in_(sorted(also))
+    # What was met of late is few; it is told first, so that one reading of the counters answers both.
+    each = select(counters.c.value, *sums).group_by(counters.c.value).having(or_(total > 0, mine))
+    wanted = each.order_by(mine.desc(), total.desc(), counters.c.value).limit(top + len(also))
+    return {row[0]: [int(count) for count in row[1:]] for row in connection.execute(wanted)}
 
 
 def _begun(connection: Connection, span: int, field: str) -> datetime | None:

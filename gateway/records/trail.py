@@ -9,17 +9,27 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from itertools import islice
+from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, func, select
+from sqlalchemy import ColumnElement, Connection, Integer, Row, Select, bindparam, func, select
 
 from gateway.audit.chain import Sealed, line
 from gateway.audit.trail import SealedPart, Search, Verification
-from gateway.records import exporting, sealed_months, segments, tallies
+from gateway.records import driver, exporting, sealed_months, segments, tallies
 from gateway.records.database import Database
-from gateway.records.matching import FIELDS, body_conditions, index_conditions, matches, narrowed, projected_until
+from gateway.records.matching import (
+    FIELDS,
+    SPECIFIC,
+    body_conditions,
+    index_conditions,
+    narrowed,
+    paired,
+    projected_until,
+    those,
+)
 from gateway.records.schema import event_index, events
 from gateway.records.segments import Segment
 from gateway.records.verifying import Verifier
@@ -31,6 +41,8 @@ SLICE = 256
 #: Where several filters meet, the newest events are looked through first, and then the rarest filter leads.
 _WINDOW = 4096
 _RARE, _FREQUENT = 512, (16_384, 524_288)
+#: Of the rarest, so many are read at once at least.
+_LED = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +185,7 @@ def tail(connection: Connection, search: Search, until: int, before: int | None)
     while True:
         page = wanted if before is None else wanted.where(events.c.seq < before)
         rows = [_sealed(row) for row in connection.execute(page.order_by(events.c.seq.desc()).limit(_PAGE))]
-        yield from (event for event in rows if matches(search, event.body))
+        yield from those(search, rows)
         if len(rows) < _PAGE:
             return
         before = rows[-1].seq
@@ -181,31 +193,56 @@ def tail(connection: Connection, search: Search, until: int, before: int | None)
 
 def _indexed(connection: Connection, search: Search, upper: int, limit: int) -> list[Sealed]:
     after, upper = narrowed(connection, search, 0, upper)
-    equal = [name for name in FIELDS if getattr(search, name) and not getattr(search, name).endswith(".*")]
-    if len(equal) < 2:
+    equal = [name for name in SPECIFIC if getattr(search, name) and not getattr(search, name).endswith(".*")]
+    if len(equal) < 2 or paired(search):
         return _found(connection, search, index_conditions(search), (after, upper), limit)
-    lead = _rarest(connection, search, equal, upper, _RARE)
-    found: list[Sealed] = []
-    if not lead:
-        floor = max(after, upper - _WINDOW)
-        found = _found(connection, search, index_conditions(search), (floor, upper), limit)
-        if len(found) == limit or floor == after:
-            return found
-        upper = floor
-        lead = next(filter(None, (_rarest(connection, search, equal, upper, most) for most in _FREQUENT)), "")
+    lead = _rarest(connection, search, equal, upper, max(_RARE, 4 * limit))
+    if lead:
+        return _led(connection, search, lead, (after, upper), limit)
+    floor = max(after, upper - _WINDOW)
+    found = _found(connection, search, index_conditions(search), (floor, upper), limit)
+    if len(found) == limit or floor == after:
+        return found
+    lead = next(filter(None, (_rarest(connection, search, equal, floor, most) for most in _FREQUENT)), "")
     conditions = index_conditions(search, lead)
-    return found + _found(connection, search, conditions, (after, upper), limit - len(found))
+    return found + _found(connection, search, conditions, (after, floor), limit - len(found))
 
 
 def _rarest(connection: Connection, search: Search, names: Sequence[str], upper: int, most: int) -> str:
     """That one of the filters *names* which fewest events up to *upper* meet; "" if each is met by *most* or more."""
-    counts: dict[str, int] = {}
+    rarest = ""
     for name in names:
         meeting = select(event_index.c.seq).where(event_index.c[name] == getattr(search, name))
         counted = meeting.where(event_index.c.seq <= upper).limit(most).subquery()
-        counts[name] = connection.execute(select(func.count()).select_from(counted)).scalar_one()
-    rarest = min(names, key=lambda name: counts[name])
-    return rarest if counts[rarest] < most else ""
+        count = connection.execute(select(func.count()).select_from(counted)).scalar_one()
+        # Of the next ones no more are counted than would make them rarer.
+        if count < most:
+            rarest, most = name, count
+    return rarest
+
+
+def _led(connection: Connection, search: Search, lead: str, between: tuple[int, int], limit: int) -> list[Sealed]:
+    """As `_found`, of the few events that meet the filter *lead*: read at once, without a look at their entries."""
+    after, upper = between
+    found: list[Sealed] = []
+    while len(found) < limit:
+        most = max(limit - len(found), _LED)
+        asked = {"value": getattr(search, lead), "after": after, "upper": upper, "most": most}
+        rows = sorted(driver.rows(connection, _meeting(lead), asked, anew=True), reverse=True)
+        found += those(search, [Sealed(row[0], row[1], bytes(row[2])) for row in rows])
+        if len(rows) < most:
+            break
+        upper = rows[-1][0] - 1
+    return found[:limit]
+
+
+@cache
+def _meeting(lead: str) -> Select[Any]:
+    """The newest events that meet the filter *lead*, in no order."""
+    within = (event_index.c.seq > bindparam("after")) & (event_index.c.seq <= bindparam("upper"))
+    meeting = select(event_index.c.seq).where(event_index.c[lead] == bindparam("value"), within)
+    found = meeting.order_by(event_index.c.seq.desc()).limit(bindparam("most", type_=Integer)).subquery()
+    return select(events.c.seq, events.c.body, events.c.hash).join(found, found.c.seq == events.c.seq)
 
 
 def _found(
@@ -215,14 +252,15 @@ def _found(
     after, upper = between
     numbers = select(event_index.c.seq).where(event_index.c.seq > after, event_index.c.seq <= upper, *conditions)
     newest = numbers.order_by(event_index.c.seq.desc()).limit(limit)
-    return [event for event in _bodies(connection, newest, descending=True) if matches(search, event.body)]
+    return those(search, _bodies(connection, newest))
 
 
-def _bodies(connection: Connection, numbers: Select[tuple[int]], *, descending: bool) -> list[Sealed]:
+def _bodies(connection: Connection, numbers: Select[tuple[int]]) -> list[Sealed]:
+    """The events of these *numbers*, newest first."""
     found = numbers.subquery()
-    order = events.c.seq.desc() if descending else events.c.seq.asc()
-    query = select(events.c.seq, events.c.body, events.c.hash).join(found, found.c.seq == events.c.seq).order_by(order)
-    return [_sealed(row) for row in connection.execute(query)]
+    query = select(events.c.seq, events.c.body, events.c.hash).join(found, found.c.seq == events.c.seq)
+    # In order here: the database would carry every event through its own sorting.
+    return sorted(map(_sealed, connection.execute(query)), key=attrgetter("seq"), reverse=True)
 
 
 def _chain(connection: Connection, after: int, limit: int = _PAGE) -> list[Sealed]:

@@ -6,13 +6,14 @@ Events are read as the driver gives them and decoded once: of every event a few 
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from typing import Any, Final
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection
 
 from gateway.audit.chain import Head, Kept, Sealed, follow
 from gateway.audit.offline import fault_of
@@ -23,13 +24,20 @@ from gateway.records.segments import Segment, Unsealed
 
 _PAGE: Final = 2000
 _FIELDS: Final = ("time", "kind", "outcome", "principal", "project", "repository", "digest", "address")
+#: A page of the chain, and what searches have of it: of an index that is not told where to end, PostgreSQL reads all.
 _ROWS: Final = (
-    f"SELECT e.seq, {{body}}, e.hash, {', '.join(f'i.{name}' for name in _FIELDS)} "  # noqa: S608 - constants
-    "FROM events e LEFT JOIN event_index i ON i.seq = e.seq "
+    "SELECT e.seq, {body}, e.hash, {entry} FROM events e "
+    "LEFT JOIN event_index i ON i.seq = e.seq AND i.seq > {after} AND i.seq <= {after} + {limit} "
     "WHERE e.seq > {after} AND e.seq <= {until} ORDER BY e.seq LIMIT {limit}"
 )
-#: The bytes that were hashed, as they are read fastest.
-_BODIES: Final = {"sqlite": "CAST(e.body AS BLOB)", "postgresql": "convert_to(e.body, 'UTF8')"}
+_FOUND: Final = ", ".join(f"i.{name}" for name in _FIELDS)
+_TEXTS: Final = ", ".join(f"CASE typeof(i.{name}) WHEN 'text' THEN i.{name} END" for name in _FIELDS)
+#: The bytes that were hashed, and the search entry beside them, as each is read fastest.
+_READ: Final = {
+    "sqlite": {"body": "CAST(e.body AS BLOB)", "entry": f"json_array({_FOUND})"},
+    "postgresql": {"body": "convert_to(e.body, 'UTF8')", "entry": _FOUND},
+}
+_SEARCHED: Final = f"SELECT max(seq) FROM {event_index.name}"  # noqa: S608 - constants
 #: More than any event's number.
 END: Final = (1 << 63) - 1
 
@@ -170,8 +178,12 @@ class Walk:
 
 
 def _rows(connection: Connection, after: int, until: int) -> Sequence[Any]:
-    body = _BODIES[connection.dialect.name]
-    return driver.rows_of(connection, _ROWS.format(body=body, after=int(after), until=int(until), limit=_PAGE))
+    asked = {**_READ[connection.dialect.name], "after": int(after), "until": int(until), "limit": _PAGE}
+    try:
+        return driver.rows_of(connection, _ROWS.format(**asked))
+    except sqlite3.OperationalError:
+        # There is no JSON of bytes; an entry that was edited to hold some is one without them, and so unlike its event.
+        return driver.rows_of(connection, _ROWS.format(**{**asked, "entry": f"json_array({_TEXTS})"}))
 
 
 def _pages(found: Iterable[Sealed]) -> Iterator[list[Sealed]]:
@@ -181,4 +193,4 @@ def _pages(found: Iterable[Sealed]) -> Iterator[list[Sealed]]:
 
 
 def _searched_until(connection: Connection) -> int:
-    return int(connection.execute(select(func.max(event_index.c.seq))).scalar() or 0)
+    return int(driver.rows_of(connection, _SEARCHED)[0][0] or 0)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.administration import FIELDS
+from gateway.audit.chain import Head, seal
 from gateway.audit.spreadsheet import CSV_COLUMNS, csv_cell, csv_lines
 from gateway.cli.audit import Format, write_events
 from gateway.cli.filters import search
@@ -94,6 +95,12 @@ def test_export_as_csv_has_every_event_in_its_columns() -> None:
 def test_every_cell_of_an_export_is_what_a_spreadsheet_does_not_run(event: dict[str, object]) -> None:
     (row,) = csv.reader(io.StringIO(csv_lines([{**event, "unknown": "="}]), newline=""))
     assert row == [csv_cell(event.get(column)) for column in CSV_COLUMNS]
+
+
+@given(st.fixed_dictionaries({}, optional=dict.fromkeys(CSV_COLUMNS[1:-2], CELLS)))
+def test_what_was_sealed_has_the_line_of_what_it_says(event: dict[str, object]) -> None:
+    sealed = seal(Head(), {**event, "unknown": "="})
+    assert csv_lines([sealed]) == csv_lines([sealed.record()])
 
 
 def test_export_as_json_lines_is_one_event_a_line() -> None:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.exc import DBAPIError
 
 from gateway.audit.chain import Head, seal
 from gateway.audit.event import Event, Kind, Outcome
 from gateway.audit.trail import Search
 from gateway.gate import Act
-from gateway.records.schema import events
+from gateway.records import walking
+from gateway.records.matching import index_conditions
+from gateway.records.migration import migrate
+from gateway.records.schema import event_index, events
 from gateway.records.trail import project_tail
-from tests.house import GATEWAY, House
+from tests.house import GATEWAY, House, opened
 
 BEGUN = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
@@ -114,6 +118,7 @@ def test_filters_that_meet_find_the_same_whichever_of_them_leads(
     monkeypatch.setattr("gateway.records.trail._WINDOW", window)
     monkeypatch.setattr("gateway.records.trail._RARE", rare)
     monkeypatch.setattr("gateway.records.trail._FREQUENT", frequent)
+    monkeypatch.setattr("gateway.records.trail._LED", window)
     fill(house, 60)
     project(house)
     kept = [event.record() for event in house.trail.export(Search())]
@@ -197,6 +202,66 @@ def test_an_inserted_event_is_found_even_if_it_is_well_formed(house: House) -> N
     verification = house.trail.verify()
 
     assert (verification.seq, "added" in verification.fault) == (21, True)
+
+
+@pytest.mark.parametrize("text", ['a"b', "a\\b", '","', '\\","', "a\nb\x1f", "ä\u2028", ""])
+def test_what_searches_find_is_compared_whatever_is_in_it(house: House, text: str) -> None:
+    house.run(house.ledger.commit(Act(an_event(1).but(project=text, repository="x"))))
+    house.run(house.ledger.commit(Act(an_event(2).but(project="x", repository=text))))
+    project(house)
+    assert house.trail.verify().fault == ""
+
+    shifted = "project = project || '\",\"' || repository, repository = ''"
+    for changed in ("project = repository, repository = project", "project = project || 'x'", shifted):
+        with house.database.engine.connect() as connection:
+            before = connection.execute(select(event_index).where(event_index.c.seq == 2)).one()
+            connection.exec_driver_sql(f"UPDATE event_index SET {changed} WHERE seq = 2")
+        found = house.trail.verify()
+        assert (found.seq, "search entry" in found.fault) == (2, True)
+        with house.database.engine.connect() as connection:
+            connection.execute(update(event_index).where(event_index.c.seq == 2).values(**before._mapping))
+
+
+def test_a_search_entry_that_is_no_text_is_named_and_no_other(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'gateway.db'}"
+    migrate(url, tmp_path)
+    with opened(url, tmp_path) as house:
+        fill(house, 5)
+        project(house)
+        tamper(house, "UPDATE event_index SET principal = CAST(principal AS BLOB) WHERE seq = 3")
+        found = house.trail.verify()
+    assert (found.seq, "search entry" in found.fault) == (3, True)
+
+
+def test_what_was_refused_in_a_project_is_found_by_an_index_of_its_own(house: House) -> None:
+    fill(house, 60)
+    project(house)
+    conditions = index_conditions(Search(project="project1", outcome="denied"))
+    query = select(event_index.c.seq).where(event_index.c.seq <= 50, *conditions).order_by(event_index.c.seq.desc())
+    text = str(query.limit(5).compile(house.database.engine, compile_kwargs={"literal_binds": True}))
+    with house.database.engine.connect() as connection:
+        explain = "EXPLAIN QUERY PLAN " if house.database.sqlite else "EXPLAIN "
+        if not house.database.sqlite:
+            connection.exec_driver_sql("SET enable_seqscan = off")
+        plan = "\n".join(str(row) for row in connection.exec_driver_sql(explain + text))
+    assert "ix_event_index_project_outcome_seq" in plan
+
+
+def test_a_page_of_the_chain_reads_no_more_of_the_entries_than_it_has(house: House) -> None:
+    if house.database.sqlite:
+        pytest.skip("SQLite looks each entry up")
+    fill(house, 300)
+    project(house)
+    with house.database.engine.connect() as connection:
+        asked = {**walking._READ["postgresql"], "after": 280, "until": 290, "limit": 10}
+        connection.exec_driver_sql("ANALYZE")
+        connection.exec_driver_sql("SET enable_nestloop = off")
+        connection.exec_driver_sql("SET enable_hashjoin = off")
+        explained = connection.exec_driver_sql("EXPLAIN ANALYZE " + walking._ROWS.format(**asked).replace("%", "%%"))
+        plan = [str(row[0]) for row in explained]
+    of_entries = [line for line in plan if "event_index" in line]
+    assert of_entries
+    assert all("rows=10 loops=1" in line or "rows=11 loops=1" in line for line in of_entries), plan
 
 
 def test_a_search_entry_for_no_event_is_found(house: House) -> None:
