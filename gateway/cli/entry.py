@@ -160,8 +160,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _loaded(word: str) -> Any:
-    # What is loaded stays: looking through it for garbage, over and over, takes a sixth of the time.
-    gc.disable()
+    # `main` had garbage left alone until all is loaded.
     try:
         return typer.main.get_command(commands(word))
     finally:
