@@ -16,21 +16,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
 from gateway.access.credentials import Credentials
-from gateway.access.keys import KeyRing
 from gateway.access.passwords import HashingPool
 from gateway.access.secrets import FILE_NAME, Secrets
-from gateway.access.tokens import Tokens
 from gateway.administration import Administration, Finding, SignIn
-from gateway.administration.checking import Checks
 from gateway.administration.importing import Imports
-from gateway.administration.sweeping import Sweeps
 from gateway.engine.embedded.assembly import embedded
-from gateway.engine.embedded.keeper import Keeper
 from gateway.engine.port import Engine
 from gateway.engine_section import EngineKind
 from gateway.errors import Conflict
 from gateway.folder import require_folder
-from gateway.front import Application, Front
 from gateway.gate import Gate
 from gateway.meters import Meters
 from gateway.records import facts, migration
@@ -40,16 +34,17 @@ from gateway.records.database import Database
 from gateway.records.directory import SqlDirectory
 from gateway.records.ledger import SqlLedger
 from gateway.records.trail import SqlTrail
-from gateway.registry.edge import Registry
-from gateway.registry.request import Parts
 from gateway.settings import Settings
 from gateway.settlement import Settlement
 
 if TYPE_CHECKING:
+    from gateway.administration.checking import Checks
+    from gateway.administration.sweeping import Sweeps
     from gateway.engine.source import Source
     from gateway.engine.upstream.adopt import Survey
     from gateway.engine.upstream.client import Client
     from gateway.engine.upstream.settling import Settling
+    from gateway.front import Application, Front
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +133,12 @@ def joined(settings: Settings, secrets: Secrets) -> Iterator[Rooms]:
 
 def application(rooms: Rooms, warnings: Callable[[], list[str]]) -> Front:
     """The application of one process on *rooms*; *warnings* are told by `/health/ready` besides its own."""
+    from gateway.access.keys import KeyRing  # what only serving needs, commands do without, and start sooner
+    from gateway.access.tokens import Tokens
+    from gateway.front import Front
+    from gateway.registry.edge import Registry
+    from gateway.registry.request import Parts
+
     settings = rooms.settings
     ring = KeyRing(rooms.stored_keys, rooms.directory.version)
     registry = Registry(
@@ -226,6 +227,9 @@ def importing(
 
 def checking(rooms: Rooms) -> Checks:
     """What looks whether all is whole that is kept; where another registry keeps the content, records and trail are."""
+    from gateway.administration.checking import Checks
+    from gateway.engine.embedded.keeper import Keeper
+
     keeper = None
     if rooms.settings.engine.kind is EngineKind.EMBEDDED:
         keeper = Keeper(rooms.settings.data, rooms.database)
@@ -234,6 +238,7 @@ def checking(rooms: Rooms) -> Checks:
 
 def sweeping(rooms: Rooms) -> Sweeps:
     """Sweeps of the content that this gateway keeps itself; raises `Conflict` if another registry does."""
+    from gateway.administration.sweeping import Sweeps
     from gateway.engine.embedded.layout import SWEPT
     from gateway.engine.embedded.sweep import EmbeddedSweep
     from gateway.engine.stores.clearing import Clearing

@@ -7,40 +7,18 @@ Exit status: 0 done · 1 refused, or `can` says no, the trail is damaged, `docto
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import traceback
+from collections.abc import Sequence
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
-from gateway.cli import (
-    access,
-    adopt,
-    audit,
-    backup,
-    certificates,
-    checking,
-    doctor,
-    grants,
-    importing,
-    keys,
-    projects,
-    read_only,
-    repositories,
-    retention,
-    review,
-    robots,
-    serving,
-    sweep,
-    tags,
-    tokens,
-    tracing,
-    trash,
-    users,
-)
 from gateway.cli.session import DISTRIBUTION, Place
 from gateway.errors import (
     BlobUnknown,
@@ -60,14 +38,50 @@ from gateway.errors import (
 
 REFUSED, WRONG, UNKNOWN, CONFLICT, UNAVAILABLE, FAULT = 1, 2, 3, 4, 5, 70
 
+#: Options that come before the first word, with a value each.
+_VALUED: Final = ("--data", "--config")
 _EPILOG = (
     "Exit status: 0 done; 1 refused, or the answer is no; 2 wrong usage or input; 3 no such thing; 4 conflict; "
     "5 unavailable, try again; 70 a fault of the gateway's own."
 )
 
 
-def commands() -> typer.Typer:
-    """The command line as typer sees it."""
+#: The first words, in the order in which help tells of them: the module of each, and what it is there: a function that
+#: is the command, or `commands`, which makes those below it.
+_WORDS: Final = {
+    "up": ("serving", "up"),
+    "serve": ("serving", "serve"),
+    "migrate": ("serving", "migrate"),
+    "user": ("users", "commands"),
+    "project": ("projects", "commands"),
+    "grant": ("grants", "commands"),
+    "revoke": ("grants", "revoke"),
+    "robot": ("robots", "commands"),
+    "token": ("tokens", "commands"),
+    "can": ("access", "can"),
+    "access": ("access", "commands"),
+    "adopt": ("adopt", "adopt"),
+    "import": ("importing", "import_"),
+    "backup": ("backup", "backup"),
+    "restore": ("backup", "restore"),
+    "repository": ("repositories", "commands"),
+    "tag": ("tags", "commands"),
+    "trash": ("trash", "commands"),
+    "retention": ("retention", "commands"),
+    "read-only": ("read_only", "commands"),
+    "audit": ("audit", "commands"),
+    "review": ("review", "commands"),
+    "leak": ("tracing", "leak"),
+    "key": ("keys", "commands"),
+    "cert": ("certificates", "commands"),
+    "doctor": ("doctor", "doctor"),
+    "check": ("checking", "check"),
+    "sweep": ("sweep", "sweep"),
+}
+
+
+def commands(word: str = "") -> typer.Typer:
+    """The command line as typer sees it; with a first *word* that is one, of that alone, which is sooner there."""
     app = typer.Typer(
         name="gateway",
         help="A container registry with per-project permissions and a provable audit trail.",
@@ -79,33 +93,25 @@ def commands() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_options)
-    serving.add_to(app)
-    app.add_typer(users.commands(), name="user")
-    app.add_typer(projects.commands(), name="project")
-    app.add_typer(grants.commands(), name="grant")
-    app.command("revoke")(grants.revoke)
-    app.add_typer(robots.commands(), name="robot")
-    app.add_typer(tokens.commands(), name="token")
-    app.command("can")(access.can)
-    app.add_typer(access.commands(), name="access")
-    app.command("adopt")(adopt.adopt)
-    app.command("import")(importing.import_)
-    app.command("backup")(backup.backup)
-    app.command("restore")(backup.restore)
-    app.add_typer(repositories.commands(), name="repository")
-    app.add_typer(tags.commands(), name="tag")
-    app.add_typer(trash.commands(), name="trash")
-    app.add_typer(retention.commands(), name="retention")
-    app.add_typer(read_only.commands(), name="read-only")
-    app.add_typer(audit.commands(), name="audit")
-    app.add_typer(review.commands(), name="review")
-    app.command("leak")(tracing.leak)
-    app.add_typer(keys.commands(), name="key")
-    app.add_typer(certificates.commands(), name="cert")
-    app.command("doctor")(doctor.doctor)
-    app.command("check")(checking.check)
-    app.command("sweep")(sweep.sweep)
+    for name in (word,) if word in _WORDS else _WORDS:
+        module, what = _WORDS[name]
+        found = getattr(import_module(f"gateway.cli.{module}"), what)
+        if what == "commands":
+            app.add_typer(found(), name=name)
+        else:
+            app.command(name)(found)
     return app
+
+
+def first_word(arguments: Sequence[str]) -> str:
+    """The first of the *arguments* that is neither an option of `gateway` itself nor its value; help is one, too."""
+    left = iter(arguments)
+    for argument in left:
+        if argument in _VALUED:
+            next(left, None)
+        elif argument != "--debug" and not argument.startswith(tuple(f"{name}=" for name in _VALUED)):
+            return argument
+    return ""
 
 
 def _version(wanted: bool) -> None:
@@ -138,7 +144,7 @@ def run(arguments: list[str]) -> int:
     debug = "--debug" in arguments
     try:
         # Typer's own main would print usage errors its own way and swallow the exit status of the rest.
-        status = typer.main.get_command(commands()).main(arguments, prog_name="gateway", standalone_mode=False)
+        status = _loaded(first_word(arguments)).main(arguments, prog_name="gateway", standalone_mode=False)
         sys.stdout.flush()
         return status if isinstance(status, int) else 0
     except Refusal as refusal:
@@ -151,6 +157,14 @@ def run(arguments: list[str]) -> int:
         return 141
     except Exception as error:
         return _other(error, debug)
+
+
+def _loaded(word: str) -> Any:
+    # `main` had garbage left alone until all is loaded.
+    try:
+        return typer.main.get_command(commands(word))
+    finally:
+        gc.enable()
 
 
 def status_of(refusal: Refusal) -> int:

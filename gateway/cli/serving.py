@@ -29,13 +29,6 @@ Workers = Annotated[
 ]
 
 
-def add_to(app: typer.Typer) -> None:
-    """Adds the commands to *app*."""
-    app.command("up")(up)
-    app.command("serve")(serve)
-    app.command("migrate")(migrate)
-
-
 def up(
     ctx: typer.Context,
     host: Host = None,

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, TypeVar
 import typer
 
 from gateway.access.principals import LOCAL, Caller, Origin, Principal, PrincipalKind
-from gateway.administration import Administration
 from gateway.cli.ownership import act_as_owner
 from gateway.errors import Invalid
 from gateway.folder import require_folder
 from gateway.settings import Settings
 
 if TYPE_CHECKING:
+    from gateway.administration import Administration
     from gateway.app import Rooms
 
 T = TypeVar("T")

@@ -101,6 +101,7 @@ class UpstreamBlobs:
                         given += len(part)
                         yield part
                         del part
+                    del piece
 
     def mount(self, source: Repository, target: Repository, digest: Digest) -> Change:
         intention = Intention(

@@ -12,8 +12,6 @@ from gateway.engine.upstream import lines
 from gateway.engine.upstream.lines import Patience
 from gateway.errors import UpstreamFailed, UpstreamSlow, UpstreamUnavailable
 
-PIECE_BYTES = 128 * 1024
-
 
 class Streamed:
     """An answer whose body is read as it comes; the names of its headers are lower-case."""
@@ -35,18 +33,16 @@ class Streamed:
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """
-        The body, in pieces of at most 128 KiB.
+        The body, in pieces as they came: of at most 256 KiB, for the loop reads no more at once.
 
         Raises `UpstreamFailed` when it is cut, `UpstreamSlow` when a piece, or a window's worth, does not come in time.
         """
         pace = Pace(self._patience)
         try:
             while came := await _piece(self._answer, self._patience, pace):
-                if len(came) <= PIECE_BYTES:
-                    yield came
-                else:
-                    for first in range(0, len(came), PIECE_BYTES):
-                        yield came[first : first + PIECE_BYTES]
+                yield came
+                # The next may be long in coming: until then nothing is held.
+                del came
         except lines.FAILURES as error:
             refusal = lines.told(error, self.method)
             self._failed(refusal.message)

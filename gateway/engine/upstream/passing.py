@@ -23,22 +23,25 @@ async def whole(pieces: AsyncIterator[bytes], digest: Digest, size: int, threads
     """
     hashing = _Hashing(digest, threads)
     count = 0
-    held = b""
+    last: list[bytes] = []
     async with closing(pieces):
         async for piece in pieces:
             count += len(piece)
             if count > size:
                 raise _wrong(digest)
             await hashing.add(piece)
-            if held:
-                yield held
-            held = piece
+            if count == size:
+                last.append(piece)
+            else:
+                yield piece
+            # The next may be long in coming: until then no piece is held.
+            del piece
     if count != size:
         raise broken(digest)
     if await hashing.hexdigest() != digest.hex:
         raise _wrong(digest)
-    if held:
-        yield held
+    for piece in last:
+        yield piece
 
 
 async def part(pieces: AsyncIterator[bytes], digest: Digest, skipped: int, length: int) -> AsyncGenerator[bytes]:
