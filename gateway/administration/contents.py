@@ -29,7 +29,7 @@ from gateway.audit.event import Kind
 from gateway.engine.port import Engine
 from gateway.errors import Invalid, NameUnknown, Unknown
 from gateway.gate import Gate
-from gateway.oci.names import ProjectName, Repository
+from gateway.oci.names import REPOSITORY_CHARACTERS, ProjectName, Repository
 from gateway.oci.purpose import purpose_of
 from gateway.records import browsing, pulls, rules
 from gateway.records.accounts import account_names
@@ -84,7 +84,8 @@ class Contents:
             entries = await self._repository_entries(found, named=bool(passage.met))
             await passage.seal()
         if following and all(place.name != following for place in found):
-            following = _SEALED + places.seal(following.encode(), _SEALED_SECONDS)
+            # As long as any name: how long it is would be told otherwise.
+            following = _SEALED + places.seal(following.ljust(REPOSITORY_CHARACTERS).encode(), _SEALED_SECONDS)
         return Shelf(entries, following)
 
     async def tags(
@@ -248,7 +249,7 @@ def _opened(places: Sealer, after: str) -> str:
     opened = places.unseal(after.removeprefix(_SEALED))
     if opened is None:
         raise Invalid("Where this page begins is not known any more; begin the list anew.")
-    return opened.decode()
+    return opened.decode().rstrip()
 
 
 def _page(limit: int) -> int:

@@ -301,18 +301,26 @@ def _pulls(events: Sequence[Sealed]) -> tuple[Pull, ...]:
     """Pulls by principal, address and repository; *events* come newest first."""
     found: dict[tuple[str, str, str], list[Any]] = {}
     for event in events:
-        says = told(event.body)
-        assert says is not None
-        key = (says.principal, says.address, says.repository)
+        principal, address, repository, time = _met(event)
+        key = (principal, address, repository)
         known = found.get(key)
         if known is None:
-            known = found[key] = [event, 0, says.time, says.time]
+            known = found[key] = [event, 0, time, time]
         known[1] += 1
-        known[3] = says.time
+        known[3] = time
     return tuple(
         Pull(*key, str(event.record().get("agent", "")), count, _moment(first), _moment(last), event.seq)
         for key, (event, count, last, first) in found.items()
     )
+
+
+def _met(event: Sealed) -> tuple[str, str, str, str]:
+    """Who it was, from where, in which repository and when; of what was edited, whatever can still be read."""
+    says = told(event.body)
+    if says is not None:
+        return says.principal, says.address, says.repository, says.time
+    record = event.record()
+    return str(record["principal"]), str(record["address"]), str(record.get("repository", "")), str(record["time"])
 
 
 def _touched(events: Iterable[Sealed]) -> tuple[Touched, ...]:

@@ -65,8 +65,13 @@ class _Waiting:
             self.future.set_exception(Unavailable(_UNAVAILABLE))
 
     def release(self) -> None:
-        if self.act.change is not None:
+        if self.act.change is None:
+            return
+        try:
             self.act.change.release()
+        except Exception:
+            # How the act ended is settled, and others wait for the thread that this may be.
+            _log.exception("what a change held could not be let go of")
 
     def wake(self) -> None:
         if self.future.done():

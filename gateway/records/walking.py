@@ -182,8 +182,9 @@ def _rows(connection: Connection, after: int, until: int) -> Sequence[Any]:
     try:
         return driver.rows_of(connection, _ROWS.format(**asked))
     except sqlite3.OperationalError:
-        # There is no JSON of bytes; an entry that was edited to hold some is one without them, and so unlike its event.
-        return driver.rows_of(connection, _ROWS.format(**{**asked, "entry": f"json_array({_TEXTS})"}))
+        # There is no JSON of bytes, and no text of what is not UTF-8: an entry that was edited to hold any has none of
+        # it, or cannot be read, and so is unlike its event.
+        return driver.rows_of(connection, _ROWS.format(**{**asked, "entry": f"CAST(json_array({_TEXTS}) AS BLOB)"}))
 
 
 def _pages(found: Iterable[Sealed]) -> Iterator[list[Sealed]]:

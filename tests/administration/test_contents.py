@@ -179,6 +179,9 @@ def test_where_a_list_goes_on_tells_no_name_that_is_hidden_from_its_reader(
     assert [entry.name for each in pages for entry in each.entries] == ["gallery/ui-00-a-web", "gallery/ui-99-web"]
     assert len(pages) == 3
     given = pages[0].next
+    for name in ("ui-00-a-x", "ui-00-a-y", "ui-00-a-z-that-has-another-length"):
+        gallery.stock.image(f"gallery/{name}", "v1")
+    assert len(page("").next) == len(given)
     for after, caller in ((given, other), (given[:-1], partly), ("~", partly), ("~é", partly)):
         with pytest.raises(Invalid, match="begin the list anew"):
             page(after, caller)

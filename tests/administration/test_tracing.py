@@ -10,12 +10,15 @@ import pytest
 
 from gateway.access.principals import Caller, Credential, CredentialKind
 from gateway.administration import Proposal, Verb
+from gateway.audit.chain import told
 from gateway.audit.event import Event, Kind, Outcome
+from gateway.audit.trail import Search
 from gateway.errors import Denied, Invalid, Unknown
 from gateway.gate import Act
 from tests.administration.rooms import Rooms
 from tests.house import GATEWAY, OPERATOR
 from tests.records.rows import an_offline_token
+from tests.records.test_trail import tamper
 
 BEGUN = datetime.now(UTC) - timedelta(days=2)
 A, B = f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"
@@ -51,6 +54,19 @@ def test_who_pulled_a_digest_is_told_by_whom_from_where_and_how_often(rooms: Roo
     here = rooms.run(rooms.acts.tracing.who_pulled(OPERATOR, f"gallery/ui@{A}"))
     assert [pull.count for pull in here.pulls] == [3]
     assert rooms.last("audit.trace")["digest"] == A
+
+
+def test_an_event_that_was_edited_does_not_end_a_trace(rooms: Rooms) -> None:
+    for minutes in (1, 2):
+        happened(rooms, Kind.MANIFEST_PULL, minutes, digest=A)
+    newest = rooms.house.trail.page(Search(digest=A), limit=1)[0]
+    body = newest.body.replace('"previous_hash":"', '"was":"')
+    assert told(body) is None
+    tamper(rooms.house, f"UPDATE events SET body = '{body}' WHERE seq = {newest.seq}")
+
+    found = rooms.run(rooms.acts.tracing.who_pulled(OPERATOR, A))
+
+    assert [(pull.principal, pull.repository, pull.count) for pull in found.pulls] == [("gateway", "gallery/ui", 2)]
 
 
 def test_a_tag_is_what_it_was_at_that_moment(rooms: Rooms) -> None:

@@ -316,3 +316,14 @@ def test_a_ledger_that_has_stopped_lets_go_of_what_a_change_holds(house: House) 
     with pytest.raises(Unavailable, match="stopping"):
         house.run(house.ledger.commit(Act(EVENT, Change(lambda _: Notes(), release=held.clear))))
     assert not held
+
+
+def test_what_cannot_be_let_go_of_keeps_nobody_waiting(house: House) -> None:
+    def release() -> None:
+        raise OSError("it cannot be closed")
+
+    async def both() -> list[Any]:
+        stuck = Change(lambda _: Notes(result="done"), release=release)
+        return [(await house.ledger.commit(act)).result for act in (Act(EVENT, stuck), Act(EVENT, keep("a")))]
+
+    assert house.run(both()) == ["done", "1"]

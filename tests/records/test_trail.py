@@ -222,13 +222,14 @@ def test_what_searches_find_is_compared_whatever_is_in_it(house: House, text: st
             connection.execute(update(event_index).where(event_index.c.seq == 2).values(**before._mapping))
 
 
-def test_a_search_entry_that_is_no_text_is_named_and_no_other(tmp_path: Path) -> None:
+@pytest.mark.parametrize("value", ["CAST(principal AS BLOB)", "CAST(x'61ff62' AS TEXT)", "NULLIF(5, principal)"])
+def test_a_search_entry_that_is_no_text_is_named_and_no_other(tmp_path: Path, value: str) -> None:
     url = f"sqlite:///{tmp_path / 'gateway.db'}"
     migrate(url, tmp_path)
     with opened(url, tmp_path) as house:
         fill(house, 5)
         project(house)
-        tamper(house, "UPDATE event_index SET principal = CAST(principal AS BLOB) WHERE seq = 3")
+        tamper(house, f"UPDATE event_index SET principal = {value} WHERE seq = 3")
         found = house.trail.verify()
     assert (found.seq, "search entry" in found.fault) == (3, True)
 

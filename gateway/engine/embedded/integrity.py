@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import mmap
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -89,6 +89,9 @@ class Integrity:
         fault = None if size_bytes is None else self.judge(digest, size_bytes, deep=True, heard=heard)
         gone = fault is not None and fault.kind is FlawKind.BLOB_MISSING and not self.is_held(digest)
         if size_bytes is None or fault is None or gone:
+            if fault is None:
+                # What a reader met may be in memory alone, where the judge has not looked: others would meet it again.
+                self._leave_memory(digest)
             self._suspects.forget(digest)
             return None
         recorded = self._suspects.is_recorded(digest)
@@ -121,6 +124,14 @@ class Integrity:
             whole=False,
             detail=detail,
         )
+
+    def _leave_memory(self, digest: Digest) -> None:
+        with suppress(OSError):
+            stored = self._store.open(blob_key(digest))
+            try:
+                stored.leave_memory()
+            finally:
+                stored.release()
 
     def _newest(self, digest: Digest) -> str:
         names = [each.name for each in self._folders.entries(QUARANTINE) if each.name.startswith(f"{digest}.")]

@@ -37,7 +37,9 @@ class Suspects:
 
     def recorded(self, digest: Digest) -> None:
         """The damage was recorded: it is not again until `forget`."""
-        self._folders.keep(_key(digest), b"recorded\n")
+        # As old as the note: what was pushed since then, while it was judged and recorded, has healed the blob.
+        noted = self._folders.entry(_key(digest))
+        self._folders.keep(_key(digest), b"recorded\n", noted.modified if noted is not None else None)
 
     def is_recorded(self, digest: Digest) -> bool:
         return bool(self._folders.kept(_key(digest)))
@@ -55,7 +57,7 @@ class Suspects:
         self._folders.forget(_key(digest))
 
     def all(self) -> dict[Digest, float | None]:
-        """Every suspect, and when its damage was recorded, in UNIX seconds; None if it was not."""
+        """Every suspect, and, if its damage was recorded, when it had been noted, in UNIX seconds."""
         found: dict[Digest, float | None] = {}
         for entry in self._folders.entries(_FOLDER):
             try:

@@ -62,8 +62,9 @@ class _Open:
 
     def _close_if_idle(self) -> None:
         if self._released and not self._users and self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+            # Closed it is even if that fails, and its number soon another's.
+            descriptor, self._descriptor = self._descriptor, -1
+            os.close(descriptor)
 
     def __del__(self) -> None:
         # A change nobody ever applied takes its lock with it.
@@ -209,6 +210,11 @@ class Stored(_Open):
             except OSError:
                 return False
         return True
+
+    def leave_memory(self) -> None:
+        """Has the system forget what it holds of the file in memory: whoever reads next reads from the disk."""
+        with self._using() as descriptor:
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def pieces(self, size: int) -> Iterator[bytes]:
         """The first *size* bytes, in pieces; ends early where the file does."""

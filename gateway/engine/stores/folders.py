@@ -78,14 +78,20 @@ class Folders:
             os.close(descriptor)
         return True
 
-    def keep(self, key: str, content: bytes) -> None:
-        """Puts *content*, which is small, at *key*, in place of what was there; whole or not at all, and durable."""
+    def keep(self, key: str, content: bytes, modified: float | None = None) -> None:
+        """
+        Puts *content*, which is small, at *key*, in place of what was there; whole or not at all, and durable.
+
+        It is as if last *modified* then, in UNIX seconds; now if nothing is said.
+        """
         path = self._root / key
         self._make(path.parent)
         fresh = path.with_name(f".{path.name}.new")
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             os.write(descriptor, content)
+            if modified is not None:
+                os.utime(descriptor, (modified, modified))
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
