@@ -411,12 +411,30 @@ def test_a_disk_that_takes_no_more_leaves_the_upload_with_what_it_had(
     run(story())
 
 
+def test_uploads_of_which_nothing_was_written_do_not_use_up_those_that_may_be_open(
+    houses: Houses, tmp_path: Path
+) -> None:
+    async def story() -> None:
+        disk = BadDisk(tmp_path / "data", "write", errno.EDQUOT)
+        house = houses.open(store=disk, uploads_per_owner=3)
+        for _ in range(5):
+            with pytest.raises(Unavailable):
+                await append(house, await begin(house), CONTENT)
+        disk.failing = False
+        await house.push(UI, CONTENT)
+        assert house.spools() == []
+
+    run(story())
+
+
 def test_a_disk_that_does_not_even_cut_back_ends_the_upload(houses: Houses, tmp_path: Path) -> None:
     async def story() -> None:
         disk = BadDisk(tmp_path / "data", "write", errno.EIO)
-        disk.cuts = False
+        disk.failing = False
         house = houses.open(store=disk)
         upload = await begin(house)
+        await append(house, upload, CONTENT[:1000])
+        disk.failing, disk.cuts = True, False
         with pytest.raises(OSError, match="error"):
             await append(house, upload, CONTENT)
         with pytest.raises(BlobUploadUnknown):

@@ -219,9 +219,15 @@ class EmbeddedUploads:
             raise _storage_fault(error) from error
 
     def _cut_back(self, spool: Spool, row: UploadRow) -> None:
-        """Leaves what is acknowledged and nothing else; a spool that was published is a blob, and stays as it is."""
+        """
+        Leaves what is acknowledged and nothing else; a spool that was published is a blob, and stays as it is.
+
+        Of what has no byte yet nothing is left: clients begin anew, and would use up the uploads they may have open.
+        """
         try:
-            if spool.is_named():
+            if row.offset == 0:
+                self._discard(spool, row)
+            elif spool.is_named():
                 spool.truncate(row.offset)
         except OSError:
             self._discard(spool, row)

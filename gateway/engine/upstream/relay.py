@@ -43,13 +43,17 @@ class Relay:
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """The body, from its first byte, in pieces of at most 256 KiB; all of it is hashed when they end."""
-        while self._piece:
-            for first in range(0, len(self._piece), _PIECE_BYTES):
-                part = self._piece[first : first + _PIECE_BYTES]
+        while piece := self._piece:
+            self._piece = b""
+            for first in range(0, len(piece), _PIECE_BYTES):
+                part = piece[first : first + _PIECE_BYTES]
                 await self._hashed()
                 self._hash(part)
                 yield part
                 self.count += len(part)
+                # The next may be long in coming: until then nothing is held.
+                del part
+            del piece
             self._piece = await self._next()
         await self._hashed()
 
@@ -59,7 +63,8 @@ class Relay:
         if len(part) < _SMALL_BYTES:
             self.hasher.update(part)
         else:
-            self._hashing = asyncio.get_running_loop().run_in_executor(self._threads, self.hasher.update, part)
+            loop = asyncio.get_running_loop()
+            self._hashing = loop.run_in_executor(self._threads, _update, self.hasher, [part])
 
     async def _hashed(self) -> None:
         hashing, self._hashing = self._hashing, None
@@ -79,3 +84,8 @@ class Relay:
         except Exception as error:
             self.error = error
         return b""
+
+
+def _update(hasher: _Hash, held: list[bytes]) -> None:
+    # The pool's thread may hold its job a while after it has answered, and the next piece is here by then.
+    hasher.update(held.pop())
