@@ -68,7 +68,7 @@ def _nothing() -> Change:
 class _Blobs:
     canary: Canary
 
-    async def find(self, repository: Repository, digest: Digest) -> Blob:
+    async def find(self, repository: Repository, digest: Digest, *, spares_push: bool = False) -> Blob:
         if repository != self.canary.repository or digest != self.canary.layer.digest:
             raise BlobUnknown("There is no such blob here.")
         return self.canary.layer

@@ -89,8 +89,12 @@ class Page(Generic[T]):
 
 
 class Blobs(Protocol):
-    async def find(self, repository: Repository, digest: Digest) -> Blob:
-        """The blob, if it is linked in *repository*; raises `BlobUnknown`."""
+    async def find(self, repository: Repository, digest: Digest, *, spares_push: bool = False) -> Blob:
+        """
+        The blob, if it is linked in *repository*; raises `BlobUnknown`, and `ContentDamaged` if that is known.
+
+        *spares_push*: whoever is told that it is here will not send it. What is only suspected is damaged to him.
+        """
         ...
 
     def read(self, blob: Blob, first: int, last: int, appetite: Appetite = greedy) -> AsyncIterator[bytes]:

@@ -20,7 +20,7 @@ SMALL_BYTES = 64 * 1024
 async def head(request: Request, passage: Passage) -> Reply:
     """`HEAD`: what a `GET` would say, without the bytes; damaged ones are not here."""
     try:
-        blob = await request.engine.blobs.find(request.repository, Digest(request.reference))
+        blob = await request.engine.blobs.find(request.repository, Digest(request.reference), spares_push=True)
     except ContentDamaged as damaged:
         # Clients look before they push, and give up on anything but a blob that is missing: so a push heals it.
         raise BlobUnknown(damaged.message) from None

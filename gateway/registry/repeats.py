@@ -99,7 +99,7 @@ async def answer(repeat: Repeat, gate: Gate, engine: Engine, request_id: str, se
 async def _is_there(repeat: Repeat, engine: Engine) -> bool:
     """Whether the blob is still to be had: whoever is told so does not push it."""
     try:
-        await engine.blobs.find(repeat.repository, Digest(repeat.event.digest))
+        await engine.blobs.find(repeat.repository, Digest(repeat.event.digest), spares_push=True)
     except Refusal:
         return False
     return True

@@ -165,7 +165,7 @@ async def _found(request: Request) -> Upload:
 
 async def _mount(request: Request, source: Repository, digest: Digest) -> Reply:
     # A look beforehand: what is not there is an ordinary upload, not a mount that failed.
-    await request.engine.blobs.find(source, digest)
+    await request.engine.blobs.find(source, digest, spares_push=True)
     needs = (*_push(request), Need(Action.PULL, source))
     facts = {"digest": digest.text, "status": 201, "detail": {"from": source.name}}
     async with request.gate.passage(request.caller, Kind.BLOB_MOUNT, *needs, **facts) as mounting:

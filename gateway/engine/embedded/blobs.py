@@ -58,9 +58,9 @@ class EmbeddedBlobs:
     """
     Blobs of one data directory.
 
-    A blob whose file is missing, has another length or is a suspect is `ContentDamaged`, never unknown: `find` sees
-    that before a byte is sent. The first whole read of a file in this process compares the digest before the last
-    piece is given out. Whatever damage is met becomes one of the *suspects*.
+    A blob whose file is missing or has another length is `ContentDamaged`, never unknown: `find` sees that before a
+    byte is sent. The first whole read of a file in this process compares the digest before the last piece is given out.
+    Whatever damage is met becomes one of the *suspects*.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class EmbeddedBlobs:
         # One for all streams: whatever is read into it is taken out again before anybody else's turn.
         self._buffer = memoryview(bytearray(_CACHED_BYTES))
 
-    async def find(self, repository: Repository, digest: Digest) -> Blob:
+    async def find(self, repository: Repository, digest: Digest, *, spares_push: bool = False) -> Blob:
         version = self._recent.version(repository)
         blob, until = self._recent.find(repository, digest, version) or (None, 0.0)
         if blob is None or (until != math.inf and until <= self._acts.now()):
@@ -91,11 +91,14 @@ class EmbeddedBlobs:
             self._recent.keep(repository, digest, version, (blob, until))
         if self._store.size(blob_key(digest)) != blob.size_bytes:
             raise self._damaged(digest)
-        noted = self._suspects.waiting(digest)
-        if noted is not None and not (self._store.changed(blob_key(digest)) or 0.0) > noted:
-            # Whoever looks before a push has to be told now, not when it was judged, or sends nothing.
+        if spares_push and self._is_suspect(digest):
+            # He has to be told now, not when it was judged, or sends nothing.
             raise self._damaged(digest)
         return blob
+
+    def _is_suspect(self, digest: Digest) -> bool:
+        noted = self._suspects.waiting(digest)
+        return noted is not None and (self._store.changed(blob_key(digest)) or 0.0) <= noted
 
     async def _found(self, repository: Repository, digest: Digest) -> tuple[Blob, float]:
         """The blob, and until when that may be said of it without asking again."""

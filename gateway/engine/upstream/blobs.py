@@ -64,7 +64,7 @@ class UpstreamBlobs:
         self._clock = clock
         self._recent: Recent[_Found] = Recent(database.versions, _REMEMBERED)
 
-    async def find(self, repository: Repository, digest: Digest) -> Blob:
+    async def find(self, repository: Repository, digest: Digest, *, spares_push: bool = False) -> Blob:
         version = self._recent.version(repository)
         found = self._recent.find(repository, digest, version)
         if found is not None and found.until > self._clock():
