@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gateway.protocol.connection import StrictProtocol
 
 LARGE_BYTES: Final = 256 * 1024
-SMALL_BYTES: Final = 32 * 1024
+SMALL_BYTES: Final = 16 * 1024
 #: So many bytes that were not even sent the system holds for who gets small pieces. It asks for more at half of that.
 _UNSENT_BYTES: Final = 2 * SMALL_BYTES
 #: So much makes a stranger known: more than the systems at both ends keep of a connection that nobody reads (some
