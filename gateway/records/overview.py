@@ -122,7 +122,7 @@ def _count(connection: Connection, search: Search, name: str, after: int, upper:
     """How many projected events meet the one filter, up to one more than are looked at."""
     meeting = select(event_index.c.seq).where(event_index.c[name] == getattr(search, name))
     counted = meeting.where(event_index.c.seq > after, event_index.c.seq <= upper).limit(_LOOKED + 1).subquery()
-    return int(connection.execute(select(func.count()).select_from(counted)).scalar_one())
+    return int(driver.rows_once(connection, select(func.count()).select_from(counted))[0][0])
 
 
 def _matching(search: Search, rows: Sequence[Any], lead: str) -> list[_Seen]:

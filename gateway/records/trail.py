@@ -214,7 +214,7 @@ def _rarest(connection: Connection, search: Search, names: Sequence[str], upper:
     for name in names:
         meeting = select(event_index.c.seq).where(event_index.c[name] == getattr(search, name))
         counted = meeting.where(event_index.c.seq <= upper).limit(most).subquery()
-        count = connection.execute(select(func.count()).select_from(counted)).scalar_one()
+        count = int(driver.rows_once(connection, select(func.count()).select_from(counted))[0][0])
         # Of the next ones no more are counted than would make them rarer.
         if count < most:
             rarest, most = name, count
