@@ -390,8 +390,8 @@ def test_a_mount_whose_source_is_closed_meanwhile_is_an_upload(world: World) -> 
     blobs = type(world.registry.parts.engine.blobs)
     find = blobs.find
 
-    async def and_then_closed(*arguments: object) -> object:
-        found = await find(*arguments)  # type: ignore[arg-type]
+    async def and_then_closed(*arguments: object, **named: object) -> object:
+        found = await find(*arguments, **named)  # type: ignore[arg-type]
         await world.acts.grants.remove_grant(OPERATOR, "carol", "alpha")
         return found
 
