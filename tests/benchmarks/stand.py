@@ -109,12 +109,12 @@ class Distribution(Target):
 
 @dataclass(slots=True)
 class Nginx(Target):
-    """A web server that sends files: what this machine's TLS and loopback can do at all."""
+    """A web server that sends *files*, or hands on what it is in front of: what this machine can do at all."""
 
-    files: Path = field(default_factory=Path)
+    files: Path | None = None
 
     def path(self, repository: str, digest: str) -> str:
-        return f"/{digest.partition(':')[2]}"
+        return f"/{digest.partition(':')[2]}" if self.files else Target.path(self, repository, digest)
 
 
 def basic(name: str, secret: str) -> str:
@@ -241,14 +241,17 @@ class Stand:
             )
 
     @contextmanager
-    def nginx(self, files: Path) -> Iterator[Nginx]:
+    def nginx(self, files: Path | None = None, front_of: str = "") -> Iterator[Nginx]:
+        """nginx with *files*, or in front of the registry at *front_of*, an URL, checking and recording nothing."""
         directory = self.directory / f"nginx-{uuid4().hex[:8]}"
         directory.mkdir()
         port = free_port()
         written = directory / "nginx.conf"
-        written.write_text(_NGINX.format(directory=directory, port=port, pair=self.pair, files=files))
+        source = f"root {files};" if files else _PROXY.format(url=front_of)
+        written.write_text(_NGINX.format(directory=directory, port=port, pair=self.pair, source=source))
         daemon = Daemon(["nginx", "-c", str(written), "-e", str(directory / "error.log")], directory / "log")
-        ceiling = Nginx("nginx, static", port, daemon, self.authority.certificate, registry=False, files=files)
+        name = "nginx, static" if files else "nginx in front"
+        ceiling = Nginx(name, port, daemon, self.authority.certificate, registry=False, files=files)
         daemon.start(lambda: accepts_connections(port))
         try:
             yield ceiling
@@ -277,10 +280,19 @@ http {{
     listen 127.0.0.1:{port} ssl;
     ssl_certificate {pair.certificate};
     ssl_certificate_key {pair.key};
-    root {files};
+    {source}
   }}
 }}
 """
+_PROXY = """\
+location / {{
+      proxy_pass {url};
+      proxy_http_version 1.1;
+      proxy_set_header Connection "";
+      proxy_buffers 16 64k;
+      proxy_buffer_size 64k;
+      proxy_max_temp_file_size 0;
+    }}"""
 
 
 def program() -> tuple[str, ...]:
