@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, bindparam, case, delete, func, insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.change import Change, Notes
@@ -26,6 +26,10 @@ _log = logging.getLogger("gateway.uploads")
 #: SHA-256 of nothing: where every upload begins.
 EMPTY: Final = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 _RETRY_SECONDS: Final = 60
+#: Clients that died leave their uploads behind, and theirs is the only hand that could cancel them: what nothing has
+#: come to for so long counts no more, up to so many times the limit, that others of the account can go on.
+QUIET_SECONDS: Final = 3600
+QUIET_TIMES: Final = 10
 _ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.ASCII)
 
 _FIND: Final = select(uploads).where(
@@ -34,9 +38,10 @@ _FIND: Final = select(uploads).where(
     uploads.c.owner == bindparam("owner"),
     uploads.c.expires_at > bindparam("now"),
 )
-_OPEN: Final = select(func.count()).where(
-    uploads.c.owner == bindparam("owner"), uploads.c.expires_at > bindparam("now")
-)
+#: All that are open, and of them those that nothing has come to for a while.
+_OPEN: Final = select(
+    func.count(), func.coalesce(func.sum(case((uploads.c.expires_at <= bindparam("quiet"), 1), else_=0)), 0)
+).where(uploads.c.owner == bindparam("owner"), uploads.c.expires_at > bindparam("now"))
 _NEW: Final = insert(uploads)
 _GONE: Final = delete(uploads).where(uploads.c.id == bindparam("gone"))
 
@@ -94,10 +99,17 @@ def find(connection: Connection, repository: Repository, owner: str, upload_id: 
 
 
 def begin(connection: Connection, repository: Repository, owner: str, row: UploadRow, limit: int) -> None:
-    """Raises `TooManyRequests` when *owner* has *limit* uploads open."""
-    if connection.execute(_OPEN, {"owner": owner, "now": row.begun_at}).scalar_one() >= limit:
+    """
+    Raises `TooManyRequests` when *owner* has *limit* uploads open to which something came in the last hour.
+
+    Of those together with the others, which their clients may have left for good, ten times as many may be open.
+    """
+    quiet = row.expires_at - QUIET_SECONDS
+    every, left = connection.execute(_OPEN, {"owner": owner, "now": row.begun_at, "quiet": quiet}).one()
+    if every - left >= limit or every >= QUIET_TIMES * limit:
         raise TooManyRequests(
-            f"Finish or cancel some of your {limit} open uploads first.", retry_after_seconds=_RETRY_SECONDS
+            f"Finish or cancel some of your {every} open uploads first; those left for an hour hardly count.",
+            retry_after_seconds=_RETRY_SECONDS,
         )
     connection.execute(
         _NEW,

@@ -297,6 +297,30 @@ def test_a_principal_has_so_many_uploads_open_and_no_more(houses: Houses) -> Non
     run(story())
 
 
+def test_uploads_whose_clients_have_died_keep_nobody_from_pushing(houses: Houses) -> None:
+    """An account is shared by many jobs; those that died cannot cancel, and nobody else knows how."""
+
+    async def story() -> None:
+        house = houses.open(uploads_per_owner=2)
+        left = [await begin(house) for _ in range(2)]
+        house.clock.now += 59 * 60
+        with pytest.raises(TooManyRequests):
+            await begin(house)
+        house.clock.now += 61
+        for _ in range(9):
+            await begin(house)
+            await begin(house)
+            with pytest.raises(TooManyRequests):
+                await begin(house)
+            house.clock.now += 60 * 60
+        with pytest.raises(TooManyRequests):
+            await begin(house)
+        await finish(house, left[0], Digest.of(b"x"), b"x")
+        await begin(house)
+
+    run(story())
+
+
 def test_an_upload_makes_its_project_and_says_so(house: House) -> None:
     async def story() -> None:
         _, first = await house.engine.uploads.begin(UI, WRITER)
