@@ -2,15 +2,17 @@
 
 PYTHON ?= python3
 UV ?= uv
+PREFIX ?= /opt/gateway
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 LOCKED := $(PIP) install --require-hashes --no-deps
+DEPLOYED := $(PREFIX)/bin/python -m pip --disable-pip-version-check --quiet install --no-deps
 COMPILE := $(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help up install develop tools check format test long faults fuzz bench sbom lock
+.PHONY: help up install deploy develop tools check format test long faults fuzz bench sbom lock
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -19,6 +21,14 @@ up: $(VENV)/.runtime ## Start a gateway on this machine (options: make up ARGS="
 	@exec $(BIN)/gateway up $(ARGS)
 
 install: $(VENV)/.runtime ## Install the gateway into .venv, ready to run
+
+deploy: $(VENV)/.runtime ## Install or upgrade the gateway as a service has it, apart from this tree (PREFIX=/opt/gateway)
+	@rm -rf build/wheel
+	@$(BIN)/python -m hatchling build -t wheel -d build/wheel >/dev/null
+	@$(PYTHON) -m venv $(PREFIX)
+	@$(DEPLOYED) --require-hashes -r requirements.lock
+	@$(DEPLOYED) --no-index --force-reinstall build/wheel/*.whl
+	@echo "Installed: $(PREFIX)/bin/gateway. Next: the first lines of config/gateway.service"
 
 develop: $(VENV)/.dev ## Install what developing takes as well
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,60 +15,34 @@ from tests.journey.test_adopting_docker import Terminal, passwords
 from tests.services.daemon import accepts_connections, scratch
 from tests.services.engines import running_containerd, running_docker
 from tests.services.machine import known_hosts, trusted
+from tests.supply.parts import WHEELS_ALONE, lay_libraries, lay_python, lay_wheels
 
 ROOT = Path(__file__).parent.parent.parent
 CONTAINER = ROOT / "config" / "Containerfile"
 BASE = "python:3.11-slim-bookworm"
 NAME = "registry.local"
 LOCKED = "--read-only --cap-drop=all --security-opt=no-new-privileges"
-LIBRARIES = Path("/usr/lib/x86_64-linux-gnu")
-#: What wheels expect of every Debian, though this machine's Python itself does without.
-ALSO_THERE = ("stdc++.so.6", "gcc_s.so.1", "pthread.so.0", "dl.so.2", "rt.so.1", "util.so.1", "nss_files.so.2")
 
 
 def make_base_image(terminal: Terminal) -> None:
-    """
-    Stands for the base that the file names: this machine's Python and C library, and a shell.
-
-    With them lie the files that the lock files name, so that the build needs no network; their hashes are checked.
-    """
+    """Stands for the base that the file names: a shell, this machine's Python, and wheels to find without network."""
     root = terminal.home / "base"
-    version = f"python3.{sys.version_info.minor}"
-    home = Path(sys.base_prefix) / "lib" / version
-    kept_out = shutil.ignore_patterns("site-packages", "dist-packages", "test", "__pycache__", "config-*")
-    shutil.copytree(home, root / "usr/local/lib" / version, ignore=kept_out)
-    (root / "usr/local/lib" / version / "site-packages").mkdir()
-    for folder in ("bin", "usr/local/bin", "lib64", "lib/x86_64-linux-gnu", "etc", "root", "tmp", "proc", "sys", "dev"):
+    lay_python(root)
+    for folder in ("bin", "etc", "root", "tmp", "proc", "sys", "dev"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     (root / "tmp").chmod(0o1777)
-    program = Path(sys.executable).resolve()
-    shutil.copy(program, root / "usr/local/bin" / version)
-    for name in ("python", "python3"):
-        (root / "usr/local/bin" / name).symlink_to(version)
     install = Path("/usr/bin/install")  # Debian's busybox has none.
+    lay_libraries(root, install)
     shutil.copy(install, root / "bin/install")
-    for library in _libraries(program, install, *(home / "lib-dynload").glob("*.so")):
-        place = "lib64" if library.name.startswith("ld-linux") else "lib/x86_64-linux-gnu"
-        shutil.copy(library, root / place / library.name)
     shutil.copy("/bin/busybox", root / "bin/busybox")
     applets = subprocess.run(["busybox", "--list"], capture_output=True, text=True, check=True).stdout.split()
     for name in applets:
         if not (root / "bin" / name).exists():
             (root / "bin" / name).symlink_to("busybox")
-    locks = " ".join(f"-r {ROOT / name}" for name in ("requirements.lock", "requirements-build.lock"))
-    pip = f"{sys.executable} -m pip --disable-pip-version-check --quiet"
-    terminal.types(f"{pip} download --no-deps --only-binary :all: --require-hashes -d base/wheels {locks}")
-    (root / "etc/pip.conf").write_text("[global]\nno-index = true\nfind-links = /wheels\n")
+    lay_wheels(root / "wheels")
+    (root / "etc/pip.conf").write_text(WHEELS_ALONE)
     path = "ENV PATH=/usr/local/bin:/bin"
     terminal.types(f"tar -C base -c . | docker import --change '{path}' - {BASE}")
-
-
-def _libraries(*programs: Path) -> set[Path]:
-    found = {LIBRARIES / f"lib{name}" for name in ALSO_THERE}
-    for program in programs:
-        said = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
-        found |= {Path(each) for each in re.findall(r"(/\S+) \(", said)}
-    return found
 
 
 @pytest.fixture
@@ -83,8 +55,6 @@ def terminal() -> Iterator[Terminal]:
         running_docker(containerd, "--bip=172.29.8.1/24") as engine,
     ):
         terminal = Terminal(home, engine)
-        # What tells pip on this machine where to find packages is no part of the container.
-        terminal.environment |= {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
         make_base_image(terminal)
         yield terminal
         terminal.types("docker container ls --all --quiet | xargs --no-run-if-empty docker container rm --force")
