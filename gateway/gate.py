@@ -222,6 +222,18 @@ class Passage:
             Act(self._closed(), change, self._version, self._rejudge, self._refusal, silent, also)
         )
 
+    async def step(self, change: Change) -> Notes:
+        """
+        Makes durable what is only a step to this passage's act. It leaves an event only if it is refused, and that is
+        the passage's own, then closed. Policy is judged again if it has moved; raises as `commit` does.
+        """
+        act = Act(self._closed(), change, self._version, self._rejudge, self._refusal, silent=True)
+        try:
+            return await self._gate.ledger.commit(act)
+        except Exception:
+            self._done = True
+            raise
+
     async def _carry_out(self, change: Change, elsewhere: Elsewhere, also: tuple[Event, ...]) -> Notes:
         ledger = self._gate.ledger
         silent = self._kind in STEPS

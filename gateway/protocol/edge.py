@@ -18,8 +18,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gateway.edge")
 
+#: A sweep takes its interval, in so many steps. Clients that are cut together come back together, and a burst of
+#: handshakes holds up everybody.
+_STEPS: Final = 20
 #: So long connections are looked at in one turn of the loop: a look is quick, but cutting one is not.
 _TURN_SECONDS: Final = 0.001
+#: So long others have the loop, and threads the interpreter, before a step that is not done goes on.
+_REST_SECONDS: Final = 0.002
 
 OnRefused = Callable[[int, str, str], None]
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -112,7 +117,7 @@ class Edge:
         self.addresses[connection.origin] += 1
         if not self._sweeping:
             self._sweeping = True
-            connection.loop.call_later(self.interval_seconds, self._sweep, connection.loop, connection.loop.time())
+            connection.loop.call_later(self.interval_seconds / _STEPS, self._sweep, connection.loop)
 
     def leave(self, connection: StrictProtocol) -> None:
         if connection not in self.open:
@@ -120,28 +125,28 @@ class Edge:
         self.open.discard(connection)
         _decrease(self.addresses, connection.origin)
 
-    def _sweep(self, loop: asyncio.AbstractEventLoop, before: float) -> None:
-        now = loop.time()
-        self._visit(loop, list(self.open), now, now - before)
+    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._visit(loop, list(self.open), len(self.open), loop.time())
 
-    def _visit(self, loop: asyncio.AbstractEventLoop, left: list[StrictProtocol], now: float, elapsed: float) -> None:
-        until = time.perf_counter() + _TURN_SECONDS
-        while left and time.perf_counter() < until:
+    def _visit(self, loop: asyncio.AbstractEventLoop, left: list[StrictProtocol], number: int, begun: float) -> None:
+        now, until = loop.time(), time.perf_counter() + _TURN_SECONDS
+        later = max(0.0, number * (1 - (now - begun) / self.interval_seconds))
+        while len(left) > later and time.perf_counter() < until:
             connection = left.pop()
             if connection not in self.open:
                 continue
             try:
-                connection.watch.check(now, elapsed)
+                connection.watch.check(now)
             except Exception:
                 log.exception("a connection could not be checked and is cut")
                 connection.transport.abort()
+        step = self.interval_seconds / _STEPS
         if left:
-            # Between two turns others have theirs: a thousand connections are not looked at in one.
-            loop.call_soon(self._visit, loop, left, now, elapsed)
+            loop.call_later(_REST_SECONDS if len(left) > later else step, self._visit, loop, left, number, begun)
             return
         self._sweeping = bool(self.open)
         if self._sweeping:
-            loop.call_later(self.interval_seconds, self._sweep, loop, now)
+            loop.call_later(max(step, begun + self.interval_seconds - loop.time()), self._sweep, loop)
 
 
 def _decrease(counts: Counter[str], key: str) -> None:

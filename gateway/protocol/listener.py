@@ -21,8 +21,6 @@ HANDSHAKE_SECONDS: Final = 10.0
 CLOSE_SECONDS: Final = 30.0
 BACKLOG: Final = 2048
 
-#: Each costs a handshake in the next turn, and who is connected waits for all of them.
-_TURN: Final = 2
 _PAUSE_SECONDS: Final = 0.5
 _RESET: Final = struct.pack("ii", 1, 0)
 
@@ -75,7 +73,7 @@ def _unbound(problem: OSError, address: str, port: int) -> Refusal:
 
 class Listener:
     """
-    Accepts from one listening socket, at most a few connections per turn so that several workers share them.
+    Accepts from one listening socket, one connection in a turn of the loop so that several workers share them.
 
     An address that already holds its share, handshakes included, is dropped before anything is spent on it. When the
     process has no file to spare it pauses for a moment instead of giving up.
@@ -109,17 +107,17 @@ class Listener:
             self._loop.add_reader(self._listening, self._accept)
 
     def _accept(self) -> None:
-        for _ in range(_TURN):
-            try:
-                accepted, peer = self._listening.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
-            except OSError as problem:
-                log.error("no connection can be accepted for a moment: %s", problem)  # noqa: TRY400
-                self._loop.remove_reader(self._listening)
-                self._loop.call_later(_PAUSE_SECONDS, self._resume)
-                return
-            self._admit(accepted, str(peer[0]))
+        # One in a turn: each costs a handshake in the next, and who is connected waits for it.
+        try:
+            accepted, peer = self._listening.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return
+        except OSError as problem:
+            log.error("no connection can be accepted for a moment: %s", problem)  # noqa: TRY400
+            self._loop.remove_reader(self._listening)
+            self._loop.call_later(_PAUSE_SECONDS, self._resume)
+            return
+        self._admit(accepted, str(peer[0]))
 
     def _admit(self, accepted: socket.socket, peer: str) -> None:
         origin = self._edge.knock(peer)

@@ -37,6 +37,7 @@ class Watch:
 
     __slots__ = (
         "_connection",
+        "_looked",
         "_socket",
         "got",
         "linger_received",
@@ -50,6 +51,7 @@ class Watch:
     def __init__(self, connection: StrictProtocol) -> None:
         self._connection = connection
         self._socket: socket.socket | None = None
+        self._looked = 0.0
         self.got = 0
         self.reading_seconds = 0.0
         self.window_got = 0
@@ -60,6 +62,7 @@ class Watch:
 
     def connected(self, transport: asyncio.Transport) -> None:
         self._socket = transport.get_extra_info("socket")
+        self._looked = self._connection.loop.time()
 
     def lost(self) -> None:
         self._socket = None
@@ -81,9 +84,10 @@ class Watch:
     def closing_begins(self) -> None:
         self.linger_received = self._progress()[1]
 
-    def check(self, now: float, elapsed: float) -> None:
-        """Hold this connection to the bound of its phase; *elapsed* is the time since the last check, in seconds."""
+    def check(self, now: float) -> None:
+        """Hold this connection to the bound of its phase; *now* is the loop's time."""
         limits, waited = self._connection.edge.limits, now - self._connection.since
+        elapsed, self._looked = now - self._looked, now
         match self._connection.phase:
             case Phase.FIRST if waited > limits.first_byte_seconds:
                 self._connection.finish()

@@ -37,7 +37,8 @@ _ASKED_BYTES = 8 * 1024 * 1024
 async def begin(request: Request, passage: Passage) -> Reply:
     """`POST`: a new upload; also what a mount that cannot be done becomes (distribution-spec, "Mounting")."""
     await request.engine.admit(request.repository)
-    upload = await _begin(request, passage)
+    upload, change = await request.engine.uploads.begin(request.repository, request.owner)
+    await passage.commit(change)
     return Reply(202, (*_where(upload, 0), _CHUNK))
 
 
@@ -46,8 +47,8 @@ async def whole(request: Request, passage: Passage) -> Reply:
     digest = Digest.parse(request.parameter("digest"))
     passage.note(digest=digest.text, status=201)
     await request.engine.admit(request.repository, coming_bytes=request.length_bytes or 0, digest=digest)
-    async with request.gate.passage(request.caller, Kind.UPLOAD_BEGIN, *_push(request)) as beginning:
-        upload = await _begin(request, beginning)
+    upload, begun = await request.engine.uploads.begin(request.repository, request.owner)
+    await passage.step(begun)
     try:
         body = _watched(request, request.pieces(), 0, digest)
         _, change = await request.engine.uploads.finish(upload, body, None, digest)
@@ -142,12 +143,6 @@ async def cancel(request: Request, passage: Passage) -> Reply:
     upload = await _found(request)
     await passage.commit(await request.engine.uploads.cancel(upload))
     return Reply(204)
-
-
-async def _begin(request: Request, passage: Passage) -> Upload:
-    upload, change = await request.engine.uploads.begin(request.repository, request.owner)
-    await passage.commit(change)
-    return upload
 
 
 async def _forget(request: Request, upload: Upload) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import ssl
 import sys
 from collections.abc import AsyncIterator
@@ -101,6 +102,8 @@ async def _sips(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
 
 async def besiege(target: Target, number: int, authority: str) -> None:
     """*number* slow clients, evenly of all kinds, until the standard input ends."""
+    # Attackers bring machines of their own: here they take only what time the gateway and its good clients leave.
+    os.nice(19)
     trust = ssl.create_default_context(cafile=authority)
     door = asyncio.Semaphore(_AT_ONCE)
     clients = [

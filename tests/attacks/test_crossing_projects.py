@@ -428,6 +428,9 @@ def test_open_uploads_are_bounded_by_account(site: Site) -> None:
     assert statuses.count(202) <= UPLOADS
     assert statuses[-1] == 429
     assert site.ask("POST", f"/v2/{name}/blobs/uploads/?mount={L1}&from=alpha/app", token=token).status == 429
+    whole = site.ask("POST", f"/v2/{name}/blobs/uploads/?digest={NOWHERE}", token=token, body=b"whole")
+    assert whole.status == 429
+    assert [event["kind"] for event in site.events_of(whole)] == ["blob.push"], "one request, one event"
     assert site.ask("POST", f"/v2/{name}/blobs/uploads/", token=other).status == 202
 
 

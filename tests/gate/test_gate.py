@@ -280,6 +280,39 @@ def test_an_upload_step_is_an_event_only_when_it_fails(world: World) -> None:
     assert [event.outcome for event in world.ledger.events] == [Outcome.FAILED]
 
 
+def test_a_step_to_an_act_is_no_event_and_its_refusal_the_only_one(world: World) -> None:
+    def full(connection: object) -> Notes:
+        raise Denied("Nothing more fits.")
+
+    async def push(step: Change) -> None:
+        async with world.gate.passage(bearer(Action.PULL), Kind.BLOB_PUSH, PULL) as passage:
+            await passage.step(step)
+            await passage.commit(NOTHING)
+
+    asyncio.run(push(NOTHING))
+    assert [(act.event.kind, act.silent) for act in world.ledger.acts] == [
+        (Kind.BLOB_PUSH, True),
+        (Kind.BLOB_PUSH, False),
+    ]
+    del world.ledger.acts[:]
+    with pytest.raises(Denied):
+        asyncio.run(push(Change(full)))
+    assert [act.silent for act in world.ledger.acts] == [True], "the ledger tells of it: see `Act`"
+
+
+def test_what_ends_after_a_step_is_recorded_as_any_act(world: World) -> None:
+    async def push() -> None:
+        async with world.gate.passage(bearer(Action.PULL), Kind.BLOB_PUSH, PULL) as passage:
+            await passage.step(NOTHING)
+            raise ConnectionResetError
+
+    with pytest.raises(ConnectionResetError):
+        asyncio.run(push())
+    assert [(event.kind, event.outcome, event.reason) for event in world.ledger.events] == [
+        (Kind.BLOB_PUSH, Outcome.FAILED, "client_disconnected")
+    ]
+
+
 @pytest.mark.parametrize(
     "error",
     [ConnectionResetError(), asyncio.CancelledError(), Interrupted(), UpstreamFailed("No."), BlobUnknown("No.")],
