@@ -250,16 +250,17 @@ def _timeline_by(
 
 def _facets_by(connection: Connection, search: Search, timeline: Timeline, newest: list[_Seen], top: int) -> Facets:
     first, last = int(timeline.since.timestamp()) // DAY * DAY, int(timeline.until.timestamp())
-    reached, shares = first, []
+    reached, whole, shares = first, True, []
     for number, field in enumerate(_FACETS):
-        period = {"field": field, "first": first, "last": last}
+        period = {"field": field, "first": first, "last": last, "added": _ADDED, "others": _ADDED - 1}
         counts = _most(connection, search.outcome, period, top, {event.values[number] for event in newest})
-        oldest = driver.rows(connection, _oldest(), period, anew=True)
-        reached = max(reached, oldest[0][0] if oldest else first)
+        last_ones = driver.rows(connection, _last_ones(), period, anew=True)
+        if last_ones:
+            reached, whole = max(reached, last_ones[0][0]), whole and len(last_ones) == 1
         shares.append(_shares(counts, newest, number, top))
     counted = sum(bucket.total for bucket in timeline.buckets)
     since, until = datetime.fromtimestamp(reached, UTC), timeline.until
-    return Facets(shares[0], shares[1], shares[2], counted, reached == first, since, until)
+    return Facets(shares[0], shares[1], shares[2], counted, whole, since, until)
 
 
 def _most(
@@ -277,7 +278,7 @@ def _most(
 @cache
 def _ranking(outcome: str, room: int) -> Select[Any]:
     """The values that the newest counters of a field have most of, after so many that are asked for by name."""
-    counters = _newest("value", *_OUTCOMES).limit(_ADDED).subquery()
+    counters = _newest("value", *_OUTCOMES).limit(bindparam("added", type_=Integer)).subquery()
     sums = _summed(outcome, counters.c)
     total = sum((each.element for each in sums), literal(0.0))
     mine = counters.c.value.in_([bindparam(f"also{number}") for number in range(room)])
@@ -287,9 +288,9 @@ def _ranking(outcome: str, room: int) -> Select[Any]:
 
 
 @cache
-def _oldest() -> Select[Any]:
-    """When the last of the newest counters of a field begins, if there are as many as are added up."""
-    return _newest("begins").offset(_ADDED - 1).limit(1)
+def _last_ones() -> Select[Any]:
+    """When the last of the counters of a field that are added up begins, and the next one that is not: if there are."""
+    return _newest("begins").offset(bindparam("others", type_=Integer)).limit(2)
 
 
 def _newest(*columns: str) -> Select[Any]:
