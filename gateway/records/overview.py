@@ -28,12 +28,13 @@ from sqlalchemy import (
     select,
 )
 
+from gateway.audit.chain import Sealed, told
 from gateway.audit.event import Kind, Outcome, time_text
 from gateway.audit.overview import Facets, Overview, Share, Timeline, filled, width_for
 from gateway.audit.trail import Search
 from gateway.records import driver
 from gateway.records.evidence_tables import segments
-from gateway.records.matching import narrowed, projected_until
+from gateway.records.matching import narrowed, projected_until, spanned
 from gateway.records.review_tables import event_counts
 from gateway.records.schema import event_index
 from gateway.records.tallies import COUNTED, DAY, HOUR
@@ -77,7 +78,7 @@ def overview(connection: Connection, search: Search, now: datetime, *, top: int 
     """How many events match when, and the *top* values of each facet."""
     until = search.until if search.until is not None else now
     until_seq = projected_until(connection)
-    newest = [_seen(event.record()) for event in islice(tail(connection, search, until_seq, None), _UNPROJECTED)]
+    newest = [_seen(event) for event in islice(tail(connection, search, until_seq, None), _UNPROJECTED)]
     counters = _Counters.of(search)
     known = counters is not None and not counters.field
     sample = _sampled(connection, search, until_seq, newest, only_whole=known)
@@ -98,8 +99,10 @@ def _sampled(
     connection: Connection, search: Search, until_seq: int, newest: list[_Seen], *, only_whole: bool
 ) -> _Sample:
     """The sample; an empty one, which is not whole, if it would be a part and *only_whole* ones are of use."""
-    after, upper = narrowed(connection, search, 0, until_seq)
     names = [name for name in _EQUAL if getattr(search, name) and not getattr(search, name).endswith(".*")]
+    if only_whole and not names and spanned(connection, search, until_seq) > _LOOKED:
+        return _Sample((), whole=False, since=datetime.now(UTC))
+    after, upper = narrowed(connection, search, 0, until_seq)
     counts = {name: _count(connection, search, name, after, upper) for name in names}
     lead = min(names, key=lambda name: counts[name], default="")
     if only_whole and (counts[lead] if lead else upper - after) > _LOOKED:
@@ -158,9 +161,11 @@ def _matching(search: Search, rows: Sequence[Any], lead: str) -> list[_Seen]:
     ]
 
 
-def _seen(row: Any) -> _Seen:
-    principal, address, repository = (str(row.get(name, "")) for name in _FACETS)
-    return _Seen(_time(row["time"]), _NUMBERS[row["outcome"]], (principal, address, repository))
+def _seen(event: Sealed) -> _Seen:
+    says = told(event.body)
+    if says is None:
+        raise ValueError(f"event {event.seq} is damaged")
+    return _Seen(_time(says.time), _NUMBERS[says.outcome], (says.principal, says.address, says.repository))
 
 
 def _time(text: str) -> datetime:
