@@ -10,9 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection, exists, func, or_, select
+from sqlalchemy import Connection, func, or_, select
 
 from gateway.oci.names import ProjectName, Repository
+from gateway.records.listings import held
 from gateway.records.schema import blobs, edges, links, manifests, projects, repositories, tags
 
 #: Sorts after every character that a repository's name may have.
@@ -101,10 +102,6 @@ def places(
     number = connection.execute(select(projects.c.id).where(projects.c.name == project.name)).scalar()
     if number is None or beginnings == []:
         return []
-    held = or_(
-        exists().where(manifests.c.repository_id == repositories.c.id),
-        exists().where(links.c.repository_id == repositories.c.id),
-    )
     name = repositories.c.name
     wanted = select(repositories.c.id, name, repositories.c.created_at).where(
         repositories.c.project_id == number, name > after
@@ -113,7 +110,7 @@ def places(
         wanted = wanted.where(name.contains(containing, autoescape=True))
     if beginnings is not None:
         wanted = wanted.where(or_(*((name >= text) & (name < text + _LAST) for text in beginnings)))
-    return [Place(*row) for row in connection.execute(wanted.where(held).order_by(name).limit(limit))]
+    return [Place(*row) for row in connection.execute(wanted.where(held()).order_by(name).limit(limit))]
 
 
 def amounts(connection: Connection, numbers: Sequence[int]) -> dict[int, Amounts]:

@@ -9,7 +9,7 @@ from functools import partial
 from itertools import accumulate
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, exists, func, or_, select
+from sqlalchemy import ColumnElement, Connection, func, literal, or_, select
 
 from gateway.oci.descriptor import Descriptor
 from gateway.oci.digest import Digest
@@ -58,16 +58,18 @@ class Summary:
     bytes: int
 
 
-def _held() -> ColumnElement[bool]:
-    return or_(
-        exists().where(manifests.c.repository_id == repositories.c.id),
-        exists().where(links.c.repository_id == repositories.c.id),
+def held() -> ColumnElement[bool]:
+    """Whether a repository holds a manifest or a blob; looked up for each one that is read."""
+    # As EXISTS, PostgreSQL would read the whole table into memory first, for one page of repositories.
+    one = (
+        select(literal(1)).where(table.c.repository_id == repositories.c.id).limit(1) for table in (manifests, links)
     )
+    return or_(*(each.scalar_subquery().is_not(None) for each in one))
 
 
 def repository_exists(connection: Connection, repository: Repository) -> bool:
     """Whether *repository* holds a manifest or a blob; one that holds neither does not exist for anybody."""
-    statement = select(repositories.c.id).where(repositories.c.name == repository.name, _held())
+    statement = select(repositories.c.id).where(repositories.c.name == repository.name, held())
     return connection.execute(statement).first() is not None
 
 
@@ -87,7 +89,7 @@ def tag_names(connection: Connection, repository: Repository, after: str, limit:
 
 def repository_names(connection: Connection, after: str, limit: int, within: Sequence[ProjectName] | None) -> list[str]:
     """Up to *limit* repositories after *after*, of the projects *within* (None: of all)."""
-    statement = select(repositories.c.name).where(repositories.c.name > after, _held())
+    statement = select(repositories.c.name).where(repositories.c.name > after, held())
     if within is None:
         return list(connection.execute(statement.order_by(repositories.c.name).limit(limit)).scalars())
     found: list[str] = []
@@ -152,7 +154,7 @@ def repositories_of(connection: Connection, project: ProjectName | None) -> list
         select(func.count()).where(table.c.repository_id == repositories.c.id).scalar_subquery()
         for table in (tags, manifests, links)
     ]
-    statement = select(repositories.c.name, *counts).where(_held()).order_by(repositories.c.name)
+    statement = select(repositories.c.name, *counts).where(held()).order_by(repositories.c.name)
     if project is not None:
         statement = statement.join(projects, projects.c.id == repositories.c.project_id).where(
             projects.c.name == project.name

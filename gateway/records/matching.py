@@ -67,6 +67,18 @@ def narrowed(connection: Connection, search: Search, after: int, upper: int) -> 
     return after, upper
 
 
+def spanned(connection: Connection, search: Search, upper: int) -> int:
+    """As many numbers at least are in the part that `narrowed` tells after a longer look, of those up to *upper*."""
+    first, last = 1, upper
+    if search.since is not None:
+        later = select(event_index.c.seq).where(event_index.c.time >= time_text(search.since))
+        first = connection.execute(later.order_by(event_index.c.time).limit(1)).scalar() or upper + 1
+    if search.until is not None:
+        sooner = select(event_index.c.seq).where(event_index.c.time < time_text(search.until))
+        last = min(upper, connection.execute(sooner.order_by(event_index.c.time.desc()).limit(1)).scalar() or 0)
+    return last - first + 1
+
+
 def body_conditions(search: Search) -> list[ColumnElement[bool]]:
     """A coarse filter on the canonical text, done by the database; `matches` decides."""
     conditions: list[ColumnElement[bool]] = []
@@ -101,17 +113,20 @@ def matches(search: Search, body: str) -> bool:
 
 
 def those(search: Search, found: Iterable[Sealed]) -> list[Sealed]:
-    """Those of *found* that `matches` *search*; what is asked for is looked up once for all."""
-    if search.since is not None or search.until is not None or search.kind.endswith(".*"):
+    """Those of *found* that `matches` *search*; what is asked for is looked up and spelled once for all."""
+    if search.kind.endswith(".*"):
         return [event for event in found if matches(search, event.body)]
     equal = [(name, getattr(search, name)) for name in FIELDS if getattr(search, name)]
+    since = time_text(search.since) if search.since is not None else ""
+    until = time_text(search.until) if search.until is not None else None
     kept = []
     for event in found:
         says = told(event.body)
         if says is None:
             wanted = matches(search, event.body)
         else:
-            wanted = all(getattr(says, name) == value for name, value in equal)
+            wanted = since <= says.time and (until is None or says.time < until)
+            wanted = wanted and all(getattr(says, name) == value for name, value in equal)
         if wanted:
             kept.append(event)
     return kept

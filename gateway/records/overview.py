@@ -6,20 +6,35 @@ at most; where more filters meet, the newest are counted, and the answer says ho
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Label, Select, func, literal, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Double,
+    Integer,
+    Label,
+    Select,
+    bindparam,
+    cast,
+    func,
+    literal,
+    or_,
+    select,
+)
 
+from gateway.audit.chain import Sealed, told
 from gateway.audit.event import Kind, Outcome, time_text
 from gateway.audit.overview import Facets, Overview, Share, Timeline, filled, width_for
 from gateway.audit.trail import Search
 from gateway.records import driver
 from gateway.records.evidence_tables import segments
-from gateway.records.matching import narrowed, projected_until
+from gateway.records.matching import narrowed, projected_until, spanned
 from gateway.records.review_tables import event_counts
 from gateway.records.schema import event_index
 from gateway.records.tallies import COUNTED, DAY, HOUR
@@ -32,6 +47,8 @@ _ADDED: Final = 5000
 #: Days looked up one by one for a value; of longer periods all days are read.
 _DAYS: Final = 1000
 _CHUNK: Final = 400
+#: Values that are asked for by name in one statement: there is one for each of these numbers.
+_ROOMS: Final = (1, 4, 16, 64, 256, _UNPROJECTED)
 _FACETS: Final = ("principal", "address", "repository")
 _EQUAL: Final = ("kind", "outcome", "principal", "project", "repository", "digest", "address")
 _OUTCOMES: Final = tuple(outcome.value for outcome in Outcome)
@@ -61,7 +78,7 @@ def overview(connection: Connection, search: Search, now: datetime, *, top: int 
     """How many events match when, and the *top* values of each facet."""
     until = search.until if search.until is not None else now
     until_seq = projected_until(connection)
-    newest = [_seen(event.record()) for event in islice(tail(connection, search, until_seq, None), _UNPROJECTED)]
+    newest = [_seen(event) for event in islice(tail(connection, search, until_seq, None), _UNPROJECTED)]
     counters = _Counters.of(search)
     known = counters is not None and not counters.field
     sample = _sampled(connection, search, until_seq, newest, only_whole=known)
@@ -82,8 +99,10 @@ def _sampled(
     connection: Connection, search: Search, until_seq: int, newest: list[_Seen], *, only_whole: bool
 ) -> _Sample:
     """The sample; an empty one, which is not whole, if it would be a part and *only_whole* ones are of use."""
-    after, upper = narrowed(connection, search, 0, until_seq)
     names = [name for name in _EQUAL if getattr(search, name) and not getattr(search, name).endswith(".*")]
+    if only_whole and not names and spanned(connection, search, until_seq) > _LOOKED:
+        return _Sample((), whole=False, since=datetime.now(UTC))
+    after, upper = narrowed(connection, search, 0, until_seq)
     counts = {name: _count(connection, search, name, after, upper) for name in names}
     lead = min(names, key=lambda name: counts[name], default="")
     if only_whole and (counts[lead] if lead else upper - after) > _LOOKED:
@@ -142,9 +161,11 @@ def _matching(search: Search, rows: Sequence[Any], lead: str) -> list[_Seen]:
     ]
 
 
-def _seen(row: Any) -> _Seen:
-    principal, address, repository = (str(row.get(name, "")) for name in _FACETS)
-    return _Seen(_time(row["time"]), _NUMBERS[row["outcome"]], (principal, address, repository))
+def _seen(event: Sealed) -> _Seen:
+    says = told(event.body)
+    if says is None:
+        raise ValueError(f"event {event.seq} is damaged")
+    return _Seen(_time(says.time), _NUMBERS[says.outcome], (says.principal, says.address, says.repository))
 
 
 def _time(text: str) -> datetime:
@@ -218,13 +239,13 @@ def _timeline_by(
         chunks = [days[start : start + _CHUNK] for start in range(0, len(days), _CHUNK)]
     for chunk in chunks:
         when = event_counts.c.begins.between(first, last - 1) if chunk is None else event_counts.c.begins.in_(chunk)
-        wanted = select(event_counts.c.begins, *_summed(search)).where(
+        wanted = select(event_counts.c.begins, *_summed(search.outcome)).where(
             event_counts.c.span == span,
             event_counts.c.field == counters.field,
             when,
             event_counts.c.value.in_(counters.values),
         )
-        for begins, *outcomes in connection.execute(wanted.group_by(event_counts.c.begins)):
+        for begins, *outcomes in connection.execute(wanted.group_by(event_counts.c.begins)).all():
             bucket = counts.setdefault(begins // width * width, [0, 0, 0])
             bucket[:] = [had + int(more) for had, more in zip(bucket, outcomes, strict=True)]
     _add(counts, newest, width)
@@ -234,35 +255,56 @@ def _timeline_by(
 
 def _facets_by(connection: Connection, search: Search, timeline: Timeline, newest: list[_Seen], top: int) -> Facets:
     first, last = int(timeline.since.timestamp()) // DAY * DAY, int(timeline.until.timestamp())
-    reached, shares = first, []
+    reached, whole, shares = first, True, []
     for number, field in enumerate(_FACETS):
-        mine = (event_counts.c.span == DAY) & (event_counts.c.field == field)
-        mine &= (event_counts.c.begins >= first) & (event_counts.c.begins < last)
-        rows = (
-            select(event_counts.c.value, *(event_counts.c[name] for name in _OUTCOMES))
-            .where(mine)
-            .order_by(event_counts.c.begins.desc())
-            .limit(_ADDED)
-        )
-        counts = _most(connection, search, rows, top, {event.values[number] for event in newest})
-        oldest = select(event_counts.c.begins).where(mine).order_by(event_counts.c.begins.desc())
-        reached = max(reached, connection.execute(oldest.offset(_ADDED - 1).limit(1)).scalar() or first)
+        period = {"field": field, "first": first, "last": last, "added": _ADDED, "others": _ADDED - 1}
+        counts = _most(connection, search.outcome, period, top, {event.values[number] for event in newest})
+        last_ones = driver.rows(connection, _last_ones(), period, anew=True)
+        if last_ones:
+            reached, whole = max(reached, last_ones[0][0]), whole and len(last_ones) == 1
         shares.append(_shares(counts, newest, number, top))
     counted = sum(bucket.total for bucket in timeline.buckets)
     since, until = datetime.fromtimestamp(reached, UTC), timeline.until
-    return Facets(shares[0], shares[1], shares[2], counted, reached == first, since, until)
+    return Facets(shares[0], shares[1], shares[2], counted, whole, since, until)
 
 
-def _most(connection: Connection, search: Search, rows: Select[Any], top: int, also: set[str]) -> dict[str, list[int]]:
-    """What the counters *rows* say of the *top* values, and of those that newer events have *also*."""
-    counters = rows.subquery()
-    sums = _summed(search, counters.c)
-    total = sum((each.element for each in sums), literal(0))
-    mine = counters.c.value.in_(sorted(also))
+def _most(
+    connection: Connection, outcome: str, period: Mapping[str, Any], top: int, also: set[str]
+) -> dict[str, list[int]]:
+    """What the counters of a field say of the *top* values, and of those that newer events have *also*."""
+    # As many as there is a statement for; no counter has an empty value.
+    room = next(each for each in _ROOMS if len(also) <= each)
+    named = {f"also{number}": value for number, value in enumerate(sorted(also) + [""] * (room - len(also)))}
+    asked = {**period, **named, "most": top + len(also)}
+    rows = driver.rows(connection, _ranking(outcome, room), asked, anew=True)
+    return {value: [int(count) for count in counts] for value, *counts in rows}
+
+
+@cache
+def _ranking(outcome: str, room: int) -> Select[Any]:
+    """The values that the newest counters of a field have most of, after so many that are asked for by name."""
+    counters = _newest("value", *_OUTCOMES).limit(bindparam("added", type_=Integer)).subquery()
+    sums = _summed(outcome, counters.c)
+    total = sum((each.element for each in sums), literal(0.0))
+    mine = counters.c.value.in_([bindparam(f"also{number}") for number in range(room)])
     # What was met of late is few; it is told first, so that one reading of the counters answers both.
     each = select(counters.c.value, *sums).group_by(counters.c.value).having(or_(total > 0, mine))
-    wanted = each.order_by(mine.desc(), total.desc(), counters.c.value).limit(top + len(also))
-    return {row[0]: [int(count) for count in row[1:]] for row in connection.execute(wanted)}
+    return each.order_by(mine.desc(), total.desc(), counters.c.value).limit(bindparam("most", type_=Integer))
+
+
+@cache
+def _last_ones() -> Select[Any]:
+    """When the last of the counters of a field that are added up begins, and the next one that is not: if there are."""
+    return _newest("begins").offset(bindparam("others", type_=Integer)).limit(2)
+
+
+def _newest(*columns: str) -> Select[Any]:
+    """The counters of the days of a field and period, from the newest on."""
+    mine = (event_counts.c.span == DAY) & (event_counts.c.field == bindparam("field"))
+    mine &= (event_counts.c.begins >= bindparam("first")) & (event_counts.c.begins < bindparam("last"))
+    # As the table is kept, backwards: nothing is sorted, and both databases leave off at the same counter.
+    order = (event_counts.c.begins.desc(), event_counts.c.value.desc())
+    return select(*(event_counts.c[name] for name in columns)).where(mine).order_by(*order)
 
 
 def _begun(connection: Connection, span: int, field: str) -> datetime | None:
@@ -271,7 +313,9 @@ def _begun(connection: Connection, span: int, field: str) -> datetime | None:
     return datetime.fromtimestamp(first, UTC) if first is not None else None
 
 
-def _summed(search: Search, columns: Any = event_counts.c) -> list[Label[Any]]:
-    """The sums of the outcomes that are wanted; nothing of the others."""
-    wanted = [name for name in _OUTCOMES if not search.outcome or search.outcome == name]
-    return [(func.sum(columns[name]) if name in wanted else func.min(0)).label(name) for name in _OUTCOMES]
+def _summed(outcome: str, columns: Any = event_counts.c) -> list[Label[Any]]:
+    """The sums of the outcomes that are wanted ("": all); nothing of the others."""
+    wanted = [name for name in _OUTCOMES if outcome in ("", name)]
+    # Exact as well, up to 2**53: what PostgreSQL adds up of such columns itself is numbers of any length, and slow.
+    sums = {name: func.sum(cast(columns[name], Double)) for name in wanted}
+    return [sums.get(name, func.min(0)).label(name) for name in _OUTCOMES]

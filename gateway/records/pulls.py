@@ -14,7 +14,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Select, bindparam, func, select
 
 from gateway.oci.names import Repository
-from gateway.records import segments
+from gateway.records import driver, segments
 from gateway.records.schema import event_index, events
 
 #: So many events of a repository or a digest are looked through, and so many that the projection does not have yet.
@@ -55,7 +55,8 @@ _OF_DIGEST: Final = _newest(event_index.c.digest, "repository")
 def of_repositories(connection: Connection, names: Sequence[str]) -> dict[str, LastPull]:
     """The last pull from each of the repositories *names*; one page of them."""
     fresh = _fresh(connection, lambda record: record.get("repository") in names, "repository")
-    return {name: fresh.get(name) or _found(connection, _OF_REPOSITORY, {"wanted": name}) for name in names}
+    sealed = segments.sealed_until(connection) > 0
+    return {name: fresh.get(name) or _found(connection, _OF_REPOSITORY, {"wanted": name}, sealed) for name in names}
 
 
 def of_digests(connection: Connection, repository: Repository, digests: Iterable[str]) -> dict[str, LastPull]:
@@ -67,19 +68,22 @@ def of_digests(connection: Connection, repository: Repository, digests: Iterable
         "digest",
     )
     asked = {"repository": repository.name}
+    sealed = segments.sealed_until(connection) > 0
     return {
-        digest: fresh.get(digest) or _found(connection, _OF_DIGEST, {"wanted": digest, **asked}) for digest in wanted
+        digest: fresh.get(digest) or _found(connection, _OF_DIGEST, {"wanted": digest, **asked}, sealed)
+        for digest in wanted
     }
 
 
-def _found(connection: Connection, statements: tuple[Select[Any], Select[Any]], asked: dict[str, str]) -> LastPull:
+def _found(
+    connection: Connection, statements: tuple[Select[Any], Select[Any]], asked: dict[str, str], sealed: bool
+) -> LastPull:
     newest, counted = statements
-    row = connection.execute(newest, asked).first()
-    if row is not None:
-        return LastPull(_moment(row.time), row.principal)
-    seen = connection.execute(counted, {"wanted": asked["wanted"]}).scalar_one()
+    for time, principal in driver.rows(connection, newest, asked):
+        return LastPull(_moment(time), principal)
+    ((seen,),) = driver.rows(connection, counted, {"wanted": asked["wanted"]})
     # What was sealed away is not looked through.
-    return LastPull(all_seen=int(seen) < WINDOW and not segments.sealed_until(connection))
+    return LastPull(all_seen=seen < WINDOW and not sealed)
 
 
 def _fresh(connection: Connection, mine: Callable[[dict[str, Any]], bool], key: str) -> dict[str, LastPull]:

@@ -172,23 +172,23 @@ def _projected(event: Sealed) -> dict[str, Any]:
 
 def _page(connection: Connection, search: Search, before: int | None, limit: int) -> list[Sealed]:
     until = projected_until(connection)
-    found = list(islice(tail(connection, search, until, before), limit))
+    found = list(islice(tail(connection, search, until, before, limit), limit))
     if len(found) < limit:
         upper = until if before is None else min(until, before - 1)
         found += _indexed(connection, search, upper, limit - len(found))
     return found
 
 
-def tail(connection: Connection, search: Search, until: int, before: int | None) -> Iterator[Sealed]:
-    """The events after *until* that match, newest first, a page of memory at a time."""
+def tail(connection: Connection, search: Search, until: int, before: int | None, size: int = _PAGE) -> Iterator[Sealed]:
+    """The events after *until* that match, newest first, a page of memory at a time, the first one of this *size*."""
     wanted = select(events.c.seq, events.c.body, events.c.hash).where(events.c.seq > until, *body_conditions(search))
     while True:
         page = wanted if before is None else wanted.where(events.c.seq < before)
-        rows = [_sealed(row) for row in connection.execute(page.order_by(events.c.seq.desc()).limit(_PAGE))]
+        rows = [_sealed(row) for row in connection.execute(page.order_by(events.c.seq.desc()).limit(size)).all()]
         yield from those(search, rows)
-        if len(rows) < _PAGE:
+        if len(rows) < size:
             return
-        before = rows[-1].seq
+        before, size = rows[-1].seq, _PAGE
 
 
 def _indexed(connection: Connection, search: Search, upper: int, limit: int) -> list[Sealed]:
@@ -260,7 +260,7 @@ def _bodies(connection: Connection, numbers: Select[tuple[int]]) -> list[Sealed]
     found = numbers.subquery()
     query = select(events.c.seq, events.c.body, events.c.hash).join(found, found.c.seq == events.c.seq)
     # In order here: the database would carry every event through its own sorting.
-    return sorted(map(_sealed, connection.execute(query)), key=attrgetter("seq"), reverse=True)
+    return sorted(map(_sealed, connection.execute(query).all()), key=attrgetter("seq"), reverse=True)
 
 
 def _chain(connection: Connection, after: int, limit: int = _PAGE) -> list[Sealed]:

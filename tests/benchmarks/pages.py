@@ -22,6 +22,7 @@ from sqlalchemy import func, select
 from gateway.audit.trail import Search
 from gateway.records.overview import overview
 from gateway.records.schema import event_index, manifests, repositories
+from gateway.records.trail import project_tail
 from tests.benchmarks import fill
 from tests.benchmarks.scale import searches
 from tests.benchmarks.sight import weigh
@@ -135,6 +136,7 @@ def measured(desk: Desk, event_count: int) -> None:
     browser = desk.browser("ann", administrator=True)
     desk.run(_settled(desk))
     for name, target in console_pages(desk, event_count).items():
+        _follow(desk)
         sheet = _page(browser, target)
         if sheet != 200:
             print(f"{name:36} {target} answered {sheet}", flush=True)
@@ -149,6 +151,14 @@ def measured(desk: Desk, event_count: int) -> None:
                 lambda connection: overview(connection, search, now)
             ),
         )
+
+
+def _follow(desk: Desk) -> None:
+    """Has what searches read follow the events of the pages before, as a gateway does within half a second."""
+    database = desk.house.database
+    with database.lock(), database.engine.connect() as connection:
+        while project_tail(database, connection):
+            pass
 
 
 async def _settled(desk: Desk) -> None:

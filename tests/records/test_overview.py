@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,6 +16,7 @@ from gateway.audit.trail import Search
 from gateway.gate import Act
 from gateway.records import overview as rooms_overview
 from gateway.records import tallies
+from gateway.records.matching import narrowed, spanned
 from gateway.records.overview import overview
 from gateway.records.review_tables import event_counts, origins
 from gateway.records.trail import project_tail
@@ -111,6 +113,35 @@ def test_facets_are_the_most_frequent_first(house: House, monkeypatch: pytest.Mo
         assert [share.value for share in found.addresses] == ["192.0.2.7"]
 
 
+@pytest.mark.parametrize("waiting", [3, 40])
+def test_facets_add_what_waits_to_what_the_counters_say(
+    house: House, monkeypatch: pytest.MonkeyPatch, waiting: int
+) -> None:
+    monkeypatch.setattr(rooms_overview, "_LOOKED", 10)
+    fill(house, 60)
+    for number in range(60, 60 + waiting):
+        house.run(house.ledger.commit(Act(an_event(number))))
+    for outcome in ("", "denied"):
+        wanted: dict[str, Any] = {"outcome": outcome} if outcome else {}
+        counts = Counter(record["repository"] for record in house.records(**wanted))
+        found = looked(house, **wanted).facets
+        ranked = [(share.value, share.total) for share in found.repositories]
+        assert ranked == sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:10]
+        assert [share.total for share in found.principals] == [sum(counts.values())]
+
+
+@pytest.mark.parametrize(("added", "whole", "days"), [(45, True, 0), (44, False, 0), (30, False, 1)])
+def test_facets_say_whether_every_counter_was_added_up_and_how_far_back_they_reach(
+    house: House, monkeypatch: pytest.MonkeyPatch, added: int, *, whole: bool, days: int
+) -> None:
+    monkeypatch.setattr(rooms_overview, "_LOOKED", 10)
+    monkeypatch.setattr(rooms_overview, "_ADDED", added)
+    # Three days in each of which every one of the 15 repositories was met.
+    fill(house, 18 + 24 + 24)
+    found = looked(house, until=BEGUN + timedelta(hours=66)).facets
+    assert (found.whole, found.since) == (whole, datetime(2026, 11, 10 + days, tzinfo=UTC))
+
+
 def test_a_period_is_kept_to(house: House) -> None:
     fill(house, 100)
     between = {"since": BEGUN + timedelta(hours=20), "until": BEGUN + timedelta(hours=40)}
@@ -118,6 +149,17 @@ def test_a_period_is_kept_to(house: House) -> None:
     assert sum(totals(found)) == 20
     assert found.timeline.since == between["since"]
     assert found.timeline.buckets[0].begins <= between["since"]
+
+
+def test_a_period_spans_at_least_what_a_short_look_at_its_ends_tells(house: House) -> None:
+    fill(house, 40)
+    hours = [None, *(BEGUN + timedelta(hours=number) for number in (-1, 0, 7, 20, 39, 50))]
+    for since, until in itertools.product(hours, hours):
+        search = Search(since=since, until=until)
+        after, upper = house.database.read_now(lambda each, search=search: narrowed(each, search, 0, 40))  # type: ignore[misc]
+        told = house.database.read_now(lambda each, search=search: spanned(each, search, 40))  # type: ignore[misc]
+        # Events in the order of their times are told exactly.
+        assert max(told, 0) == max(upper - after, 0), search
 
 
 def test_counters_answer_for_whole_days_and_say_so(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
