@@ -3,14 +3,44 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Dialect, Select
-from sqlalchemy.sql.dml import ReturningUpdate
+from sqlalchemy import ColumnElement, Connection, Dialect, Select, bindparam
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.dml import ReturningDelete, ReturningUpdate
+from sqlalchemy.sql.functions import FunctionElement
 
-Statement = Select[Any] | ReturningUpdate[Any]
+Statement = Select[Any] | ReturningUpdate[Any] | ReturningDelete[Any]
+
+
+class _Each(FunctionElement[str]):
+    """The texts of a list that is one value of a statement: it is the same statement however many there are."""
+
+    inherit_cache = True
+
+
+@compiles(_Each)
+def _unnested(element: _Each, compiler: SQLCompiler, **more: Any) -> str:
+    return f"(SELECT unnest(CAST({compiler.process(element.clauses, **more)} AS text[])))"
+
+
+@compiles(_Each, "sqlite")
+def _parsed(element: _Each, compiler: SQLCompiler, **more: Any) -> str:
+    return f"(SELECT value FROM json_each({compiler.process(element.clauses, **more)}))"  # noqa: S608 - a mark
+
+
+def among(column: ColumnElement[str], name: str) -> ColumnElement[bool]:
+    """Whether *column* is one of the texts that `listed` has made the value *name*."""
+    return column.bool_op("IN")(_Each(bindparam(name)))
+
+
+def listed(connection: Connection, texts: Collection[str]) -> object:
+    """*texts* as a value of a statement."""
+    return json.dumps(list(texts)) if connection.dialect.name == "sqlite" else list(texts)
 
 
 def rows(

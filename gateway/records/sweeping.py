@@ -11,14 +11,27 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, bindparam, delete, exists, func, or_, select, tuple_, update
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Select,
+    bindparam,
+    delete,
+    exists,
+    func,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.oci.digest import Digest
 from gateway.oci.names import Repository
-from gateway.records import facts, usage
+from gateway.records import driver, facts, usage
 from gateway.records.content import repository_id
 from gateway.records.database import Database
 from gateway.records.schema import blobs, edges, links, repositories, trail_head, trash_targets, uploads
@@ -121,9 +134,29 @@ def release(connection: Connection, repository: Repository, manifest: Digest, no
 # links that go
 
 
-def _loose(cutoff: int) -> ColumnElement[bool]:
+def _loose(cutoff: int | BindParameter[int]) -> ColumnElement[bool]:
     # A time that is still to come, from before a clock was put back, is never older than anything.
     return (links.c.created_at <= cutoff) & ~_NAMED
+
+
+_CUTOFF: Final[BindParameter[int]] = bindparam("cutoff")
+_PLACE: Final[BindParameter[int]] = bindparam("place")
+_FIRST: Final[BindParameter[str]] = bindparam("first")
+_LAST: Final[BindParameter[str]] = bindparam("last")
+_LOOSE_LINKS: Final = (
+    select(links.c.repository_id, repositories.c.name, links.c.digest, blobs.c.size_bytes)
+    .join(repositories, repositories.c.id == links.c.repository_id)
+    .join(blobs, blobs.c.digest == links.c.digest)
+    # Compared as one, so that each page begins where the one before ended instead of at the beginning.
+    .where(_loose(_CUTOFF), tuple_(links.c.repository_id, links.c.digest) > tuple_(_PLACE, _LAST))
+    .order_by(links.c.repository_id, links.c.digest)
+    .limit(bindparam("most"))
+)
+_UNLINK: Final = (
+    delete(links)
+    .where(links.c.repository_id == _PLACE, driver.among(links.c.digest, "some"), _loose(_CUTOFF))
+    .returning(links.c.digest)
+)
 
 
 def loose(connection: Connection, cutoff: int) -> tuple[int, int]:
@@ -144,17 +177,9 @@ def _summed(connection: Connection, which: ColumnElement[bool]) -> tuple[int, in
 
 def loose_links(connection: Connection, cutoff: int, after: tuple[int, str], limit: int) -> list[Link]:
     """Up to *limit* of those links, in the order of repository and digest, after the one of *after*."""
-    # Compared as one, so that each page begins where the one before ended instead of at the beginning.
-    further = tuple_(links.c.repository_id, links.c.digest) > tuple_(*after)
-    statement = (
-        select(links.c.repository_id, repositories.c.name, links.c.digest, blobs.c.size_bytes)
-        .join(repositories, repositories.c.id == links.c.repository_id)
-        .join(blobs, blobs.c.digest == links.c.digest)
-        .where(_loose(cutoff), further)
-        .order_by(links.c.repository_id, links.c.digest)
-        .limit(limit)
-    )
-    return [Link(*row) for row in connection.execute(statement)]
+    place, last = after
+    asked = {"cutoff": cutoff, "place": place, "last": last, "most": limit}
+    return [Link(*row) for row in driver.rows(connection, _LOOSE_LINKS, asked)]
 
 
 def unlink(connection: Connection, found: Sequence[Link], cutoff: int) -> list[Link]:
@@ -162,8 +187,8 @@ def unlink(connection: Connection, found: Sequence[Link], cutoff: int) -> list[L
     gone: list[Link] = []
     for place, group in groupby(found, key=lambda link: link.place):
         mine = {link.digest: link for link in group}
-        statement = delete(links).where(links.c.repository_id == place, links.c.digest.in_(list(mine)), _loose(cutoff))
-        left = [mine[digest] for digest in connection.execute(statement.returning(links.c.digest)).scalars()]
+        asked = {"place": place, "some": driver.listed(connection, mine), "cutoff": cutoff}
+        left = [mine[digest] for (digest,) in driver.rows(connection, _UNLINK, asked)]
         if left:
             project = Repository(left[0].repository).project
             usage.gone(connection, project, {link.digest: link.size_bytes for link in left})
@@ -174,38 +199,43 @@ def unlink(connection: Connection, found: Sequence[Link], cutoff: int) -> list[L
 # blobs that go
 
 
+def _shelf(*held_by: ColumnElement[bool]) -> Select[Any]:
+    holding = exists().where(links.c.digest == blobs.c.digest, *held_by)
+    return select(blobs.c.digest, blobs.c.size_bytes, holding).where(blobs.c.digest > _FIRST, blobs.c.digest < _LAST)
+
+
+_SHELF: Final = _shelf()
+_SHELF_AFTER_SWEEP: Final = _shelf(~_loose(_CUTOFF))
+_LINKED: Final = select(links.c.digest).where(driver.among(links.c.digest, "some")).distinct()
+_DROP: Final = delete(blobs).where(driver.among(blobs.c.digest, "some")).returning(blobs.c.digest, blobs.c.size_bytes)
+
+
 def shelf(connection: Connection, prefix: str, cutoff: int | None) -> dict[str, tuple[int, bool]]:
     """
     The blobs whose digest begins with *prefix*: the size of each, and whether it stays.
 
     It stays while any repository links it; with a *cutoff*, by a link that is not to go itself.
     """
-    holding = exists().where(links.c.digest == blobs.c.digest)
-    if cutoff is not None:
-        holding = holding.where(~_loose(cutoff))
-    statement = select(blobs.c.digest, blobs.c.size_bytes, holding.label("stays")).where(_beginning(prefix))
-    return {row.digest: (int(row.size_bytes), bool(row.stays)) for row in connection.execute(statement)}
+    statement = _SHELF if cutoff is None else _SHELF_AFTER_SWEEP
+    asked = {"first": prefix, "last": prefix + _AFTER, **({} if cutoff is None else {"cutoff": cutoff})}
+    return {digest: (size, bool(stays)) for digest, size, stays in driver.rows(connection, statement, asked)}
 
 
 def has_any(connection: Connection, prefix: str) -> bool:
     """Whether there is a blob whose digest begins with *prefix*."""
-    return connection.execute(select(blobs.c.digest).where(_beginning(prefix)).limit(1)).first() is not None
-
-
-def _beginning(prefix: str) -> ColumnElement[bool]:
-    return (blobs.c.digest > prefix) & (blobs.c.digest < prefix + _AFTER)
+    beginning = (blobs.c.digest > prefix) & (blobs.c.digest < prefix + _AFTER)
+    return connection.execute(select(blobs.c.digest).where(beginning).limit(1)).first() is not None
 
 
 def unlinked(connection: Connection, digests: Sequence[str]) -> set[str]:
     """Which of *digests* no repository links, recorded or not."""
-    linked = select(links.c.digest).where(links.c.digest.in_(digests)).distinct()
-    return set(digests).difference(connection.execute(linked).scalars())
+    linked = driver.rows(connection, _LINKED, {"some": driver.listed(connection, digests)})
+    return set(digests).difference(digest for (digest,) in linked)
 
 
 def drop(connection: Connection, digests: Sequence[str]) -> dict[str, int]:
     """Forgets the blobs *digests*, which nothing links; the sizes of those that were recorded."""
-    gone = delete(blobs).where(blobs.c.digest.in_(digests)).returning(blobs.c.digest, blobs.c.size_bytes)
-    return {row.digest: int(row.size_bytes) for row in connection.execute(gone)}
+    return dict(driver.rows(connection, _DROP, {"some": driver.listed(connection, digests)}))
 
 
 # uploads that go
@@ -229,10 +259,13 @@ def expired_count(connection: Connection, now: int) -> int:
 
 # when
 
+_ACTS: Final = select(trail_head.c.seq)
+
 
 def acts(connection: Connection) -> int:
     """How many events there have been: it moves whenever anybody is served."""
-    return int(connection.execute(select(trail_head.c.seq)).scalar_one())
+    [(count,)] = driver.rows(connection, _ACTS, {})
+    return int(count)
 
 
 def last_sweep(connection: Connection) -> int | None:

@@ -31,6 +31,15 @@ _MOVE: Final = (
 )
 _ROOM: Final = select(projects.c.quota_bytes, projects.c.used_bytes).where(projects.c.name == bindparam("project"))
 _WEIGHT: Final = select(blobs.c.size_bytes).where(blobs.c.digest == bindparam("named"))
+_LINKED: Final = select(blobs.c.digest).where(
+    driver.among(blobs.c.digest, "some"), exists().where(links.c.digest == blobs.c.digest)
+)
+_LOSE: Final = (
+    update(projects)
+    .where(projects.c.name == bindparam("project"))
+    .values(used_bytes=projects.c.used_bytes - bindparam("less"))
+    .returning(projects.c.used_bytes)
+)
 _IN_PROJECT: Final = (
     select(links.c.digest)
     .join(repositories, repositories.c.id == links.c.repository_id)
@@ -86,16 +95,12 @@ def gone(connection: Connection, project: ProjectName, sizes: Mapping[str, int])
     """Counts blobs, with their *sizes*, whose links some repositories of *project* have lost a moment ago."""
     lost = sum(sizes.values())
     # Most are linked nowhere any more; a project may have so many repositories that to ask each would take seconds.
-    linked = select(blobs.c.digest).where(
-        blobs.c.digest.in_(list(sizes)), exists().where(links.c.digest == blobs.c.digest)
-    )
-    elsewhere = connection.execute(linked).scalars().all()
+    elsewhere = [digest for (digest,) in driver.rows(connection, _LINKED, {"some": driver.listed(connection, sizes)})]
     if elsewhere:
         number = connection.execute(select(projects.c.id).where(projects.c.name == project.name)).scalar_one()
         lost -= sum(sizes[digest] for digest in elsewhere if _shared(connection, _statements(links), number, 0, digest))
     if lost:
-        mine = projects.c.name == project.name
-        connection.execute(update(projects).where(mine).values(used_bytes=projects.c.used_bytes - lost))
+        driver.rows(connection, _LOSE, {"project": project.name, "less": lost})
 
 
 def require_room(
