@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import multiprocessing
+import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -179,6 +182,72 @@ def test_a_doomed_file_is_aside_until_the_end_and_cannot_be_doomed_twice(tmp_pat
     assert clearing.doom("place") is None
     with pytest.raises(ValueError, match="given up"):
         doomed.move()
+
+
+def test_a_file_goes_at_once_while_its_folder_is_still_but_not_another_in_its_place(tmp_path: Path) -> None:
+    clearing = Clearing(tmp_path, SWEPT)
+    (tmp_path / "shelf").mkdir()
+    for name in ("gone", "replaced", "missing"):
+        (tmp_path / "shelf" / name).write_bytes(b"old")
+    gone, replaced, missing = (clearing.doom(f"shelf/{name}") for name in ("gone", "replaced", "missing"))
+    assert gone is not None
+    assert replaced is not None
+    assert missing is not None
+    (tmp_path / "new").write_bytes(b"new")
+    (tmp_path / "new").rename(tmp_path / "shelf" / "replaced")
+    (tmp_path / "shelf" / "missing").unlink()
+
+    with clearing.still("shelf") as still:
+        assert still
+        assert [file.move(still=still) for file in (gone, replaced, missing)] == [True, False, False]
+        assert clearing.files(SWEPT) == {}
+    for file in (gone, replaced, missing):
+        file.end()
+
+    assert {file.name: file.read_bytes() for file in (tmp_path / "shelf").iterdir()} == {"replaced": b"new"}
+
+
+def test_who_publishes_waits_for_a_still_folder_and_none_is_kept_still_under_who_publishes(tmp_path: Path) -> None:
+    clearing, store = Clearing(tmp_path, SWEPT), Filesystem(tmp_path)
+    (tmp_path / "shelf").mkdir()
+    spool = store.grow("spool")
+    with ThreadPoolExecutor(1) as threads:
+        with clearing.still("shelf") as still:
+            assert still
+            publishing = threads.submit(store.publish, spool, "shelf/blob")
+            with pytest.raises(TimeoutError):
+                publishing.result(0.1)
+            assert not (tmp_path / "shelf" / "blob").exists()
+        publishing.result(10)
+    spool.release()
+
+    assert (tmp_path / "shelf" / "blob").exists()
+    descriptor = os.open(tmp_path / "shelf", os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)  # as whoever publishes does
+        with clearing.still("shelf") as still:
+            assert not still
+    finally:
+        os.close(descriptor)
+    with clearing.still("nowhere") as still:
+        assert not still
+
+
+def test_a_sweep_beside_who_publishes_on_the_same_shelf_takes_the_longer_way(stage: Stage) -> None:
+    async def story() -> None:
+        kept = await stage.push(UI, b"kept")
+        await stage.push(OTHER, CONTENT)
+        await stage.commit(stage.engine.blobs.delete(OTHER, DIGEST))
+        descriptor = os.open(stage.file(DIGEST).parent, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+            receipt = await stage.sweep()
+        finally:
+            os.close(descriptor)
+        assert receipt.gone.files == Amount(1, len(CONTENT))
+        assert set(stage.files()) == {blob_key(kept)}
+
+    stage.run(story())
 
 
 # others who count on what nothing links

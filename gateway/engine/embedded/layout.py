@@ -17,7 +17,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Final
 
-from gateway.oci.digest import Digest
+from gateway.oci.digest import Algorithm, Digest
 
 #: Cleared by each import when it begins; the lock beside it keeps every other out.
 IMPORTS: Final = "imports"
@@ -35,7 +35,12 @@ UPLOADS: Final = "uploads"
 
 
 def blob_key(digest: Digest) -> str:
-    return f"{BLOBS}/{digest.algorithm.value}/{digest.hex[:2]}/{digest.hex}"
+    return f"{shelf_key(digest.algorithm, digest.hex[:2])}/{digest.hex}"
+
+
+def shelf_key(algorithm: Algorithm, digits: str) -> str:
+    """The folder of the blobs whose hex digits begin with the two *digits*."""
+    return f"{BLOBS}/{algorithm.value}/{digits}"
 
 
 def upload_key(upload_id: str) -> str:

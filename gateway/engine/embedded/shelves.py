@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from gateway.engine.embedded.layout import BLOBS
+from gateway.engine.embedded.layout import BLOBS, shelf_key
 from gateway.engine.stores.clearing import Clearing, Lying
 from gateway.engine.sweeping import Amount, Stock, Swept
 from gateway.errors import DigestInvalid
@@ -29,6 +29,10 @@ class Shelf:
     recorded: Mapping[str, tuple[int, bool]]
     files: Mapping[str, Lying]
     foreign: int
+
+    @property
+    def folder(self) -> str:
+        return shelf_key(self.algorithm, self.digits)
 
     def loose(self) -> list[str]:
         """The records that do not stay."""
@@ -80,8 +84,13 @@ def read(connection: Any, clearing: Clearing, algorithm: Algorithm, digits: str,
     """The shelf as it is now; a record stays as `sweeping.shelf` says. Blocks."""
     prefix = f"{algorithm.value}:{digits}"
     recorded = sweeping.shelf(connection, prefix, cutoff)
-    lying = clearing.files(f"{BLOBS}/{algorithm.value}/{digits}")
-    files = {f"{algorithm.value}:{name}": file for name, file in lying.items() if _belongs(algorithm, digits, name)}
+    lying = clearing.files(shelf_key(algorithm, digits))
+    before = f"{algorithm.value}:"
+    files = {
+        digest: file
+        for name, file in lying.items()
+        if (digest := before + name) in recorded or _belongs(algorithm, digits, name)
+    }
     return Shelf(algorithm, digits, recorded, files, len(lying) - len(files))
 
 

@@ -1,33 +1,34 @@
 """The sweep: what nothing references goes, in batches that are each one short transaction.
 
     links ─▶ unlinked ─▶ shelf by shelf, records and files side by side
-                              └─▶ no link, or no record ─▶ file locked ─▶ [record forgotten, file moved aside] ─▶ gone
+                              └─▶ no link, or no record ─▶ file locked ─▶ [record forgotten, file taken out] ─▶ gone
     spools ─▶ locked ─▶ their uploads looked up ─▶ discarded
 
 What is between brackets happens under the writers' lock: whoever links a blob has done so before, and is seen, or has
 yet to look whether its file is there. A record without its file harms nobody while nothing links it, and neither does a
-file without a record: what a kill leaves half done, the next sweep ends. Files that were moved aside are removed while
-the next batch is made ready.
+file without a record: what a kill leaves half done, the next sweep ends. Nobody publishes on the shelf while its files
+go; where somebody is at it, they are moved aside, to be put back if they are not those that were locked. The blocks of
+files are given back while the next batch is made ready.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, Final, TypeAlias
 
 from gateway.change import Change, Notes
 from gateway.engine.embedded import shelves
-from gateway.engine.embedded.layout import IMPORTS, SWEEP_LOCK, SWEPT, UPLOADS, blob_key, upload_key
+from gateway.engine.embedded.layout import IMPORTS, SWEEP_LOCK, SWEPT, UPLOADS, upload_key
 from gateway.engine.embedded.shelves import Shelf, amount_of, shared_bytes
 from gateway.engine.embedded.steps import Steps
 from gateway.engine.stores.clearing import Clearing, Doomed, Lying, Removal
 from gateway.engine.stores.filesystem import Filesystem, Spool
 from gateway.engine.sweeping import Amount, Plan, Receipt, Stock, Swept
 from gateway.errors import Conflict
-from gateway.oci.digest import Algorithm, Digest
+from gateway.oci.digest import Algorithm
 from gateway.oci.names import Repository
 from gateway.records import sweeping, uploads
 from gateway.records.database import Database
@@ -169,9 +170,9 @@ class EmbeddedSweep:
         """Clears a shelf of what no repository links; whether there was anything to try."""
         wanted = [*shelf.loose(), *shelf.strays(self._cutoff)]
         for batch in _batches(wanted, _FILES):
-            doomed = await self._steps.run(self._doom, batch, shelf.files)
+            doomed = await self._steps.run(self._doom, batch, shelf)
             try:
-                notes = await self._steps.rest_after(commit(Change(_forgetting(doomed))))
+                notes = await self._steps.rest_after(commit(Change(self._forgetting(doomed, shelf.folder))))
             finally:
                 await self._steps.run(self._removal.begin, [file for file in doomed.values() if file is not None])
             sizes, moved = notes.result
@@ -185,15 +186,33 @@ class EmbeddedSweep:
             )
         return bool(wanted)
 
-    def _doom(self, digests: Sequence[str], files: Container[str]) -> dict[str, Doomed | None]:
+    def _doom(self, digests: Sequence[str], shelf: Shelf) -> dict[str, Doomed | None]:
         """The files of *digests*, locked; None for one that has none. What is being finished just now is left out."""
+        files, before, start = shelf.files, f"{shelf.folder}/", len(shelf.algorithm.value) + 1
         doomed: dict[str, Doomed | None] = {}
         for digest in digests:
             try:
-                doomed[digest] = self._clearing.doom(blob_key(Digest(digest))) if digest in files else None
+                doomed[digest] = self._clearing.doom(before + digest[start:]) if digest in files else None
             except BlockingIOError:
                 self._busy.add(digest)
         return doomed
+
+    def _forgetting(self, doomed: Mapping[str, Doomed | None], folder: str) -> Callable[[Any], Notes]:
+        """Forgets the blobs that nothing links even now, with their files; which had a record, which a file."""
+
+        def apply(connection: Any) -> Notes:
+            loose = sweeping.unlinked(connection, list(doomed))
+            moved: list[str] = []
+            gone: list[str] = []
+            with self._clearing.still(folder) as still:
+                for digest in sorted(loose):
+                    file = doomed[digest]
+                    if file is None or file.move(still=still):
+                        gone.append(digest)
+                        moved += [digest] if file is not None else []
+            return Notes(result=(sweeping.drop(connection, gone), moved))
+
+        return apply
 
     # uploads, and what was left behind
 
@@ -260,23 +279,6 @@ class EmbeddedSweep:
         self._store.clear(IMPORTS)
         self._store.clear(SWEPT)
         return Swept(leftovers=amount_of(left), shared_bytes=shared_bytes(left))
-
-
-def _forgetting(doomed: Mapping[str, Doomed | None]) -> Callable[[Any], Notes]:
-    """Forgets the blobs that nothing links even now, and moves their files aside; which had a record, which a file."""
-
-    def apply(connection: Any) -> Notes:
-        loose = sweeping.unlinked(connection, list(doomed))
-        moved: list[str] = []
-        gone: list[str] = []
-        for digest in sorted(loose):
-            file = doomed[digest]
-            if file is None or file.move():
-                gone.append(digest)
-                moved += [digest] if file is not None else []
-        return Notes(result=(sweeping.drop(connection, gone), moved))
-
-    return apply
 
 
 def _batches(values: Iterable[str], size: int) -> Iterator[list[str]]:

@@ -1,7 +1,8 @@
 """Files on their way out of a store: locked, moved aside, looked at once more, and only then removed.
 
     doom(key) ─▶ Doomed: locked ─▶ move() ─▶ aside under a name of its own ─▶ end(): unlinked
-                                      └─▶ back, if what was moved is another file than the one that was locked
+                                      │ └─▶ back, if what was moved is another file than the one that was locked
+                                      └─▶ unlinked, if the folder is still ─▶ end(): closed, its blocks given back
 
 Whoever finishes an upload holds the lock on the file it has published until that is committed. `move` is called where
 commits are held off: what it finds in a file's place then was put there by somebody who has yet to commit.
@@ -15,9 +16,9 @@ import os
 import stat
 import threading
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -53,20 +54,27 @@ class Doomed:
         self._status = os.fstat(descriptor)
         self.lying = Lying.of(self._status)
 
-    def move(self) -> bool:
+    def move(self, *, still: bool = False) -> bool:
         """
         Takes the file out of its place; False if it is not there any more, or another one is: that one stays.
 
-        For a moment nothing may be in the place, so the caller holds off whoever counts on it.
+        For a moment nothing may be in the place, so the caller holds off whoever counts on it. *still*: in a folder
+        that `Clearing.still` keeps so, where it costs a fraction.
         """
         with self._guard:
             if self._descriptor < 0:
                 raise ValueError("the file is given up")
             try:
+                if still:
+                    # What is looked at is what goes: nobody puts another in its place.
+                    if not _same(os.lstat(self._path), self._status):
+                        return False
+                    os.unlink(self._path)
+                    return True
                 os.rename(self._path, self._aside)
             except FileNotFoundError:
                 return False
-            if os.path.samestat(os.stat(self._aside, follow_symlinks=False), self._status):
+            if _same(os.lstat(self._aside), self._status):
                 self._moved = True
                 return True
             # Somebody has published here since. If yet another one has by now, that has the same bytes.
@@ -80,10 +88,11 @@ class Doomed:
         with self._guard:
             try:
                 if self._moved:
-                    with suppress(FileNotFoundError):
-                        os.unlink(self._aside)
-                    self._moved = False
+                    os.unlink(self._aside)
+            except FileNotFoundError:
+                pass
             finally:
+                self._moved = False
                 if self._descriptor >= 0:
                     os.close(self._descriptor)
                     self._descriptor = -1
@@ -134,11 +143,13 @@ class Clearing:
         found: dict[str, Lying] = {}
         with suppress(FileNotFoundError), os.scandir(self._root / folder) as entries:
             for entry in entries:
-                # One that goes meanwhile is not there.
-                with suppress(FileNotFoundError):
+                try:
                     status = entry.stat(follow_symlinks=False)
-                    if stat.S_ISREG(status.st_mode):
-                        found[entry.name] = Lying.of(status)
+                except FileNotFoundError:
+                    # It went meanwhile.
+                    continue
+                if stat.S_ISREG(status.st_mode):
+                    found[entry.name] = Lying.of(status)
         return found
 
     def folders(self, folder: str) -> list[str]:
@@ -146,6 +157,23 @@ class Clearing:
         with suppress(FileNotFoundError), os.scandir(self._root / folder) as entries:
             return sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
         return []
+
+    @contextmanager
+    def still(self, folder: str) -> Iterator[bool]:
+        """
+        Keeps everybody from publishing in *folder* while the block lasts; False, and it does not, if somebody is at it.
+
+        Waits for nobody; whoever publishes waits for the block's end, which is therefore soon.
+        """
+        try:
+            descriptor = os.open(self._prefix + folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            yield False
+            return
+        try:
+            yield _locked(descriptor)
+        finally:
+            os.close(descriptor)
 
     def doom(self, key: str) -> Doomed | None:
         """The file at *key*, locked; None if there is none. Raises `BlockingIOError` while somebody holds it."""
@@ -165,8 +193,25 @@ class Clearing:
             raise
 
 
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def _end(files: Iterable[Doomed]) -> None:
-    # Each is let go of, whatever becomes of another.
-    with ExitStack() as ending:
-        for file in files:
-            ending.callback(file.end)
+    wrong: BaseException | None = None
+    for file in files:
+        # Each is let go of, whatever becomes of another.
+        try:
+            file.end()
+        except BaseException as error:
+            wrong = error
+    if wrong is not None:
+        raise wrong
+
+
+def _same(one: os.stat_result, other: os.stat_result) -> bool:
+    return one.st_ino == other.st_ino and one.st_dev == other.st_dev
