@@ -6,7 +6,7 @@ at most; where more filters meet, the newest are counted, and the answer says ho
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -34,7 +34,7 @@ from gateway.audit.overview import Facets, Overview, Share, Timeline, filled, wi
 from gateway.audit.trail import Search
 from gateway.records import driver
 from gateway.records.evidence_tables import segments
-from gateway.records.matching import narrowed, projected_until, spanned
+from gateway.records.matching import counted, narrowed, of_value, projected_until, spanned
 from gateway.records.review_tables import event_counts
 from gateway.records.schema import event_index
 from gateway.records.tallies import COUNTED, DAY, HOUR
@@ -46,13 +46,17 @@ _UNPROJECTED: Final = 1000
 _ADDED: Final = 5000
 #: Days looked up one by one for a value; of longer periods all days are read.
 _DAYS: Final = 1000
-_CHUNK: Final = 400
+_CHUNK: Final = 256
 #: Values that are asked for by name in one statement: there is one for each of these numbers.
 _ROOMS: Final = (1, 4, 16, 64, 256, _UNPROJECTED)
 _FACETS: Final = ("principal", "address", "repository")
 _EQUAL: Final = ("kind", "outcome", "principal", "project", "repository", "digest", "address")
 _OUTCOMES: Final = tuple(outcome.value for outcome in Outcome)
 _NUMBERS: Final = {outcome: number for number, outcome in enumerate(_OUTCOMES)}
+_BEGUN: Final = select(func.min(event_counts.c.begins)).where(
+    event_counts.c.span == bindparam("span"), event_counts.c.field == bindparam("field")
+)
+_SEALED: Final = select(func.max(segments.c.last_time))
 #: What is read of each event: first what is counted, then what else it is found by.
 _COLUMNS: Final = ("time", "outcome", *_FACETS, "kind", "project", "digest")
 
@@ -103,17 +107,12 @@ def _sampled(
     if only_whole and not names and spanned(connection, search, until_seq) > _LOOKED:
         return _Sample((), whole=False, since=datetime.now(UTC))
     after, upper = narrowed(connection, search, 0, until_seq)
-    counts = {name: _count(connection, search, name, after, upper) for name in names}
+    counts = {name: counted(connection, search, name, after, upper, _LOOKED + 1) for name in names}
     lead = min(names, key=lambda name: counts[name], default="")
     if only_whole and (counts[lead] if lead else upper - after) > _LOOKED:
         return _Sample((), whole=False, since=datetime.now(UTC))
-    between = [event_index.c.seq > after, event_index.c.seq <= upper]
-    conditions: list[ColumnElement[bool]] = between
-    if lead:
-        conditions = [*between, event_index.c[lead] == getattr(search, lead)]
-    columns = [event_index.c[name] for name in _COLUMNS]
-    wanted = select(*columns).where(*conditions).order_by(event_index.c.seq.desc()).limit(_LOOKED + 1)
-    rows = driver.rows_once(connection, wanted)
+    asked = {"after": after, "upper": upper, "most": _LOOKED + 1, **({"value": getattr(search, lead)} if lead else {})}
+    rows = driver.rows(connection, _looked_at(lead, connection.dialect.name == "sqlite"), asked)
     sealed = _sealed_since(connection, search)
     whole = len(rows) <= _LOOKED and len(newest) < _UNPROJECTED and sealed is None
     found = newest + _matching(search, rows[:_LOOKED], lead)
@@ -128,20 +127,25 @@ def _sampled(
     return _Sample(found, whole, since)
 
 
+@cache
+def _looked_at(lead: str, sqlite: bool) -> Select[Any]:
+    """The newest of the events in between, or of those of one value of the field *lead*."""
+    columns = [event_index.c[name] for name in _COLUMNS]
+    most = bindparam("most", type_=Integer)
+    if lead:
+        return of_value(lead, sqlite=sqlite).with_only_columns(*columns).limit(most)
+    number = event_index.c.seq
+    between = (number > bindparam("after"), number <= bindparam("upper"))
+    return select(*columns).where(*between).order_by(number.desc()).limit(most)
+
+
 def _sealed_since(connection: Connection, search: Search) -> datetime | None:
     """The end of what was sealed away, if the wanted time reaches into it: of that, counters alone know."""
-    last = connection.execute(select(func.max(segments.c.last_time))).scalar()
+    last = driver.rows(connection, _SEALED, {})[0][0]
     until = _time(last) if last else None
     if until is None or (search.since is not None and search.since > until):
         return None
     return until
-
-
-def _count(connection: Connection, search: Search, name: str, after: int, upper: int) -> int:
-    """How many projected events meet the one filter, up to one more than are looked at."""
-    meeting = select(event_index.c.seq).where(event_index.c[name] == getattr(search, name))
-    counted = meeting.where(event_index.c.seq > after, event_index.c.seq <= upper).limit(_LOOKED + 1).subquery()
-    return int(driver.rows_once(connection, select(func.count()).select_from(counted))[0][0])
 
 
 def _matching(search: Search, rows: Sequence[Any], lead: str) -> list[_Seen]:
@@ -234,23 +238,30 @@ def _timeline_by(
     days = range(first, last, span)
     counts: dict[int, list[int]] = {}
     # With a value, a day is looked up; all values of all days would be many more.
-    chunks: list[Any] = [None]
+    chunks: list[Sequence[int]] = [()]
     if counters.field and len(days) <= _DAYS:
         chunks = [days[start : start + _CHUNK] for start in range(0, len(days), _CHUNK)]
+    # Of a noun without kinds there are no counters, and none has an empty value but that of all events.
+    mine = counters.values or ("",)
+    asked = {"span": span, "field": counters.field, "first": first, "last": last, **_named("value", mine)}
     for chunk in chunks:
-        when = event_counts.c.begins.between(first, last - 1) if chunk is None else event_counts.c.begins.in_(chunk)
-        wanted = select(event_counts.c.begins, *_summed(search.outcome)).where(
-            event_counts.c.span == span,
-            event_counts.c.field == counters.field,
-            when,
-            event_counts.c.value.in_(counters.values),
-        )
-        for begins, *outcomes in connection.execute(wanted.group_by(event_counts.c.begins)).all():
+        wanted = _by_day(search.outcome, _room(mine), _room(chunk))
+        for begins, *outcomes in driver.rows(connection, wanted, {**asked, **_named("day", chunk)}, anew=True):
             bucket = counts.setdefault(begins // width * width, [0, 0, 0])
             bucket[:] = [had + int(more) for had, more in zip(bucket, outcomes, strict=True)]
     _add(counts, newest, width)
     covered = datetime.fromtimestamp(first, UTC)
     return Timeline(filled(dict(counts), width, covered, until), width, len(newest) < _UNPROJECTED, covered, until)
+
+
+@cache
+def _by_day(outcome: str, values: int, days: int) -> Select[Any]:
+    """What the counters of so many values say of so many days, or (0) of all days from `first` to `last`."""
+    begins = event_counts.c.begins
+    when = (begins >= bindparam("first")) & (begins < bindparam("last"))
+    mine = [event_counts.c.span == bindparam("span"), event_counts.c.field == bindparam("field")]
+    mine += [_among(begins, "day", days) if days else when, _among(event_counts.c.value, "value", values)]
+    return select(begins, *_summed(outcome)).where(*mine).group_by(begins)
 
 
 def _facets_by(connection: Connection, search: Search, timeline: Timeline, newest: list[_Seen], top: int) -> Facets:
@@ -272,11 +283,10 @@ def _most(
     connection: Connection, outcome: str, period: Mapping[str, Any], top: int, also: set[str]
 ) -> dict[str, list[int]]:
     """What the counters of a field say of the *top* values, and of those that newer events have *also*."""
-    # As many as there is a statement for; no counter has an empty value.
-    room = next(each for each in _ROOMS if len(also) <= each)
-    named = {f"also{number}": value for number, value in enumerate(sorted(also) + [""] * (room - len(also)))}
-    asked = {**period, **named, "most": top + len(also)}
-    rows = driver.rows(connection, _ranking(outcome, room), asked, anew=True)
+    # No counter has an empty value.
+    named = sorted(also) or [""]
+    asked = {**period, **_named("also", named), "most": top + len(also)}
+    rows = driver.rows(connection, _ranking(outcome, _room(named)), asked, anew=True)
     return {value: [int(count) for count in counts] for value, *counts in rows}
 
 
@@ -286,7 +296,7 @@ def _ranking(outcome: str, room: int) -> Select[Any]:
     counters = _newest("value", *_OUTCOMES).limit(bindparam("added", type_=Integer)).subquery()
     sums = _summed(outcome, counters.c)
     total = sum((each.element for each in sums), literal(0.0))
-    mine = counters.c.value.in_([bindparam(f"also{number}") for number in range(room)])
+    mine = _among(counters.c.value, "also", room)
     # What was met of late is few; it is told first, so that one reading of the counters answers both.
     each = select(counters.c.value, *sums).group_by(counters.c.value).having(or_(total > 0, mine))
     return each.order_by(mine.desc(), total.desc(), counters.c.value).limit(bindparam("most", type_=Integer))
@@ -307,9 +317,22 @@ def _newest(*columns: str) -> Select[Any]:
     return select(*(event_counts.c[name] for name in columns)).where(mine).order_by(*order)
 
 
+def _room(named: Collection[Any]) -> int:
+    """As many as there is a statement for, to ask for those *named*; 0 for none."""
+    return next(each for each in (0, *_ROOMS) if len(named) <= each)
+
+
+def _named(name: str, asked: Sequence[Any]) -> dict[str, Any]:
+    """A value for each place of the room for those *asked* for: the last one again where there are no more."""
+    return {f"{name}{number}": asked[min(number, len(asked) - 1)] for number in range(_room(asked))}
+
+
+def _among(column: ColumnElement[Any], name: str, room: int) -> ColumnElement[bool]:
+    return column.in_([bindparam(f"{name}{number}") for number in range(room)])
+
+
 def _begun(connection: Connection, span: int, field: str) -> datetime | None:
-    mine = (event_counts.c.span == span) & (event_counts.c.field == field)
-    first = connection.execute(select(func.min(event_counts.c.begins)).where(mine)).scalar()
+    first = driver.rows(connection, _BEGUN, {"span": span, "field": field}, anew=True)[0][0]
     return datetime.fromtimestamp(first, UTC) if first is not None else None
 
 
