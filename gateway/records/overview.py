@@ -6,14 +6,17 @@ at most; where more filters meet, the newest are counted, and the answer says ho
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from heapq import nsmallest
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
+    ARRAY,
     ColumnElement,
     Connection,
     Double,
@@ -26,6 +29,7 @@ from sqlalchemy import (
     literal,
     or_,
     select,
+    text,
 )
 
 from gateway.audit.chain import Sealed, told
@@ -46,9 +50,6 @@ _UNPROJECTED: Final = 1000
 _ADDED: Final = 5000
 #: Days looked up one by one for a value; of longer periods all days are read.
 _DAYS: Final = 1000
-_CHUNK: Final = 256
-#: Values that are asked for by name in one statement: there is one for each of these numbers.
-_ROOMS: Final = (1, 4, 16, 64, 256, _UNPROJECTED)
 _FACETS: Final = ("principal", "address", "repository")
 _EQUAL: Final = ("kind", "outcome", "principal", "project", "repository", "digest", "address")
 _OUTCOMES: Final = tuple(outcome.value for outcome in Outcome)
@@ -156,13 +157,15 @@ def _matching(search: Search, rows: Sequence[Any], lead: str) -> list[_Seen]:
     equal = [each for each in equal if not (_COLUMNS[each[0]] == "kind" and each[1].endswith(".*"))]
     since = time_text(search.since) if search.since is not None else ""
     until = time_text(search.until) if search.until is not None else "~"
-    return [
-        _Seen(_time(row[0]), _NUMBERS[row[1]], (row[2], row[3], row[4]))
-        for row in rows
-        if since <= row[0] < until
-        and all(row[place] == wanted for place, wanted in equal)
-        and all(row[place].startswith(stem) for place, stem in kinds)
-    ]
+    if equal or kinds or search.since is not None or search.until is not None:
+        rows = [
+            row
+            for row in rows
+            if since <= row[0] < until
+            and all(row[place] == wanted for place, wanted in equal)
+            and all(row[place].startswith(stem) for place, stem in kinds)
+        ]
+    return [_Seen(_time(row[0]), _NUMBERS[row[1]], row[2:5]) for row in rows]
 
 
 def _seen(event: Sealed) -> _Seen:
@@ -189,17 +192,16 @@ def _facets_of(sample: _Sample, until: datetime, top: int) -> Facets:
 
 
 def _add(counts: dict[int, list[int]], events: Iterable[_Seen], width: int) -> None:
-    for event in events:
-        begins = int(event.at.timestamp()) // width * width
-        counts.setdefault(begins, [0, 0, 0])[event.outcome] += 1
+    for at, outcome, _ in events:
+        counts.setdefault(int(at.timestamp()) // width * width, [0, 0, 0])[outcome] += 1
 
 
 def _shares(counts: dict[str, list[int]], events: Iterable[_Seen], facet: int, top: int) -> tuple[Share, ...]:
-    for event in events:
-        value = event.values[facet]
+    for _, outcome, values in events:
+        value = values[facet]
         if value:
-            counts.setdefault(value, [0, 0, 0])[event.outcome] += 1
-    most = sorted(counts.items(), key=lambda item: (-sum(item[1]), item[0]))[:top]
+            counts.setdefault(value, [0, 0, 0])[outcome] += 1
+    most = nsmallest(top, counts.items(), key=lambda item: (-sum(item[1]), item[0]))
     return tuple(Share(value, *outcomes) for value, outcomes in most)
 
 
@@ -238,29 +240,26 @@ def _timeline_by(
     days = range(first, last, span)
     counts: dict[int, list[int]] = {}
     # With a value, a day is looked up; all values of all days would be many more.
-    chunks: list[Sequence[int]] = [()]
-    if counters.field and len(days) <= _DAYS:
-        chunks = [days[start : start + _CHUNK] for start in range(0, len(days), _CHUNK)]
-    # Of a noun without kinds there are no counters, and none has an empty value but that of all events.
-    mine = counters.values or ("",)
-    asked = {"span": span, "field": counters.field, "first": first, "last": last, **_named("value", mine)}
-    for chunk in chunks:
-        wanted = _by_day(search.outcome, _room(mine), _room(chunk))
-        for begins, *outcomes in driver.rows(connection, wanted, {**asked, **_named("day", chunk)}, anew=True):
-            bucket = counts.setdefault(begins // width * width, [0, 0, 0])
-            bucket[:] = [had + int(more) for had, more in zip(bucket, outcomes, strict=True)]
+    looked_up = bool(counters.field) and len(days) <= _DAYS
+    asked = {"span": span, "field": counters.field, "first": first, "last": last}
+    asked |= {"values": _listed(connection, counters.values), "days": _listed(connection, days if looked_up else ())}
+    wanted = _by_day(search.outcome, looked_up, connection.dialect.name == "sqlite")
+    for begins, *outcomes in driver.rows(connection, wanted, asked, anew=True):
+        bucket = counts.setdefault(begins // width * width, [0, 0, 0])
+        bucket[:] = [had + int(more) for had, more in zip(bucket, outcomes, strict=True)]
     _add(counts, newest, width)
     covered = datetime.fromtimestamp(first, UTC)
     return Timeline(filled(dict(counts), width, covered, until), width, len(newest) < _UNPROJECTED, covered, until)
 
 
 @cache
-def _by_day(outcome: str, values: int, days: int) -> Select[Any]:
-    """What the counters of so many values say of so many days, or (0) of all days from `first` to `last`."""
+def _by_day(outcome: str, looked_up: bool, sqlite: bool) -> Select[Any]:
+    """What the counters of `values` say by day: of each of the `days`, or of all from `first` to `last`."""
     begins = event_counts.c.begins
     when = (begins >= bindparam("first")) & (begins < bindparam("last"))
     mine = [event_counts.c.span == bindparam("span"), event_counts.c.field == bindparam("field")]
-    mine += [_among(begins, "day", days) if days else when, _among(event_counts.c.value, "value", values)]
+    mine += [_among(begins, "days", sqlite=sqlite) if looked_up else when]
+    mine += [_among(event_counts.c.value, "values", sqlite=sqlite)]
     return select(begins, *_summed(outcome)).where(*mine).group_by(begins)
 
 
@@ -283,20 +282,18 @@ def _most(
     connection: Connection, outcome: str, period: Mapping[str, Any], top: int, also: set[str]
 ) -> dict[str, list[int]]:
     """What the counters of a field say of the *top* values, and of those that newer events have *also*."""
-    # No counter has an empty value.
-    named = sorted(also) or [""]
-    asked = {**period, **_named("also", named), "most": top + len(also)}
-    rows = driver.rows(connection, _ranking(outcome, _room(named)), asked, anew=True)
+    asked = {**period, "also": _listed(connection, also), "most": top + len(also)}
+    rows = driver.rows(connection, _ranking(outcome, connection.dialect.name == "sqlite"), asked, anew=True)
     return {value: [int(count) for count in counts] for value, *counts in rows}
 
 
 @cache
-def _ranking(outcome: str, room: int) -> Select[Any]:
+def _ranking(outcome: str, sqlite: bool) -> Select[Any]:
     """The values that the newest counters of a field have most of, after so many that are asked for by name."""
     counters = _newest("value", *_OUTCOMES).limit(bindparam("added", type_=Integer)).subquery()
     sums = _summed(outcome, counters.c)
     total = sum((each.element for each in sums), literal(0.0))
-    mine = _among(counters.c.value, "also", room)
+    mine = _among(counters.c.value, "also", sqlite=sqlite)
     # What was met of late is few; it is told first, so that one reading of the counters answers both.
     each = select(counters.c.value, *sums).group_by(counters.c.value).having(or_(total > 0, mine))
     return each.order_by(mine.desc(), total.desc(), counters.c.value).limit(bindparam("most", type_=Integer))
@@ -317,18 +314,20 @@ def _newest(*columns: str) -> Select[Any]:
     return select(*(event_counts.c[name] for name in columns)).where(mine).order_by(*order)
 
 
-def _room(named: Collection[Any]) -> int:
-    """As many as there is a statement for, to ask for those *named*; 0 for none."""
-    return next(each for each in (0, *_ROOMS) if len(named) <= each)
+def _among(column: ColumnElement[Any], name: str, *, sqlite: bool) -> ColumnElement[bool]:
+    """
+    Whether *column* is one of those `_listed` under the *name*.
+
+    They are one value: it is the same statement however many there are, and the driver reads it once.
+    """
+    if sqlite:
+        return column.in_(select(text("value")).select_from(func.json_each(bindparam(name))))
+    return column == func.any(bindparam(name, type_=ARRAY(column.type)))
 
 
-def _named(name: str, asked: Sequence[Any]) -> dict[str, Any]:
-    """A value for each place of the room for those *asked* for: the last one again where there are no more."""
-    return {f"{name}{number}": asked[min(number, len(asked) - 1)] for number in range(_room(asked))}
-
-
-def _among(column: ColumnElement[Any], name: str, room: int) -> ColumnElement[bool]:
-    return column.in_([bindparam(f"{name}{number}") for number in range(room)])
+def _listed(connection: Connection, values: Iterable[object]) -> object:
+    listed = list(values)
+    return json.dumps(listed) if connection.dialect.name == "sqlite" else listed
 
 
 def _begun(connection: Connection, span: int, field: str) -> datetime | None:

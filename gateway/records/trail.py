@@ -223,6 +223,9 @@ def _rarest(connection: Connection, search: Search, names: Sequence[str], upper:
         count = counted(connection, search, name, 0, upper, most)
         if count < most:
             rarest, most = name, count
+        if most <= _LED:
+            # As many are read at once whichever leads.
+            break
     return rarest
 
 
