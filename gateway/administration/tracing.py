@@ -15,7 +15,7 @@ from gateway.access.principals import Caller
 from gateway.access.scopes import Action
 from gateway.access.secrets import Secrets, keyed_hash, new_robot_secret
 from gateway.administration.gathering import everywhere, newest
-from gateway.audit.chain import Sealed, told
+from gateway.audit.chain import Sealed, Told, told
 from gateway.audit.event import Kind, Outcome
 from gateway.audit.trail import SealedPart, Search, Trail
 from gateway.change import Change, together
@@ -30,6 +30,8 @@ from gateway.records.database import Database
 #: Events looked at, the newest.
 MOST: Final = 50_000
 _PULLS: Final = (Kind.MANIFEST_PULL, Kind.BLOB_PULL)
+#: An event, and what it says.
+_Said = tuple[Sealed, Told]
 #: What each kind of act does with the content it names.
 _VERBS: Final[dict[str, str]] = {
     Kind.MANIFEST_PULL: "pull",
@@ -136,7 +138,7 @@ class Tracing:
         async with self.gate.passage(caller, Kind.AUDIT_TRACE, need, repository=name, detail=asked) as passage:
             tagged, digest = await self._resolved(repository, reference, at, sealed=sealed)
             passage.note(digest=digest.text)
-            found = await asyncio.to_thread(self._pulls, digest, name, sealed=sealed)
+            found = await asyncio.to_thread(self._pulled, digest, name, sealed=sealed)
             part = await asyncio.to_thread(self.trail.sealed, Search())
             await passage.seal()
         unread = part.read() if sealed and part is not None else part
@@ -176,13 +178,18 @@ class Tracing:
             return None, reference
         return await asyncio.to_thread(self._tagged, repository, reference, at, sealed=sealed)
 
-    def _pulls(self, digest: Digest, repository: str, *, sealed: bool) -> list[Sealed]:
+    def _pulled(self, digest: Digest, repository: str, *, sealed: bool) -> list[_Said]:
+        """The pulls of *digest*, newest first, and what each says; more than are looked at, if there are more."""
         asked = Search(digest=digest.text, repository=repository, outcome=Outcome.ALLOWED.value)
         searches = [replace(asked, kind=kind.value) for kind in _PULLS]
         if sealed:
-            return everywhere(self.trail, searches, MOST + 1)
+            return [_said(event) for event in everywhere(self.trail, searches, MOST + 1)]
+        # All that happened to the content is hardly more than its pulls, and of either kind it would be read once more.
+        every = list(newest(self.trail, asked, MOST + 1))
+        if len(every) <= MOST:
+            return [said for said in map(_said, every) if said[1].kind in _PULLS]
         found = [event for search in searches for event in newest(self.trail, search, MOST + 1)]
-        return sorted(found, key=lambda event: -event.seq)
+        return [_said(event) for event in sorted(found, key=lambda event: -event.seq)]
 
     def _tagged(self, repository: Repository, tag: Tag, at: datetime | None, *, sealed: bool) -> tuple[int, Digest]:
         """The event that gave *tag* its digest at that moment, and the digest."""
@@ -297,30 +304,30 @@ def _verb(event: Sealed) -> str:
     return _VERBS.get(str(event.record()["kind"]), "")
 
 
-def _pulls(events: Sequence[Sealed]) -> tuple[Pull, ...]:
+def _pulls(events: Sequence[_Said]) -> tuple[Pull, ...]:
     """Pulls by principal, address and repository; *events* come newest first."""
     found: dict[tuple[str, str, str], list[Any]] = {}
-    for event in events:
-        principal, address, repository, time = _met(event)
-        key = (principal, address, repository)
+    for event, says in events:
+        key = (says.principal, says.address, says.repository)
         known = found.get(key)
         if known is None:
-            known = found[key] = [event, 0, time, time]
+            known = found[key] = [event, 0, says.time, says.time]
         known[1] += 1
-        known[3] = time
+        known[3] = says.time
     return tuple(
         Pull(*key, str(event.record().get("agent", "")), count, _moment(first), _moment(last), event.seq)
         for key, (event, count, last, first) in found.items()
     )
 
 
-def _met(event: Sealed) -> tuple[str, str, str, str]:
-    """Who it was, from where, in which repository and when; of what was edited, whatever can still be read."""
+def _said(event: Sealed) -> _Said:
+    """What the event says; of what was edited, whatever can still be read."""
     says = told(event.body)
-    if says is not None:
-        return says.principal, says.address, says.repository, says.time
-    record = event.record()
-    return str(record["principal"]), str(record["address"]), str(record.get("repository", "")), str(record["time"])
+    if says is None:
+        record = event.record()
+        fields = ("time", "kind", "outcome", "principal", "project", "repository", "digest", "address")
+        says = Told(event.seq, "", **{name: str(record.get(name, "")) for name in fields})
+    return event, says
 
 
 def _touched(events: Iterable[Sealed]) -> tuple[Touched, ...]:

@@ -81,7 +81,7 @@ def _planned(connection: Connection) -> dict[str, Any]:
     return {} if connection.dialect.name == "sqlite" else {"prepare": False}
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def _spelled(statement: Statement, dialect: Dialect) -> tuple[str, Sequence[str] | None, Mapping[str, object]]:
     compiled = statement.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
     constants = {name: value for name, value in compiled.params.items() if value is not None}

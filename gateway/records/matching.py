@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from typing import Any, Final
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any, Final, NamedTuple, Self
 
-from sqlalchemy import ColumnElement, Connection, func, literal, literal_column, select
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Integer,
+    Select,
+    bindparam,
+    func,
+    literal,
+    literal_column,
+    select,
+    tuple_,
+)
 
 from gateway.audit.chain import Sealed, told
 from gateway.audit.event import Outcome, time_text
 from gateway.audit.trail import Search
+from gateway.records import driver
 from gateway.records.schema import event_index, events
 
 FIELDS: Final = ("kind", "outcome", "principal", "project", "repository", "digest", "address")
@@ -20,31 +34,117 @@ SPECIFIC: Final = ("digest", "repository", "address", "principal", "project", "k
 _DISORDER: Final = 10_000
 #: The time as no index knows it: a page is read in the order of its numbers, not by times that are sorted afterwards.
 _plain_time = event_index.c.time.op("||")("")
+_UNSAID: Final[Mapping[str, str]] = {}
+_PROJECTED: Final = select(func.coalesce(func.max(event_index.c.seq), literal(0)))
+_PLAIN: Final = str.maketrans({mark: f"/{mark}" for mark in "/%_"})
 
 
-def index_conditions(search: Search, lead: str = "") -> list[ColumnElement[bool]]:
-    """What the projection is searched by; with a *lead*, by no other index than that of this filter."""
-    conditions: list[ColumnElement[bool]] = []
-    for name in FIELDS:
-        wanted = getattr(search, name)
-        if not wanted:
-            continue
-        column: ColumnElement[Any] = event_index.c[name]
-        if lead and name != lead:
-            column = column.op("||")("")
-        if name == "kind" and wanted.endswith(".*"):
-            stem = wanted[:-1]
-            conditions += [column >= stem, column < stem[:-1] + chr(ord(stem[-1]) + 1)]
-        else:
-            conditions.append(column == wanted)
-    if paired(search):
-        # As the index itself says it: from a value that is handed over, no database sees that it will do.
-        conditions.append(event_index.c.outcome != literal_column("'allowed'"))
+class Shape(NamedTuple):
+    """What a search asks for, without the values: all searches of one shape are one statement."""
+
+    names: tuple[str, ...]
+    kinds: bool
+    since: bool
+    until: bool
+    paired: bool
+
+    @classmethod
+    def of(cls, search: Search) -> Self:
+        """The shape of *search*; its *kinds* are those of a noun, and not among its *names*."""
+        kinds = search.kind.endswith(".*")
+        names = tuple(name for name in FIELDS if getattr(search, name) and not (kinds and name == "kind"))
+        return cls(names, kinds, search.since is not None, search.until is not None, paired(search))
+
+    def conditions(self, lead: str = "", given: Mapping[str, str] = _UNSAID) -> list[ColumnElement[bool]]:
+        """
+        What the projection is searched by; with a *lead*, by no other index than that of this filter.
+
+        The values are those *given*, or are handed over with the statement: see `values`.
+        """
+        columns: dict[str, ColumnElement[Any]] = {
+            name: event_index.c[name] if lead in ("", name) else event_index.c[name].op("||")("") for name in FIELDS
+        }
+        conditions: list[ColumnElement[bool]] = [columns[name] == _value(name, given) for name in self.names]
+        if self.kinds:
+            conditions += [columns["kind"] >= _value("stem", given), columns["kind"] < _value("beyond", given)]
+        if self.paired:
+            # As the index itself says it: from a value that is handed over, no database sees that it will do.
+            conditions.append(event_index.c.outcome != literal_column("'allowed'"))
+        return conditions + self.times(given)
+
+    def times(self, given: Mapping[str, str] = _UNSAID) -> list[ColumnElement[bool]]:
+        """The part of `conditions` that is about the time."""
+        since = [_plain_time >= _value("since", given)] if self.since else []
+        return since + ([_plain_time < _value("until", given)] if self.until else [])
+
+
+def _value(name: str, given: Mapping[str, str]) -> BindParameter[Any]:
+    return bindparam(name, given[name]) if given else bindparam(name)
+
+
+def values(search: Search) -> dict[str, str]:
+    """The values of *search* in the conditions of its shape."""
+    found = {name: getattr(search, name) for name in FIELDS}
+    if search.kind.endswith(".*"):
+        stem = found.pop("kind")[:-1]
+        found |= {"stem": stem, "beyond": stem[:-1] + chr(ord(stem[-1]) + 1)}
     if search.since is not None:
-        conditions.append(_plain_time >= time_text(search.since))
+        found["since"] = time_text(search.since)
     if search.until is not None:
-        conditions.append(_plain_time < time_text(search.until))
-    return conditions
+        found["until"] = time_text(search.until)
+    return found
+
+
+def index_conditions(search: Search) -> list[ColumnElement[bool]]:
+    """What the projection is searched by."""
+    return Shape.of(search).conditions(given=values(search))
+
+
+def of_value(name: str, *, sqlite: bool) -> Select[Any]:
+    """
+    The numbers of the events after `after` and up to `upper` whose field *name* is `value`, newest first.
+
+    They are found by the index of the field, whatever the values are.
+    """
+    column, number = event_index.c[name], event_index.c.seq
+    after, upper = bindparam("after", type_=number.type), bindparam("upper", type_=number.type)
+    value = bindparam("value", type_=column.type)
+    if sqlite:
+        return select(number).where(column == value, number > after, number <= upper).order_by(number.desc())
+    # Of a value that it takes for a frequent one, PostgreSQL would walk all events backwards, past however many newer
+    # ones have another. Of a pair it cannot, and SQLite cannot find one by both of its halves.
+    pair = tuple_(column, number)
+    within = (pair > tuple_(value, after), pair <= tuple_(value, upper))
+    return select(number).where(*within).order_by(column.desc(), number.desc())
+
+
+def counted(connection: Connection, search: Search, name: str, after: int, upper: int, most: int) -> int:
+    """How many projected events in between meet the filter *name* of *search*, up to *most*."""
+    asked = {"value": getattr(search, name), "after": after, "upper": upper, "most": most}
+    counting = _counting(name, connection.dialect.name == "sqlite")
+    return int(driver.rows(connection, counting, asked)[0][0])
+
+
+@cache
+def _counting(name: str, sqlite: bool) -> Select[Any]:
+    meeting = of_value(name, sqlite=sqlite).limit(bindparam("most", type_=Integer)).subquery()
+    return select(func.count()).select_from(meeting)
+
+
+def kinds_like(connection: Connection, search: Search) -> list[str]:
+    """The kinds that projected events have, of those that *search* asks for by their noun."""
+    return [kind for (kind,) in driver.rows(connection, _kinds(), values(search))]
+
+
+@cache
+def _kinds() -> Select[Any]:
+    # From each to the next one, by the index: none reads the events of a kind.
+    column = event_index.c.kind
+    first = select(func.min(column).label("kind")).where(column >= bindparam("stem"), column < bindparam("beyond"))
+    met = first.cte("met", recursive=True)
+    later = select(func.min(column)).where(column > met.c.kind, column < bindparam("beyond")).scalar_subquery()
+    met = met.union_all(select(later).where(met.c.kind.is_not(None)))
+    return select(met.c.kind).where(met.c.kind.is_not(None))
 
 
 def paired(search: Search) -> bool:
@@ -57,13 +157,9 @@ def narrowed(connection: Connection, search: Search, after: int, upper: int) -> 
     """The part of the numbers after *after* and up to *upper* in which events of the wanted time can be."""
     # One bound on either side: of two, the database may walk to the second one from the first.
     if search.since is not None:
-        later = select(event_index.c.seq).where(event_index.c.time >= time_text(search.since))
-        near = later.order_by(event_index.c.time).limit(_DISORDER).subquery()
-        after = max(after, (connection.execute(select(func.min(near.c.seq))).scalar() or upper + 1) - 1)
+        after = max(after, (_near(connection, search, _DISORDER, later=True) or upper + 1) - 1)
     if search.until is not None:
-        sooner = select(event_index.c.seq).where(event_index.c.time < time_text(search.until))
-        near = sooner.order_by(event_index.c.time.desc()).limit(_DISORDER).subquery()
-        upper = min(upper, connection.execute(select(func.max(near.c.seq))).scalar() or 0)
+        upper = min(upper, _near(connection, search, _DISORDER, later=False) or 0)
     return after, upper
 
 
@@ -71,23 +167,48 @@ def spanned(connection: Connection, search: Search, upper: int) -> int:
     """As many numbers at least are in the part that `narrowed` tells after a longer look, of those up to *upper*."""
     first, last = 1, upper
     if search.since is not None:
-        later = select(event_index.c.seq).where(event_index.c.time >= time_text(search.since))
-        first = connection.execute(later.order_by(event_index.c.time).limit(1)).scalar() or upper + 1
+        first = _near(connection, search, 1, later=True) or upper + 1
     if search.until is not None:
-        sooner = select(event_index.c.seq).where(event_index.c.time < time_text(search.until))
-        last = min(upper, connection.execute(sooner.order_by(event_index.c.time.desc()).limit(1)).scalar() or 0)
+        last = min(upper, _near(connection, search, 1, later=False) or 0)
     return last - first + 1
 
 
-def body_conditions(search: Search) -> list[ColumnElement[bool]]:
-    """A coarse filter on the canonical text, done by the database; `matches` decides."""
-    conditions: list[ColumnElement[bool]] = []
+def _near(connection: Connection, search: Search, most: int, *, later: bool) -> int | None:
+    """The least number of the first *most* events since the wanted time, or the greatest of the last ones until it."""
+    asked: Mapping[str, object] = {**values(search), "most": most}
+    number: int | None = driver.rows(connection, _nearest(later), asked)[0][0]
+    return number
+
+
+@cache
+def _nearest(later: bool) -> Select[Any]:
+    time = event_index.c.time
+    near = select(event_index.c.seq).limit(bindparam("most", type_=Integer))
+    if later:
+        found = near.where(time >= bindparam("since")).order_by(time).subquery()
+        return select(func.min(found.c.seq))
+    found = near.where(time < bindparam("until")).order_by(time.desc()).subquery()
+    return select(func.max(found.c.seq))
+
+
+def coarse(search: Search) -> dict[str, str]:
+    """What of *search* the canonical text of an event holds letter by letter, by field, as `LIKE` with `/` wants it."""
+    found = {}
     for name in FIELDS:
         wanted = getattr(search, name)
         if wanted and wanted.isascii() and not (name == "kind" and wanted.endswith(".*")):
-            text = f'"{name}":"{wanted}"'
-            conditions.append(events.c.body.contains(text, autoescape=True))
-    return conditions
+            found[name] = f'"{name}":"{wanted}"'.translate(_PLAIN)
+    return found
+
+
+@cache
+def waiting(names: tuple[str, ...], before: bool) -> Select[Any]:
+    """The newest events after `until`, and numbered below `before`, whose text holds what is `coarse` for *names*."""
+    wanted = [events.c.body.contains(bindparam(name), escape="/") for name in names]
+    if before:
+        wanted.append(events.c.seq < bindparam("before"))
+    query = select(events.c.seq, events.c.body, events.c.hash).where(events.c.seq > bindparam("until"), *wanted)
+    return query.order_by(events.c.seq.desc()).limit(bindparam("most", type_=Integer))
 
 
 def matches(search: Search, body: str) -> bool:
@@ -133,4 +254,4 @@ def those(search: Search, found: Iterable[Sealed]) -> list[Sealed]:
 
 
 def projected_until(connection: Connection) -> int:
-    return int(connection.execute(select(func.coalesce(func.max(event_index.c.seq), literal(0)))).scalar_one())
+    return int(driver.rows(connection, _PROJECTED, {})[0][0])

@@ -6,14 +6,17 @@ at most; where more filters meet, the newest are counted, and the answer says ho
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from heapq import nsmallest
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
+    ARRAY,
     ColumnElement,
     Connection,
     Double,
@@ -26,6 +29,7 @@ from sqlalchemy import (
     literal,
     or_,
     select,
+    text,
 )
 
 from gateway.audit.chain import Sealed, told
@@ -34,7 +38,7 @@ from gateway.audit.overview import Facets, Overview, Share, Timeline, filled, wi
 from gateway.audit.trail import Search
 from gateway.records import driver
 from gateway.records.evidence_tables import segments
-from gateway.records.matching import narrowed, projected_until, spanned
+from gateway.records.matching import counted, narrowed, of_value, projected_until, spanned
 from gateway.records.review_tables import event_counts
 from gateway.records.schema import event_index
 from gateway.records.tallies import COUNTED, DAY, HOUR
@@ -46,13 +50,14 @@ _UNPROJECTED: Final = 1000
 _ADDED: Final = 5000
 #: Days looked up one by one for a value; of longer periods all days are read.
 _DAYS: Final = 1000
-_CHUNK: Final = 400
-#: Values that are asked for by name in one statement: there is one for each of these numbers.
-_ROOMS: Final = (1, 4, 16, 64, 256, _UNPROJECTED)
 _FACETS: Final = ("principal", "address", "repository")
 _EQUAL: Final = ("kind", "outcome", "principal", "project", "repository", "digest", "address")
 _OUTCOMES: Final = tuple(outcome.value for outcome in Outcome)
 _NUMBERS: Final = {outcome: number for number, outcome in enumerate(_OUTCOMES)}
+_BEGUN: Final = select(func.min(event_counts.c.begins)).where(
+    event_counts.c.span == bindparam("span"), event_counts.c.field == bindparam("field")
+)
+_SEALED: Final = select(func.max(segments.c.last_time))
 #: What is read of each event: first what is counted, then what else it is found by.
 _COLUMNS: Final = ("time", "outcome", *_FACETS, "kind", "project", "digest")
 
@@ -103,17 +108,12 @@ def _sampled(
     if only_whole and not names and spanned(connection, search, until_seq) > _LOOKED:
         return _Sample((), whole=False, since=datetime.now(UTC))
     after, upper = narrowed(connection, search, 0, until_seq)
-    counts = {name: _count(connection, search, name, after, upper) for name in names}
+    counts = {name: counted(connection, search, name, after, upper, _LOOKED + 1) for name in names}
     lead = min(names, key=lambda name: counts[name], default="")
     if only_whole and (counts[lead] if lead else upper - after) > _LOOKED:
         return _Sample((), whole=False, since=datetime.now(UTC))
-    between = [event_index.c.seq > after, event_index.c.seq <= upper]
-    conditions: list[ColumnElement[bool]] = between
-    if lead:
-        conditions = [*between, event_index.c[lead] == getattr(search, lead)]
-    columns = [event_index.c[name] for name in _COLUMNS]
-    wanted = select(*columns).where(*conditions).order_by(event_index.c.seq.desc()).limit(_LOOKED + 1)
-    rows = driver.rows_once(connection, wanted)
+    asked = {"after": after, "upper": upper, "most": _LOOKED + 1, **({"value": getattr(search, lead)} if lead else {})}
+    rows = driver.rows(connection, _looked_at(lead, connection.dialect.name == "sqlite"), asked)
     sealed = _sealed_since(connection, search)
     whole = len(rows) <= _LOOKED and len(newest) < _UNPROJECTED and sealed is None
     found = newest + _matching(search, rows[:_LOOKED], lead)
@@ -128,20 +128,25 @@ def _sampled(
     return _Sample(found, whole, since)
 
 
+@cache
+def _looked_at(lead: str, sqlite: bool) -> Select[Any]:
+    """The newest of the events in between, or of those of one value of the field *lead*."""
+    columns = [event_index.c[name] for name in _COLUMNS]
+    most = bindparam("most", type_=Integer)
+    if lead:
+        return of_value(lead, sqlite=sqlite).with_only_columns(*columns).limit(most)
+    number = event_index.c.seq
+    between = (number > bindparam("after"), number <= bindparam("upper"))
+    return select(*columns).where(*between).order_by(number.desc()).limit(most)
+
+
 def _sealed_since(connection: Connection, search: Search) -> datetime | None:
     """The end of what was sealed away, if the wanted time reaches into it: of that, counters alone know."""
-    last = connection.execute(select(func.max(segments.c.last_time))).scalar()
+    last = driver.rows(connection, _SEALED, {})[0][0]
     until = _time(last) if last else None
     if until is None or (search.since is not None and search.since > until):
         return None
     return until
-
-
-def _count(connection: Connection, search: Search, name: str, after: int, upper: int) -> int:
-    """How many projected events meet the one filter, up to one more than are looked at."""
-    meeting = select(event_index.c.seq).where(event_index.c[name] == getattr(search, name))
-    counted = meeting.where(event_index.c.seq > after, event_index.c.seq <= upper).limit(_LOOKED + 1).subquery()
-    return int(driver.rows_once(connection, select(func.count()).select_from(counted))[0][0])
 
 
 def _matching(search: Search, rows: Sequence[Any], lead: str) -> list[_Seen]:
@@ -152,13 +157,15 @@ def _matching(search: Search, rows: Sequence[Any], lead: str) -> list[_Seen]:
     equal = [each for each in equal if not (_COLUMNS[each[0]] == "kind" and each[1].endswith(".*"))]
     since = time_text(search.since) if search.since is not None else ""
     until = time_text(search.until) if search.until is not None else "~"
-    return [
-        _Seen(_time(row[0]), _NUMBERS[row[1]], (row[2], row[3], row[4]))
-        for row in rows
-        if since <= row[0] < until
-        and all(row[place] == wanted for place, wanted in equal)
-        and all(row[place].startswith(stem) for place, stem in kinds)
-    ]
+    if equal or kinds or search.since is not None or search.until is not None:
+        rows = [
+            row
+            for row in rows
+            if since <= row[0] < until
+            and all(row[place] == wanted for place, wanted in equal)
+            and all(row[place].startswith(stem) for place, stem in kinds)
+        ]
+    return [_Seen(_time(row[0]), _NUMBERS[row[1]], row[2:5]) for row in rows]
 
 
 def _seen(event: Sealed) -> _Seen:
@@ -185,17 +192,16 @@ def _facets_of(sample: _Sample, until: datetime, top: int) -> Facets:
 
 
 def _add(counts: dict[int, list[int]], events: Iterable[_Seen], width: int) -> None:
-    for event in events:
-        begins = int(event.at.timestamp()) // width * width
-        counts.setdefault(begins, [0, 0, 0])[event.outcome] += 1
+    for at, outcome, _ in events:
+        counts.setdefault(int(at.timestamp()) // width * width, [0, 0, 0])[outcome] += 1
 
 
 def _shares(counts: dict[str, list[int]], events: Iterable[_Seen], facet: int, top: int) -> tuple[Share, ...]:
-    for event in events:
-        value = event.values[facet]
+    for _, outcome, values in events:
+        value = values[facet]
         if value:
-            counts.setdefault(value, [0, 0, 0])[event.outcome] += 1
-    most = sorted(counts.items(), key=lambda item: (-sum(item[1]), item[0]))[:top]
+            counts.setdefault(value, [0, 0, 0])[outcome] += 1
+    most = nsmallest(top, counts.items(), key=lambda item: (-sum(item[1]), item[0]))
     return tuple(Share(value, *outcomes) for value, outcomes in most)
 
 
@@ -234,23 +240,27 @@ def _timeline_by(
     days = range(first, last, span)
     counts: dict[int, list[int]] = {}
     # With a value, a day is looked up; all values of all days would be many more.
-    chunks: list[Any] = [None]
-    if counters.field and len(days) <= _DAYS:
-        chunks = [days[start : start + _CHUNK] for start in range(0, len(days), _CHUNK)]
-    for chunk in chunks:
-        when = event_counts.c.begins.between(first, last - 1) if chunk is None else event_counts.c.begins.in_(chunk)
-        wanted = select(event_counts.c.begins, *_summed(search.outcome)).where(
-            event_counts.c.span == span,
-            event_counts.c.field == counters.field,
-            when,
-            event_counts.c.value.in_(counters.values),
-        )
-        for begins, *outcomes in connection.execute(wanted.group_by(event_counts.c.begins)).all():
-            bucket = counts.setdefault(begins // width * width, [0, 0, 0])
-            bucket[:] = [had + int(more) for had, more in zip(bucket, outcomes, strict=True)]
+    looked_up = bool(counters.field) and len(days) <= _DAYS
+    asked = {"span": span, "field": counters.field, "first": first, "last": last}
+    asked |= {"values": _listed(connection, counters.values), "days": _listed(connection, days if looked_up else ())}
+    wanted = _by_day(search.outcome, looked_up, connection.dialect.name == "sqlite")
+    for begins, *outcomes in driver.rows(connection, wanted, asked, anew=True):
+        bucket = counts.setdefault(begins // width * width, [0, 0, 0])
+        bucket[:] = [had + int(more) for had, more in zip(bucket, outcomes, strict=True)]
     _add(counts, newest, width)
     covered = datetime.fromtimestamp(first, UTC)
     return Timeline(filled(dict(counts), width, covered, until), width, len(newest) < _UNPROJECTED, covered, until)
+
+
+@cache
+def _by_day(outcome: str, looked_up: bool, sqlite: bool) -> Select[Any]:
+    """What the counters of `values` say by day: of each of the `days`, or of all from `first` to `last`."""
+    begins = event_counts.c.begins
+    when = (begins >= bindparam("first")) & (begins < bindparam("last"))
+    mine = [event_counts.c.span == bindparam("span"), event_counts.c.field == bindparam("field")]
+    mine += [_among(begins, "days", sqlite=sqlite) if looked_up else when]
+    mine += [_among(event_counts.c.value, "values", sqlite=sqlite)]
+    return select(begins, *_summed(outcome)).where(*mine).group_by(begins)
 
 
 def _facets_by(connection: Connection, search: Search, timeline: Timeline, newest: list[_Seen], top: int) -> Facets:
@@ -272,21 +282,18 @@ def _most(
     connection: Connection, outcome: str, period: Mapping[str, Any], top: int, also: set[str]
 ) -> dict[str, list[int]]:
     """What the counters of a field say of the *top* values, and of those that newer events have *also*."""
-    # As many as there is a statement for; no counter has an empty value.
-    room = next(each for each in _ROOMS if len(also) <= each)
-    named = {f"also{number}": value for number, value in enumerate(sorted(also) + [""] * (room - len(also)))}
-    asked = {**period, **named, "most": top + len(also)}
-    rows = driver.rows(connection, _ranking(outcome, room), asked, anew=True)
+    asked = {**period, "also": _listed(connection, also), "most": top + len(also)}
+    rows = driver.rows(connection, _ranking(outcome, connection.dialect.name == "sqlite"), asked, anew=True)
     return {value: [int(count) for count in counts] for value, *counts in rows}
 
 
 @cache
-def _ranking(outcome: str, room: int) -> Select[Any]:
+def _ranking(outcome: str, sqlite: bool) -> Select[Any]:
     """The values that the newest counters of a field have most of, after so many that are asked for by name."""
     counters = _newest("value", *_OUTCOMES).limit(bindparam("added", type_=Integer)).subquery()
     sums = _summed(outcome, counters.c)
     total = sum((each.element for each in sums), literal(0.0))
-    mine = counters.c.value.in_([bindparam(f"also{number}") for number in range(room)])
+    mine = _among(counters.c.value, "also", sqlite=sqlite)
     # What was met of late is few; it is told first, so that one reading of the counters answers both.
     each = select(counters.c.value, *sums).group_by(counters.c.value).having(or_(total > 0, mine))
     return each.order_by(mine.desc(), total.desc(), counters.c.value).limit(bindparam("most", type_=Integer))
@@ -307,9 +314,24 @@ def _newest(*columns: str) -> Select[Any]:
     return select(*(event_counts.c[name] for name in columns)).where(mine).order_by(*order)
 
 
+def _among(column: ColumnElement[Any], name: str, *, sqlite: bool) -> ColumnElement[bool]:
+    """
+    Whether *column* is one of those `_listed` under the *name*.
+
+    They are one value: it is the same statement however many there are, and the driver reads it once.
+    """
+    if sqlite:
+        return column.in_(select(text("value")).select_from(func.json_each(bindparam(name))))
+    return column == func.any(bindparam(name, type_=ARRAY(column.type)))
+
+
+def _listed(connection: Connection, values: Iterable[object]) -> object:
+    listed = list(values)
+    return json.dumps(listed) if connection.dialect.name == "sqlite" else listed
+
+
 def _begun(connection: Connection, span: int, field: str) -> datetime | None:
-    mine = (event_counts.c.span == span) & (event_counts.c.field == field)
-    first = connection.execute(select(func.min(event_counts.c.begins)).where(mine)).scalar()
+    first = driver.rows(connection, _BEGUN, {"span": span, "field": field}, anew=True)[0][0]
     return datetime.fromtimestamp(first, UTC) if first is not None else None
 
 

@@ -6,17 +6,23 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
-from sqlalchemy import Connection, Row, delete, func, insert, select
+from sqlalchemy import Connection, bindparam, delete, func, insert, select
 
 from gateway.access.principals import Principal, PrincipalKind
 from gateway.change import Change, Notes
 from gateway.errors import Conflict, Unknown
+from gateway.records import driver
 from gateway.records.review_tables import saved_searches
 
 #: As many as anybody finds again.
 MOST: Final = 100
+_MINE: Final = (
+    select(saved_searches.c.name, saved_searches.c.filters, saved_searches.c.created_at)
+    .where(saved_searches.c.owner == bindparam("owner"))
+    .order_by(saved_searches.c.name)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +36,8 @@ class SavedSearch:
 
 def searches_of(connection: Connection, principal: Principal) -> tuple[SavedSearch, ...]:
     """What *principal* has saved, by name."""
-    mine = select(saved_searches).where(saved_searches.c.owner == _owner(principal))
-    return tuple(_saved(row) for row in connection.execute(mine.order_by(saved_searches.c.name)))
+    rows = driver.rows(connection, _MINE, {"owner": _owner(principal)})
+    return tuple(SavedSearch(name, json.loads(text), datetime.fromtimestamp(at, UTC)) for name, text, at in rows)
 
 
 def save(principal: Principal, name: str, filters: Mapping[str, str], *, now: int) -> Change:
@@ -71,7 +77,3 @@ def remove(principal: Principal, name: str) -> Change:
 
 def _owner(principal: Principal) -> str:
     return f"{principal.kind}:{principal.id}"
-
-
-def _saved(row: Row[Any]) -> SavedSearch:
-    return SavedSearch(row.name, json.loads(row.filters), datetime.fromtimestamp(row.created_at, UTC))

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
 
 from sqlalchemy import Connection, delete, func, insert, select, text, update
 
@@ -89,9 +89,12 @@ class Month:
 # reading
 
 
+_EVERY: Final = select(segments).order_by(segments.c.last_seq)
+
+
 def every(connection: Connection) -> Sequence[Segment]:
     """All segments, the oldest first."""
-    return [Segment(**row._mapping) for row in connection.execute(select(segments).order_by(segments.c.last_seq))]
+    return [Segment(**row._mapping) for row in connection.execute(_EVERY)]
 
 
 def containing(connection: Connection, seq: int) -> Segment | None:

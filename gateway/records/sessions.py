@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Select, delete, insert, select, update
+from sqlalchemy import Connection, Select, bindparam, delete, insert, select, update
 
 from gateway.access.principals import Principal, PrincipalKind
 from gateway.change import Change, Notes
 from gateway.errors import Denied, Unknown
+from gateway.records import driver
 from gateway.records.schema import accounts, sessions
 
 #: A session that nobody used for so long is over.
@@ -62,19 +64,20 @@ class Beginning:
 
 def find(connection: Connection, hashed: str, now: int) -> StoredSession | None:
     """The live session whose cookie has this hash, of an account that may sign in and has not changed since."""
-    live = _live(now, sessions.c.hashed == hashed)
-    live = live.where(accounts.c.enabled.is_(True), accounts.c.generation == sessions.c.generation)
-    row = connection.execute(live).first()
-    if row is None or (row.account_ends is not None and row.account_ends <= now):
+    rows = driver.rows(connection, _FOUND, {"hashed": hashed, **_at(now)})
+    if not rows:
         return None
-    principal = Principal(PrincipalKind(row.kind), row.account_id, row.account)
-    return StoredSession(_row(row), principal, row.generation, row.csrf)
+    row = dict(zip(_FOUND.selected_columns.keys(), rows[0], strict=True))
+    if row["account_ends"] is not None and row["account_ends"] <= now:
+        return None
+    principal = Principal(PrincipalKind(row["kind"]), row["account_id"], row["account"])
+    return StoredSession(_row(row), principal, row["generation"], row["csrf"])
 
 
 def sessions_of(connection: Connection, account_id: int, now: int) -> tuple[SessionRow, ...]:
     """The live sessions of the account of this number, the newest first."""
-    live = _live(now, sessions.c.account_id == account_id, accounts.c.generation == sessions.c.generation)
-    return tuple(_row(row) for row in connection.execute(live.order_by(sessions.c.id.desc())))
+    live = _live(sessions.c.account_id == account_id).order_by(sessions.c.id.desc())
+    return tuple(_row(row) for row in connection.execute(live, _at(now)).mappings())
 
 
 def begin(wanted: Beginning) -> Change:
@@ -148,14 +151,23 @@ def _make_room(connection: Connection, wanted: Beginning) -> None:
         connection.execute(delete(sessions).where(sessions.c.id.in_(surplus)))
 
 
-def _live(now: int, *wanted: Any) -> Select[Any]:
+def _live(*wanted: Any) -> Select[Any]:
+    """The sessions that are live `_at` a moment, of accounts that have not changed since."""
     account = (accounts.c.kind, accounts.c.name.label("account"), accounts.c.expires_at.label("account_ends"))
     joined = sessions.join(accounts, accounts.c.id == sessions.c.account_id)
-    live = (sessions.c.expires_at > now, sessions.c.seen_at > now - IDLE_SECONDS)
-    return select(*sessions.c, *account).select_from(joined).where(*wanted, *live)
+    live = (sessions.c.expires_at > bindparam("now"), sessions.c.seen_at > bindparam("idle"))
+    same = accounts.c.generation == sessions.c.generation
+    return select(*sessions.c, *account).select_from(joined).where(*wanted, same, *live)
 
 
-def _row(row: Row[Any]) -> SessionRow:
-    times = (row.created_at, row.seen_at, row.expires_at)
+def _at(now: int) -> dict[str, int]:
+    return {"now": now, "idle": now - IDLE_SECONDS}
+
+
+_FOUND: Final = _live(sessions.c.hashed == bindparam("hashed"), accounts.c.enabled.is_(True))
+
+
+def _row(row: Mapping[Any, Any]) -> SessionRow:
+    times = (row["created_at"], row["seen_at"], row["expires_at"])
     created, seen, expires = (datetime.fromtimestamp(seconds, UTC) for seconds in times)
-    return SessionRow(row.id, row.account, row.address, row.agent, created, seen, expires)
+    return SessionRow(row["id"], row["account"], row["address"], row["agent"], created, seen, expires)

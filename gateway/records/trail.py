@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache, partial
 from itertools import islice
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Integer, Row, Select, bindparam, func, select
+from sqlalchemy import Connection, Integer, Row, Select, bindparam, select
 
 from gateway.audit.chain import Sealed, line
 from gateway.audit.trail import SealedPart, Search, Verification
@@ -23,12 +23,16 @@ from gateway.records.database import Database
 from gateway.records.matching import (
     FIELDS,
     SPECIFIC,
-    body_conditions,
-    index_conditions,
+    Shape,
+    coarse,
+    counted,
+    kinds_like,
     narrowed,
-    paired,
+    of_value,
     projected_until,
     those,
+    values,
+    waiting,
 )
 from gateway.records.schema import event_index, events
 from gateway.records.segments import Segment
@@ -181,10 +185,11 @@ def _page(connection: Connection, search: Search, before: int | None, limit: int
 
 def tail(connection: Connection, search: Search, until: int, before: int | None, size: int = _PAGE) -> Iterator[Sealed]:
     """The events after *until* that match, newest first, a page of memory at a time, the first one of this *size*."""
-    wanted = select(events.c.seq, events.c.body, events.c.hash).where(events.c.seq > until, *body_conditions(search))
+    said = coarse(search)
+    names = tuple(said)
     while True:
-        page = wanted if before is None else wanted.where(events.c.seq < before)
-        rows = [_sealed(row) for row in connection.execute(page.order_by(events.c.seq.desc()).limit(size)).all()]
+        asked = {**said, "until": until, "before": before, "most": size}
+        rows = [_sealed(row) for row in driver.rows(connection, waiting(names, before is not None), asked)]
         yield from those(search, rows)
         if len(rows) < size:
             return
@@ -192,75 +197,98 @@ def tail(connection: Connection, search: Search, until: int, before: int | None,
 
 
 def _indexed(connection: Connection, search: Search, upper: int, limit: int) -> list[Sealed]:
-    after, upper = narrowed(connection, search, 0, upper)
-    equal = [name for name in SPECIFIC if getattr(search, name) and not getattr(search, name).endswith(".*")]
-    if len(equal) < 2 or paired(search):
-        return _found(connection, search, index_conditions(search), (after, upper), limit)
+    between = after, upper = narrowed(connection, search, 0, upper)
+    shape = Shape.of(search)
+    if shape.kinds and not shape.names:
+        return _of_kinds(connection, search, between, limit)
+    equal = [name for name in SPECIFIC if name in shape.names]
+    if len(equal) < 2 or shape.paired:
+        return _found(connection, search, "", between, limit)
     lead = _rarest(connection, search, equal, upper, max(_RARE, 4 * limit))
     if lead:
-        return _led(connection, search, lead, (after, upper), limit)
+        return _led(connection, search, lead, between, limit)
     floor = max(after, upper - _WINDOW)
-    found = _found(connection, search, index_conditions(search), (floor, upper), limit)
+    found = _found(connection, search, "", (floor, upper), limit)
     if len(found) == limit or floor == after:
         return found
     lead = next(filter(None, (_rarest(connection, search, equal, floor, most) for most in _FREQUENT)), "")
-    conditions = index_conditions(search, lead)
-    return found + _found(connection, search, conditions, (after, floor), limit - len(found))
+    return found + _found(connection, search, lead, (after, floor), limit - len(found))
 
 
 def _rarest(connection: Connection, search: Search, names: Sequence[str], upper: int, most: int) -> str:
     """That one of the filters *names* which fewest events up to *upper* meet; "" if each is met by *most* or more."""
     rarest = ""
     for name in names:
-        meeting = select(event_index.c.seq).where(event_index.c[name] == getattr(search, name))
-        counted = meeting.where(event_index.c.seq <= upper).limit(most).subquery()
-        count = int(driver.rows_once(connection, select(func.count()).select_from(counted))[0][0])
         # Of the next ones no more are counted than would make them rarer.
+        count = counted(connection, search, name, 0, upper, most)
         if count < most:
             rarest, most = name, count
+        if most <= _LED:
+            # As many are read at once whichever leads.
+            break
     return rarest
+
+
+def _of_kinds(connection: Connection, search: Search, between: tuple[int, int], limit: int) -> list[Sealed]:
+    """The newest events of the kinds of a noun, one kind after the other: none is walked past for another."""
+    after, upper = between
+    found: list[Sealed] = []
+    for kind in kinds_like(connection, search):
+        found += _found(connection, replace(search, kind=kind), "", (after, upper), limit)
+        found = sorted(found, key=attrgetter("seq"), reverse=True)[:limit]
+        if len(found) == limit:
+            after = found[-1].seq
+    return found
 
 
 def _led(connection: Connection, search: Search, lead: str, between: tuple[int, int], limit: int) -> list[Sealed]:
     """As `_found`, of the few events that meet the filter *lead*: read at once, without a look at their entries."""
     after, upper = between
     found: list[Sealed] = []
+    shape = Shape((lead,), kinds=False, since=False, until=False, paired=False)
+    statement = _meeting(shape, connection.dialect.name == "sqlite")
     while len(found) < limit:
         most = max(limit - len(found), _LED)
         asked = {"value": getattr(search, lead), "after": after, "upper": upper, "most": most}
-        rows = sorted(driver.rows(connection, _meeting(lead), asked, anew=True), reverse=True)
-        found += those(search, [Sealed(row[0], row[1], bytes(row[2])) for row in rows])
+        rows = sorted(driver.rows(connection, statement, asked), reverse=True)
+        found += those(search, [_sealed(row) for row in rows])
         if len(rows) < most:
             break
         upper = rows[-1][0] - 1
     return found[:limit]
 
 
-@cache
-def _meeting(lead: str) -> Select[Any]:
-    """The newest events that meet the filter *lead*, in no order."""
-    within = (event_index.c.seq > bindparam("after")) & (event_index.c.seq <= bindparam("upper"))
-    meeting = select(event_index.c.seq).where(event_index.c[lead] == bindparam("value"), within)
-    found = meeting.order_by(event_index.c.seq.desc()).limit(bindparam("most", type_=Integer)).subquery()
-    return select(events.c.seq, events.c.body, events.c.hash).join(found, found.c.seq == events.c.seq)
-
-
-def _found(
-    connection: Connection, search: Search, conditions: list[ColumnElement[bool]], between: tuple[int, int], limit: int
-) -> list[Sealed]:
-    """The newest of the projected events that meet the *conditions*, with numbers after the one and up to the other."""
-    after, upper = between
-    numbers = select(event_index.c.seq).where(event_index.c.seq > after, event_index.c.seq <= upper, *conditions)
-    newest = numbers.order_by(event_index.c.seq.desc()).limit(limit)
-    return those(search, _bodies(connection, newest))
-
-
-def _bodies(connection: Connection, numbers: Select[tuple[int]]) -> list[Sealed]:
-    """The events of these *numbers*, newest first."""
-    found = numbers.subquery()
-    query = select(events.c.seq, events.c.body, events.c.hash).join(found, found.c.seq == events.c.seq)
+def _found(connection: Connection, search: Search, lead: str, between: tuple[int, int], limit: int) -> list[Sealed]:
+    """The newest of the projected events that match, with numbers after the one and up to the other."""
+    shape = Shape.of(search)
+    asked = {**values(search), "after": between[0], "upper": between[1], "most": limit}
+    if len(shape.names) == 1 and not shape.kinds:
+        asked["value"] = asked[shape.names[0]]
+        rows = driver.rows(connection, _meeting(shape, connection.dialect.name == "sqlite"), asked)
+    else:
+        # Which index is best depends on how many events have these values.
+        rows = driver.rows(connection, _shaped(shape, lead), asked, anew=len(shape.names) + shape.kinds > 0)
     # In order here: the database would carry every event through its own sorting.
-    return sorted(map(_sealed, connection.execute(query).all()), key=attrgetter("seq"), reverse=True)
+    return those(search, [_sealed(row) for row in sorted(rows, reverse=True)])
+
+
+@cache
+def _meeting(shape: Shape, sqlite: bool) -> Select[Any]:
+    """The newest events whose one field of the *shape* has a value, in no order."""
+    return _bodies(of_value(shape.names[0], sqlite=sqlite).where(*shape.times()))
+
+
+@lru_cache(maxsize=256)
+def _shaped(shape: Shape, lead: str) -> Select[Any]:
+    """The newest projected events that searches of a shape ask for, in no order."""
+    number = event_index.c.seq
+    within = (number > bindparam("after"), number <= bindparam("upper"))
+    return _bodies(select(number).where(*within, *shape.conditions(lead)).order_by(number.desc()))
+
+
+def _bodies(numbers: Select[Any]) -> Select[Any]:
+    found = numbers.limit(bindparam("most", type_=Integer)).subquery()
+    return select(events.c.seq, events.c.body, events.c.hash).join(found, found.c.seq == events.c.seq)
 
 
 def _chain(connection: Connection, after: int, limit: int = _PAGE) -> list[Sealed]:
@@ -268,5 +296,5 @@ def _chain(connection: Connection, after: int, limit: int = _PAGE) -> list[Seale
     return [_sealed(row) for row in connection.execute(query.order_by(events.c.seq).limit(limit))]
 
 
-def _sealed(row: Row[Any, Any, Any]) -> Sealed:
+def _sealed(row: Sequence[Any] | Row[Any, Any, Any]) -> Sealed:
     return Sealed(row[0], row[1], bytes(row[2]))

@@ -279,3 +279,18 @@ def test_the_database_itself_refuses_to_change_an_event(house: House) -> None:
     for statement in ("UPDATE events SET body = '{}'", "DELETE FROM events"):
         with house.database.engine.connect() as connection, pytest.raises(DBAPIError, match="only ever appended"):
             connection.exec_driver_sql(statement)
+
+
+@pytest.mark.parametrize("limit", [1, 7, 50])
+def test_the_kinds_of_a_noun_are_found_one_among_the_other(house: House, limit: int) -> None:
+    for kind in (Kind.MANIFEST_DELETE, Kind.MANIFEST_SHOW, Kind.MANIFEST_DELETE):
+        fill(house, 20)
+        house.run(house.ledger.commit(Act(Event(kind, GATEWAY, repository="gallery/ui"))))
+    project(house)
+    every = [event.seq for event in house.trail.page(Search(), limit=1000) if '"kind":"manifest.' in event.body]
+    assert len({event.record()["kind"] for event in house.trail.page(Search(kind="manifest.*"))}) == 3
+    found, before = [], None
+    while page := house.trail.page(Search(kind="manifest.*"), before=before, limit=limit):
+        found += [event.seq for event in page]
+        before = page[-1].seq
+    assert found == every
