@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -13,34 +13,40 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.dml import ReturningDelete, ReturningUpdate
 from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import NullType
 
 Statement = Select[Any] | ReturningUpdate[Any] | ReturningDelete[Any]
 
 
-class _Each(FunctionElement[str]):
-    """The texts of a list that is one value of a statement: it is the same statement however many there are."""
+class _Among(FunctionElement[Any]):
+    """Whether a column is one of a list that is one value: it is the same statement however many there are."""
 
+    # Said to be a truth, it would be compared with 1 for SQLite, which then uses no index.
+    type = NullType()
     inherit_cache = True
 
 
-@compiles(_Each)
-def _unnested(element: _Each, compiler: SQLCompiler, **more: Any) -> str:
-    return f"(SELECT unnest(CAST({compiler.process(element.clauses, **more)} AS text[])))"
+@compiles(_Among)
+def _any(element: _Among, compiler: SQLCompiler, **more: Any) -> str:
+    column, values = element.clauses
+    kind = "bigint" if column.type.python_type is int else "text"
+    return f"{compiler.process(column, **more)} = ANY (CAST({compiler.process(values, **more)} AS {kind}[]))"
 
 
-@compiles(_Each, "sqlite")
-def _parsed(element: _Each, compiler: SQLCompiler, **more: Any) -> str:
-    return f"(SELECT value FROM json_each({compiler.process(element.clauses, **more)}))"  # noqa: S608 - a mark
+@compiles(_Among, "sqlite")
+def _parsed(element: _Among, compiler: SQLCompiler, **more: Any) -> str:
+    column, values = (compiler.process(each, **more) for each in element.clauses)
+    return f"{column} IN (SELECT value FROM json_each({values}))"  # noqa: S608 - both are marks and names of our own
 
 
-def among(column: ColumnElement[str], name: str) -> ColumnElement[bool]:
-    """Whether *column* is one of the texts that `listed` has made the value *name*."""
-    return column.bool_op("IN")(_Each(bindparam(name)))
+def among(column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
+    """Whether *column* is one of those that `listed` has made the value *name*."""
+    return _Among(column, bindparam(name))
 
 
-def listed(connection: Connection, texts: Collection[str]) -> object:
-    """*texts* as a value of a statement."""
-    return json.dumps(list(texts)) if connection.dialect.name == "sqlite" else list(texts)
+def listed(connection: Connection, values: Iterable[str] | Iterable[int]) -> object:
+    """*values* as one value of a statement."""
+    return json.dumps(list(values)) if connection.dialect.name == "sqlite" else list(values)
 
 
 def rows(

@@ -6,7 +6,6 @@ at most; where more filters meet, the newest are counted, and the answer says ho
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -16,8 +15,6 @@ from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
-    ARRAY,
-    ColumnElement,
     Connection,
     Double,
     Integer,
@@ -29,7 +26,6 @@ from sqlalchemy import (
     literal,
     or_,
     select,
-    text,
 )
 
 from gateway.audit.chain import Sealed, told
@@ -242,8 +238,11 @@ def _timeline_by(
     # With a value, a day is looked up; all values of all days would be many more.
     looked_up = bool(counters.field) and len(days) <= _DAYS
     asked = {"span": span, "field": counters.field, "first": first, "last": last}
-    asked |= {"values": _listed(connection, counters.values), "days": _listed(connection, days if looked_up else ())}
-    wanted = _by_day(search.outcome, looked_up, connection.dialect.name == "sqlite")
+    asked |= {
+        "values": driver.listed(connection, counters.values),
+        "days": driver.listed(connection, days if looked_up else ()),
+    }
+    wanted = _by_day(search.outcome, looked_up)
     for begins, *outcomes in driver.rows(connection, wanted, asked, anew=True):
         bucket = counts.setdefault(begins // width * width, [0, 0, 0])
         bucket[:] = [had + int(more) for had, more in zip(bucket, outcomes, strict=True)]
@@ -253,13 +252,13 @@ def _timeline_by(
 
 
 @cache
-def _by_day(outcome: str, looked_up: bool, sqlite: bool) -> Select[Any]:
+def _by_day(outcome: str, looked_up: bool) -> Select[Any]:
     """What the counters of `values` say by day: of each of the `days`, or of all from `first` to `last`."""
     begins = event_counts.c.begins
     when = (begins >= bindparam("first")) & (begins < bindparam("last"))
     mine = [event_counts.c.span == bindparam("span"), event_counts.c.field == bindparam("field")]
-    mine += [_among(begins, "days", sqlite=sqlite) if looked_up else when]
-    mine += [_among(event_counts.c.value, "values", sqlite=sqlite)]
+    mine += [driver.among(begins, "days") if looked_up else when]
+    mine += [driver.among(event_counts.c.value, "values")]
     return select(begins, *_summed(outcome)).where(*mine).group_by(begins)
 
 
@@ -282,18 +281,18 @@ def _most(
     connection: Connection, outcome: str, period: Mapping[str, Any], top: int, also: set[str]
 ) -> dict[str, list[int]]:
     """What the counters of a field say of the *top* values, and of those that newer events have *also*."""
-    asked = {**period, "also": _listed(connection, also), "most": top + len(also)}
-    rows = driver.rows(connection, _ranking(outcome, connection.dialect.name == "sqlite"), asked, anew=True)
+    asked = {**period, "also": driver.listed(connection, also), "most": top + len(also)}
+    rows = driver.rows(connection, _ranking(outcome), asked, anew=True)
     return {value: [int(count) for count in counts] for value, *counts in rows}
 
 
 @cache
-def _ranking(outcome: str, sqlite: bool) -> Select[Any]:
+def _ranking(outcome: str) -> Select[Any]:
     """The values that the newest counters of a field have most of, after so many that are asked for by name."""
     counters = _newest("value", *_OUTCOMES).limit(bindparam("added", type_=Integer)).subquery()
     sums = _summed(outcome, counters.c)
     total = sum((each.element for each in sums), literal(0.0))
-    mine = _among(counters.c.value, "also", sqlite=sqlite)
+    mine = driver.among(counters.c.value, "also")
     # What was met of late is few; it is told first, so that one reading of the counters answers both.
     each = select(counters.c.value, *sums).group_by(counters.c.value).having(or_(total > 0, mine))
     return each.order_by(mine.desc(), total.desc(), counters.c.value).limit(bindparam("most", type_=Integer))
@@ -312,22 +311,6 @@ def _newest(*columns: str) -> Select[Any]:
     # As the table is kept, backwards: nothing is sorted, and both databases leave off at the same counter.
     order = (event_counts.c.begins.desc(), event_counts.c.value.desc())
     return select(*(event_counts.c[name] for name in columns)).where(mine).order_by(*order)
-
-
-def _among(column: ColumnElement[Any], name: str, *, sqlite: bool) -> ColumnElement[bool]:
-    """
-    Whether *column* is one of those `_listed` under the *name*.
-
-    They are one value: it is the same statement however many there are, and the driver reads it once.
-    """
-    if sqlite:
-        return column.in_(select(text("value")).select_from(func.json_each(bindparam(name))))
-    return column == func.any(bindparam(name, type_=ARRAY(column.type)))
-
-
-def _listed(connection: Connection, values: Iterable[object]) -> object:
-    listed = list(values)
-    return json.dumps(listed) if connection.dialect.name == "sqlite" else listed
 
 
 def _begun(connection: Connection, span: int, field: str) -> datetime | None:
