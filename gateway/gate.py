@@ -225,8 +225,11 @@ class Passage:
     async def step(self, change: Change) -> Notes:
         """
         Makes durable what is only a step to this passage's act. It leaves an event only if it is refused, and that is
-        the passage's own, then closed. Policy is judged again if it has moved; raises as `commit` does.
+        the passage's own, then closed. Policy is judged again if it has moved; raises as `commit` does. It does nothing
+        elsewhere: `ValueError` for a change that would.
         """
+        if change.elsewhere is not None:
+            raise ValueError("what is done elsewhere is the act itself, and no step to it")
         act = Act(self._closed(), change, self._version, self._rejudge, self._refusal, silent=True)
         try:
             return await self._gate.ledger.commit(act)

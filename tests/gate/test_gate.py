@@ -12,7 +12,7 @@ from gateway.access.policy import Grant, Need, Project, Reach, Refused, Role, St
 from gateway.access.principals import ANONYMOUS, Caller, Credential, CredentialKind, Origin, Principal, PrincipalKind
 from gateway.access.scopes import Access, Action
 from gateway.audit.event import Event, Kind, Outcome
-from gateway.change import Change, Notes
+from gateway.change import Change, Elsewhere, Notes
 from gateway.engine.port import Interrupted
 from gateway.errors import BlobUnknown, Denied, ManifestInvalid, Unauthorized, Unavailable, UpstreamFailed
 from gateway.gate import Act, Gate
@@ -298,6 +298,21 @@ def test_a_step_to_an_act_is_no_event_and_its_refusal_the_only_one(world: World)
     with pytest.raises(Denied):
         asyncio.run(push(Change(full)))
     assert [act.silent for act in world.ledger.acts] == [True], "the ledger tells of it: see `Act`"
+
+
+def test_what_acts_elsewhere_is_no_step(world: World) -> None:
+    async def nothing() -> None:
+        raise AssertionError("nothing is done elsewhere")
+
+    elsewhere = Elsewhere(lambda connection, record: None, nothing, lambda connection: None)
+
+    async def push() -> None:
+        async with world.gate.passage(bearer(Action.PULL), Kind.BLOB_PUSH, PULL) as passage:
+            await passage.step(replace(NOTHING, elsewhere=elsewhere))
+
+    with pytest.raises(ValueError, match="elsewhere"):
+        asyncio.run(push())
+    assert [event.outcome for event in world.ledger.events] == [Outcome.FAILED]
 
 
 def test_what_ends_after_a_step_is_recorded_as_any_act(world: World) -> None:
