@@ -25,7 +25,7 @@ from gateway.records.projects import every_project
 
 #: Events looked at of one kind of material; of more, the newest.
 MOST: Final = 100_000
-_PAGE: Final = 1000
+_PAGE: Final = 5000
 #: Names whose sign-ins are looked at, and events looked at to see whether a grant was used.
 _NAMES: Final = 500
 _USES: Final = 2000
@@ -186,8 +186,8 @@ class _Gathering:
     def _arrivals(self) -> tuple[list[Happening], dict[int, tuple[str, ...]]]:
         """The first transfers of each principal from a network in the period, and the networks it had before each."""
         span = int(self.since.timestamp()), int(self.until.timestamp())
-        rows = self.database.read_now(lambda connection: arrivals.between(connection, *span, limit=_PAGE * 5))
-        if len(rows) == _PAGE * 5:
+        rows = self.database.read_now(lambda connection: arrivals.between(connection, *span, limit=_PAGE))
+        if len(rows) == _PAGE:
             self.partial.add("arrivals")
         events = [happening(event) for event in self.trail.events(row.seq for row in rows).values()]
         mine = [each for each in events if not self.scope.project or each.project == self.scope.project]

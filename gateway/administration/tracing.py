@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 from gateway.access.names import is_robot, parse_principal
@@ -26,10 +28,10 @@ from gateway.oci.names import ProjectName, Repository, Tag
 from gateway.records import personal_tokens
 from gateway.records.accounts import find, no_account, offline_tokens_of, revoke_token, set_secret
 from gateway.records.database import Database
+from gateway.records.tracing import PULLS, Tally, Unreadable, tallied
 
 #: Events looked at, the newest.
 MOST: Final = 50_000
-_PULLS: Final = (Kind.MANIFEST_PULL, Kind.BLOB_PULL)
 #: An event, and what it says.
 _Said = tuple[Sealed, Told]
 #: What each kind of act does with the content it names.
@@ -142,8 +144,8 @@ class Tracing:
             part = await asyncio.to_thread(self.trail.sealed, Search())
             await passage.seal()
         unread = part.read() if sealed and part is not None else part
-        whole = len(found) <= MOST
-        return Trace(target, digest.text, tagged, _pulls(found[:MOST]), min(len(found), MOST), whole, unread)
+        looked = sum(pull.count for pull in found)
+        return Trace(target, digest.text, tagged, found, looked, looked < MOST, unread)
 
     async def leak(self, caller: Caller, credential: str, since: datetime, *, plan: bool = False) -> Leak:
         """
@@ -178,18 +180,29 @@ class Tracing:
             return None, reference
         return await asyncio.to_thread(self._tagged, repository, reference, at, sealed=sealed)
 
-    def _pulled(self, digest: Digest, repository: str, *, sealed: bool) -> list[_Said]:
-        """The pulls of *digest*, newest first, and what each says; more than are looked at, if there are more."""
+    def _pulled(self, digest: Digest, repository: str, *, sealed: bool) -> tuple[Pull, ...]:
+        """Who pulled *digest*, whoever did last first; of more pulls than are looked at, the newest."""
+        with suppress(Unreadable):
+            if not sealed:
+                tally = partial(tallied, digest=digest.text, repository=repository, most=MOST)
+                return self._confirmed(digest, self.database.read_now(tally))
         asked = Search(digest=digest.text, repository=repository, outcome=Outcome.ALLOWED.value)
-        searches = [replace(asked, kind=kind.value) for kind in _PULLS]
+        searches = [replace(asked, kind=kind) for kind in PULLS]
         if sealed:
-            return [_said(event) for event in everywhere(self.trail, searches, MOST + 1)]
-        # All that happened to the content is hardly more than its pulls, and of either kind it would be read once more.
-        every = list(newest(self.trail, asked, MOST + 1))
-        if len(every) <= MOST:
-            return [said for said in map(_said, every) if said[1].kind in _PULLS]
-        found = [event for search in searches for event in newest(self.trail, search, MOST + 1)]
-        return [_said(event) for event in sorted(found, key=lambda event: -event.seq)]
+            return _pulls([_said(event) for event in everywhere(self.trail, searches, MOST)])
+        every = [event for search in searches for event in newest(self.trail, search, MOST)]
+        return _pulls([_said(event) for event in sorted(every, key=lambda event: -event.seq)[:MOST]])
+
+    def _confirmed(self, digest: Digest, tallies: Sequence[Tally]) -> tuple[Pull, ...]:
+        """The pulls that *tallies* count, with what the events at both ends say as sealed; raises `Unreadable`."""
+        events = self.trail.events(number for tally in tallies for number in (tally.first, tally.last))
+        found = []
+        for tally in tallies:
+            first, last = (_counted(events.get(number), digest, tally) for number in (tally.first, tally.last))
+            agent = str(events[tally.last].record().get("agent", ""))
+            span = _moment(first.time), _moment(last.time)
+            found.append(Pull(tally.principal, tally.address, tally.repository, agent, tally.times, *span, tally.last))
+        return tuple(found)
 
     def _tagged(self, repository: Repository, tag: Tag, at: datetime | None, *, sealed: bool) -> tuple[int, Digest]:
         """The event that gave *tag* its digest at that moment, and the digest."""
@@ -268,6 +281,16 @@ class _Held:
     known: bool
     token: int | None = None
     personal: int | None = None
+
+
+def _counted(event: Sealed | None, digest: Digest, tally: Tally) -> Told:
+    """What *event* says; raises `Unreadable` if it is not one of the pulls of *digest* that *tally* has counted."""
+    says = told(event.body) if event is not None else None
+    if says is None or says.kind not in PULLS or says.outcome != Outcome.ALLOWED:
+        raise Unreadable
+    if (says.digest, says.principal, says.address, says.repository) != (digest.text, *tally[:3]):
+        raise Unreadable
+    return says
 
 
 def _is_number(text: str) -> bool:

@@ -100,7 +100,7 @@ class Trail(Protocol):
     """Reading the trail; every method sees all events acknowledged before it was called."""
 
     def page(self, search: Search, *, before: int | None = None, limit: int = 100) -> Sequence[Sealed]:
-        """The newest events that match, newest first, those numbered below *before*; at most 1,000."""
+        """The newest events that match, newest first, those numbered below *before*; at most 5,000."""
         ...
 
     def event(self, seq: int) -> Sealed | None: ...

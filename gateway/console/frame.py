@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup, escape
+from markupsafe import Markup
 from starlette.responses import HTMLResponse, Response
 
 from gateway.access.rules import size_text
@@ -135,8 +135,8 @@ def _distance(seconds: float) -> str:
 
 def _time(exact: datetime, shown: str, title: str) -> Markup:
     machine = exact.isoformat(timespec="seconds")
-    # Joined rather than filled in: a page has a hundred of them.
-    return Markup(f'<time datetime="{escape(machine)}" title="{escape(title)}">{escape(shown)}</time>')  # noqa: S704
+    # Nothing in it needs escaping, and a page has a hundred of them.
+    return Markup(f'<time datetime="{machine}" title="{title}">{shown}</time>')  # noqa: S704
 
 
 def plural(count: int, noun: str, many: str = "") -> str:

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Dialect, Select, bindparam
+from sqlalchemy import ARRAY, ColumnElement, Connection, Dialect, Select, Text, bindparam, cast, column, func
+from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.dml import ReturningDelete, ReturningUpdate
@@ -44,6 +45,14 @@ def among(column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
     return _Among(column, bindparam(name))
 
 
+def each(name: str, *, sqlite: bool) -> ColumnElement[str]:
+    """One by one, as a column of a table of its own, those that `listed` has made the value *name*."""
+    if sqlite:
+        return func.json_each(bindparam(name)).table_valued(column("value", Text)).c.value
+    rows = func.unnest(cast(bindparam(name), ARRAY(Text)))
+    return rows.table_valued(column("value", Text)).render_derived().c.value
+
+
 def listed(connection: Connection, values: Iterable[str] | Iterable[int]) -> object:
     """*values* as one value of a statement."""
     return json.dumps(list(values)) if connection.dialect.name == "sqlite" else list(values)
@@ -59,7 +68,7 @@ def rows(
     """
     text, order, constants = _spelled(statement, connection.dialect)
     known = {**constants, **values}
-    with contextlib.closing(connection.connection.cursor()) as cursor:
+    with contextlib.closing(_cursor(connection)) as cursor:
         asked = known if order is None else tuple(known[name] for name in order)
         cursor.execute(text, asked, **(_planned(connection) if anew else {}))
         return cursor.fetchall()
@@ -75,11 +84,15 @@ def rows_once(connection: Connection, statement: Select[Any]) -> Sequence[tuple[
 
 def rows_of(connection: Connection, text: str, values: Any = None) -> Sequence[tuple[Any, ...]]:
     """All rows that the statement *text* has for *values*, as the driver gives them fastest."""
-    # Spelled as text, bytes would come in hexadecimal from PostgreSQL.
-    form = {} if connection.dialect.name == "sqlite" else {"binary": True}
-    with contextlib.closing(connection.connection.cursor(**form)) as cursor:
+    with contextlib.closing(_cursor(connection)) as cursor:
         cursor.execute(text, *(() if values is None else (values,)), **_planned(connection))
         return cursor.fetchall()
+
+
+def _cursor(connection: Connection) -> DBAPICursor:
+    # Spelled as text, bytes would come in hexadecimal from PostgreSQL.
+    form = {} if connection.dialect.name == "sqlite" else {"binary": True}
+    return connection.connection.cursor(**form)
 
 
 def _planned(connection: Connection) -> dict[str, Any]:

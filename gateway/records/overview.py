@@ -43,7 +43,7 @@ from gateway.records.trail import tail
 #: Events looked at one by one; the newest of those that only counters know, and counters added up for one facet.
 _LOOKED: Final = 1000
 _UNPROJECTED: Final = 1000
-_ADDED: Final = 5000
+_ADDED: Final = 3000
 #: Days looked up one by one for a value; of longer periods all days are read.
 _DAYS: Final = 1000
 _FACETS: Final = ("principal", "address", "repository")

@@ -9,9 +9,10 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, bindparam, func, select
+from sqlalchemy import ColumnElement, Connection, Select, Subquery, bindparam, func, literal, select, tuple_
 
 from gateway.oci.names import Repository
 from gateway.records import driver, segments
@@ -21,6 +22,10 @@ from gateway.records.schema import event_index, events
 WINDOW: Final = 128
 _TAIL: Final = 1000
 _PULL: Final = "manifest.pull"
+#: Between a time and a name: no time has it.
+_GAP: Final = " "
+#: No event has this number.
+_BIGGEST: Final = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,27 +41,10 @@ class LastPull:
     all_seen: bool = True
 
 
-def _newest(column: Any, *others: Any) -> tuple[Select[Any], Select[Any]]:
-    """The newest pull among the newest events whose *column* is `wanted`, and how many events were looked at."""
-    inner = select(event_index).where(column == bindparam("wanted")).order_by(event_index.c.seq.desc()).limit(WINDOW)
-    window = inner.subquery()
-    mine = (window.c.kind == _PULL) & (window.c.outcome == "allowed")
-    for name in others:
-        mine &= window.c[name] == bindparam(name)
-    newest = select(window.c.time, window.c.principal).where(mine).order_by(window.c.seq.desc()).limit(1)
-    counted = select(event_index.c.seq).where(column == bindparam("wanted")).limit(WINDOW).subquery()
-    return newest, select(func.count()).select_from(counted)
-
-
-_OF_REPOSITORY: Final = _newest(event_index.c.repository)
-_OF_DIGEST: Final = _newest(event_index.c.digest, "repository")
-
-
 def of_repositories(connection: Connection, names: Sequence[str]) -> dict[str, LastPull]:
     """The last pull from each of the repositories *names*; one page of them."""
     fresh = _fresh(connection, lambda record: record.get("repository") in names, "repository")
-    sealed = segments.sealed_until(connection) > 0
-    return {name: fresh.get(name) or _found(connection, _OF_REPOSITORY, {"wanted": name}, sealed) for name in names}
+    return _found(connection, "repository", names, {}) | fresh
 
 
 def of_digests(connection: Connection, repository: Repository, digests: Iterable[str]) -> dict[str, LastPull]:
@@ -67,23 +55,61 @@ def of_digests(connection: Connection, repository: Repository, digests: Iterable
         lambda record: record.get("repository") == repository.name and record.get("digest") in wanted,
         "digest",
     )
-    asked = {"repository": repository.name}
-    sealed = segments.sealed_until(connection) > 0
-    return {
-        digest: fresh.get(digest) or _found(connection, _OF_DIGEST, {"wanted": digest, **asked}, sealed)
-        for digest in wanted
-    }
+    return _found(connection, "digest", wanted, {"repository": repository.name}) | fresh
 
 
-def _found(
-    connection: Connection, statements: tuple[Select[Any], Select[Any]], asked: dict[str, str], sealed: bool
-) -> LastPull:
-    newest, counted = statements
-    for time, principal in driver.rows(connection, newest, asked):
-        return LastPull(_moment(time), principal)
-    ((seen,),) = driver.rows(connection, counted, {"wanted": asked["wanted"]})
-    # What was sealed away is not looked through.
-    return LastPull(all_seen=seen < WINDOW and not sealed)
+def _found(connection: Connection, name: str, wanted: Iterable[str], others: dict[str, str]) -> dict[str, LastPull]:
+    """The last pulls that the projection knows, by each of the values *wanted* of the field *name*."""
+    sqlite = connection.dialect.name == "sqlite"
+    newest, counted = _last(name, tuple(others), sqlite=sqlite), _looked(name, sqlite=sqlite)
+    pulled = dict(driver.rows(connection, newest, {"wanted": driver.listed(connection, wanted), **others}))
+    found = {value: _told(text) for value, text in pulled.items() if text is not None}
+    never = [value for value in pulled if value not in found]
+    if never:
+        # What was sealed away is not looked through.
+        sealed = segments.sealed_until(connection) > 0
+        for value, seen in driver.rows(connection, counted, {"wanted": driver.listed(connection, never)}):
+            found[value] = LastPull(all_seen=seen < WINDOW and not sealed)
+    return found
+
+
+@cache
+def _last(name: str, others: tuple[str, ...], *, sqlite: bool) -> Select[Any]:
+    """Each of the values `wanted`, and the time and the principal of the newest pull in its window, or nothing."""
+    wanted, window = _window(name, sqlite=sqlite)
+    mine = [
+        window.c.kind == _PULL,
+        window.c.outcome == "allowed",
+        *(window.c[each] == bindparam(each) for each in others),
+    ]
+    said = select(window.c.time + _GAP + window.c.principal).where(*mine)
+    return select(wanted, said.order_by(window.c.seq.desc()).limit(1).scalar_subquery())
+
+
+@cache
+def _looked(name: str, *, sqlite: bool) -> Select[Any]:
+    """Each of the values `wanted`, and how many events are in its window."""
+    wanted, window = _window(name, sqlite=sqlite)
+    return select(wanted, select(func.count()).select_from(window).scalar_subquery())
+
+
+def _window(name: str, *, sqlite: bool) -> tuple[ColumnElement[str], Subquery]:
+    """One of the values `wanted`, and the newest events that have it in their field *name*."""
+    wanted = driver.each("wanted", sqlite=sqlite)
+    column, number = event_index.c[name], event_index.c.seq
+    if sqlite:
+        events_of = select(event_index).where(column == wanted).order_by(number.desc())
+    else:
+        # Taken for a frequent one, it would be looked for among all events there are.
+        none, every = literal(0, number.type), literal(_BIGGEST, number.type)
+        within = (tuple_(column, number) > tuple_(wanted, none), tuple_(column, number) < tuple_(wanted, every))
+        events_of = select(event_index).where(*within).order_by(column.desc(), number.desc())
+    return wanted, events_of.correlate(wanted.table).limit(WINDOW).subquery()
+
+
+def _told(text: str) -> LastPull:
+    at, _, by = text.partition(_GAP)
+    return LastPull(_moment(at), by)
 
 
 def _fresh(connection: Connection, mine: Callable[[dict[str, Any]], bool], key: str) -> dict[str, LastPull]:

@@ -38,7 +38,7 @@ from gateway.records.schema import event_index, events
 from gateway.records.segments import Segment
 from gateway.records.verifying import Verifier
 
-_PAGE = 1000
+_PAGE = 5000
 _CHUNK = 500
 #: Events are projected this many at a time: a slice holds the writers' lock for some milliseconds.
 SLICE = 256

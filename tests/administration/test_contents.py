@@ -244,22 +244,41 @@ def test_the_last_pull_is_found_in_the_tail_and_in_the_projection(each: Gallery)
     assert fresh.at == repository.pulled.at == tag.pulled.at
 
 
-def test_what_was_never_pulled_is_not_said_to_be_long_ago(gallery: Gallery) -> None:
-    gallery.stock.image("gallery/ui", "v1")
-    (tag,) = gallery.tags(gallery.jane, "gallery/ui").entries
+def test_what_was_never_pulled_is_not_said_to_be_long_ago(each: Gallery) -> None:
+    each.stock.image("gallery/ui", "v1")
+    (tag,) = each.tags(each.jane, "gallery/ui").entries
     assert (tag.pulled.at, tag.pulled.all_seen) == (None, True)
 
 
-def test_a_pull_beyond_the_newest_events_is_not_said_to_be_none(gallery: Gallery) -> None:
-    manifest = gallery.stock.image("gallery/ui", "v1")
-    gallery.stock.pull("gallery/ui", manifest, gallery.jane)
-    looked = Event(Kind.TAG_LIST, gallery.jane, project="gallery", repository="gallery/ui")
-    house = gallery.rooms.house
+def test_a_pull_beyond_the_newest_events_is_not_said_to_be_none(each: Gallery) -> None:
+    manifest = each.stock.image("gallery/ui", "v1")
+    each.stock.pull("gallery/ui", manifest, each.jane)
+    looked = Event(Kind.TAG_LIST, each.jane, project="gallery", repository="gallery/ui")
+    house = each.rooms.house
     house.run(house.ledger.commit(Act(looked, also=(looked,) * pulls.WINDOW)))
     for _ in range(2):
         house.ledger._follow()
-    (repository,) = gallery.run(gallery.contents.repositories(gallery.jane, "gallery")).entries
+    (repository,) = each.run(each.contents.repositories(each.jane, "gallery")).entries
     assert (repository.pulled.at, repository.pulled.all_seen) == (None, False)
+
+
+def test_each_repository_of_a_page_has_its_own_last_pull(each: Gallery) -> None:
+    joe = each.rooms.caller("joe")
+    for name in ("gallery/api", "gallery/cli", "gallery/db", "gallery/ui"):
+        each.stock.image(name, "v1")
+    seen = each.stock.image("gallery/ui", "v2", layers=[b"another"])
+    each.stock.pull("gallery/ui", seen, joe)
+    each.stock.pull("gallery/ui", seen, each.jane)
+    each.stock.pull("gallery/cli", seen, joe)
+    for _ in range(2):
+        each.rooms.house.ledger._follow()
+
+    shelf = each.run(each.contents.repositories(each.jane, "gallery"))
+
+    found = {entry.name.partition("/")[2]: (entry.pulled.by, entry.pulled.all_seen) for entry in shelf.entries}
+    assert found == {"api": ("", True), "cli": ("joe", True), "db": ("", True), "ui": ("jane", True)}
+    by_tag = {tag.name: tag.pulled.by for tag in each.tags(each.jane, "gallery/ui").entries}
+    assert by_tag == {"v1": "", "v2": "jane"}
 
 
 # tags

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import html
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
@@ -98,14 +98,15 @@ class _Fields(HTMLParser):
 
 @dataclass(slots=True)
 class Desk:
-    """The console over a house, and whoever sits before it."""
+    """The console over a house, and whoever sits before it; each thing asked has a loop of its own, or *runner*'s."""
 
     house: House
     acts: Administration
     console: Console
+    runner: Callable[[Any], Any] = asyncio.run
 
     def run(self, coroutine: Any) -> Any:
-        return asyncio.run(coroutine)
+        return self.runner(coroutine)
 
     def browser(self, name: str = "", **roles: bool) -> Browser:
         """A browser, in which *name* (added if nobody is called that) is signed in."""
@@ -207,7 +208,7 @@ class Browser:
         async def send(message: Any) -> None:
             messages.append(message)
 
-        asyncio.run(self.desk.console(scope, receive, send))
+        self.desk.run(self.desk.console(scope, receive, send))
         told = tuple((name.decode().lower(), value.decode("latin-1")) for name, value in messages[0]["headers"])
         content = b"".join(message.get("body", b"") for message in messages[1:])
         sheet = Sheet(messages[0]["status"], told, content.decode("utf-8", "replace"))

@@ -19,7 +19,7 @@ from gateway.audit.chain import Sealed
 from gateway.audit.event import Kind, Outcome
 from gateway.audit.searching import FILTERS, Asked, asked
 from gateway.audit.spreadsheet import csv_lines, heading
-from gateway.console.chart import bars
+from gateway.console.chart import bars, drawing
 from gateway.console.download import Download
 from gateway.console.form import Form
 from gateway.console.frame import render, render_project
@@ -40,6 +40,7 @@ _WITH_ACCOUNTS: Final = (PrincipalKind.USER.value, PrincipalKind.ROBOT.value)
 _NO_EVENT: Final = "There is no such event that you may see; search for those you may."
 #: What the address of a search may hold: its filters, its page, how it is exported, and what pages' forms bring along.
 _KNOWN: Final = frozenset({*FILTERS, "before", "format", "said", "name", CSRF_FIELD})
+_LISTED: Final = ("outcome", "kind", "principal", "address", "reason")
 _OUTCOMES: Final = (("", "any"), *((outcome.value, outcome.value) for outcome in Outcome))
 
 
@@ -157,12 +158,12 @@ async def _found(visit: Visit, project: ProjectName | None, status: int = 200) -
 async def _page(
     visit: Visit, project: ProjectName | None, form: Form, overview: Any, found: Any, saved: Any, status: int
 ) -> Response:
-    rows = [{**each, "target": _target(each), "at": datetime.fromisoformat(str(each["time"]))} for each in found.events]
+    rows = [_row(each) for each in found.events]
     filters = {name: text for name, text in _texts(form).items() if text and name not in form.errors}
     values = {
         **_choices(),
         "overview": overview,
-        "bars": bars(overview.timeline),
+        "bars": drawing(bars(overview.timeline)),
         "events": rows,
         "older": str(found.before) if found.before is not None else "",
         "short": len(rows) < _ROWS,
@@ -217,6 +218,13 @@ def _number(text: str) -> int:
     if not _is_number(text):
         raise Unknown(_NO_EVENT)
     return int(text)
+
+
+def _row(found: Mapping[str, Any]) -> tuple[object, ...]:
+    """What the list shows of an event, in the order in which it does."""
+    at = datetime.fromisoformat(str(found["time"]))
+    outcome, kind, principal, address, reason = (str(found.get(name, "")) for name in _LISTED)
+    return found["id"], at, outcome, kind, principal, _target(found), address, reason
 
 
 def _target(found: Mapping[str, Any]) -> str:
