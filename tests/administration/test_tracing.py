@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.access.principals import Caller, Credential, CredentialKind
-from gateway.administration import Proposal, Verb
+from gateway.administration import Proposal, Verb, tracing
 from gateway.audit.chain import told
 from gateway.audit.event import Event, Kind, Outcome
 from gateway.audit.trail import Search
@@ -28,6 +28,12 @@ def happened(rooms: Rooms, kind: Kind, minutes: float, caller: Caller = GATEWAY,
     facts = {"project": "gallery", "repository": "gallery/ui", **fields}
     event = Event(kind, caller, time=BEGUN + timedelta(minutes=minutes)).but(**facts)
     rooms.run(rooms.house.ledger.commit(Act(event)))
+
+
+def projected(rooms: Rooms) -> None:
+    """Searches have all that has happened."""
+    for _ in range(2):
+        rooms.house.ledger._follow()
 
 
 def pushed(rooms: Rooms, minutes: float, digest: str, before: str = "", tag: str = "v1") -> None:
@@ -67,6 +73,54 @@ def test_an_event_that_was_edited_does_not_end_a_trace(rooms: Rooms) -> None:
     found = rooms.run(rooms.acts.tracing.who_pulled(OPERATOR, A))
 
     assert [(pull.principal, pull.repository, pull.count) for pull in found.pulls] == [("gateway", "gallery/ui", 2)]
+
+
+def test_pulls_are_counted_together_whether_searches_have_them_already_or_not(rooms: Rooms) -> None:
+    jane = rooms.user("jane")
+    happened(rooms, Kind.MANIFEST_PULL, 1, digest=A)
+    happened(rooms, Kind.BLOB_PULL, 2, jane, digest=A)
+    happened(rooms, Kind.MANIFEST_PUSH, 3, jane, digest=A)
+    happened(rooms, Kind.MANIFEST_PULL, 4, digest=A, outcome=Outcome.FAILED)
+    projected(rooms)
+    happened(rooms, Kind.MANIFEST_PULL, 5, digest=A)
+    happened(rooms, Kind.MANIFEST_PULL, 6, digest=A, repository="gallery/copy")
+
+    for target, copies in ((A, 1), (f"gallery/ui@{A}", 0)):
+        found = rooms.run(rooms.acts.tracing.who_pulled(OPERATOR, target))
+
+        told = [(pull.principal, pull.repository, pull.count, pull.first, pull.last) for pull in found.pulls]
+        assert told[copies:] == [
+            ("gateway", "gallery/ui", 2, BEGUN + timedelta(minutes=1), BEGUN + timedelta(minutes=5)),
+            ("jane", "gallery/ui", 1, BEGUN + timedelta(minutes=2), BEGUN + timedelta(minutes=2)),
+        ]
+        assert [pull.repository for pull in found.pulls[:copies]] == ["gallery/copy"] * copies
+        assert (found.looked, found.whole) == (3 + copies, True)
+
+
+@pytest.mark.parametrize("field", ["principal", "address", "kind"])
+def test_a_trace_tells_what_was_sealed_where_searches_have_something_else(rooms: Rooms, field: str) -> None:
+    for minutes in (1, 2, 3):
+        happened(rooms, Kind.MANIFEST_PULL, minutes, digest=A)
+    happened(rooms, Kind.MANIFEST_PUSH, 4, digest=A)
+    projected(rooms)
+    newest = rooms.house.trail.page(Search(digest=A), limit=1)[0].seq
+    other = "blob.pull" if field == "kind" else "somebody"
+    tamper(rooms.house, f"UPDATE event_index SET {field} = '{other}' WHERE seq IN ({newest}, {newest - 1})")
+
+    found = rooms.run(rooms.acts.tracing.who_pulled(OPERATOR, A))
+
+    assert {(pull.principal, pull.address) for pull in found.pulls} == {("gateway", GATEWAY.origin.address)}
+
+
+def test_of_very_many_pulls_the_newest_are_counted(rooms: Rooms, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracing, "MOST", 3)
+    for minutes in (1, 2, 3, 4):
+        happened(rooms, Kind.MANIFEST_PULL, minutes, digest=A)
+    for _ in range(2):
+        found = rooms.run(rooms.acts.tracing.who_pulled(OPERATOR, A))
+        assert [(pull.count, pull.first) for pull in found.pulls] == [(3, BEGUN + timedelta(minutes=2))]
+        assert (found.looked, found.whole) == (3, False)
+        projected(rooms)
 
 
 def test_a_tag_is_what_it_was_at_that_moment(rooms: Rooms) -> None:
