@@ -47,7 +47,13 @@ class Frame:
         self._tabs = tuple(tab for group in groups for tab in group.tabs)
         loader = PackageLoader("gateway.console", "templates")
         self._templates = Environment(
-            loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+            loader=loader,
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            # What is installed does not change while it runs: no page looks whether it did.
+            auto_reload=False,
         )
         self._templates.globals.update(asset=assets.address, url=address, ROOT=ROOT)
         self._templates.filters.update(moment=moment, day=day, until=until, ago=ago, size=size_text, plural=plural)
