@@ -80,7 +80,16 @@ def _in_query(row: routes.Row) -> Iterable[dict[str, Any]]:
     described = components[row.query.__name__]
     for name, schema in described.get("properties", {}).items():
         needed = name in described.get("required", ())
-        yield {"name": name, "in": "query", "required": needed, "schema": _without_null(schema)}
+        told = _without_null(schema)
+        yield {"name": name, "in": "query", "required": needed, "schema": told if needed else _or_empty(told)}
+
+
+def _or_empty(schema: dict[str, Any]) -> dict[str, Any]:
+    """The *schema* of a text that may also be left empty, which is as good as left away."""
+    if schema.get("type") != "string" or "pattern" not in schema:
+        return schema
+    pattern = schema["pattern"].removeprefix("^").removesuffix("$")
+    return {**schema, "pattern": f"^(?:{pattern})?$", "minLength": 0}
 
 
 def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
@@ -127,8 +136,10 @@ def _refused(status: int, schemas: dict[Any, dict[str, Any]]) -> dict[str, Any]:
 
 def _refusals(row: routes.Row) -> list[int]:
     statuses = {*_ALWAYS, problems.STATUSES[Refusal]}
+    if row.method != "GET" or row.conflicts:
+        statuses.add(409)
     if row.method != "GET":
-        statuses |= {409, 415}
+        statuses.add(415)
     if row.body is not None:
         statuses |= {408, 413}
     if row.edits:

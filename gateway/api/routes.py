@@ -128,7 +128,8 @@ class Row:
     *path* is below `/api/v1`; what stands in braces is one segment of it, percent-escaped where need be.
 
     *answer* is what a reply of *status* holds: None for nothing, `bytes` for a stream of *media_type*. *once* rows
-    honour `Idempotency-Key`: they show a secret. *edits* rows honour `If-Match`.
+    honour `Idempotency-Key`: they show a secret. *edits* rows honour `If-Match`. *conflicts* says of a GET that it may
+    not be possible as things are: 409, as of any change.
     """
 
     method: str
@@ -143,6 +144,7 @@ class Row:
     media_type: str = NDJSON
     once: bool = False
     edits: bool = False
+    conflicts: bool = False
 
 
 USERS = "/users"
@@ -269,7 +271,8 @@ TABLE: Final = (
         body=bodies.Said),
     Row("POST",   REVIEW + "/sign-off", reviews.sign_off, reviewer, Kind.REVIEW_SIGN_OFF, reviews.Review,
         body=bodies.Note),
-    Row("GET",    REVIEW + "/pack", reviews.pack, reviewer, Kind.REVIEW_EXPORT, bytes, media_type=reviews.ZIP),
+    Row("GET",    REVIEW + "/pack", reviews.pack, reviewer, Kind.REVIEW_EXPORT, bytes, media_type=reviews.ZIP,
+        conflicts=True),
     Row("GET",    PERSONAL, tokens.index, oneself, Kind.PERSONAL_TOKEN_LIST, Page[answers.PersonalToken],
         query=bodies.OfAccount),
     Row("DELETE", PERSONAL + "/{id}", tokens.revoke, oneself, Kind.PERSONAL_TOKEN_REVOKE, None, status=204),
