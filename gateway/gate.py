@@ -33,6 +33,7 @@ from gateway.errors import (
     ContentRefusal,
     Denied,
     Refusal,
+    TooManyRequests,
     Unauthorized,
     Unavailable,
     UpstreamUnavailable,
@@ -51,6 +52,7 @@ class Act:
     *version* is the policy version the act was judged at. If policy has moved since, *rejudge* decides again inside
     the transaction; on `Refused` the change is not applied, a denied event is kept, and *refusal* of the verdict is
     raised. *silent* acts leave an event only when refused or failed. *also* are further events, sealed before it.
+    *patient* acts wait a moment for others to be committed with: of whoever asks too often, nobody is in a hurry.
     """
 
     event: Event | Repeated
@@ -60,6 +62,7 @@ class Act:
     refusal: Callable[[Refused], Refusal] | None = None
     silent: bool = False
     also: tuple[Event, ...] = ()
+    patient: bool = False
 
 
 class Ledger(Protocol):
@@ -197,7 +200,7 @@ class Passage:
         if isinstance(error, ContentRefusal) and self._kind in QUIET:
             return
         outcome = Outcome.DENIED if isinstance(error, AccessRefusal) else Outcome.FAILED
-        await self._keep(Act(self._closed(outcome, _reason(error))))
+        await self._keep(Act(self._closed(outcome, _reason(error)), patient=isinstance(error, TooManyRequests)))
 
     def note(self, **facts: object) -> None:
         """Adds to the event: `digest`, `reference`, `bytes`, `status`, `before`, `after`, `detail`, …"""

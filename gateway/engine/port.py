@@ -120,8 +120,10 @@ class Blobs(Protocol):
 
 class Uploads(Protocol):
     async def begin(self, repository: Repository, owner: str) -> tuple[Upload, Change]:
-        """A new, empty upload; its project comes into being with it if missing. On commit may raise `TooManyRequests`
-        when *owner* has too many open."""
+        """A new, empty upload; its project comes into being with it if missing.
+
+        Raises `TooManyRequests`, here or on commit, when *owner* has too many open.
+        """
         ...
 
     async def find(self, repository: Repository, owner: str, upload_id: str) -> Upload:

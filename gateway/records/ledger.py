@@ -41,6 +41,8 @@ _ACKNOWLEDGE_SECONDS = 30.0
 #: How often the searchable projection follows while nothing is committed.
 _FOLLOW_SECONDS = 0.5
 _CATCH_UP_SECONDS = 0.02
+#: So long an act that is patient waits for one that is not.
+_PATIENT_SECONDS = 0.05
 #: Searches read what the projection has not reached: under steady load it must not fall behind for ever.
 _AHEAD = 32_768
 _BROKEN = "the audit trail cannot be written"
@@ -90,6 +92,8 @@ class SqlLedger:
         self._database = database
         self._trail_key = trail_key
         self._waiting: deque[_Waiting] = deque()
+        self._patient: deque[_Waiting] = deque()
+        self._hurried = False
         self._wanted = threading.Condition()
         self._closing = False
         self._idle = False
@@ -120,10 +124,12 @@ class SqlLedger:
         if self._closing:
             waiting.release()
             raise Unavailable("The gateway is stopping; try again shortly.")
-        self._waiting.append(waiting)
-        if self._idle:
-            with self._wanted:
-                self._wanted.notify()
+        if act.patient:
+            self._patient.append(waiting)
+            loop.call_later(_PATIENT_SECONDS, self._hurry)
+        else:
+            self._waiting.append(waiting)
+            self._notify()
         patience = loop.call_later(_ACKNOWLEDGE_SECONDS, waiting.give_up)
         try:
             return await waiting.future
@@ -132,6 +138,16 @@ class SqlLedger:
             # What is raised holds this frame: without a way back to it, a dropped change ends here and now, and with
             # it the lock it may hold.
             del waiting
+
+    def _hurry(self) -> None:
+        if self._patient:
+            self._hurried = True
+            self._notify()
+
+    def _notify(self) -> None:
+        if self._idle:
+            with self._wanted:
+                self._wanted.notify()
 
     # the committing thread
 
@@ -157,10 +173,14 @@ class SqlLedger:
         with self._wanted:
             # Said before looking: whoever appends after this look sees it and notifies.
             self._idle = True
-            if not self._waiting and not self._closing:
+            if not self._waiting and not self._hurried and not self._closing:
                 self._wanted.wait(timeout=_CATCH_UP_SECONDS if self._behind else _FOLLOW_SECONDS)
             self._idle = False
-            return [self._waiting.popleft() for _ in range(min(len(self._waiting), _BATCH))]
+            batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), _BATCH))]
+            if batch or self._hurried or self._closing:
+                batch += [self._patient.popleft() for _ in range(min(len(self._patient), _BATCH - len(batch)))]
+                self._hurried = self._hurried and bool(self._patient)
+            return batch
 
     def _settle(self, batch: Sequence[_Waiting]) -> None:
         begun = time.perf_counter()

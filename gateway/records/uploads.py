@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +27,9 @@ _log = logging.getLogger("gateway.uploads")
 #: SHA-256 of nothing: where every upload begins.
 EMPTY: Final = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 _RETRY_SECONDS: Final = 60
+#: So long, and so many, owners are remembered who were refused an upload.
+_REMEMBERED_SECONDS: Final = 10.0
+_REMEMBERED: Final = 4096
 #: Clients that died leave their uploads behind, and theirs is the only hand that could cancel them: what nothing has
 #: come to for so long counts no more, up to so many times the limit, that others of the account can go on.
 QUIET_SECONDS: Final = 3600
@@ -62,22 +66,65 @@ class UploadRow:
     state: str = ""
 
 
+class Limit:
+    """
+    How many uploads an owner may have open, each good for so many *seconds*.
+
+    Who was refused one a moment ago is looked at before the next is written: a flood of refusals changes nothing, and
+    is not to hold up those who do.
+    """
+
+    def __init__(self, per_owner: int, seconds: int) -> None:
+        self.per_owner = per_owner
+        self.seconds = seconds
+        self._refused: dict[str, float] = {}
+
+    async def look(self, database: Database, owner: str, now: int) -> None:
+        """As `require`, for an owner who was refused of late; looks at nothing for others."""
+        refused = self._refused.get(owner)
+        if refused is None:
+            return
+        if time.monotonic() - refused > _REMEMBERED_SECONDS:
+            self._refused.pop(owner, None)
+            return
+        await database.read(lambda connection: self.require(connection, owner, now))
+
+    def require(self, connection: Connection, owner: str, now: int) -> None:
+        """
+        Raises `TooManyRequests` when *owner* has so many uploads open to which something came in the last hour.
+
+        Of those together with the others, which their clients may have left for good, ten times as many may be open.
+        """
+        quiet = now + self.seconds - QUIET_SECONDS
+        every, left = connection.execute(_OPEN, {"owner": owner, "now": now, "quiet": quiet}).one()
+        if every - left < self.per_owner and every < QUIET_TIMES * self.per_owner:
+            return
+        if len(self._refused) >= _REMEMBERED:
+            self._refused.clear()
+        self._refused[owner] = time.monotonic()
+        raise TooManyRequests(
+            f"Finish or cancel some of your {every} open uploads first; those left for an hour hardly count.",
+            retry_after_seconds=_RETRY_SECONDS,
+        )
+
+
 def beginning(
-    acts: Acts, repository: Repository, owner: str, *, pruned: Sequence[str], seconds: int, per_owner: int
+    acts: Acts, repository: Repository, owner: str, *, pruned: Sequence[str], limit: Limit
 ) -> tuple[UploadRow, Change]:
     """
-    An upload that is good for so many *seconds*, and the change that begins it; expired ones that are *pruned* go.
+    An upload, and the change that begins it; expired ones that are *pruned* go.
 
-    It refuses as `begin` does, and with `ReadOnly`.
+    It refuses what *limit* does not admit, and with `ReadOnly`.
     """
     now = acts.now()
-    row = UploadRow(str(uuid.uuid4()), 0, EMPTY, now, now + seconds)
+    row = UploadRow(str(uuid.uuid4()), 0, EMPTY, now, now + limit.seconds)
 
     def apply(connection: Any, act: Act) -> Notes:
         rules.require_writable(connection, repository.project)
         _, also = content.ensure_project(connection, repository.project, act)
         remove_expired(connection, pruned, now)
-        begin(connection, repository, owner, row, per_owner)
+        limit.require(connection, owner, now)
+        begin(connection, repository, owner, row)
         return Notes(also=also)
 
     # An upload shows nobody anything: what is remembered of the repository stays true.
@@ -98,19 +145,7 @@ def find(connection: Connection, repository: Repository, owner: str, upload_id: 
     return UploadRow(row.id, row.offset_bytes, row.prefix_digest, row.begun_at, row.expires_at, row.state)
 
 
-def begin(connection: Connection, repository: Repository, owner: str, row: UploadRow, limit: int) -> None:
-    """
-    Raises `TooManyRequests` when *owner* has *limit* uploads open to which something came in the last hour.
-
-    Of those together with the others, which their clients may have left for good, ten times as many may be open.
-    """
-    quiet = row.expires_at - QUIET_SECONDS
-    every, left = connection.execute(_OPEN, {"owner": owner, "now": row.begun_at, "quiet": quiet}).one()
-    if every - left >= limit or every >= QUIET_TIMES * limit:
-        raise TooManyRequests(
-            f"Finish or cancel some of your {every} open uploads first; those left for an hour hardly count.",
-            retry_after_seconds=_RETRY_SECONDS,
-        )
+def begin(connection: Connection, repository: Repository, owner: str, row: UploadRow) -> None:
     connection.execute(
         _NEW,
         {

@@ -282,6 +282,9 @@ def test_a_principal_has_so_many_uploads_open_and_no_more(houses: Houses) -> Non
         opened = [await begin(house) for _ in range(3)]
         with pytest.raises(TooManyRequests):
             await begin(house)
+        # From then on it is refused before anything is written.
+        with pytest.raises(TooManyRequests):
+            await house.engine.uploads.begin(UI, WRITER)
         await begin(house, owner=READER)
         await house.commit(await house.engine.uploads.cancel(opened[0]))
         await begin(house)

@@ -22,6 +22,7 @@ from gateway.change import Change, Notes
 from gateway.errors import Conflict, Denied, Refusal, Unavailable
 from gateway.gate import Act
 from gateway.oci.names import ProjectName, Repository
+from gateway.records import ledger as rooms_ledger
 from gateway.records.schema import facts
 from gateway.records.versions import settled
 from tests.house import GATEWAY, House, opened
@@ -75,6 +76,46 @@ def test_a_refusal_undoes_its_own_statements_and_leaves_its_event(house: House) 
         ("allowed", ""),
         ("failed", "conflict"),
     ]
+
+
+def test_who_is_patient_is_committed_with_the_next_who_is_not(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    batches: list[int] = []
+    settle = house.ledger._settle
+    monkeypatch.setattr(house.ledger, "_settle", lambda batch: (batches.append(len(batch)), settle(batch))[1])
+    monkeypatch.setattr(rooms_ledger, "_PATIENT_SECONDS", 30.0)
+
+    async def story() -> None:
+        waiting = [asyncio.create_task(house.ledger.commit(Act(EVENT, patient=True))) for _ in range(3)]
+        await asyncio.sleep(0.2)
+        assert not any(task.done() for task in waiting)
+        await house.ledger.commit(Act(EVENT, keep("a")))
+        await asyncio.gather(*waiting)
+
+    house.run(story())
+    assert batches == [4]
+    assert len(house.records()) == 4
+
+
+def test_who_is_patient_waits_no_longer_than_a_moment(house: House) -> None:
+    async def story() -> None:
+        async with asyncio.timeout(10):
+            await asyncio.gather(*(house.ledger.commit(Act(EVENT, patient=True)) for _ in range(600)))
+
+    house.run(story())
+    assert len(house.records()) == 600
+
+
+def test_who_is_patient_is_committed_before_the_ledger_closes(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rooms_ledger, "_PATIENT_SECONDS", 30.0)
+
+    async def story() -> None:
+        waiting = asyncio.create_task(house.ledger.commit(Act(EVENT, patient=True)))
+        await asyncio.sleep(0.05)
+        await asyncio.to_thread(house.ledger.close)
+        await waiting
+
+    house.run(story())
+    assert len(house.records()) == 1
 
 
 def test_a_defect_in_a_change_fails_that_act_alone(house: House) -> None:

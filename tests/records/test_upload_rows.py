@@ -25,7 +25,7 @@ def test_an_id_is_a_random_uuid_in_lower_case(strange: str) -> None:
 
 
 def test_an_upload_carries_its_engines_state_from_chunk_to_chunk(house: House) -> None:
-    written(house, lambda connection: uploads.begin(connection, UI, "user:1", ROW, 5))
+    written(house, lambda connection: uploads.begin(connection, UI, "user:1", ROW))
     assert found(house) == ROW
     new = UploadRow(ROW.id, 5, "", 100, 300, state="/v2/somewhere")
     written(house, lambda connection: uploads.advance(connection, ROW, new))
@@ -34,7 +34,7 @@ def test_an_upload_carries_its_engines_state_from_chunk_to_chunk(house: House) -
 
 def test_the_states_of_some_uploads_are_told_with_where_they_go(house: House) -> None:
     other = UploadRow("3f1c1d2e-8f6f-4b0e-9c57-0d4d5ef4a3b2", 0, EMPTY, 100, 200, state="/v2/there")
-    written(house, lambda connection: uploads.begin(connection, UI, "user:1", ROW, 5))
-    written(house, lambda connection: uploads.begin(connection, UI, "user:1", other, 5))
+    written(house, lambda connection: uploads.begin(connection, UI, "user:1", ROW))
+    written(house, lambda connection: uploads.begin(connection, UI, "user:1", other))
     told = house.database.read_now(lambda connection: uploads.states(connection, [other.id, "gone"]))
     assert told == {other.id: (UI, "/v2/there")}

@@ -70,12 +70,13 @@ class EmbeddedUploads:
         self._threads = threads
         self._acts = acts
         self._verified = verified
-        self._per_owner = per_owner
+        self._limit = uploads.Limit(per_owner, lifetime_seconds)
         self._lifetime_seconds = lifetime_seconds
         self._pruned_at = 0
         self._hashers: OrderedDict[str, tuple[str, _Hash]] = OrderedDict()
 
     async def begin(self, repository: Repository, owner: str) -> tuple[Upload, Change]:
+        await self._limit.look(self._database, owner, self._acts.now())
         if not self._acts.knows(repository.project):
             there = await self._database.read(lambda connection: content.project_exists(connection, repository.project))
             if there:
@@ -85,8 +86,7 @@ class EmbeddedUploads:
             repository,
             owner,
             pruned=await self._prune(self._acts.now()),
-            seconds=self._lifetime_seconds,
-            per_owner=self._per_owner,
+            limit=self._limit,
         )
         return _upload(row, repository, owner), change
 

@@ -67,11 +67,12 @@ class UpstreamUploads:
         self._acts = acts
         self._turns = Turns(data)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="upload")
-        self._per_owner = per_owner
+        self._limit = uploads.Limit(per_owner, lifetime_seconds)
         self._lifetime_seconds = lifetime_seconds
         self._hashers: OrderedDict[str, tuple[int, _Hash]] = OrderedDict()
 
     async def begin(self, repository: Repository, owner: str) -> tuple[Upload, Change]:
+        await self._limit.look(self._database, owner, self._acts.now())
         if await self._database.read(lambda connection: content.project_exists(connection, repository.project)):
             self._acts.saw(repository.project)
         row, change = uploads.beginning(
@@ -79,8 +80,7 @@ class UpstreamUploads:
             repository,
             owner,
             pruned=await self._prune(self._acts.now()),
-            seconds=self._lifetime_seconds,
-            per_owner=self._per_owner,
+            limit=self._limit,
         )
         return _upload(row, NOWHERE, repository, owner), change
 
