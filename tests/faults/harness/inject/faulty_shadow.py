@@ -69,7 +69,8 @@ class Shadow:
             there = [name for name in (database, f"{database}-wal") if os.path.exists(name)]
             subprocess.run(["cp", "--", *there, str(copy)], check=True)
             before = self._current()
-            fresh = self._place / "database.new"
+            # Of this process alone: a check may commit what it has mended while a gateway does.
+            fresh = self._place / f"database.{os.getpid()}.new"
             fresh.write_text(copy.name)
             _replace(fresh, self._place / "database")
             if before is not None:
