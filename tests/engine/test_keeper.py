@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import mmap
 import os
 import threading
 import time
@@ -18,7 +20,7 @@ from gateway.engine.embedded.blobs import BlobDamaged
 from gateway.engine.embedded.keeper import Keeper
 from gateway.engine.embedded.layout import IMPORTS_LOCK, blob_key, upload_key
 from gateway.engine.embedded.suspects import Suspects
-from gateway.engine.stores.filesystem import Filesystem, Stored
+from gateway.engine.stores.filesystem import Stored
 from gateway.errors import ContentDamaged
 from gateway.flaws import REMARKS, Flaw, FlawKind, Progress, Stopped
 from gateway.oci.digest import Algorithm, Digest
@@ -161,11 +163,14 @@ def test_what_is_well_on_the_disk_leaves_memory_where_a_reader_may_have_met_dama
 
 
 def in_memory(file: Path) -> bool:
-    stored = Filesystem(file.parent).open(file.name)
-    try:
-        return bool(stored.cached(0, memoryview(bytearray(4096))))
-    finally:
-        stored.release()
+    """Whether the system holds the file's first page: it is asked, since a read that would not wait may begin one."""
+    with file.open("rb") as stream, mmap.mmap(stream.fileno(), mmap.PAGESIZE, access=mmap.ACCESS_COPY) as mapped:
+        held = ctypes.c_ubyte()
+        page = ctypes.c_char.from_buffer(mapped)
+        asked = ctypes.CDLL(None).mincore(ctypes.byref(page), ctypes.c_size_t(mmap.PAGESIZE), ctypes.byref(held))
+        del page
+        assert asked == 0
+        return bool(held.value & 1)
 
 
 def dropped(file: Path) -> bool:
