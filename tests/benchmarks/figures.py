@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -58,10 +59,12 @@ class Book:
     def alternate(
         self, case: Case, targets: Sequence[Target], rounds: int, measure: Callable[[Target, int], Sample]
     ) -> Case:
-        """Measures every target in every round, one after the other, and keeps the case."""
+        """Measures every target in every round, one after the other, there and back, and keeps the case."""
+        for target in targets:
+            case.samples[target.name] = []
         for number in range(rounds):
-            for target in targets:
-                case.samples.setdefault(target.name, []).append(measure(target, number))
+            for target in targets if number % 2 == 0 else reversed(targets):
+                case.samples[target.name].append(measure(target, number))
         self.tell(case)
         return self.add(case)
 
@@ -90,8 +93,12 @@ class Clock:
 
 @contextmanager
 def costed(target: Target) -> Iterator[Clock]:
-    """Wall time of the block, processor time of the target and of every client that ended in it."""
+    """
+    Wall time of the block, processor time of the target and of every client that ended in it. What others left to be
+    written is on the disk before it begins.
+    """
     clock = Clock()
+    os.sync()
     server, client, begun = processor_seconds(target.daemon.pid), client_seconds(), time.perf_counter()
     yield clock
     clock.seconds = time.perf_counter() - begun

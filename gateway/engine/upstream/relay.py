@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Relay:
         self._body = aiter(body)
         self._threads = threads
         self._piece = b""
-        self._hashing: asyncio.Future[None] | None = None
+        self._hashing: Future[None] | None = None
         self.hasher = hasher
         self.count = 0
         self.interrupted = False
@@ -63,13 +63,16 @@ class Relay:
         if len(part) < _SMALL_BYTES:
             self.hasher.update(part)
         else:
-            loop = asyncio.get_running_loop()
-            self._hashing = loop.run_in_executor(self._threads, _update, self.hasher, [part])
+            self._hashing = self._threads.submit(_update, self.hasher, [part])
 
     async def _hashed(self) -> None:
         hashing, self._hashing = self._hashing, None
-        if hashing is not None:
-            await hashing
+        if hashing is None:
+            return
+        # It mostly is: to be told so by the thread would wake the loop for every piece.
+        if not hashing.done():
+            await asyncio.wrap_future(hashing)
+        hashing.result()
 
     async def _next(self) -> bytes:
         try:
