@@ -23,7 +23,7 @@ ACCEPT = "application/vnd.oci.image.manifest.v1+json"
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """What wrk asks for: the paths in turn, with one method, credential and body."""
+    """What wrk asks for: the paths in turn, with one method and body; *authorization* may be several, a line each."""
 
     paths: Sequence[str]
     authorization: str = ""

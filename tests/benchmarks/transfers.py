@@ -101,6 +101,15 @@ def measure_pulls(field: Field, book: Book) -> None:
     name = f"pull {sizes.small_blobs} blobs of {sizes.small_bytes // 1024} KiB, 16 connections"
     book.alternate(Case(name, "pull", "blobs/s"), field.everyone, sizes.rounds, many)
 
+    def nodes(target: Target, _: int) -> Sample:
+        paths = [target.path(REPOSITORY, digest) for digest in field.small]
+        random.Random(1).shuffle(paths)
+        tokens = "\n".join(target.authorization(REPOSITORY) for _ in range(_NODES))
+        return clients.requests(target, Asking(paths, tokens), 16, sizes.request_seconds, field.scratch)
+
+    name = f"pull {sizes.small_blobs} blobs of {sizes.small_bytes // 1024} KiB, 16 connections, {_NODES} tokens"
+    book.alternate(Case(name, "pull", "blobs/s", note=_NODES_NOTE), field.registries, sizes.rounds, nodes)
+
 
 def measure_pushes(field: Field, book: Book) -> None:
     sizes = field.sizes
@@ -138,6 +147,12 @@ def _remove(files: Sequence[Path]) -> None:
         file.unlink(missing_ok=True)
 
 
+#: Shares no divisor with the number of blobs.
+_NODES = 19
+_NODES_NOTE = (
+    "The gateway remembers replies to the same token: with 19 of them, as the nodes of a cluster have, none is "
+    "asked for twice while it is remembered."
+)
 DURABILITY = (
     "The gateway answers when bytes, directory, link and audit event are synced. "
     "Distribution 2.8 syncs the file's bytes, neither their new name nor the directory."

@@ -1,4 +1,5 @@
 -- Asks for the paths in the file PATHS in turn and prints what it found as JSON; BODY and TYPE make it a POST.
+-- The lines of AUTHORIZATION take turns too: with as many of them as share no divisor with the paths, all pairs come.
 local paths, requests, turn = {}, {}, 0
 for line in io.lines(os.getenv("PATHS")) do paths[#paths + 1] = line end
 local seeded = 0
@@ -8,11 +9,25 @@ function setup(thread)
   seeded = seeded + 1
 end
 
+-- As a client writes it, always in one order: that of a Lua table changes from thread to thread.
+local function written(path, authorization)
+  local lines = { os.getenv("METHOD") .. " " .. path .. " HTTP/1.1", "Host: " .. wrk.headers["Host"] }
+  local function header(name, value)
+    if value then lines[#lines + 1] = name .. ": " .. value end
+  end
+  local body = os.getenv("BODY")
+  header("Accept", os.getenv("ACCEPT"))
+  header("Authorization", authorization)
+  header("Content-Type", os.getenv("TYPE"))
+  header("Content-Length", body and tostring(#body))
+  return table.concat(lines, "\r\n") .. "\r\n\r\n" .. (body or "")
+end
+
 function init(arguments)
-  local headers = { ["Authorization"] = os.getenv("AUTHORIZATION"), ["Content-Type"] = os.getenv("TYPE"),
-    ["Accept"] = os.getenv("ACCEPT") }
-  for number, path in ipairs(paths) do
-    requests[number] = wrk.format(os.getenv("METHOD"), path, headers, os.getenv("BODY"))
+  local credentials = {}
+  for line in string.gmatch(os.getenv("AUTHORIZATION") or "", "[^\n]+") do credentials[#credentials + 1] = line end
+  for number = 1, #paths * math.max(1, #credentials) do
+    requests[number] = written(paths[(number - 1) % #paths + 1], credentials[(number - 1) % #credentials + 1])
   end
   -- Threads begin at different places.
   turn = math.floor(offset * #requests / 2)
