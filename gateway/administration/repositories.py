@@ -119,6 +119,19 @@ class Repositories:
             await passage.seal()
         return tags
 
+    async def page_tags(
+        self, caller: Caller, repository: str, *, after: str = "", limit: int = 100
+    ) -> tuple[TagRow, ...]:
+        """The part of `list_tags` that follows the name *after*, at most *limit* of them: it costs what they cost."""
+        name = parse_target(repository)
+        async with self.gate.passage(caller, Kind.TAG_LIST, Need(Action.PULL, name)) as passage:
+            found = await self.database.read(lambda connection: tag_summaries(connection, name, after, limit))
+            if not found:
+                await self._row(name)
+            tags = await self._named(found)
+            await passage.seal()
+        return tags
+
     async def remove_tag(self, caller: Caller, repository: str, tag: str, *, expected: str = "") -> str:
         """
         Removes the tag alone; the manifest stays reachable by its digest.

@@ -33,8 +33,12 @@ async def remove(request: Request) -> Reply:
 
 async def tags(request: Request) -> Reply:
     """List the tags of a repository"""
-    rows = await request.administration.repositories.list_tags(request.caller, request.values["repository"])
-    return request.page(rows, lambda row: row.name, Tag.of)
+    limit = request.asked.limit
+    rows = await request.administration.repositories.page_tags(
+        request.caller, request.values["repository"], after=request.position, limit=limit + 1
+    )
+    found, more = rows[:limit], len(rows) > limit
+    return reply(Page([Tag.of(row) for row in found], request.cursor_to(found[-1].name if more else "")))
 
 
 async def untag(request: Request) -> Reply:

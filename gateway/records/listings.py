@@ -188,8 +188,10 @@ def repository_summary(connection: Connection, repository: Repository) -> Summar
     )
 
 
-def tag_summaries(connection: Connection, repository: Repository) -> list[TagSummary]:
-    """Every tag of *repository*, with the manifest's own size."""
+def tag_summaries(
+    connection: Connection, repository: Repository, after: str = "", limit: int | None = None
+) -> list[TagSummary]:
+    """The tags of *repository* by name, with the manifest's own size; at most *limit* of those after *after*."""
     statement = (
         select(
             tags.c.name,
@@ -204,7 +206,8 @@ def tag_summaries(connection: Connection, repository: Repository) -> list[TagSum
             manifests,
             (manifests.c.repository_id == tags.c.repository_id) & (manifests.c.digest == tags.c.digest),
         )
-        .where(repositories.c.name == repository.name)
+        .where(repositories.c.name == repository.name, tags.c.name > after)
         .order_by(tags.c.name)
+        .limit(limit)
     )
     return [TagSummary(*row) for row in connection.execute(statement)]

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
 
 from gateway.api.routes import PREFIX
+from gateway.records.listings import tag_summaries
 from tests.api.desk import Desk
 from tests.house import OPERATOR
 
@@ -233,3 +237,28 @@ def test_repositories_come_in_pages_of_what_may_be_pulled(each_desk: Desk) -> No
     bound = desk.token("root", projects=(name,))
     answer = desk.ask("", "GET", f"{PREFIX}/repositories", token=bound)
     assert [each["name"] for each in answer.json()["items"]] == every
+
+
+def test_tags_come_in_pages_and_only_those_of_a_page_are_read(each_desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk, name = each_desk, each_desk.project()
+    wanted = sorted(["v1", "v2", "v10", "V1", "_", "latest", "1.0"])
+    for tag in wanted:
+        desk.image(f"{name}/ui", tag)
+    read: list[int] = []
+
+    def counted(*arguments: Any) -> list[Any]:
+        found = tag_summaries(*arguments)
+        read.append(len(found))
+        return found
+
+    monkeypatch.setattr("gateway.administration.repositories.tag_summaries", counted)
+    found: list[str] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        query = "limit=3" + (f"&cursor={cursor}" if cursor else "")
+        page = desk.ask("root", "GET", f"{PREFIX}/repositories/{name}%2Fui/tags?{query}").json()
+        found += [each["name"] for each in page["items"]]
+        cursor = page["next"]
+    assert found == wanted
+    assert read == [4, 4, 1]
+    assert desk.ask("root", "GET", f"{PREFIX}/repositories/{name}%2Fnone/tags").status == 404
