@@ -17,14 +17,16 @@ from gateway.engine.upstream.circuit import REST_SECONDS, Circuit
 from gateway.engine.upstream.credential import REFUSED, WANTED, Credential
 from gateway.engine.upstream.flow import Flow, Streamed, headers_of, whole
 from gateway.engine.upstream.lines import READS, Lines, Patience
+from gateway.engine.upstream.slots import Shares, Use
 from gateway.errors import UpstreamFailed, UpstreamUnavailable
 
 #: A manifest has at most 4 MiB.
 LIMIT_BYTES = 4 * 1024 * 1024 + 64 * 1024
 _LITTLE_BYTES = 64 * 1024
 _PATIENCE = Patience()
+_SHARES = Shares()
 
-__all__ = ["LIMIT_BYTES", "Answer", "Client", "Patience", "Peer", "Streamed"]
+__all__ = ["LIMIT_BYTES", "Answer", "Client", "Patience", "Peer", "Shares", "Streamed"]
 
 _log = logging.getLogger("gateway.upstream")
 
@@ -62,13 +64,15 @@ class Client:
 
     Whatever keeps an answer from coming is an `UpstreamFailed`, or an `UpstreamSlow` when it took too long; *uncertain*
     if it was a write that may have arrived. After five of them in a row every request is refused for some seconds, by
-    `UpstreamUnavailable`. Nothing of what a caller of the gateway sent goes along but what is passed in here.
+    `UpstreamUnavailable`; so is one for which all connections of its kind are in use, and that counts against nobody.
+    Nothing of what a caller of the gateway sent goes along but what is passed in here.
     """
 
-    def __init__(self, peer: Peer, patience: Patience = _PATIENCE) -> None:
+    def __init__(self, peer: Peer, patience: Patience = _PATIENCE, shares: Shares = _SHARES) -> None:
         self._home = places.home(peer.url)
         self._ca_file = peer.ca_file
         self._patience = patience
+        self._shares = shares
         self._circuit = Circuit()
         self._credential = Credential(self._home, peer.username, peer.password, self._fetch)
         self._lines: dict[asyncio.AbstractEventLoop, Lines] = {}
@@ -90,10 +94,11 @@ class Client:
         *scope* is what a token has to allow, as in `repository:gallery/ui:pull`. What is known to take long is given
         *extra_seconds* more.
         """
-        with self._watched(method):
-            async with asyncio.timeout(self._patience.answer_seconds + extra_seconds) as deadline:
-                answer = await self._answer(method, path, headers, content, scope)
-                return await self._whole(method, answer, limit_bytes, deadline)
+        async with self._held().slots.taken(Use.ANSWER):
+            with self._watched(method):
+                async with asyncio.timeout(self._patience.answer_seconds + extra_seconds) as deadline:
+                    answer = await self._answer(method, path, headers, content, scope)
+                    return await self._whole(method, answer, limit_bytes, deadline)
 
     def open(
         self, path: str, *, headers: Mapping[str, str] | None = None, scope: str = ""
@@ -119,10 +124,11 @@ class Client:
             # A body can be sent only once: how to sign in has to be known before.
             await self.ask("GET", "/v2/", limit_bytes=_LITTLE_BYTES)
         flow = Flow(body, self._patience)
-        with self._watched(method, flow):
-            async with asyncio.timeout(self._patience.answer_seconds) as flow.deadline:
-                answer = await self._answer(method, path, headers, flow.pieces(), scope)
-                return await self._whole(method, answer, LIMIT_BYTES, flow.deadline)
+        async with self._held().slots.taken(Use.UPLOAD):
+            with self._watched(method, flow):
+                async with asyncio.timeout(self._patience.answer_seconds) as flow.deadline:
+                    answer = await self._answer(method, path, headers, flow.pieces(), scope)
+                    return await self._whole(method, answer, LIMIT_BYTES, flow.deadline)
 
     def local(self, location: str, repository: str) -> str:
         """
@@ -164,14 +170,15 @@ class Client:
 
     @asynccontextmanager
     async def _open(self, path: str, headers: Mapping[str, str] | None, scope: str) -> AsyncIterator[Streamed]:
-        with self._watched("GET"):
-            async with asyncio.timeout(self._patience.answer_seconds):
-                answer = await self._answer("GET", path, headers, None, scope)
-        try:
-            yield Streamed(answer, self._patience, self._failed, self._circuit.answered)
-        finally:
-            if not answer.closed:
-                answer.close()
+        async with self._held().slots.taken(Use.DOWNLOAD):
+            with self._watched("GET"):
+                async with asyncio.timeout(self._patience.answer_seconds):
+                    answer = await self._answer("GET", path, headers, None, scope)
+            try:
+                yield Streamed(answer, self._patience, self._failed, self._circuit.answered)
+            finally:
+                if not answer.closed:
+                    answer.close()
 
     async def _answer(
         self,
@@ -238,7 +245,7 @@ class Client:
         held = self._lines.get(loop)
         if held is None:
             self._lines = {each: kept for each, kept in self._lines.items() if not each.is_closed()}
-            held = self._lines[loop] = Lines(self._home, self._ca_file, self._patience)
+            held = self._lines[loop] = Lines(self._home, self._ca_file, self._patience, self._shares)
         return held
 
     def _failed(self, why: str) -> None:
