@@ -63,10 +63,12 @@ class RegistrySource:
         while self._lists_referrers:
             path = f"/v2/{repository}/referrers/{subject}{f'?{query}' if query else ''}"
             answer = await self._ask("GET", path, repository, _ACCEPT_INDEX, LISTING_BYTES)
-            if answer.status != 200 or essence(answer.headers.get("content-type")) != OCI_INDEX:
+            if _lists_none(answer):
                 # It has no such list: then the tags that stand for it come in like all others.
                 self._lists_referrers = False
                 break
+            if answer.status != 200:
+                raise self._client.refuse(answer)
             page = _listed_in(answer)
             found += page
             query = next_query(answer)
@@ -152,6 +154,13 @@ class RegistrySource:
         async with self._turns:
             scope = _scope(repository)
             return await self._client.ask(method, path, headers=headers, limit_bytes=limit_bytes, scope=scope)
+
+
+def _lists_none(answer: Answer) -> bool:
+    """Whether the registry knows no lists of referrers; one that fails, or is asked too often, may well know them."""
+    if answer.status == 200:
+        return essence(answer.headers.get("content-type")) != OCI_INDEX
+    return answer.status in (404, 405)
 
 
 def _listed_in(answer: Answer) -> list[Digest]:
