@@ -113,3 +113,43 @@ def test_without_lists_of_referrers_the_tags_that_stand_for_them_come_and_nothin
         elsewhere.answers[referrers_of(each)] = [answer]
     assert imported(stage, elsewhere).broken == []
     assert stage.referrers(digest_of(image)) == [digest_of(signature)]
+
+
+def test_a_list_of_referrers_in_pages_comes_whole(stage: Stage, elsewhere: Elsewhere) -> None:
+    image = elsewhere.image("v1", layer=b"one")
+    signatures = [elsewhere.image(layer=b"signs %d" % each, subject=image) for each in range(4)]
+    place = referrers_of(image)
+    elsewhere.answers[place] = [listing(signatures[:2], f'<{place}?last=2>; rel="next"')]
+    # Pages may overlap when the list changes meanwhile.
+    elsewhere.answers[f"{place}?last=2"] = [listing(signatures[1:3], f'<{place}?last=3>; rel="next"')]
+    elsewhere.answers[f"{place}?last=3"] = [listing(signatures[3:])]
+    assert imported(stage, elsewhere).broken == []
+    assert sorted(stage.referrers(digest_of(image))) == sorted(map(digest_of, signatures))
+
+
+def test_a_list_of_referrers_that_leads_to_itself_ends_and_is_told(stage: Stage, elsewhere: Elsewhere) -> None:
+    image = elsewhere.image("v1", layer=b"one")
+    signature = elsewhere.image(layer=b"signs", subject=image)
+    place = referrers_of(image)
+    circle = listing([signature], f'<{place}?last=1>; rel="next"')
+    elsewhere.answers = {place: [circle], f"{place}?last=1": [circle] * 50}
+    (left,) = imported(stage, elsewhere).broken
+    assert (left.what, left.reason) == (
+        f"referrers of {digest_of(image)}",
+        "The registry lists its referrers without end; look into its log.",
+    )
+    assert sum(target.startswith(place) for target in elsewhere.asked) == 2
+    assert stage.tags() == ["v1"]
+
+
+def test_a_list_of_referrers_with_more_than_anybody_has_is_read_no_further(
+    stage: Stage, elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.engine.upstream.source._NAMES", 5)
+    image = elsewhere.image("v1", layer=b"one")
+    place = referrers_of(image)
+    pages = [listing([b"%d" % each], f'<{place}?last={each}>; rel="next"') for each in range(50)]
+    elsewhere.answers = {place: pages[:1]} | {f"{place}?last={each}": [pages[each + 1]] for each in range(49)}
+    (left,) = imported(stage, elsewhere).broken
+    assert "without end" in left.reason
+    assert sum(target.startswith(place) for target in elsewhere.asked) == 6

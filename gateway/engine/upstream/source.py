@@ -58,7 +58,7 @@ class RegistrySource:
         return ()
 
     async def referrers(self, repository: Repository, subject: Digest) -> Sequence[Digest]:
-        found: list[Digest] = []
+        found: dict[Digest, None] = {}
         query = ""
         while self._lists_referrers:
             path = f"/v2/{repository}/referrers/{subject}{f'?{query}' if query else ''}"
@@ -69,12 +69,14 @@ class RegistrySource:
                 break
             if answer.status != 200:
                 raise self._client.refuse(answer)
-            page = _listed_in(answer)
-            found += page
+            before, page = len(found), _listed_in(answer)
+            found.update(dict.fromkeys(page))
             query = next_query(answer)
             if not query or not page:
                 break
-        return found
+            if len(found) == before or len(found) > _NAMES:
+                raise _endless("referrers")
+        return list(found)
 
     async def manifest(self, repository: Repository, digest: Digest) -> StoredManifest:
         answer = await self._ask("GET", f"/v2/{repository}/manifests/{digest}", repository, _ACCEPT, LIMIT_BYTES)
@@ -141,7 +143,7 @@ class RegistrySource:
             if not query or not page:
                 return list(names)
             if len(names) == before or len(names) > _NAMES:
-                raise UpstreamFailed(f"The registry lists its {key} without end; look into its log.")
+                raise _endless(key)
 
     async def _ask(
         self,
@@ -154,6 +156,10 @@ class RegistrySource:
         async with self._turns:
             scope = _scope(repository)
             return await self._client.ask(method, path, headers=headers, limit_bytes=limit_bytes, scope=scope)
+
+
+def _endless(key: str) -> UpstreamFailed:
+    return UpstreamFailed(f"The registry lists its {key} without end; look into its log.")
 
 
 def _lists_none(answer: Answer) -> bool:
