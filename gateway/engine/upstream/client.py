@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +14,7 @@ from yarl import URL
 
 from gateway.engine.upstream import lines, places
 from gateway.engine.upstream.circuit import REST_SECONDS, Circuit
-from gateway.engine.upstream.credential import REFUSED, WANTED, Credential
+from gateway.engine.upstream.credential import Credential
 from gateway.engine.upstream.flow import Flow, Streamed, headers_of, whole
 from gateway.engine.upstream.lines import READS, Lines, Patience
 from gateway.engine.upstream.slots import Shares, Use
@@ -65,14 +65,22 @@ class Client:
     Whatever keeps an answer from coming is an `UpstreamFailed`, or an `UpstreamSlow` when it took too long; *uncertain*
     if it was a write that may have arrived. After five of them in a row every request is refused for some seconds, by
     `UpstreamUnavailable`; so is one for which all connections of its kind are in use, and that counts against nobody.
-    Nothing of what a caller of the gateway sent goes along but what is passed in here.
+    Nothing of what a caller of the gateway sent goes along but what is passed in here. *words* gives the message of a
+    refusal for whoever asks otherwise than from behind a gateway.
     """
 
-    def __init__(self, peer: Peer, patience: Patience = _PATIENCE, shares: Shares = _SHARES) -> None:
+    def __init__(
+        self,
+        peer: Peer,
+        patience: Patience = _PATIENCE,
+        shares: Shares = _SHARES,
+        words: Callable[[UpstreamUnavailable], str] | None = None,
+    ) -> None:
         self._home = places.home(peer.url)
         self._ca_file = peer.ca_file
         self._patience = patience
         self._shares = shares
+        self._words = words
         self._circuit = Circuit()
         self._credential = Credential(self._home, peer.username, peer.password, self._fetch)
         self._lines: dict[asyncio.AbstractEventLoop, Lines] = {}
@@ -146,12 +154,14 @@ class Client:
         """
         uncertain = answer.method not in READS and (answer.status >= 500 or answer.status < 300)
         if answer.status == 429:
-            return UpstreamFailed("The registry behind is asked too often; try again later.")
-        if answer.status >= 500:
+            message, uncertain = "The registry behind is asked too often; try again later.", False
+        elif answer.status >= 500:
             message = f"The registry behind has failed with status {answer.status}; try again later."
-            return UpstreamFailed(message, uncertain=uncertain)
-        message = "The registry behind gives an answer that no registry gives; check its url."
-        return UpstreamFailed(message, uncertain=uncertain)
+        else:
+            message = "The registry behind gives an answer that no registry gives; check its url."
+        refusal = UpstreamFailed(message, uncertain=uncertain)
+        self._put(refusal)
+        return refusal
 
     @property
     def trouble(self) -> str:
@@ -176,6 +186,9 @@ class Client:
                     answer = await self._answer("GET", path, headers, None, scope)
             try:
                 yield Streamed(answer, self._patience, self._failed, self._circuit.answered)
+            except UpstreamUnavailable as refusal:
+                self._put(refusal)
+                raise
             finally:
                 if not answer.closed:
                     answer.close()
@@ -205,7 +218,7 @@ class Client:
         if answer.status in (401, 403) and self._is_own(answer):
             answer.close()
             credential.forget(scope)
-            raise UpstreamFailed(REFUSED if credential.is_set else WANTED)
+            raise credential.refused()
         credential.proven = True
         return answer
 
@@ -238,7 +251,15 @@ class Client:
                 raise flow.error from None
             refusal = lines.told(error, method)
             self._failed(refusal.message)
+            self._put(refusal)
             raise refusal from error
+        except UpstreamUnavailable as refusal:
+            self._put(refusal)
+            raise
+
+    def _put(self, refusal: UpstreamUnavailable) -> None:
+        if self._words is not None:
+            refusal.message = self._words(refusal)
 
     def _held(self) -> Lines:
         loop = asyncio.get_running_loop()

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from yarl import URL
 
 from gateway.engine.upstream import places
-from gateway.errors import UpstreamFailed
+from gateway.errors import Lack, UpstreamDistrust, UpstreamFailed
 
 #: A token that lives shorter is renewed for every request: nothing else would be right.
 _MARGIN_SECONDS = 10.0
@@ -92,10 +92,11 @@ class Credential:
         """Drops the token for *scope*: it was refused."""
         self._tokens.pop(scope, None)
 
-    @property
-    def is_set(self) -> bool:
-        """Whether there is a password at all."""
-        return bool(self._basic)
+    def refused(self) -> UpstreamDistrust:
+        """What to raise when the peer does not let us in with what we have."""
+        if self._basic:
+            return UpstreamDistrust(_REFUSED, Lack.RIGHT)
+        return UpstreamDistrust(_WANTED, Lack.CREDENTIAL)
 
     def _known(self, scope: str) -> str:
         value, until = self._tokens.get(scope, ("", 0.0))
@@ -135,7 +136,7 @@ class Credential:
         address = desk.realm.update_query([*desk.realm.query.items(), *query])
         status, body = await self._fetch(address, {"Authorization": self._basic} if self._basic else {})
         if status in (401, 403):
-            raise UpstreamFailed(REFUSED if self._basic else WANTED)
+            raise self.refused()
         if status != 200:
             raise UpstreamFailed("The registry behind gives out no token; look at its token server.")
         return _read(body)
@@ -148,11 +149,11 @@ class Credential:
             self._tokens.clear()
 
 
-REFUSED = (
+_REFUSED = (
     "The registry behind refuses the gateway's own credential; "
     "check username and password_file in the gateway's configuration, and what they may do there."
 )
-WANTED = "The registry behind asks for a credential; set username and password_file in the gateway's configuration."
+_WANTED = "The registry behind asks for a credential; set username and password_file in the gateway's configuration."
 
 
 def _read(body: bytes) -> tuple[str, float]:

@@ -14,7 +14,7 @@ from yarl import URL
 
 from gateway.engine.upstream import places
 from gateway.engine.upstream.slots import Shares, Slots
-from gateway.errors import UpstreamFailed, UpstreamSlow, UpstreamUnavailable
+from gateway.errors import Lack, UpstreamDistrust, UpstreamFailed, UpstreamSlow, UpstreamUnavailable
 
 READS = frozenset({"GET", "HEAD"})
 REDIRECTIONS = frozenset({301, 302, 303, 307, 308})
@@ -161,7 +161,8 @@ def _context(ca_file: Path | None) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=ca_file)
     except OSError as error:
-        raise UpstreamFailed("The CA file for the registry behind cannot be read; check ca_file.") from error
+        message = "The CA file for the registry behind cannot be read; check ca_file."
+        raise UpstreamDistrust(message, Lack.AUTHORITY) from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
 
@@ -176,11 +177,11 @@ def told(error: BaseException, method: str) -> UpstreamUnavailable:
         case aiohttp.ConnectionTimeoutError():
             return UpstreamSlow("The registry behind cannot be connected to in time; try again.")
         case aiohttp.ClientConnectorCertificateError():
-            return UpstreamFailed(
-                "The registry behind shows a certificate that is not trusted; renew it, or set ca_file to its CA."
-            )
+            message = "The registry behind shows a certificate that is not trusted; renew it, or set ca_file to its CA."
+            return UpstreamDistrust(message, Lack.TRUST)
         case aiohttp.ClientSSLError():
-            return UpstreamFailed("The registry behind speaks no TLS that can be trusted; check its url and ca_file.")
+            message = "The registry behind speaks no TLS that can be trusted; check its url and ca_file."
+            return UpstreamDistrust(message, Lack.TLS)
         case aiohttp.ClientConnectorDNSError():
             return UpstreamFailed("The name of the registry behind is not known; check its url.")
         case aiohttp.ClientConnectorError():
