@@ -39,7 +39,7 @@ def import_(
     plan: Annotated[bool, typer.Option("--plan", help="Say what would be done; change nothing.")] = False,
     link: Annotated[
         bool,
-        typer.Option("--link", help="Share files with the volume where that is safe (see below), instead of copying."),
+        typer.Option("--link", help="Share files with the volume where that is safe (see above), instead of copying."),
     ] = False,
     username: Annotated[str, typer.Option("--username", metavar="NAME", help="Who signs in to the registry.")] = "",
     password_stdin: Annotated[
