@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, TypeAlias, assert_never
 
 from gateway.access.credentials import Credentials
 from gateway.access.passwords import HashingPool
@@ -23,7 +23,7 @@ from gateway.administration.importing import Imports
 from gateway.engine.embedded.assembly import embedded
 from gateway.engine.port import Engine
 from gateway.engine_section import EngineKind
-from gateway.errors import Conflict
+from gateway.errors import Conflict, UpstreamUnavailable
 from gateway.folder import require_folder
 from gateway.gate import Gate
 from gateway.meters import Meters
@@ -68,6 +68,10 @@ class Rooms:
     meters: Meters
     settlement: Settlement | None = None
     """Of acts done in a registry behind the gateway, if there is one."""
+
+
+#: How a refusal of another registry is told.
+Words: TypeAlias = Callable[[UpstreamUnavailable], str]
 
 
 @contextmanager
@@ -199,13 +203,14 @@ def importing(
     *,
     link: bool = False,
     peer: tuple[str, str, Path | None] = ("", "", None),
+    words: Words | None = None,
     tell: Callable[[int], None] = lambda _: None,
 ) -> Imports:
     """
     An import from *place*, a registry's URL (*peer*: name, password, CA file) or the folder of its volume.
 
-    *link* is for a volume alone; *tell* hears, from any thread, of bytes as they come. Raises `Invalid`, and
-    `Conflict` unless this gateway keeps its content itself.
+    *words* is how what the registry refuses is told; *link* is for a volume alone; *tell* hears, from any thread, of
+    bytes as they come. Raises `Invalid`, and `Conflict` unless this gateway keeps its content itself.
     """
     from gateway.engine.embedded.importing import EmbeddedImport
     from gateway.engine.embedded.volume import Volume
@@ -218,7 +223,7 @@ def importing(
         from gateway.engine.upstream.client import Client, Peer
         from gateway.engine.upstream.source import RegistrySource
 
-        source = RegistrySource(Client(Peer(place.rstrip("/"), *peer)))
+        source = RegistrySource(Client(Peer(place.rstrip("/"), *peer), words=words))
     else:
         source = Volume.at(Path(place))
     store = Filesystem(rooms.settings.data)
@@ -257,20 +262,24 @@ def sweeping(rooms: Rooms) -> Sweeps:
     return Sweeps(rooms.gate, rooms.database, sweeper)
 
 
-def upstream_client(settings: Settings) -> Client:
+def upstream_client(settings: Settings, words: Words | None = None) -> Client:
     """What speaks with the registry behind the gateway, which *settings* must name; nothing is asked yet."""
     from gateway.engine.upstream.client import Client, Peer  # with aiohttp, which most commands can do without
 
     section = settings.engine
     authority = section.ca_file if section.ca_file != Path() else None
-    return Client(Peer(section.url, section.username, section.password, authority))
+    return Client(Peer(section.url, section.username, section.password, authority), words=words)
 
 
-def survey(settings: Settings) -> Survey:
-    """What reads the registry behind the gateway, which *settings* must name, to adopt what it holds."""
+def survey(settings: Settings, words: Words | None = None) -> Survey:
+    """
+    What reads the registry behind the gateway, which *settings* must name, to adopt what it holds.
+
+    *words* is how what it refuses is told.
+    """
     from gateway.engine.upstream.adopt import Survey  # as above
 
-    return Survey(upstream_client(settings))
+    return Survey(upstream_client(settings, words))
 
 
 def _content(settings: Settings, database: Database) -> tuple[Engine, Settling | None]:

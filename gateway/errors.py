@@ -37,6 +37,7 @@ Refusal                          code, message, detail
 │     ├─ ContentDamaged          the stored bytes are not those that were pushed; a push heals them
 │     └─ UpstreamUnavailable     the registry behind us cannot be asked now
 │        ├─ UpstreamFailed       it answered wrongly, or broke off
+│        │  └─ UpstreamDistrust  it and we do not trust each other, as we are configured
 │        └─ UpstreamSlow         it took longer than it may
 └─ AdministrationRefusal         an administrator's act cannot be done
    ├─ Unknown                    no such account, project, grant, key…
@@ -50,6 +51,7 @@ Anything else that is raised is a fault: 500, a request id, a traceback in our o
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import ClassVar
 
 
@@ -304,6 +306,29 @@ class UpstreamUnavailable(Unavailable):
 
 class UpstreamFailed(UpstreamUnavailable):
     """It answered with an error of its own, with something that is no answer of a registry, or broke off."""
+
+
+class Lack(StrEnum):
+    """What is missing for the registry behind and the gateway to trust each other."""
+
+    CREDENTIAL = "credential"
+    """It asks for one, and there is none."""
+    RIGHT = "right"
+    """It refuses the one there is."""
+    TRUST = "trust"
+    """Nobody who is trusted vouches for its certificate."""
+    TLS = "tls"
+    """It speaks none that can be trusted."""
+    AUTHORITY = "authority"
+    """The file that names who is trusted cannot be read."""
+
+
+class UpstreamDistrust(UpstreamFailed):
+    """It refuses our credential, or we its certificate: trying again does not help, but mending what is *lack*ing."""
+
+    def __init__(self, message: str, lack: Lack) -> None:
+        super().__init__(message)
+        self.lack = lack
 
 
 class UpstreamSlow(UpstreamUnavailable):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -13,6 +13,7 @@ from gateway import engine_section
 from gateway.access.htpasswd import read
 from gateway.administration import Administration, Adoption, Newcomer, Source, planned, planned_users
 from gateway.cli.adoption_report import Looking, as_json_value, show_adoption, show_newcomers
+from gateway.cli.elsewhere import Elsewhere
 from gateway.cli.output import say, show_json
 from gateway.cli.ownership import act_as_owner
 from gateway.cli.session import Place, operator, place
@@ -20,6 +21,9 @@ from gateway.cli.words import Json
 from gateway.errors import Conflict, Invalid
 from gateway.folder import require_folder
 from gateway.settings import Settings
+
+if TYPE_CHECKING:
+    from gateway.app import Words
 
 T = TypeVar("T")
 
@@ -61,12 +65,16 @@ def adopt(
     if made:
         _require_no_content(found, settings)
     looking = Looking(quiet=as_json)
+    unsaid = found.engine != settings.engine
+    # What the settings say already is to be mended there.
+    words = Elsewhere(settings.engine.url, "--password-file").words if unsaid else None
+    if unsaid or not made:
+        # What does not answer as a registry leaves nothing behind here.
+        _surveyed(settings, lambda source: source.greet(), words)
     if plan:
-        adoption, newcomers = _planned(settings, made, users, looking)
+        adoption, newcomers = _planned(settings, made, users, looking, words)
     else:
-        unsaid = found.engine != settings.engine
-        if unsaid or not made:
-            _prepare(settings, unsaid=unsaid, made=made, error=as_json)
+        _prepare(settings, unsaid=unsaid, made=made, error=as_json)
         adoption, newcomers = _adopted(settings, users, looking)
     if as_json:
         show_json(as_json_value(settings.engine.url, plan, adoption, newcomers))
@@ -76,20 +84,22 @@ def adopt(
     raise typer.Exit(0 if adoption.whole else 1)
 
 
-def _planned(settings: Settings, made: bool, users: bytes, looking: Looking) -> tuple[Adoption, tuple[Newcomer, ...]]:
+def _planned(
+    settings: Settings, made: bool, users: bytes, looking: Looking, words: Words | None
+) -> tuple[Adoption, tuple[Newcomer, ...]]:
     if not made:
 
         async def strange(source: Source) -> tuple[Adoption, tuple[Newcomer, ...]]:
             with looking:
                 return await planned(source, looking), await planned_users(users)
 
-        return _surveyed(settings, strange)
+        return _surveyed(settings, strange, words)
 
     async def act(source: Source, acts: Administration) -> tuple[Adoption, tuple[Newcomer, ...]]:
         with looking:
             return await acts.adoptions.plan(source, looking), await acts.newcomers.plan(users)
 
-    return _on_records(settings, act)
+    return _on_records(settings, act, words)
 
 
 def _adopted(settings: Settings, users: bytes, looking: Looking) -> tuple[Adoption, tuple[Newcomer, ...]]:
@@ -102,11 +112,11 @@ def _adopted(settings: Settings, users: bytes, looking: Looking) -> tuple[Adopti
     return _on_records(settings, act)
 
 
-def _surveyed(settings: Settings, act: Callable[[Source], Awaitable[T]]) -> T:
+def _surveyed(settings: Settings, act: Callable[[Source], Awaitable[T]], words: Words | None) -> T:
     from gateway.app import survey  # with all rooms, which help and wrong usage do without
 
     async def acting() -> T:
-        reader = survey(settings)
+        reader = survey(settings, words)
         try:
             return await act(reader)
         finally:
@@ -115,12 +125,14 @@ def _surveyed(settings: Settings, act: Callable[[Source], Awaitable[T]]) -> T:
     return asyncio.run(acting())
 
 
-def _on_records(settings: Settings, act: Callable[[Source, Administration], Awaitable[T]]) -> T:
+def _on_records(
+    settings: Settings, act: Callable[[Source, Administration], Awaitable[T]], words: Words | None = None
+) -> T:
     from gateway.app import opened  # as above
 
     act_as_owner(settings.data)
     with opened(settings) as rooms:
-        return _surveyed(settings, lambda source: act(source, rooms.administration))
+        return _surveyed(settings, lambda source: act(source, rooms.administration), words)
 
 
 def _in_front(found: Settings, url: str, username: str, password_file: Path | None, ca_file: Path | None) -> Settings:
@@ -184,8 +196,6 @@ def _prepare(settings: Settings, *, unsaid: bool, made: bool, error: bool) -> No
     """Makes the data directory, if it is not *made*, and keeps in its settings which registry it is in front of."""
     from gateway.initialisation import initialise  # as above
 
-    # What does not answer as a registry leaves nothing behind here.
-    _surveyed(settings, lambda source: source.greet())
     if not made:
         require_folder(settings.data, make=True)
         act_as_owner(settings.data)

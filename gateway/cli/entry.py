@@ -34,6 +34,7 @@ from gateway.errors import (
     TooManyRequests,
     Unavailable,
     Unknown,
+    UpstreamDistrust,
 )
 
 REFUSED, WRONG, UNKNOWN, CONFLICT, UNAVAILABLE, FAULT = 1, 2, 3, 4, 5, 70
@@ -174,6 +175,9 @@ def status_of(refusal: Refusal) -> int:
             return UNKNOWN
         case Conflict() | ContentReferenced():
             return CONFLICT
+        case UpstreamDistrust():
+            # Not to be tried again: something has to be mended before.
+            return REFUSED
         case Unavailable() | TooManyRequests():
             return UNAVAILABLE
         case Invalid() | NameInvalid() | TagInvalid() | DigestInvalid():

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from gateway.administration.importing import Left, ProjectTally, Report, Standing
+from gateway.cli.elsewhere import Elsewhere
 from gateway.cli.output import printable, say, show_json, show_table
 from gateway.cli.session import operator, rooms, stdin_password
 from gateway.cli.words import Json
@@ -38,7 +39,7 @@ def import_(
     plan: Annotated[bool, typer.Option("--plan", help="Say what would be done; change nothing.")] = False,
     link: Annotated[
         bool,
-        typer.Option("--link", help="Share files with the volume where that is safe (see below), instead of copying."),
+        typer.Option("--link", help="Share files with the volume where that is safe (see above), instead of copying."),
     ] = False,
     username: Annotated[str, typer.Option("--username", metavar="NAME", help="Who signs in to the registry.")] = "",
     password_stdin: Annotated[
@@ -64,10 +65,11 @@ def import_(
     if link and source.startswith(("http://", "https://")):
         raise Invalid("--link is for the folder of a volume; leave it away for a URL.")
     peer = (username, stdin_password() if password_stdin else "", ca_file)
+    words = Elsewhere(source.rstrip("/"), "--password-stdin").words
     from gateway.app import importing
 
     with rooms(ctx) as joined, _Shown(quiet=as_json) as shown:
-        imports = importing(joined, source, link=link, peer=peer, tell=shown.bytes)
+        imports = importing(joined, source, link=link, peer=peer, words=words, tell=shown.bytes)
         act = imports.plan if plan else imports.import_all
         try:
             report = asyncio.run(act(operator(), projects=project or (), tell=shown))

@@ -96,7 +96,11 @@ def show_replay(ctx: typer.Context, proposal: Proposal, days: int, *, as_json: b
 def leak(
     ctx: typer.Context,
     credential: Annotated[
-        str, typer.Argument(metavar="ACCOUNT|TOKEN", help="A user, a robot, or the number of an offline token.")
+        str,
+        typer.Argument(
+            metavar="ACCOUNT|TOKEN",
+            help="A user, a robot, the number of an offline token, or personal:N for the personal token number N.",
+        ),
     ],
     since: Annotated[str, typer.Option("--since", metavar="DATE", help="Since when it may have been out.")],
     plan: Annotated[bool, typer.Option("--plan", help="Revoke nothing, only tell.")] = False,

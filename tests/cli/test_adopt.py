@@ -218,7 +218,7 @@ def test_a_credential_is_kept_as_the_name_of_its_file(nowhere: Line, tmp_path: P
         secret.chmod(0o644)
         assert nowhere(*words).status == 2
         secret.chmod(0o600)
-        assert nowhere("adopt", registry.url).status == 5
+        assert nowhere("adopt", registry.url).status == 1
         assert not nowhere.folder.exists()
         nowhere.done(*words)
         text = (nowhere.folder / "gateway.toml").read_text()

@@ -45,3 +45,17 @@ def test_one_word_does_not_load_the_others() -> None:
     code = "import sys; from gateway.cli.entry import commands; commands('key'); "
     code += "print('gateway.cli.sweep' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
+
+
+def words_of_help(line: Line, word: str) -> str:
+    return " ".join(line.done(word, "--help").out.split())
+
+
+def test_help_of_an_import_explains_links_above_where_it_says_so(line: Line) -> None:
+    said = words_of_help(line, "import")
+    assert said.index("With --link they get a second name") < said.index("where that is safe (see above)")
+
+
+def test_help_of_a_leak_names_every_kind_of_credential_that_it_takes(line: Line) -> None:
+    said = words_of_help(line, "leak")
+    assert all(kind in said for kind in ("A user", "a robot", "number of an offline token", "personal:N"))

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
-from gateway.engine.upstream.client import Client, Patience, Peer
+from gateway.engine.upstream.client import Client, Patience, Peer, Shares
 from tests.faults.peer import Misbehaving
 
 T = TypeVar("T")
@@ -24,6 +24,7 @@ def with_client(
     act: Callable[[Client], Awaitable[T]],
     *,
     patience: Patience = QUICK,
+    shares: Shares | None = None,
     username: str = "",
     password: str = "",
     ca_file: Path | None = None,
@@ -32,7 +33,7 @@ def with_client(
     url = peer if isinstance(peer, str) else peer.url
 
     async def run() -> T:
-        client = Client(Peer(url, username, password, ca_file), patience)
+        client = Client(Peer(url, username, password, ca_file), patience, shares or Shares())
         try:
             async with asyncio.timeout(BUDGET_SECONDS):
                 return await act(client)

@@ -6,12 +6,16 @@ import asyncio
 import base64
 import json
 import time
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
+from yarl import URL
 
 from gateway.engine.upstream.client import Client
+from gateway.engine.upstream.credential import Credential
 from gateway.errors import UpstreamFailed, UpstreamUnavailable
 from tests.faults.asking import BLOB, UPLOAD, body, read, way, with_client
 from tests.faults.peer import Behaviour, Line, Misbehaving, Request, always, misbehaving
@@ -119,6 +123,30 @@ def test_many_who_need_a_token_at_once_get_one() -> None:
     with misbehaving(tokens) as tokens.peer:
         with_client(tokens.peer, at_once, **WHO)
     assert len(tokens.at_the_desk) == 2
+
+
+@pytest.mark.parametrize("status", [200, 401, 403, 500])
+def test_names_that_somebody_invents_leave_nothing_behind(status: int) -> None:
+    async def at_the_desk(url: URL, headers: Mapping[str, str]) -> tuple[int, bytes]:
+        await asyncio.sleep(0)
+        return status, b'{"token": "t", "expires_in": 300}'
+
+    async def invent() -> Credential:
+        credential = Credential(URL("http://127.0.0.1:1"), "gateway", "secret", at_the_desk)
+        for number in range(2500):
+            scope = f"repository:invented/{number}:pull"
+            with suppress(UpstreamFailed):
+                await credential.renewed([wanting("http://127.0.0.1:1/token")["WWW-Authenticate"]], scope, BASIC)
+        slow = [asyncio.create_task(credential.authorization(PULL)) for _ in range(3)]
+        await asyncio.sleep(0)
+        for task in slow[:2]:
+            task.cancel()
+        await asyncio.gather(*slow, return_exceptions=True)
+        return credential
+
+    credential = asyncio.run(invent())
+    assert credential._asking == {}
+    assert len(credential._tokens) <= 1000
 
 
 def test_several_scopes_are_asked_for_one_by_one() -> None:

@@ -174,7 +174,7 @@ class Reading:
                 async with self._turn:
                     return await self._source.referrers(self._repository, subject)
             except Refusal as refusal:
-                self._broken.append(left(self._repository, subject.text, refusal))
+                self._broken.append(left(self._repository, f"referrers of {subject}", refusal))
                 return ()
 
         for found in await asyncio.gather(*map(ask, subjects)):

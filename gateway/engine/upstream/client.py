@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,17 +14,19 @@ from yarl import URL
 
 from gateway.engine.upstream import lines, places
 from gateway.engine.upstream.circuit import REST_SECONDS, Circuit
-from gateway.engine.upstream.credential import REFUSED, WANTED, Credential
+from gateway.engine.upstream.credential import Credential
 from gateway.engine.upstream.flow import Flow, Streamed, headers_of, whole
 from gateway.engine.upstream.lines import READS, Lines, Patience
+from gateway.engine.upstream.slots import Shares, Use
 from gateway.errors import UpstreamFailed, UpstreamUnavailable
 
 #: A manifest has at most 4 MiB.
 LIMIT_BYTES = 4 * 1024 * 1024 + 64 * 1024
 _LITTLE_BYTES = 64 * 1024
 _PATIENCE = Patience()
+_SHARES = Shares()
 
-__all__ = ["LIMIT_BYTES", "Answer", "Client", "Patience", "Peer", "Streamed"]
+__all__ = ["LIMIT_BYTES", "Answer", "Client", "Patience", "Peer", "Shares", "Streamed"]
 
 _log = logging.getLogger("gateway.upstream")
 
@@ -62,13 +64,23 @@ class Client:
 
     Whatever keeps an answer from coming is an `UpstreamFailed`, or an `UpstreamSlow` when it took too long; *uncertain*
     if it was a write that may have arrived. After five of them in a row every request is refused for some seconds, by
-    `UpstreamUnavailable`. Nothing of what a caller of the gateway sent goes along but what is passed in here.
+    `UpstreamUnavailable`; so is one for which all connections of its kind are in use, and that counts against nobody.
+    Nothing of what a caller of the gateway sent goes along but what is passed in here. *words* gives the message of a
+    refusal for whoever asks otherwise than from behind a gateway.
     """
 
-    def __init__(self, peer: Peer, patience: Patience = _PATIENCE) -> None:
+    def __init__(
+        self,
+        peer: Peer,
+        patience: Patience = _PATIENCE,
+        shares: Shares = _SHARES,
+        words: Callable[[UpstreamUnavailable], str] | None = None,
+    ) -> None:
         self._home = places.home(peer.url)
         self._ca_file = peer.ca_file
         self._patience = patience
+        self._shares = shares
+        self._words = words
         self._circuit = Circuit()
         self._credential = Credential(self._home, peer.username, peer.password, self._fetch)
         self._lines: dict[asyncio.AbstractEventLoop, Lines] = {}
@@ -90,10 +102,11 @@ class Client:
         *scope* is what a token has to allow, as in `repository:gallery/ui:pull`. What is known to take long is given
         *extra_seconds* more.
         """
-        with self._watched(method):
-            async with asyncio.timeout(self._patience.answer_seconds + extra_seconds) as deadline:
-                answer = await self._answer(method, path, headers, content, scope)
-                return await self._whole(method, answer, limit_bytes, deadline)
+        async with self._held().slots.taken(Use.ANSWER):
+            with self._watched(method):
+                async with asyncio.timeout(self._patience.answer_seconds + extra_seconds) as deadline:
+                    answer = await self._answer(method, path, headers, content, scope)
+                    return await self._whole(method, answer, limit_bytes, deadline)
 
     def open(
         self, path: str, *, headers: Mapping[str, str] | None = None, scope: str = ""
@@ -119,10 +132,11 @@ class Client:
             # A body can be sent only once: how to sign in has to be known before.
             await self.ask("GET", "/v2/", limit_bytes=_LITTLE_BYTES)
         flow = Flow(body, self._patience)
-        with self._watched(method, flow):
-            async with asyncio.timeout(self._patience.answer_seconds) as flow.deadline:
-                answer = await self._answer(method, path, headers, flow.pieces(), scope)
-                return await self._whole(method, answer, LIMIT_BYTES, flow.deadline)
+        async with self._held().slots.taken(Use.UPLOAD):
+            with self._watched(method, flow):
+                async with asyncio.timeout(self._patience.answer_seconds) as flow.deadline:
+                    answer = await self._answer(method, path, headers, flow.pieces(), scope)
+                    return await self._whole(method, answer, LIMIT_BYTES, flow.deadline)
 
     def local(self, location: str, repository: str) -> str:
         """
@@ -140,12 +154,14 @@ class Client:
         """
         uncertain = answer.method not in READS and (answer.status >= 500 or answer.status < 300)
         if answer.status == 429:
-            return UpstreamFailed("The registry behind is asked too often; try again later.")
-        if answer.status >= 500:
+            message, uncertain = "The registry behind is asked too often; try again later.", False
+        elif answer.status >= 500:
             message = f"The registry behind has failed with status {answer.status}; try again later."
-            return UpstreamFailed(message, uncertain=uncertain)
-        message = "The registry behind gives an answer that no registry gives; check its url."
-        return UpstreamFailed(message, uncertain=uncertain)
+        else:
+            message = "The registry behind gives an answer that no registry gives; check its url."
+        refusal = UpstreamFailed(message, uncertain=uncertain)
+        self._put(refusal)
+        return refusal
 
     @property
     def trouble(self) -> str:
@@ -164,14 +180,18 @@ class Client:
 
     @asynccontextmanager
     async def _open(self, path: str, headers: Mapping[str, str] | None, scope: str) -> AsyncIterator[Streamed]:
-        with self._watched("GET"):
-            async with asyncio.timeout(self._patience.answer_seconds):
-                answer = await self._answer("GET", path, headers, None, scope)
-        try:
-            yield Streamed(answer, self._patience, self._failed, self._circuit.answered)
-        finally:
-            if not answer.closed:
-                answer.close()
+        async with self._held().slots.taken(Use.DOWNLOAD):
+            with self._watched("GET"):
+                async with asyncio.timeout(self._patience.answer_seconds):
+                    answer = await self._answer("GET", path, headers, None, scope)
+            try:
+                yield Streamed(answer, self._patience, self._failed, self._circuit.answered)
+            except UpstreamUnavailable as refusal:
+                self._put(refusal)
+                raise
+            finally:
+                if not answer.closed:
+                    answer.close()
 
     async def _answer(
         self,
@@ -198,7 +218,7 @@ class Client:
         if answer.status in (401, 403) and self._is_own(answer):
             answer.close()
             credential.forget(scope)
-            raise UpstreamFailed(REFUSED if credential.is_set else WANTED)
+            raise credential.refused()
         credential.proven = True
         return answer
 
@@ -231,14 +251,22 @@ class Client:
                 raise flow.error from None
             refusal = lines.told(error, method)
             self._failed(refusal.message)
+            self._put(refusal)
             raise refusal from error
+        except UpstreamUnavailable as refusal:
+            self._put(refusal)
+            raise
+
+    def _put(self, refusal: UpstreamUnavailable) -> None:
+        if self._words is not None:
+            refusal.message = self._words(refusal)
 
     def _held(self) -> Lines:
         loop = asyncio.get_running_loop()
         held = self._lines.get(loop)
         if held is None:
             self._lines = {each: kept for each, kept in self._lines.items() if not each.is_closed()}
-            held = self._lines[loop] = Lines(self._home, self._ca_file, self._patience)
+            held = self._lines[loop] = Lines(self._home, self._ca_file, self._patience, self._shares)
         return held
 
     def _failed(self, why: str) -> None:

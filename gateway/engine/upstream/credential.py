@@ -8,12 +8,12 @@ import json
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from yarl import URL
 
 from gateway.engine.upstream import places
-from gateway.errors import UpstreamFailed
+from gateway.errors import Lack, UpstreamDistrust, UpstreamFailed
 
 #: A token that lives shorter is renewed for every request: nothing else would be right.
 _MARGIN_SECONDS = 10.0
@@ -37,6 +37,14 @@ class Desk:
     scope: str
 
 
+@dataclass(slots=True)
+class _Asking:
+    """Those who want a token for one scope: one asks, and what it gets serves all."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    wanted: int = 0
+
+
 class Credential:
     """
     What is put into `Authorization` for the peer, and for nobody else.
@@ -55,7 +63,7 @@ class Credential:
         self._clock = clock
         self._desk: Desk | None = None
         self._tokens: dict[str, tuple[str, float]] = {}
-        self._asking: dict[str, asyncio.Lock] = {}
+        self._asking: dict[str, _Asking] = {}
         self.proven = False
         """Whether the peer has accepted what it was sent, or said what it wants: a body can be sent at once."""
 
@@ -84,10 +92,11 @@ class Credential:
         """Drops the token for *scope*: it was refused."""
         self._tokens.pop(scope, None)
 
-    @property
-    def is_set(self) -> bool:
-        """Whether there is a password at all."""
-        return bool(self._basic)
+    def refused(self) -> UpstreamDistrust:
+        """What to raise when the peer does not let us in with what we have."""
+        if self._basic:
+            return UpstreamDistrust(_REFUSED, Lack.RIGHT)
+        return UpstreamDistrust(_WANTED, Lack.CREDENTIAL)
 
     def _known(self, scope: str) -> str:
         value, until = self._tokens.get(scope, ("", 0.0))
@@ -103,15 +112,23 @@ class Credential:
         return None
 
     async def _token(self, desk: Desk, scope: str, refused: str) -> str:
-        async with self._asking.setdefault(scope, asyncio.Lock()):
-            known = self._known(scope)
-            if known and known != refused:
-                return known
-            token, seconds = await self._asked(desk, scope or desk.scope)
-            value = f"Bearer {token}"
-            self._prune()
-            self._tokens[scope] = (value, self._clock() + seconds - min(_MARGIN_SECONDS, seconds / 2))
-            return value
+        asking = self._asking.setdefault(scope, _Asking())
+        asking.wanted += 1
+        try:
+            async with asking.lock:
+                known = self._known(scope)
+                if known and known != refused:
+                    return known
+                token, seconds = await self._asked(desk, scope or desk.scope)
+                value = f"Bearer {token}"
+                self._prune()
+                self._tokens[scope] = (value, self._clock() + seconds - min(_MARGIN_SECONDS, seconds / 2))
+                return value
+        finally:
+            asking.wanted -= 1
+            # Whoever invents names leaves nothing behind, whether or not there are tokens for them.
+            if not asking.wanted:
+                self._asking.pop(scope, None)
 
     async def _asked(self, desk: Desk, scope: str) -> tuple[str, float]:
         query = [("service", desk.service)] if desk.service else []
@@ -119,7 +136,7 @@ class Credential:
         address = desk.realm.update_query([*desk.realm.query.items(), *query])
         status, body = await self._fetch(address, {"Authorization": self._basic} if self._basic else {})
         if status in (401, 403):
-            raise UpstreamFailed(REFUSED if self._basic else WANTED)
+            raise self.refused()
         if status != 200:
             raise UpstreamFailed("The registry behind gives out no token; look at its token server.")
         return _read(body)
@@ -128,16 +145,15 @@ class Credential:
         if len(self._tokens) >= _MOST_TOKENS:
             now = self._clock()
             self._tokens = {scope: kept for scope, kept in self._tokens.items() if kept[1] > now}
-            self._asking = {scope: lock for scope, lock in self._asking.items() if lock.locked()}
         if len(self._tokens) >= _MOST_TOKENS:
             self._tokens.clear()
 
 
-REFUSED = (
+_REFUSED = (
     "The registry behind refuses the gateway's own credential; "
     "check username and password_file in the gateway's configuration, and what they may do there."
 )
-WANTED = "The registry behind asks for a credential; set username and password_file in the gateway's configuration."
+_WANTED = "The registry behind asks for a credential; set username and password_file in the gateway's configuration."
 
 
 def _read(body: bytes) -> tuple[str, float]:

@@ -13,12 +13,12 @@ from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from gateway.engine.upstream import places
-from gateway.errors import UpstreamFailed, UpstreamSlow, UpstreamUnavailable
+from gateway.engine.upstream.slots import Shares, Slots
+from gateway.errors import Lack, UpstreamDistrust, UpstreamFailed, UpstreamSlow, UpstreamUnavailable
 
 READS = frozenset({"GET", "HEAD"})
 REDIRECTIONS = frozenset({301, 302, 303, 307, 308})
 MOST_REDIRECTS = 5
-MOST_CONNECTIONS = 1024
 #: Measured: what a stream holds is at most twice this and one piece more.
 BUFFER_BYTES = 32 * 1024
 KEEP_ALIVE_SECONDS = 20
@@ -57,19 +57,27 @@ async def _once(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType)
 
 @dataclass(slots=True)
 class Lines:
-    """What one event loop has open towards the peer, and wherever it redirects to."""
+    """
+    What one event loop has open towards the peer, and wherever it redirects to.
+
+    Each request is made within one of the *slots*, which has at most one connection at a time.
+    """
 
     peer: URL
     ca_file: Path | None
     patience: Patience
+    shares: Shares
     session: aiohttp.ClientSession = field(init=False)
+    slots: Slots = field(init=False)
     _own: ssl.SSLContext | None = None
     _other: ssl.SSLContext | None = None
 
     def __post_init__(self) -> None:
+        self.slots = Slots(self.shares)
         self.session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                limit=MOST_CONNECTIONS,
+                # The slots are the limit: waiting in the pool would count as a peer that cannot be connected to.
+                limit=0,
                 use_dns_cache=False,
                 resolver=places.Cautious(self.peer.raw_host or ""),
                 keepalive_timeout=KEEP_ALIVE_SECONDS,
@@ -153,7 +161,8 @@ def _context(ca_file: Path | None) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=ca_file)
     except OSError as error:
-        raise UpstreamFailed("The CA file for the registry behind cannot be read; check ca_file.") from error
+        message = "The CA file for the registry behind cannot be read; check ca_file."
+        raise UpstreamDistrust(message, Lack.AUTHORITY) from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
 
@@ -168,11 +177,11 @@ def told(error: BaseException, method: str) -> UpstreamUnavailable:
         case aiohttp.ConnectionTimeoutError():
             return UpstreamSlow("The registry behind cannot be connected to in time; try again.")
         case aiohttp.ClientConnectorCertificateError():
-            return UpstreamFailed(
-                "The registry behind shows a certificate that is not trusted; renew it, or set ca_file to its CA."
-            )
+            message = "The registry behind shows a certificate that is not trusted; renew it, or set ca_file to its CA."
+            return UpstreamDistrust(message, Lack.TRUST)
         case aiohttp.ClientSSLError():
-            return UpstreamFailed("The registry behind speaks no TLS that can be trusted; check its url and ca_file.")
+            message = "The registry behind speaks no TLS that can be trusted; check its url and ca_file."
+            return UpstreamDistrust(message, Lack.TLS)
         case aiohttp.ClientConnectorDNSError():
             return UpstreamFailed("The name of the registry behind is not known; check its url.")
         case aiohttp.ClientConnectorError():

@@ -20,9 +20,9 @@ def home(text: str) -> URL:
     """The peer's own address, without a slash at its end; raises `Invalid` unless it is a bare http or https URL."""
     url = _parsed(text)
     if url is None or url.scheme not in ("http", "https") or not url.raw_host:
-        raise Invalid("The registry behind has an address like http://127.0.0.1:5001 or https://registry.example:5000.")
+        raise Invalid("A registry has an address like http://127.0.0.1:5001 or https://registry.example:5000.")
     if url.raw_user is not None or url.raw_query_string or url.raw_fragment or "?" in text or "#" in text:
-        raise Invalid("The address of the registry behind holds no credential, no query and no fragment.")
+        raise Invalid("The address of a registry holds no credential, no query and no fragment.")
     return URL(text.rstrip("/"), encoded=True)
 
 

@@ -58,21 +58,25 @@ class RegistrySource:
         return ()
 
     async def referrers(self, repository: Repository, subject: Digest) -> Sequence[Digest]:
-        found: list[Digest] = []
+        found: dict[Digest, None] = {}
         query = ""
         while self._lists_referrers:
             path = f"/v2/{repository}/referrers/{subject}{f'?{query}' if query else ''}"
             answer = await self._ask("GET", path, repository, _ACCEPT_INDEX, LISTING_BYTES)
-            if answer.status != 200 or essence(answer.headers.get("content-type")) != OCI_INDEX:
+            if _lists_none(answer):
                 # It has no such list: then the tags that stand for it come in like all others.
                 self._lists_referrers = False
                 break
-            page = _listed_in(answer)
-            found += page
+            if answer.status != 200:
+                raise self._client.refuse(answer)
+            before, page = len(found), _listed_in(answer)
+            found.update(dict.fromkeys(page))
             query = next_query(answer)
             if not query or not page:
                 break
-        return found
+            if len(found) == before or len(found) > _NAMES:
+                raise _endless("referrers")
+        return list(found)
 
     async def manifest(self, repository: Repository, digest: Digest) -> StoredManifest:
         answer = await self._ask("GET", f"/v2/{repository}/manifests/{digest}", repository, _ACCEPT, LIMIT_BYTES)
@@ -139,7 +143,7 @@ class RegistrySource:
             if not query or not page:
                 return list(names)
             if len(names) == before or len(names) > _NAMES:
-                raise UpstreamFailed(f"The registry lists its {key} without end; look into its log.")
+                raise _endless(key)
 
     async def _ask(
         self,
@@ -152,6 +156,17 @@ class RegistrySource:
         async with self._turns:
             scope = _scope(repository)
             return await self._client.ask(method, path, headers=headers, limit_bytes=limit_bytes, scope=scope)
+
+
+def _endless(key: str) -> UpstreamFailed:
+    return UpstreamFailed(f"The registry lists its {key} without end; look into its log.")
+
+
+def _lists_none(answer: Answer) -> bool:
+    """Whether the registry knows no lists of referrers; one that fails, or is asked too often, may well know them."""
+    if answer.status == 200:
+        return essence(answer.headers.get("content-type")) != OCI_INDEX
+    return answer.status in (404, 405)
 
 
 def _listed_in(answer: Answer) -> list[Digest]:
