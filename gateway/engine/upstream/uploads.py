@@ -114,7 +114,7 @@ class UpstreamUploads:
 
         # Whoever drops the change unapplied drops the turn, and not only when the garbage collector comes by.
         weakref.finalize(apply, turn.release).atexit = False
-        return Appended(Change(apply), new.offset, relay.interrupted)
+        return Appended(Change(apply, release=turn.release), new.offset, relay.interrupted)
 
     async def finish(
         self, upload: Upload, body: AsyncIterator[bytes], first: int | None, digest: Digest
@@ -140,7 +140,7 @@ class UpstreamUploads:
         finishing = Finishing(self._sessions, turn, upload, stand, blob)
         weakref.finalize(finishing, turn.release).atexit = False
         change = self._acts.change(upload.repository, finishing.apply, upload.owner)
-        return blob, replace(change, elsewhere=finishing.elsewhere())
+        return blob, replace(change, elsewhere=finishing.elsewhere(), release=turn.release)
 
     async def cancel(self, upload: Upload) -> Change:
         turn = self._turns.take(upload.id)
