@@ -26,6 +26,7 @@ from tests.services.distribution import Registry as Behind
 from tests.services.distribution import running_registry
 
 CONTENT = b"some layer"
+NOWHERE = "http://127.0.0.1:9"
 
 
 class InOneLoop(Registry):
@@ -149,6 +150,23 @@ def test_an_upload_whose_finish_is_refused_can_be_finished_once_the_rule_is_gone
     world.house.run(world.acts.projects.set_project(OPERATOR, "alpha", read_only=""))
 
     assert world.ask("PUT", f"{location}?digest={sha256(CONTENT)}", token=token).status == 201
+
+
+def test_a_mount_that_the_registry_behind_has_no_answer_for_leaves_an_event(world: World) -> None:
+    source, target = world.name(), world.name()
+    token = world.widest("alice", source, target)
+    digest = world.push_blob(token, source, CONTENT)
+    away = in_front_of(world, world.house.data, NOWHERE)
+
+    with world.watching() as seen:
+        answer = away.ask("POST", f"/v2/{target}/blobs/uploads/?mount={digest}&from={source}", token=token)
+
+    assert answer.status == 502
+    [event] = seen
+    assert (event["kind"], event["outcome"], event["reason"]) == ("upload.begin", "failed", "upstream_unavailable")
+    assert (event["principal"], event["repository"]) == ("alice", target)
+    mounted = world.ask("POST", f"/v2/{target}/blobs/uploads/?mount={digest}&from={source}", token=token)
+    assert mounted.status == 201
 
 
 class _Uploads:
