@@ -307,7 +307,7 @@ def _content(settings: Settings, database: Database) -> tuple[Engine, Settling |
                 uploads_per_owner=limits.uploads_per_principal,
                 upload_seconds=limits.upload_seconds,
             )
-            return engine, Settling(client, database)
+            return engine, Settling(client, database, settings.data)
         case _:
             assert_never(settings.engine.kind)
 

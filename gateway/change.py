@@ -55,7 +55,8 @@ class Change:
     else's. *policy* says that accounts, projects or grants change; *repositories* names those whose tags, links or
     manifests do: every process sees the change from the moment it is acknowledged. *elsewhere* is what has to be done
     outside the database before. *release* lets go of what the change holds, a lock: it is called once the ledger is
-    done with the change, whether it was applied or not, and may have been called by then.
+    done with the change, whether it was applied or not, or once it is clear that the ledger will not see it; and may
+    have been called by then.
     """
 
     apply: Callable[[Any], Notes]

@@ -220,7 +220,11 @@ class Passage:
             carrying = asyncio.ensure_future(self._carry_out(change, change.elsewhere, also))
             # Whoever waits may be cancelled; what was begun elsewhere is brought to its end, and its event written.
             carrying.add_done_callback(_heard)
-            return await asyncio.shield(carrying)
+            try:
+                return await asyncio.shield(carrying)
+            finally:
+                # What it raises holds this frame: without a way back to it, what is dropped ends here and now.
+                del carrying
         return await self._gate.ledger.commit(
             Act(self._closed(), change, self._version, self._rejudge, self._refusal, silent, also)
         )
@@ -255,14 +259,19 @@ class Passage:
 
         # Neither moves what the repository holds: what is remembered of it stays true.
         intent = Change(intend)
-        await ledger.commit(Act(self._closed(), intent, self._version, self._rejudge, self._refusal, silent=True))
         try:
-            await elsewhere.run()
-        except BaseException as error:
-            outcome = Outcome.DENIED if isinstance(error, AccessRefusal) else Outcome.FAILED
-            uncertain = not isinstance(error, Refusal) or getattr(error, "uncertain", False)
-            undone = None if uncertain else Change(drop)
-            await ledger.commit(Act(self._closed(outcome, _reason(error)), undone))
+            await ledger.commit(Act(self._closed(), intent, self._version, self._rejudge, self._refusal, silent=True))
+            try:
+                await elsewhere.run()
+            except BaseException as error:
+                outcome = Outcome.DENIED if isinstance(error, AccessRefusal) else Outcome.FAILED
+                uncertain = not isinstance(error, Refusal) or getattr(error, "uncertain", False)
+                undone = None if uncertain else Change(drop)
+                await ledger.commit(Act(self._closed(outcome, _reason(error)), undone))
+                raise
+        except BaseException:
+            # The ledger never sees the change: whoever tries again finds nothing in the way.
+            change.release()
             raise
         return await ledger.commit(Act(self._closed(), change, silent=silent, also=also))
 

@@ -243,7 +243,7 @@ class _Served:
             await asyncio.sleep(_KEYS_SECONDS)
 
     async def _settle(self, settlement: Settlement) -> None:
-        # Whatever is open now was left by a process that is gone: nobody else will record it.
+        # What is open now and held by nobody was left by a process that is gone: nobody else will record it.
         after_seconds = 0.0
         while True:
             try:

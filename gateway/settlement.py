@@ -1,4 +1,7 @@
-"""Intents that are still open are settled: what became of them is found out, and recorded once, with its event."""
+"""Intents that are still open are settled: what became of them is found out, and recorded once, with its event.
+
+What some process still does or is about to record is left to it, however long that takes.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("gateway.settlement")
 
-#: What is younger may be under way in some process, and its end is waited for.
+#: What nobody waits for any more, the registry behind may be doing yet: so long its end is waited for.
 PATIENCE_SECONDS = 60.0
 NOT_DONE = "not_done"
 
@@ -38,14 +41,16 @@ class Settlement:
 
     async def settle(self, *, after_seconds: float = PATIENCE_SECONDS) -> int:
         """
-        Settles what was begun more than *after_seconds* ago; returns how many intents were.
+        Settles what was begun more than *after_seconds* ago and is held by nobody; returns how many intents were.
 
-        What has not been done is said to be so only of intents older than a minute: it may be done yet. What the
-        registry behind does not say now, it is asked again the next time. `Unavailable` without a trail.
+        What has not been done is said to be so only of intents older than a minute, and than what large blobs take: it
+        may be done yet. What the registry behind does not say now, it is asked again the next time. `Unavailable`
+        without a trail.
         """
         now = self.clock()
         found = await self.database.read(lambda connection: intents.open_intents(connection, now - after_seconds))
-        return sum([await self._settle(intent, now) for intent in found])
+        under_way = self.settling.under_way()
+        return sum([await self._settle(intent, now) for intent in found if intent.id not in under_way])
 
     async def _settle(self, intent: Intent, now: float) -> bool:
         try:
@@ -59,7 +64,7 @@ class Settlement:
             # One that cannot be read must not keep the others from being settled.
             _log.exception("how %s on %s ended cannot be found out", intent.kind, intent.repository)
             return False
-        if not finding.happened and intent.begun_at > now - PATIENCE_SECONDS:
+        if not finding.happened and now - intent.begun_at < PATIENCE_SECONDS + self.settling.lasting_seconds(intent):
             return False
         outcome = Outcome.ALLOWED if finding.happened else Outcome.FAILED
         event = recollected(intent.event, outcome, "" if finding.happened else NOT_DONE)

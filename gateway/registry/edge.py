@@ -114,10 +114,16 @@ async def _pass(request: Request, row: routes.Row, exchange: _Exchange, head: re
     async with request.gate.passage(request.caller, row.kind, *needs, **routes.facts(row, request)) as passage:
         reply = await row.endpoint(request, passage)
         passage.note(status=reply.status)
-        await passage.seal()
-        if head is not None and len(needs) == 1:
-            repeats.remember(head, request, needs[0], version, passage.event(), reply)
-        await exchange.deliver(reply)
+        try:
+            await passage.seal()
+            if head is not None and len(needs) == 1:
+                repeats.remember(head, request, needs[0], version, passage.event(), reply)
+            await exchange.deliver(reply)
+        except BaseException:
+            # A stream that has begun says itself how far it came; a body in one piece was not handed over at all.
+            if reply.stream is None or not exchange.begun:
+                passage.note(bytes=0)
+            raise
 
 
 class _WrongMethod(Unsupported):

@@ -72,12 +72,13 @@ async def mount(request: Request, passage: Passage) -> Reply:
 
     Why it could not be mounted is not told: it would tell what exists where the caller may not look.
     """
-    # What follows are passages of their own; this one is a step, and has nothing of its own to record.
-    await passage.seal()
     source = mount_source(request)
-    if source is not None and passage.met:
+    digest = await _mountable(request, source) if source is not None and passage.met else None
+    # What follows are passages of their own; this one is a step, and has nothing of its own to record any more.
+    await passage.seal()
+    if source is not None and digest is not None:
         try:
-            return await _mount(request, source, Digest.parse(request.parameter("mount")))
+            return await _mount(request, source, digest)
         except AgainstRule:
             # Of the target, where the caller may push.
             raise
@@ -158,9 +159,17 @@ async def _found(request: Request) -> Upload:
     return await request.engine.uploads.find(request.repository, request.owner, upload_id)
 
 
+async def _mountable(request: Request, source: Repository) -> Digest | None:
+    """A look beforehand: what is not there is an ordinary upload, not a mount that failed."""
+    try:
+        digest = Digest.parse(request.parameter("mount"))
+        await request.engine.blobs.find(source, digest, spares_push=True)
+    except (ContentRefusal, ContentDamaged):
+        return None
+    return digest
+
+
 async def _mount(request: Request, source: Repository, digest: Digest) -> Reply:
-    # A look beforehand: what is not there is an ordinary upload, not a mount that failed.
-    await request.engine.blobs.find(source, digest, spares_push=True)
     needs = (*_push(request), Need(Action.PULL, source))
     facts = {"digest": digest.text, "status": 201, "detail": {"from": source.name}}
     async with request.gate.passage(request.caller, Kind.BLOB_MOUNT, *needs, **facts) as mounting:

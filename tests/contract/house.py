@@ -115,9 +115,12 @@ class House:
 
     async def commit(self, change: Change) -> Notes:
         """Commits *change* as the gate does: what it does elsewhere comes between its intent and itself."""
-        if change.elsewhere is not None:
-            await self._carry_out(change.elsewhere)
-        return self.apply(change)
+        try:
+            if change.elsewhere is not None:
+                await self._carry_out(change.elsewhere)
+            return self.apply(change)
+        finally:
+            change.release()
 
     async def _carry_out(self, elsewhere: Elsewhere) -> None:
         def intend(connection: Any) -> Notes:

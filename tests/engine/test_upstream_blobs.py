@@ -132,6 +132,7 @@ def test_a_blob_is_asked_for_once_a_minute_or_when_its_repository_changed(front:
             front.database,
             front.engine.blobs._threads,  # type: ignore[attr-defined]
             front.engine.blobs._acts,  # type: ignore[attr-defined]
+            front.engine.blobs._holds,  # type: ignore[attr-defined]
             lambda: now,
         )
         behind.client.asked.clear()

@@ -262,6 +262,18 @@ def test_the_registry_finds_a_wrong_digest_where_no_process_has_seen_all_bytes(
     run(story())
 
 
+def test_a_change_that_the_ledger_is_done_with_lets_go_of_the_upload_at_once(front: House) -> None:
+    async def story() -> None:
+        upload = await begin(front)
+        appended = await front.engine.uploads.append(upload, body(b"123"), None)
+        appended.change.release()
+        _, change = await front.engine.uploads.finish(upload, body(b"45"), 3, Digest.of(b"12345"))
+        change.release()
+        await finish(front, upload, Digest.of(b"12345"))
+
+    run(story())
+
+
 def test_expired_uploads_are_given_up_with_their_sessions(front: House, registry: Registry) -> None:
     async def story() -> None:
         for _ in range(3):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
+import weakref
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -129,6 +132,7 @@ class Far:
         self.gate = Gate(FakeDirectory(self.policy), self.ledger)
         self.intended: Mapping[str, Any] = {}
         self.refuses: Refusal | None = None
+        self.released = 0
         self._run = run
 
     def intend(self, connection: Any, record: Mapping[str, Any]) -> None:
@@ -149,7 +153,10 @@ class Far:
 
     def change(self) -> Change:
         elsewhere = Elsewhere(self.intend, self.run, lambda connection: self.steps.append("drop"))
-        return Change(self.apply, repositories=(UI,), elsewhere=elsewhere)
+        return Change(self.apply, repositories=(UI,), elsewhere=elsewhere, release=self._release)
+
+    def _release(self) -> None:
+        self.released += 1
 
     async def push(self, kind: Kind = Kind.MANIFEST_PUSH) -> Notes:
         async with self.gate.passage(CALLER, kind, PUSH, reference="v1") as passage:
@@ -313,3 +320,74 @@ def test_a_step_of_an_upload_leaves_no_event_unless_it_fails() -> None:
     with pytest.raises(BlobUnknown):
         asyncio.run(far.push(Kind.UPLOAD_CANCEL))
     assert far.told == [(Outcome.FAILED, "blob_unknown")]
+
+
+@pytest.mark.parametrize("full", [0, 1], ids=["the intent", "the failure"])
+def test_what_cannot_be_recorded_on_the_way_lets_go_of_what_the_change_holds(full: int) -> None:
+    far = Far(failing(BlobUnknown("There is no such blob.")))
+    far.ledger.full = full
+
+    with pytest.raises(Unavailable):
+        asyncio.run(far.push())
+
+    assert far.released == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [BlobUnknown("There is no such blob."), UpstreamSlow("It took too long.", uncertain=True), ZeroDivisionError()],
+    ids=["refused", "uncertain", "fault"],
+)
+def test_what_fails_elsewhere_lets_go_of_what_the_change_holds(error: Exception) -> None:
+    far = Far(failing(error))
+
+    with pytest.raises(type(error)):
+        asyncio.run(far.push())
+
+    assert far.released == 1
+
+
+def test_what_is_refused_before_its_intent_lets_go_of_what_the_change_holds() -> None:
+    ruled = Far()
+    ruled.refuses = ContentReferenced("Delete the manifests first.")
+    with pytest.raises(ContentReferenced):
+        asyncio.run(ruled.push())
+
+    revoked = Far()
+
+    async def revoke() -> None:
+        async with revoked.gate.passage(CALLER, Kind.MANIFEST_PUSH, PUSH) as passage:
+            revoked.policy.standings.clear()
+            await passage.commit(revoked.change())
+
+    with pytest.raises(Unauthorized):
+        asyncio.run(revoke())
+    assert (ruled.released, revoked.released) == (1, 1)
+
+
+def test_what_an_act_elsewhere_raises_is_gone_without_the_garbage_collector() -> None:
+    class Lost(BlobUnknown):
+        """A refusal that can be watched."""
+
+    raised: list[weakref.ref[Lost]] = []
+
+    async def refuse() -> None:
+        try:
+            raise Lost("There is no such blob.")
+        except Lost as error:
+            raised.append(weakref.ref(error))
+            raise
+
+    async def push() -> bool:
+        with contextlib.suppress(Lost):
+            await Far(refuse).push()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        return raised[0]() is None
+
+    gc.collect()
+    gc.disable()
+    try:
+        assert asyncio.run(push())
+    finally:
+        gc.enable()

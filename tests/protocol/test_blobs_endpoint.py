@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
+from gateway.change import Notes
 from gateway.errors import BlobUnknown
+from gateway.gate import Act
+from gateway.records.ledger import SqlLedger
 from gateway.registry import blobs as blob_endpoints
 from tests.protocol.harness import World, image, sha256, sha512
 
@@ -134,6 +139,41 @@ def test_a_stream_that_is_cut_leaves_a_second_event_with_what_was_sent(world: Wo
     ]
     assert (seen[1]["bytes"], seen[1]["reason"]) == (len(answer.body), "client_disconnected")
     assert 0 < len(answer.body) < len(content)
+
+
+@pytest.mark.parametrize("heard", [0, 1], ids=["nothing", "the head"])
+def test_what_goes_out_in_one_piece_and_is_not_taken_was_not_sent(world: World, heard: int) -> None:
+    name = world.name()
+    token = world.widest("alice", name)
+    digest = world.push_blob(token, name, CONTENT)
+    manifest = world.push_image(token, name, "v1")
+    asked = [(f"/v2/{name}/blobs/{digest}", len(CONTENT)), (f"/v2/{name}/manifests/v1", len(manifest))]
+    for path, size_bytes in asked:
+        with world.watching() as seen:
+            world.ask("GET", path, token=token, deaf_after=heard)
+        pull, ended = seen
+        assert (pull["outcome"], pull["bytes"]) == ("allowed", size_bytes)
+        assert (ended["kind"], ended["outcome"], ended["bytes"]) == ("blob.pull.ended", "failed", 0)
+
+
+def test_a_pull_that_is_cancelled_while_it_is_recorded_sent_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = world.name()
+    token = world.widest("alice", name)
+    digest = world.push_blob(token, name, LARGE)
+    commit = SqlLedger.commit
+
+    async def cancelled(ledger: SqlLedger, act: Act) -> Notes:
+        await commit(ledger, act)
+        monkeypatch.undo()
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(SqlLedger, "commit", cancelled)
+    with world.watching() as seen, pytest.raises(asyncio.CancelledError):
+        world.ask("GET", f"/v2/{name}/blobs/{digest}", token=token)
+
+    assert [(event["kind"], event["bytes"]) for event in seen] == [("blob.pull", len(LARGE)), ("blob.pull.ended", 0)]
 
 
 LARGE = bytes(range(256)) * 1024

@@ -56,7 +56,8 @@ class Front:
         self.client = Client(Peer(url))
         self.engine = upstream(house.data, house.database, self.client)
         self.seconds_later = 0.0
-        self.settlement = Settlement(house.database, house.ledger, Settling(self.client, house.database), self._clock)
+        settling = Settling(self.client, house.database, house.data)
+        self.settlement = Settlement(house.database, house.ledger, settling, self._clock)
         self.pushed = image(b"{}", LAYER)
 
     def run(self, story: Coroutine[Any, Any, R]) -> R:
@@ -110,6 +111,25 @@ class Front:
 
         self.run(story())
         assert self.open_intents() == [kind.value]
+
+    def carry_out(self, kind: Kind, act: Act, meanwhile: Callable[[], Awaitable[None]], *, done: bool) -> None:
+        """Does an act to its end; *meanwhile* happens once it is begun, and before it is *done* or after."""
+
+        async def story() -> None:
+            change = await act(self)
+            elsewhere = change.elsewhere
+            assert elsewhere is not None
+
+            async def run() -> None:
+                if done:
+                    await elsewhere.run()
+                await meanwhile()
+                if not done:
+                    await elsewhere.run()
+
+            await self.commit(kind, replace(change, elsewhere=replace(elsewhere, run=run)))
+
+        self.run(story())
 
     def settle(self, *, after_seconds: float = 0.0, later: float = 0.0) -> int:
         """Settles as if it were *later* seconds later; answers how many acts were."""

@@ -86,3 +86,4 @@ def test_a_push_and_a_deletion_are_told_by_the_gateway_that_comes_after(gateway:
     assert (deletion["outcome"], deletion["before"]) == ("allowed", {"tags": {"v1": manifest.digest.text}})
     assert asked(gateway.wire, "GET", f"{path}/v1") == 404
     assert gateway.is_trail_whole()
+    assert list((gateway.data / "intents").iterdir()) == [], "what it held when it died is not left lying about"

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, update
 
 from gateway.audit.event import Kind
 from gateway.change import Change
-from gateway.errors import ManifestUnknown, UpstreamUnavailable
+from gateway.errors import ManifestInvalid, ManifestUnknown, Unavailable, UpstreamUnavailable
 from gateway.oci.digest import Digest
 from gateway.oci.names import Tag
 from gateway.records import intents, projects
 from gateway.records.schema import edges, links, manifests, tags, untagged, uploads
+from gateway.records.schema import intents as intent_rows
 from tests.contract.house import image
 from tests.records.rows import column
 from tests.services.distribution import Registry
@@ -48,6 +50,10 @@ async def delete_blob(front: Front) -> Change:
     _, change = await front.upload(UI, NEW_LAYER)
     await front.commit(Kind.BLOB_PUSH, change)
     return front.engine.blobs.delete(UI, Digest.of(NEW_LAYER))
+
+
+async def nothing() -> None:
+    return None
 
 
 def rows(front: Front, *columns: Any) -> set[tuple[Any, ...]]:
@@ -189,6 +195,88 @@ def test_what_is_under_way_is_left_to_whoever_does_it(front: Front) -> None:
     assert front.settle(after_seconds=60) == 0
     assert front.open_intents() == ["manifest.push"]
     assert front.settle(after_seconds=60, later=120) == 1
+
+
+@pytest.mark.parametrize(("kind", "act", "known", "wanted"), ACTS, ids=NAMES)
+@pytest.mark.parametrize("done", [False, True], ids=["before it is done", "before it is recorded"])
+def test_what_is_under_way_is_nobody_elses_to_record_however_long_it_takes(
+    front: Front, kind: Kind, act: Act, known: Callable[[Front], bool], wanted: bool, done: bool
+) -> None:
+    settled: list[int] = []
+
+    async def settle() -> None:
+        front.seconds_later = 10_000_000
+        settled.append(await front.settlement.settle(after_seconds=0))
+
+    before = len(front.house.records(kind=kind.value))
+    front.carry_out(kind, act, settle, done=done)
+
+    assert settled == [0]
+    assert known(front) is wanted
+    assert front.open_intents() == []
+    # What was pushed to be deleted is of another kind.
+    recorded = front.house.records(kind=kind.value)[before:]
+    assert [event["outcome"] for event in recorded] == ["allowed"]
+    assert "settled" not in recorded[0].get("detail", {})
+
+
+def test_what_fails_under_way_is_recorded_once(front: Front) -> None:
+    async def settle_and_fail() -> None:
+        assert await front.settlement.settle(after_seconds=0) == 0
+        raise ManifestInvalid("It is not taken.")
+
+    before = len(front.house.records())
+    with pytest.raises(ManifestInvalid):
+        front.carry_out(Kind.MANIFEST_PUSH, push_manifest, settle_and_fail, done=True)
+
+    assert front.settle(later=120) == 0
+    assert [(event["kind"], event["reason"]) for event in front.house.records()[before:]] == [
+        ("manifest.push", "manifest_invalid")
+    ]
+
+
+def test_no_act_leaves_a_file_of_its_hold_behind(front: Front) -> None:
+    front.leave(Kind.MANIFEST_PUSH, push_manifest, done=True)
+    front.carry_out(Kind.BLOB_PUSH, push_blob, nothing, done=False)
+
+    assert list((front.house.data / "intents").iterdir()) == []
+
+
+def test_an_act_that_was_taken_for_not_done_and_comes_to_its_end_says_so(front: Front) -> None:
+    async def settle_without_its_hold() -> None:
+        for file in (front.house.data / "intents").iterdir():
+            file.unlink()
+        front.seconds_later = 120
+        assert await front.settlement.settle(after_seconds=0) == 1
+
+    front.carry_out(Kind.BLOB_PUSH, push_blob, settle_without_its_hold, done=False)
+
+    assert has_link(NEW_LAYER, 1)(front)
+    taken, late = front.house.records(kind="blob.push")[-2:]
+    assert (taken["outcome"], taken["reason"], taken["detail"]["settled"]) == ("failed", "not_done", True)
+    assert (late["outcome"], late["detail"]) == ("allowed", {"settled_before": True})
+
+
+def test_an_intent_that_was_given_up_before_it_was_written_is_not_begun_after_all(front: Front) -> None:
+    change = front.put("v2", manifest=NEWER)
+    assert change.elsewhere is not None
+    begin = change.elsewhere.intend
+    change.release()
+
+    with pytest.raises(Unavailable, match="nothing was done"):
+        front.written(lambda connection: begin(connection, {}))
+
+    assert front.open_intents() == []
+
+
+def test_a_large_blob_is_given_the_time_that_it_takes_before_it_is_said_not_to_be_there(front: Front) -> None:
+    front.leave(Kind.BLOB_PUSH, push_blob, done=False)
+    [intent] = front.house.database.read_now(lambda connection: intents.open_intents(connection, 1e12))
+    act = json.dumps({**intent.act, "size_bytes": 10_000_000_000})
+    front.written(lambda connection: connection.execute(update(intent_rows).values(act=act)))
+
+    assert front.settle(later=800) == 0
+    assert front.settle(later=900) == 1
 
 
 def test_a_tag_that_was_removed_since_stays_removed(front: Front) -> None:

@@ -11,6 +11,7 @@ from typing import Final
 from gateway.engine.port import Engine, Feature
 from gateway.engine.upstream.blobs import UpstreamBlobs
 from gateway.engine.upstream.client import Client
+from gateway.engine.upstream.holds import Holds
 from gateway.engine.upstream.listings import UpstreamListings
 from gateway.engine.upstream.manifests import UpstreamManifests
 from gateway.engine.upstream.uploads import UpstreamUploads
@@ -46,17 +47,18 @@ def upstream(
     """
     The engine whose content the registry that *client* speaks with keeps; what that cannot be asked is in *database*.
 
-    Locks of uploads lie in *data*. An upload nobody appended to for *upload_seconds* is gone; a principal has at most
-    *uploads_per_owner* open.
+    Locks of uploads and of acts under way lie in *data*. An upload nobody appended to for *upload_seconds* is gone; a
+    principal has at most *uploads_per_owner* open.
     """
     acts = Acts(clock, done=True)
+    holds = Holds(data)
     threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="hashing")
     return Engine(
-        blobs=UpstreamBlobs(client, database, threads, acts),
+        blobs=UpstreamBlobs(client, database, threads, acts, holds),
         uploads=UpstreamUploads(
-            client, database, acts, data, per_owner=uploads_per_owner, lifetime_seconds=upload_seconds
+            client, database, acts, data, holds, per_owner=uploads_per_owner, lifetime_seconds=upload_seconds
         ),
-        manifests=UpstreamManifests(client, database, acts),
+        manifests=UpstreamManifests(client, database, acts, holds),
         listings=UpstreamListings(client, database),
         emulated=EMULATED,
         version=lambda repository: database.versions.content(repository.name),

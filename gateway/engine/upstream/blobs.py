@@ -16,6 +16,7 @@ from gateway.engine.port import Appetite, Blob, greedy
 from gateway.engine.upstream import passing
 from gateway.engine.upstream.answers import is_absent, is_unsupported, promised
 from gateway.engine.upstream.client import Answer, Client, Streamed
+from gateway.engine.upstream.holds import Holds
 from gateway.engine.upstream.intention import Intention
 from gateway.errors import BlobUnknown, Unsupported, UpstreamFailed, UpstreamUnavailable
 from gateway.oci.digest import Digest
@@ -55,12 +56,14 @@ class UpstreamBlobs:
         database: Database,
         threads: Executor,
         acts: Acts,
+        holds: Holds,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
         self._database = database
         self._threads = threads
         self._acts = acts
+        self._holds = holds
         self._clock = clock
         self._recent: Recent[_Found] = Recent(database.versions, _REMEMBERED)
 
@@ -105,6 +108,7 @@ class UpstreamBlobs:
 
     def mount(self, source: Repository, target: Repository, digest: Digest) -> Change:
         intention = Intention(
+            self._holds,
             "blob.mount",
             target,
             {"digest": digest.text, "source": source.name},
@@ -119,11 +123,10 @@ class UpstreamBlobs:
             await self._mount(source, target, digest)
 
         def apply(connection: Any, act: Act) -> Notes:
-            intention.end(connection)
             notes = content.link_blob(connection, target, digest, sizes[-1], act)
             return replace(notes, detail={"from": source.name}, result=sizes[-1])
 
-        return replace(self._acts.change(target, apply), elsewhere=intention.elsewhere(run))
+        return intention.around(self._acts.change(target, apply), run)
 
     def delete(self, repository: Repository, digest: Digest) -> Change:
         def check(connection: Any) -> None:
@@ -131,6 +134,7 @@ class UpstreamBlobs:
             mirror.require_unreferenced(connection, repository, digest)
 
         intention = Intention(
+            self._holds,
             "blob.delete",
             repository,
             {"digest": digest.text},
@@ -141,10 +145,9 @@ class UpstreamBlobs:
             await self._remove(repository, digest)
 
         def apply(connection: Any) -> Notes:
-            intention.end(connection)
             return mirror.drop_link(connection, repository, digest)
 
-        return Change(apply, repositories=(repository,), elsewhere=intention.elsewhere(run))
+        return intention.around(Change(apply, repositories=(repository,)), run)
 
     # reading
 

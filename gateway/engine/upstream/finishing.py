@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from gateway.change import Elsewhere, Notes
+from gateway.change import Change, Notes
 from gateway.engine.port import Blob, Upload
+from gateway.engine.upstream.holds import Holds
 from gateway.engine.upstream.intention import Intention
 from gateway.engine.upstream.sessions import Sessions
 from gateway.engine.upstream.turns import Stand, Turn
 from gateway.errors import BlobUploadUnknown, DigestInvalid
 from gateway.records import content, foresight, uploads
+from gateway.records.acts import Acts
 from gateway.records.content import Act
 
 
 class Finishing:
     """One upload on its way to become *blob*; keeps its turn until it is there, or has failed, or is dropped."""
 
-    def __init__(self, sessions: Sessions, turn: Turn, upload: Upload, stand: Stand, blob: Blob) -> None:
+    def __init__(self, sessions: Sessions, holds: Holds, turn: Turn, upload: Upload, stand: Stand, blob: Blob) -> None:
         self._sessions = sessions
         self._turn = turn
         self._upload = upload
@@ -25,6 +28,7 @@ class Finishing:
         self._blob = blob
         self._over = False
         self._intention = Intention(
+            holds,
             "blob.push",
             upload.repository,
             {
@@ -36,13 +40,13 @@ class Finishing:
             lambda connection: foresight.blob_comes(connection, upload.repository, blob.digest, blob.size_bytes),
         )
 
-    def elsewhere(self) -> Elsewhere:
-        begun = self._intention.elsewhere(self._run)
-        return Elsewhere(begun.intend, begun.run, self._drop)
+    def change(self, acts: Acts) -> Change:
+        """The change that links the blob once it has been made; it keeps the turn until it is released."""
+        linked = acts.change(self._upload.repository, self._apply, self._upload.owner)
+        return self._intention.around(replace(linked, release=self._turn.release), self._run, self._drop)
 
-    def apply(self, connection: Any, act: Act) -> Notes:
+    def _apply(self, connection: Any, act: Act) -> Notes:
         try:
-            self._intention.end(connection)
             uploads.remove(connection, self._upload.id)
             return content.link_blob(connection, self._upload.repository, self._blob.digest, self._blob.size_bytes, act)
         finally:
@@ -60,6 +64,5 @@ class Finishing:
             raise
 
     def _drop(self, connection: Any) -> None:
-        self._intention.end(connection)
         if self._over:
             uploads.remove(connection, self._upload.id)

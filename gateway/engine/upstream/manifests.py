@@ -17,6 +17,7 @@ from gateway.engine.upstream.answers import (
     require_manifest,
 )
 from gateway.engine.upstream.client import Answer, Client
+from gateway.engine.upstream.holds import Holds
 from gateway.engine.upstream.intention import Intention
 from gateway.engine.upstream.sharing import Sharing
 from gateway.engine.upstream.testimony import SCHEMA1
@@ -59,10 +60,11 @@ class UpstreamManifests:
     What comes from there is given out only if it is what it is said to be: its digest, its media type, its form.
     """
 
-    def __init__(self, client: Client, database: Database, acts: Acts) -> None:
+    def __init__(self, client: Client, database: Database, acts: Acts, holds: Holds) -> None:
         self._client = client
         self._database = database
         self._acts = acts
+        self._holds = holds
         self._recent: Recent[StoredManifest] = Recent(database.versions, _REMEMBERED_BYTES, _weight)
         self._hidden: Recent[Mapping[str, str]] = Recent(database.versions, _REMEMBERED_BYTES, _hidden_weight)
         self._sharing: Sharing[StoredManifest] = Sharing()
@@ -90,7 +92,7 @@ class UpstreamManifests:
 
         size = len(manifest.content) * len({plain.digest, manifest.digest})
         told = {"digest": plain.digest.text, "tags": names, "owner": owner, "names": required, "size_bytes": size}
-        intention = Intention("manifest.push", repository, told, check)
+        intention = Intention(self._holds, "manifest.push", repository, told, check)
 
         async def run() -> None:
             for tag, pattern in unseen:
@@ -108,13 +110,13 @@ class UpstreamManifests:
                     raise
 
         def apply(connection: Any, act: Act) -> Notes:
-            intention.end(connection)
             return mirror.index_manifest(connection, repository, manifest, tags, act)
 
-        return replace(self._acts.change(repository, apply, owner), elsewhere=intention.elsewhere(run))
+        return intention.around(self._acts.change(repository, apply, owner), run)
 
     def delete(self, repository: Repository, digest: Digest, owner: str = "") -> Change:
         intention = Intention(
+            self._holds,
             "manifest.delete",
             repository,
             {"digest": digest.text},
@@ -132,11 +134,10 @@ class UpstreamManifests:
             await self._remove(repository, gone[-1])
 
         def apply(connection: Any) -> Notes:
-            intention.end(connection)
             notes = [mirror.drop_manifest(connection, repository, each) for each in gone]
             return replace(notes[-1], digest=digest.text)
 
-        return Change(apply, repositories=(repository,), elsewhere=intention.elsewhere(run))
+        return intention.around(Change(apply, repositories=(repository,)), run)
 
     def untag(self, repository: Repository, tag: Tag, owner: str = "") -> Change:
         hidden: list[Digest] = []

@@ -28,7 +28,7 @@ _GONE: Final = frozenset({400, 404, 416})
 _RANGE: Final = re.compile(r"(?:bytes=)?0-(\d{1,19})", re.ASCII)
 _PARTING_SECONDS: Final = 2
 #: A registry may read everything again to compare a digest, and on object storage copies it to its place.
-_COPIED_BYTES_PER_SECOND: Final = 25_000_000
+COPIED_BYTES_PER_SECOND: Final = 25_000_000
 
 
 class Sessions:
@@ -94,7 +94,7 @@ class Sessions:
             content=b"",
             headers=_OCTETS,
             scope=_scope(repository, "pull,push"),
-            extra_seconds=stand.offset / _COPIED_BYTES_PER_SECOND,
+            extra_seconds=stand.offset / COPIED_BYTES_PER_SECOND,
         )
         if answer.status in (201, 204):
             return

@@ -11,11 +11,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Final
 
 from gateway.change import Notes
 from gateway.engine.upstream.answers import is_absent, promised
 from gateway.engine.upstream.client import Answer, Client
+from gateway.engine.upstream.holds import Holds
+from gateway.engine.upstream.sessions import COPIED_BYTES_PER_SECOND
 from gateway.errors import ContentRefusal, UpstreamFailed
 from gateway.oci.digest import Algorithm, Digest
 from gateway.oci.manifest import Manifest, load
@@ -44,10 +47,19 @@ class Finding:
 class Settling:
     """Asks the registry behind what became of intents; changes nothing there."""
 
-    def __init__(self, client: Client, database: Database, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, client: Client, database: Database, data: Path, clock: Callable[[], float] = time.time) -> None:
         self._client = client
         self._database = database
+        self._holds = Holds(data)
         self._clock = clock
+
+    def under_way(self) -> frozenset[str]:
+        """The ids of intents whose acts some process is about to do or to record; asked after the intents are read."""
+        return self._holds.held()
+
+    def lasting_seconds(self, intent: Intent) -> float:
+        """So much longer than others the registry behind may go on with the act when nobody waits for it any more."""
+        return 2 * int(intent.act.get("size_bytes", 0)) / COPIED_BYTES_PER_SECOND
 
     async def find_out(self, intent: Intent) -> Finding:
         """

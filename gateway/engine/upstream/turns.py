@@ -61,7 +61,7 @@ class Turn:
                 written = os.pwrite(self._descriptor, line, 0)
                 os.ftruncate(self._descriptor, written)
             except OSError as error:
-                raise _no_room() from error
+                raise no_room() from error
 
     def release(self) -> None:
         """Lets the next one have its turn; again is no harm."""
@@ -71,7 +71,7 @@ class Turn:
     def discard(self) -> None:
         """Removes the note and releases the turn: the upload is over."""
         with self._guard:
-            if self._descriptor >= 0 and _is_at(self._descriptor, self._path):
+            if self._descriptor >= 0 and is_at(self._descriptor, self._path):
                 self._path.unlink()
             self._close()
 
@@ -99,7 +99,7 @@ class Turns:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 # Between opening and locking it, the upload may have come to its end: then this is nobody's note.
-                if _is_at(descriptor, path):
+                if is_at(descriptor, path):
                     return Turn(descriptor, path)
             except BlockingIOError:
                 os.close(descriptor)
@@ -128,7 +128,7 @@ class Turns:
             self._folder.mkdir(mode=0o700, exist_ok=True)
             return os.open(path, flags, 0o600)
         except OSError as error:
-            raise _no_room() from error
+            raise no_room() from error
 
 
 def _read(descriptor: int) -> Stand | None:
@@ -139,12 +139,14 @@ def _read(descriptor: int) -> Stand | None:
         return None
 
 
-def _is_at(descriptor: int, path: Path) -> bool:
+def is_at(descriptor: int, path: Path) -> bool:
+    """Whether *path* is still the name of the open file."""
     try:
         return os.path.samestat(os.stat(path, follow_symlinks=False), os.fstat(descriptor))
     except FileNotFoundError:
         return False
 
 
-def _no_room() -> Unavailable:
+def no_room() -> Unavailable:
+    """What to raise when nothing can be written."""
     return Unavailable("The gateway cannot write to its disk; try again when its operator has made room.")

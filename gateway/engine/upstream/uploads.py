@@ -18,7 +18,6 @@ import weakref
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
@@ -26,6 +25,7 @@ from gateway.change import Change, Notes
 from gateway.engine.port import Appended, Blob, Interrupted, Upload
 from gateway.engine.upstream.client import Client
 from gateway.engine.upstream.finishing import Finishing
+from gateway.engine.upstream.holds import Holds
 from gateway.engine.upstream.relay import Relay
 from gateway.engine.upstream.sessions import NOWHERE, Sessions, mismatch, unknown
 from gateway.engine.upstream.turns import Stand, Turn, Turns
@@ -58,6 +58,7 @@ class UpstreamUploads:
         database: Database,
         acts: Acts,
         data: Path,
+        holds: Holds,
         *,
         per_owner: int,
         lifetime_seconds: int,
@@ -66,6 +67,7 @@ class UpstreamUploads:
         self._database = database
         self._acts = acts
         self._turns = Turns(data)
+        self._holds = holds
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="upload")
         self._limit = uploads.Limit(per_owner, lifetime_seconds)
         self._lifetime_seconds = lifetime_seconds
@@ -114,7 +116,7 @@ class UpstreamUploads:
 
         # Whoever drops the change unapplied drops the turn, and not only when the garbage collector comes by.
         weakref.finalize(apply, turn.release).atexit = False
-        return Appended(Change(apply), new.offset, relay.interrupted)
+        return Appended(Change(apply, release=turn.release), new.offset, relay.interrupted)
 
     async def finish(
         self, upload: Upload, body: AsyncIterator[bytes], first: int | None, digest: Digest
@@ -137,10 +139,9 @@ class UpstreamUploads:
             turn.release()
             raise
         blob = Blob(digest, stand.offset, upload.repository)
-        finishing = Finishing(self._sessions, turn, upload, stand, blob)
+        finishing = Finishing(self._sessions, self._holds, turn, upload, stand, blob)
         weakref.finalize(finishing, turn.release).atexit = False
-        change = self._acts.change(upload.repository, finishing.apply, upload.owner)
-        return blob, replace(change, elsewhere=finishing.elsewhere())
+        return blob, finishing.change(self._acts)
 
     async def cancel(self, upload: Upload) -> Change:
         turn = self._turns.take(upload.id)

@@ -1,0 +1,121 @@
+"""Holds: whoever does an act in the registry behind holds its intent, and until then nobody else says how it ended.
+
+    DATA/intents/<id>.<n>      locked from before the intent can be seen until its outcome is recorded, or given up
+
+The lock ends with its process, however that ends. A file that nobody has locked says nothing: whoever looks removes it.
+No name is used twice, so that what is removed is what was looked at.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+
+from gateway.engine.upstream.turns import is_at, no_room
+from gateway.errors import Unavailable
+
+
+class Hold:
+    """One intent held, until it is released; every verb may be called from any thread."""
+
+    __slots__ = ("_descriptor", "_guard", "_path")
+
+    def __init__(self, descriptor: int, path: Path) -> None:
+        self._descriptor = descriptor
+        self._path = path
+        self._guard = threading.Lock()
+
+    def release(self) -> None:
+        """Leaves the intent to others, if it is still there; again is no harm."""
+        with self._guard:
+            if self._descriptor < 0:
+                return
+            try:
+                # While it is locked: nobody else removes it.
+                with suppress(OSError):
+                    self._path.unlink()
+            finally:
+                os.close(self._descriptor)
+                self._descriptor = -1
+
+    def __del__(self) -> None:
+        self.release()
+
+
+class Holds:
+    """The holds of one data directory. Nothing here waits."""
+
+    def __init__(self, data: Path) -> None:
+        self._folder = data / "intents"
+
+    def take(self, intent_id: str) -> Hold:
+        """Holds an intent that nobody has begun yet. Raises `Unavailable` on a full disk."""
+        for number in count():
+            path = self._folder / f"{intent_id}.{number}"
+            with suppress(FileExistsError):
+                descriptor = self._make(path)
+                # Whoever looks before it is locked takes it for one that was left: then the next is as good.
+                if _is_locked(descriptor) and is_at(descriptor, path):
+                    return Hold(descriptor, path)
+                os.close(descriptor)
+        raise AssertionError("numbers do not end")
+
+    def held(self) -> frozenset[str]:
+        """
+        The intents that somebody holds just now.
+
+        One that was seen before this was asked, and is not among them, is held by nobody any more. Raises
+        `Unavailable` if that cannot be told.
+        """
+        try:
+            names = os.listdir(self._folder)
+        except FileNotFoundError:
+            return frozenset()
+        except OSError as error:
+            raise Unavailable("The gateway cannot read its data directory; see to that first.") from error
+        return frozenset(name.partition(".")[0] for name in names if self._is_held(self._folder / name))
+
+    def _is_held(self, path: Path) -> bool:
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            # What cannot be told is left alone.
+            return True
+        try:
+            # Shared: whoever else looks is not taken for a holder.
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            path.unlink(missing_ok=True)
+        except OSError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
+    def _make(self, path: Path) -> int:
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            with suppress(FileNotFoundError):
+                return os.open(path, flags, 0o600)
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+            return os.open(path, flags, 0o600)
+        except FileExistsError:
+            if not self._folder.is_dir():
+                raise no_room() from None
+            raise
+        except OSError as error:
+            raise no_room() from error
+
+
+def _is_locked(descriptor: int) -> bool:
+    """Locks the file, if nobody else has it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
