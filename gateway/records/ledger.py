@@ -13,7 +13,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -187,7 +187,7 @@ class SqlLedger:
         try:
             with self._database.lock():
                 self._transact(batch)
-            self.broken = ""
+                self.broken = "" if self._copied_back() else _BROKEN
         except Exception as error:
             # Whatever it is — full disk, lost server, a defect — no one may be told that an act was done.
             _log.exception("nothing was committed of a batch of %d", len(batch))
@@ -214,7 +214,7 @@ class SqlLedger:
         names = {repository.name for change in changes for repository in change.repositories}
         version = self._database.versions.policy()
         cursor = connection.connection.cursor()
-        with self._database.versions.moving(policy=policy, repositories=names), contextlib.closing(cursor):
+        with self._database.versions.moving(policy=policy, repositories=names), _closing(cursor):
             for statement in self._database.beginning:
                 cursor.execute(statement)
             try:
@@ -235,7 +235,18 @@ class SqlLedger:
                 raise
             self._commit(cursor, sealed)
         self._meters.events.update(told)
-        self._database.checkpoint(self._connect())
+
+    def _copied_back(self) -> bool:
+        """Has a grown write-ahead log copied back after a commit; whether that went well."""
+        try:
+            if self._connection is not None:
+                self._database.checkpoint(self._connection)
+        except Exception:
+            # What was committed is durable: whoever waits for it is told so, and only what comes next may fail.
+            _log.exception("the write-ahead log could not be copied back; what was committed is kept")
+            self._drop_connection()
+            return False
+        return True
 
     def _apply(self, connection: Connection, waiting: _Waiting, *, moved: bool) -> Sequence[Event | Repeated]:
         act = waiting.act
@@ -330,6 +341,16 @@ class SqlLedger:
                 self._connection.invalidate()
                 self._connection.close()
             self._connection = None
+
+
+@contextlib.contextmanager
+def _closing(cursor: DBAPICursor) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        # With a connection that was dropped meanwhile it is gone already; what was committed is committed all the same.
+        with contextlib.suppress(Exception):
+            cursor.close()
 
 
 def _events(act: Act, event: Event, notes: Notes) -> list[Event]:

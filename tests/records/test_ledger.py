@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import multiprocessing
 import threading
 import time
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Connection, insert, select, text
+from sqlalchemy.engine.interfaces import DBAPICursor
 
 from gateway.access.directory import View
 from gateway.access.policy import Allowed, Reason, Refused, Verdict
@@ -23,6 +25,7 @@ from gateway.errors import Conflict, Denied, Refusal, Unavailable
 from gateway.gate import Act
 from gateway.oci.names import ProjectName, Repository
 from gateway.records import ledger as rooms_ledger
+from gateway.records.database import Database
 from gateway.records.schema import facts
 from gateway.records.versions import settled
 from tests.house import GATEWAY, House, opened
@@ -272,6 +275,67 @@ def test_a_trail_that_takes_no_event_stays_broken_while_nobody_asks_and_is_whole
     house.run(house.ledger.commit(Act(EVENT, keep("a"))))
     assert kept(house) == {"a": "1"}
     assert house.trail.verify().fault == ""
+
+
+def test_what_was_committed_is_acknowledged_though_the_log_cannot_be_copied_back(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = True
+    checkpoint = Database.checkpoint
+
+    def copy_back(database: Database, connection: Connection) -> None:
+        if full:
+            raise OSError(errno.EIO, "the disk does not take it")
+        checkpoint(database, connection)
+
+    monkeypatch.setattr(Database, "checkpoint", copy_back)
+    notes = house.run(house.ledger.commit(Act(EVENT, keep("a"))))
+
+    assert notes.result == "1"
+    assert kept(house) == {"a": "1"}
+    assert [record["outcome"] for record in house.records()] == ["allowed"]
+    wait_until(lambda: bool(house.ledger.broken))
+    full = False
+    wait_until(lambda: not house.ledger.broken)
+    house.run(house.ledger.commit(Act(EVENT, keep("b"))))
+    assert house.trail.verify().fault == ""
+
+
+def test_what_was_committed_is_acknowledged_though_its_answer_is_lost_and_no_connection_follows(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = False
+    writer = Database.writer
+    execute = rooms_ledger.SqlLedger._commit
+
+    class Lost:
+        """A cursor whose commit happens, and is never heard of."""
+
+        def __init__(self, cursor: DBAPICursor) -> None:
+            self.cursor = cursor
+
+        def execute(self, statement: str) -> None:
+            nonlocal gone
+            self.cursor.execute(statement)
+            gone = True
+            raise ConnectionResetError
+
+    def connect(database: Database) -> Connection:
+        if gone:
+            raise ConnectionRefusedError
+        return writer(database)
+
+    monkeypatch.setattr(Database, "writer", connect)
+    monkeypatch.setattr(
+        house.ledger,
+        "_commit",
+        lambda cursor, sealed: execute(house.ledger, Lost(cursor), sealed),  # type: ignore[arg-type]
+    )
+    notes = house.run(house.ledger.commit(Act(EVENT, keep("a"))))
+
+    assert notes.result == "1"
+    assert kept(house) == {"a": "1"}
+    wait_until(lambda: bool(house.ledger.broken))
 
 
 def _append(url: str, data: Path, count: int) -> None:
