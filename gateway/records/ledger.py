@@ -43,6 +43,8 @@ _FOLLOW_SECONDS = 0.5
 _CATCH_UP_SECONDS = 0.02
 #: So long an act that is patient waits for one that is not.
 _PATIENT_SECONDS = 0.05
+#: Places of each batch that acts have who were patient for so long, however many others wait: a quarter.
+_PATIENT_PLACES = _BATCH // 4
 #: Searches read what the projection has not reached: under steady load it must not fall behind for ever.
 _AHEAD = 32_768
 _BROKEN = "the audit trail cannot be written"
@@ -176,7 +178,8 @@ class SqlLedger:
             if not self._waiting and not self._hurried and not self._closing:
                 self._wanted.wait(timeout=_CATCH_UP_SECONDS if self._behind else _FOLLOW_SECONDS)
             self._idle = False
-            batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), _BATCH))]
+            kept = min(len(self._patient), _PATIENT_PLACES) if self._hurried else 0
+            batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), _BATCH - kept))]
             if batch or self._hurried or self._closing:
                 batch += [self._patient.popleft() for _ in range(min(len(self._patient), _BATCH - len(batch)))]
                 self._hurried = self._hurried and bool(self._patient)

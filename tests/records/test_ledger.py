@@ -8,7 +8,7 @@ import errno
 import multiprocessing
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -119,6 +119,38 @@ def test_who_is_patient_is_committed_before_the_ledger_closes(house: House, monk
 
     house.run(story())
     assert len(house.records()) == 1
+
+
+def test_who_was_patient_for_a_moment_has_places_in_every_batch_and_leaves_most_to_others(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches: list[tuple[int, int]] = []
+    settle = house.ledger._settle
+
+    def counting(batch: Sequence[Any]) -> None:
+        patient = sum(waiting.act.patient for waiting in batch)
+        batches.append((len(batch) - patient, patient))
+        settle(batch)
+
+    monkeypatch.setattr(house.ledger, "_settle", counting)
+    entered, go = threading.Event(), threading.Event()
+
+    def hold(connection: Connection) -> Notes:
+        entered.set()
+        go.wait(10)
+        return Notes()
+
+    async def story() -> None:
+        held = asyncio.create_task(house.ledger.commit(Act(EVENT, Change(hold))))
+        await asyncio.to_thread(entered.wait, 10)
+        refused = [asyncio.create_task(house.ledger.commit(Act(EVENT, patient=True))) for _ in range(70)]
+        others = [asyncio.create_task(house.ledger.commit(Act(EVENT))) for _ in range(600)]
+        await asyncio.to_thread(wait_until, lambda: house.ledger._hurried)
+        go.set()
+        await asyncio.gather(held, *refused, *others)
+
+    house.run(story())
+    assert batches == [(1, 0), (192, 64), (250, 6), (158, 0)]
 
 
 def test_a_defect_in_a_change_fails_that_act_alone(house: House) -> None:
