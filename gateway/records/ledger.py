@@ -38,7 +38,7 @@ _log = logging.getLogger("gateway.ledger")
 #: Acts committed together, at most: bounds the time the lock is held.
 _BATCH = 256
 _ACKNOWLEDGE_SECONDS = 30.0
-#: How often the searchable projection follows while nothing is committed.
+#: How often the searchable projection follows, by a little while others commit: a trickle that never stops included.
 _FOLLOW_SECONDS = 0.5
 _CATCH_UP_SECONDS = 0.02
 #: So long an act that is patient waits for one that is not.
@@ -103,6 +103,7 @@ class SqlLedger:
         self._connection: Connection | None = None
         self._ahead = 0
         self._behind = False
+        self._followed = time.monotonic()
         self.broken = ""
         """Why nothing can be committed now; empty when all is well. Looked at by readiness."""
 
@@ -162,7 +163,7 @@ class SqlLedger:
                     self._ahead += len(batch)
                 elif self._closing:
                     return
-                if not batch or self._ahead > _AHEAD:
+                if not batch or self._ahead > _AHEAD or time.monotonic() - self._followed > _FOLLOW_SECONDS:
                     self._follow()
                 # Changes that were not applied are not kept while nothing happens.
                 del batch
@@ -299,7 +300,8 @@ class SqlLedger:
             return row is not None and bytes(row.hash) == event.hash
 
     def _follow(self) -> None:
-        """With nothing to commit, or far ahead of it, lets the searchable projection catch up a little."""
+        """Lets the projection catch up a little: with nothing to commit, far ahead of it, or once in a while."""
+        self._followed = time.monotonic()
         try:
             with self._database.lock():
                 connection = self._connect()

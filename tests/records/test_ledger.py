@@ -26,6 +26,7 @@ from gateway.gate import Act
 from gateway.oci.names import ProjectName, Repository
 from gateway.records import ledger as rooms_ledger
 from gateway.records.database import Database
+from gateway.records.matching import projected_until
 from gateway.records.schema import facts
 from gateway.records.versions import settled
 from tests.house import GATEWAY, House, opened
@@ -368,6 +369,16 @@ def test_what_was_committed_is_acknowledged_though_its_answer_is_lost_and_no_con
     assert notes.result == "1"
     assert kept(house) == {"a": "1"}
     wait_until(lambda: bool(house.ledger.broken))
+
+
+def test_searches_keep_up_with_a_trickle_that_never_stops(house: House) -> None:
+    async def story() -> None:
+        async with asyncio.timeout(30):
+            while not house.database.read_now(projected_until):
+                await house.ledger.commit(Act(EVENT))
+                await asyncio.sleep(0.05)
+
+    house.run(story())
 
 
 def _append(url: str, data: Path, count: int) -> None:

@@ -101,6 +101,23 @@ def test_what_is_not_projected_yet_is_counted_too(house: House, monkeypatch: pyt
     assert sum(totals(looked(house))) == 65
 
 
+@pytest.mark.parametrize("search", [{}, {"principal": "gateway"}, {"project": "project1", "kind": "blob.pull"}])
+def test_with_more_waiting_than_is_looked_at_an_overview_reaches_no_further_back(
+    house: House, monkeypatch: pytest.MonkeyPatch, search: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(rooms_overview, "_LOOKED", 10)
+    monkeypatch.setattr(rooms_overview, "_UNPROJECTED", 5)
+    fill(house, 60)
+    monkeypatch.setattr("gateway.records.ledger.project_tail", lambda *_: 0)
+    for number in range(60, 120):
+        house.run(house.ledger.commit(Act(an_event(number))))
+    found = looked(house, **search)
+    newest = house.records(**search)[-5:]
+    since = datetime.fromisoformat(newest[0]["time"])
+    assert (found.timeline.whole, found.timeline.since, sum(totals(found))) == (False, since, 5)
+    assert (found.facets.whole, found.facets.since, found.facets.counted) == (False, since, 5)
+
+
 def test_facets_are_the_most_frequent_first(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(house, 100)
     counts = Counter(record["repository"] for record in house.records())
