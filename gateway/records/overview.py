@@ -77,7 +77,8 @@ class _Sample:
 
 def overview(connection: Connection, search: Search, now: datetime, *, top: int = 10) -> Overview:
     """How many events match when, and the *top* values of each facet."""
-    until = search.until if search.until is not None else now
+    # Nothing happened later than now: a chart of the years to come would have no room for what did.
+    until = now if search.until is None else min(search.until, max(now, search.since or now))
     until_seq = projected_until(connection)
     newest = [_seen(event) for event in islice(tail(connection, search, until_seq, None), _UNPROJECTED)]
     if len(newest) == _UNPROJECTED:

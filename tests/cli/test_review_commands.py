@@ -7,6 +7,8 @@ import sys
 import zipfile
 from pathlib import Path
 
+import pytest
+
 from tests.cli.line import Line
 
 
@@ -59,6 +61,11 @@ def test_an_overview_shows_when_and_who(furnished: Line) -> None:
     out = furnished.done("audit", "overview").out
     assert "PRINCIPALS" in out
     assert "every event from" in out
+
+
+@pytest.mark.parametrize(("since", "until"), [("0001-01-01", "0001-12-31"), ("9999-12-30", "9999-12-31")])
+def test_an_overview_reaches_either_end_of_the_calendar(line: Line, since: str, until: str) -> None:
+    assert "Counted 0" in line.done("audit", "overview", "--since", since, "--until", until).out
 
 
 def test_an_event_is_shown_with_its_place(line: Line) -> None:

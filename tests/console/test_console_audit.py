@@ -64,6 +64,13 @@ def test_a_filter_that_cannot_be_is_told_beside_it_and_the_others_are_kept(desk:
     assert "not a repository of gallery" in crossed.error("repository")
 
 
+@pytest.mark.parametrize(("since", "until"), [("0001-01-01", "0001-12-31"), ("9999-12-30", "9999-12-31")])
+def test_either_end_of_the_calendar_has_a_page(desk: Desk, since: str, until: str) -> None:
+    page = desk.browser("ann", auditor=True).get(f"/console/audit?since={since}&until={until}")
+    assert page.status == 200
+    assert (page.fields["since"], page.fields["until"]) == (since, until)
+
+
 def test_pages_follow_one_another_with_the_same_filters(desk: Desk) -> None:
     browser = desk.browser("ann", auditor=True)
     for _ in range(60):

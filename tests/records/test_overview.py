@@ -228,6 +228,24 @@ def test_a_timeline_has_no_more_buckets_than_a_chart_can_show(seconds: int) -> N
     assert found[0].begins <= NOW - timedelta(seconds=seconds) < NOW <= found[-1].begins + timedelta(seconds=width)
 
 
+@pytest.mark.parametrize("years", [(1, 1), (1, 9999), (9999, 9999)])
+@pytest.mark.parametrize("search", [{}, {"project": "project1"}, {"project": "project1", "kind": "blob.pull"}])
+def test_an_overview_reaches_both_ends_of_the_calendar(
+    house: House, monkeypatch: pytest.MonkeyPatch, years: tuple[int, int], search: dict[str, Any]
+) -> None:
+    fill(house, 40)
+    period = {
+        "since": datetime(years[0], 1, 1, tzinfo=UTC),
+        "until": datetime(years[1], 12, 31, 23, 59, 59, 999999, tzinfo=UTC),
+    }
+    for most in (1000, 5):
+        monkeypatch.setattr(rooms_overview, "_LOOKED", most)
+        found = looked(house, **period, **search)
+        if found.timeline.whole:
+            assert sum(totals(found)) == sum(expected(house, **period, **search))
+        assert found.timeline.buckets[0].begins <= found.timeline.until <= period["until"]
+
+
 def test_an_empty_trail_has_an_empty_overview(house: House) -> None:
     found = looked(house)
     assert (sum(totals(found)), found.facets.principals, found.facets.counted) == (0, (), 0)
