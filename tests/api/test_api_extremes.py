@@ -1,4 +1,4 @@
-"""Times at either end of the calendar, which an offset leads beyond it: refused in a sentence, with the field."""
+"""Filters that cannot be, and times at either end of the calendar: refused in a sentence, with the field."""
 
 from __future__ import annotations
 
@@ -43,3 +43,18 @@ def test_the_first_and_the_last_day_of_the_calendar_may_be_asked_for(desk: Desk,
     for what in ("overview", "events", "export"):
         answer = desk.ask("auditor", "GET", f"{PREFIX}/audit/{what}?{period}")
         assert answer.status == 200, what
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("digest=sha256:abc", "digest"),
+        ("address=1.2.3", "address"),
+        ("kind=nonsense", "kind"),
+        ("since=2026-02-01T00:00:00Z&until=2026-01-01T00:00:00Z", "until"),
+    ],
+)
+def test_a_filter_that_nothing_can_meet_is_refused_with_its_field(desk: Desk, query: str, field: str) -> None:
+    for what in ("overview", "events", "export"):
+        answer = desk.ask("auditor", "GET", f"{PREFIX}/audit/{what}?{query}")
+        assert (answer.status, answer.problem["field"]) == (400, field), what

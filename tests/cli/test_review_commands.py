@@ -68,6 +68,18 @@ def test_an_overview_reaches_either_end_of_the_calendar(line: Line, since: str, 
     assert "Counted 0" in line.done("audit", "overview", "--since", since, "--until", until).out
 
 
+@pytest.mark.parametrize(
+    "filters",
+    [("--digest", "sha256:abc"), ("--address", "1.2.3"), ("--since", "2026-11-02", "--until", "2026-11-01")],
+)
+@pytest.mark.parametrize("command", ["list", "overview", "export"])
+def test_a_filter_that_nothing_can_meet_is_refused_in_one_line(
+    line: Line, command: str, filters: tuple[str, ...]
+) -> None:
+    refused = line("audit", command, *filters)
+    assert (refused.status, refused.out, len(refused.err.splitlines())) == (2, "", 1)
+
+
 def test_an_event_is_shown_with_its_place(line: Line) -> None:
     assert "sound: after event -, before event 2" in line.done("audit", "show", "1").out
     assert "chain" not in line.done("audit", "show", "1", "--json").json

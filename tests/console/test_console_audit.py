@@ -59,6 +59,17 @@ def test_a_filter_that_cannot_be_is_told_beside_it_and_the_others_are_kept(desk:
     assert page.status == 422
     assert "2026-01-31" in page.error("since")
     assert (page.fields["since"], page.fields["project"], page.fields["outcome"]) == ("soon", "gallery", "denied")
+    period = "since=2026-11-02&until=2026-11-01"
+    part = desk.browser("ann").get(f"/console/audit?digest=sha256:abc&address=1.2.3&{period}")
+    assert part.status == 422
+    assert "64 hex digits" in part.error("digest")
+    assert "192.0.2.7" in part.error("address")
+    assert "ends after it begins" in part.error("until")
+    assert (part.fields["digest"], part.fields["address"], part.fields["since"]) == (
+        "sha256:abc",
+        "1.2.3",
+        "2026-11-02",
+    )
     crossed = desk.browser("ann").get("/console/audit?project=gallery&repository=attic/ui")
     assert crossed.status == 422
     assert "not a repository of gallery" in crossed.error("repository")
