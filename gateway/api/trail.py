@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from itertools import islice
 from typing import Final
@@ -16,7 +16,7 @@ from gateway.api.bodies import Filters, FiltersPaged
 from gateway.api.replies import NDJSON, Reply, encoded, reply
 from gateway.api.request import Request
 from gateway.audit.chain import Sealed
-from gateway.audit.searching import kind_filter
+from gateway.audit.searching import BACKWARDS, address_filter, backwards, digest_filter, kind_filter
 from gateway.audit.trail import Search
 from gateway.errors import Invalid, TooManyRequests
 
@@ -66,10 +66,8 @@ async def in_turn(request: Request) -> AsyncIterator[None]:
 
 def search(asked: Filters) -> Search:
     """What the filters ask for; raises `Invalid` with the filter that cannot be."""
-    try:
-        kind = kind_filter(asked.kind) if asked.kind else ""
-    except Invalid as refusal:
-        raise Invalid(refusal.message, detail={"field": "kind"}) from refusal
+    if backwards(asked.since, asked.until):
+        raise Invalid(BACKWARDS, detail={"field": "until"})
     if asked.repository:
         parse_target(asked.repository)
     principal = asked.principal
@@ -77,13 +75,20 @@ def search(asked: Filters) -> Search:
         project=asked.project or "",
         repository=asked.repository or "",
         principal=parse_principal(principal) if "/" in principal else principal,
-        kind=kind,
+        kind=_checked("kind", asked.kind, kind_filter),
         outcome=asked.outcome or "",
-        digest=asked.digest,
-        address=asked.address,
+        digest=_checked("digest", asked.digest, digest_filter),
+        address=_checked("address", asked.address, address_filter),
         since=asked.since,
         until=asked.until,
     )
+
+
+def _checked(name: str, text: str, check: Callable[[str], str]) -> str:
+    try:
+        return check(text) if text else ""
+    except Invalid as refusal:
+        raise Invalid(refusal.message, detail={"field": name}) from refusal
 
 
 async def _lines(events: Iterator[Sealed]) -> AsyncGenerator[bytes, None]:

@@ -9,6 +9,7 @@ from typing import Final
 
 #: Widths a bucket may have, in seconds: from a minute to four weeks.
 WIDTHS: Final = (60, 300, 900, 3600, 4 * 3600, 86_400, 7 * 86_400, 28 * 86_400)
+_FIRST: Final = int(datetime.min.replace(tzinfo=UTC).timestamp())
 #: More buckets than these are of no use in one chart.
 BUCKETS: Final = 120
 
@@ -96,4 +97,9 @@ def filled(counts: dict[int, Sequence[int]], width: int, since: datetime, until:
     last = max(first, -(-int(until.timestamp()) // width) * width - width)
     first = max(first, last - (10 * BUCKETS) * width)
     begins = range(first, last + 1, width)
-    return tuple(Bucket(datetime.fromtimestamp(begin, UTC), *counts.get(begin, (0, 0, 0))) for begin in begins)
+    return tuple(Bucket(_moment(begin), *counts.get(begin, (0, 0, 0))) for begin in begins)
+
+
+def _moment(second: int) -> datetime:
+    # What holds the first days of the calendar would begin before it.
+    return datetime.fromtimestamp(max(second, _FIRST), UTC)

@@ -58,7 +58,7 @@ def filtered(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def search(filters: Given) -> Search:
-    """What the options ask for; raises `Invalid` for a kind, outcome or time that cannot be."""
+    """What the options ask for; raises `Invalid` for the first one that cannot be."""
     return search_of(filters, datetime.now(UTC))
 
 

@@ -13,7 +13,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -38,11 +38,13 @@ _log = logging.getLogger("gateway.ledger")
 #: Acts committed together, at most: bounds the time the lock is held.
 _BATCH = 256
 _ACKNOWLEDGE_SECONDS = 30.0
-#: How often the searchable projection follows while nothing is committed.
+#: How often the searchable projection follows, by a little while others commit: a trickle that never stops included.
 _FOLLOW_SECONDS = 0.5
 _CATCH_UP_SECONDS = 0.02
 #: So long an act that is patient waits for one that is not.
 _PATIENT_SECONDS = 0.05
+#: Places of each batch that acts have who were patient for so long, however many others wait: a quarter.
+_PATIENT_PLACES = _BATCH // 4
 #: Searches read what the projection has not reached: under steady load it must not fall behind for ever.
 _AHEAD = 32_768
 _BROKEN = "the audit trail cannot be written"
@@ -101,6 +103,7 @@ class SqlLedger:
         self._connection: Connection | None = None
         self._ahead = 0
         self._behind = False
+        self._followed = time.monotonic()
         self.broken = ""
         """Why nothing can be committed now; empty when all is well. Looked at by readiness."""
 
@@ -160,7 +163,7 @@ class SqlLedger:
                     self._ahead += len(batch)
                 elif self._closing:
                     return
-                if not batch or self._ahead > _AHEAD:
+                if not batch or self._ahead > _AHEAD or time.monotonic() - self._followed > _FOLLOW_SECONDS:
                     self._follow()
                 # Changes that were not applied are not kept while nothing happens.
                 del batch
@@ -176,7 +179,8 @@ class SqlLedger:
             if not self._waiting and not self._hurried and not self._closing:
                 self._wanted.wait(timeout=_CATCH_UP_SECONDS if self._behind else _FOLLOW_SECONDS)
             self._idle = False
-            batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), _BATCH))]
+            kept = min(len(self._patient), _PATIENT_PLACES) if self._hurried else 0
+            batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), _BATCH - kept))]
             if batch or self._hurried or self._closing:
                 batch += [self._patient.popleft() for _ in range(min(len(self._patient), _BATCH - len(batch)))]
                 self._hurried = self._hurried and bool(self._patient)
@@ -187,7 +191,7 @@ class SqlLedger:
         try:
             with self._database.lock():
                 self._transact(batch)
-            self.broken = ""
+                self.broken = "" if self._copied_back() else _BROKEN
         except Exception as error:
             # Whatever it is — full disk, lost server, a defect — no one may be told that an act was done.
             _log.exception("nothing was committed of a batch of %d", len(batch))
@@ -214,7 +218,7 @@ class SqlLedger:
         names = {repository.name for change in changes for repository in change.repositories}
         version = self._database.versions.policy()
         cursor = connection.connection.cursor()
-        with self._database.versions.moving(policy=policy, repositories=names), contextlib.closing(cursor):
+        with self._database.versions.moving(policy=policy, repositories=names), _closing(cursor):
             for statement in self._database.beginning:
                 cursor.execute(statement)
             try:
@@ -235,7 +239,18 @@ class SqlLedger:
                 raise
             self._commit(cursor, sealed)
         self._meters.events.update(told)
-        self._database.checkpoint(self._connect())
+
+    def _copied_back(self) -> bool:
+        """Has a grown write-ahead log copied back after a commit; whether that went well."""
+        try:
+            if self._connection is not None:
+                self._database.checkpoint(self._connection)
+        except Exception:
+            # What was committed is durable: whoever waits for it is told so, and only what comes next may fail.
+            _log.exception("the write-ahead log could not be copied back; what was committed is kept")
+            self._drop_connection()
+            return False
+        return True
 
     def _apply(self, connection: Connection, waiting: _Waiting, *, moved: bool) -> Sequence[Event | Repeated]:
         act = waiting.act
@@ -285,7 +300,8 @@ class SqlLedger:
             return row is not None and bytes(row.hash) == event.hash
 
     def _follow(self) -> None:
-        """With nothing to commit, or far ahead of it, lets the searchable projection catch up a little."""
+        """Lets the projection catch up a little: with nothing to commit, far ahead of it, or once in a while."""
+        self._followed = time.monotonic()
         try:
             with self._database.lock():
                 connection = self._connect()
@@ -330,6 +346,16 @@ class SqlLedger:
                 self._connection.invalidate()
                 self._connection.close()
             self._connection = None
+
+
+@contextlib.contextmanager
+def _closing(cursor: DBAPICursor) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        # With a connection that was dropped meanwhile it is gone already; what was committed is committed all the same.
+        with contextlib.suppress(Exception):
+            cursor.close()
 
 
 def _events(act: Act, event: Event, notes: Notes) -> list[Event]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from gateway.records.database import Database
 from gateway.records.schema import blobs, links, manifests, projects, repositories, tags
 
 _NAMES: Final = 500
-#: Repositories looked at in one go while those that may not be seen are passed over.
+#: Repositories judged in one go while those that may not be seen are passed over.
 _STRIDE: Final = 256
 _REFERRERS_BYTES: Final = 4 * 1024 * 1024
 
@@ -114,7 +115,10 @@ async def admitted_names(
     admitted: list[str] = []
     while len(admitted) < limit:
         names = await database.read(partial(repository_names, after=after, limit=stride, within=within))
-        admitted.extend(name for name in names if admits(Repository(name)))
+        for start in range(0, len(names), _STRIDE):
+            # Of however many that may not be seen, only so many at a time keep others waiting.
+            await asyncio.sleep(0)
+            admitted.extend(name for name in names[start : start + _STRIDE] if admits(Repository(name)))
         if len(names) < stride:
             break
         after = names[-1]

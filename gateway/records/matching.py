@@ -36,7 +36,8 @@ _DISORDER: Final = 10_000
 _plain_time = event_index.c.time.op("||")("")
 _UNSAID: Final[Mapping[str, str]] = {}
 _PROJECTED: Final = select(func.coalesce(func.max(event_index.c.seq), literal(0)))
-_PLAIN: Final = str.maketrans({mark: f"/{mark}" for mark in "/%_"})
+#: What is looked for by `waiting` stands for itself.
+PLAIN: Final = str.maketrans({mark: f"/{mark}" for mark in "/%_"})
 
 
 class Shape(NamedTuple):
@@ -197,7 +198,7 @@ def coarse(search: Search) -> dict[str, str]:
     for name in FIELDS:
         wanted = getattr(search, name)
         if wanted and wanted.isascii() and not (name == "kind" and wanted.endswith(".*")):
-            found[name] = f'"{name}":"{wanted}"'.translate(_PLAIN)
+            found[name] = f'"{name}":"{wanted}"'.translate(PLAIN)
     return found
 
 

@@ -40,7 +40,7 @@ from gateway.records.schema import event_index
 from gateway.records.tallies import COUNTED, DAY, HOUR
 from gateway.records.trail import tail
 
-#: Events looked at one by one; the newest of those that only counters know, and counters added up for one facet.
+#: Events looked at one by one; the newest of those that no counter knows yet, and counters added up for one facet.
 _LOOKED: Final = 1000
 _UNPROJECTED: Final = 1000
 _ADDED: Final = 3000
@@ -77,9 +77,14 @@ class _Sample:
 
 def overview(connection: Connection, search: Search, now: datetime, *, top: int = 10) -> Overview:
     """How many events match when, and the *top* values of each facet."""
-    until = search.until if search.until is not None else now
+    # Nothing happened later than now: a chart of the years to come would have no room for what did.
+    until = now if search.until is None else min(search.until, max(now, search.since or now))
     until_seq = projected_until(connection)
     newest = [_seen(event) for event in islice(tail(connection, search, until_seq, None), _UNPROJECTED)]
+    if len(newest) == _UNPROJECTED:
+        # Of what happened between these and what the counters know, nothing is told: it reaches no further back.
+        sample = _Sample(newest, whole=False, since=newest[-1].at)
+        return Overview(_timeline_of(sample, until), _facets_of(sample, until, top))
     counters = _Counters.of(search)
     known = counters is not None and not counters.field
     sample = _sampled(connection, search, until_seq, newest, only_whole=known)
@@ -111,11 +116,9 @@ def _sampled(
     asked = {"after": after, "upper": upper, "most": _LOOKED + 1, **({"value": getattr(search, lead)} if lead else {})}
     rows = driver.rows(connection, _looked_at(lead, connection.dialect.name == "sqlite"), asked)
     sealed = _sealed_since(connection, search)
-    whole = len(rows) <= _LOOKED and len(newest) < _UNPROJECTED and sealed is None
+    whole = len(rows) <= _LOOKED and sealed is None
     found = newest + _matching(search, rows[:_LOOKED], lead)
     reached = _time(rows[min(len(rows), _LOOKED) - 1][0]) if rows else None
-    if len(newest) == _UNPROJECTED:
-        return _Sample(newest, whole=False, since=newest[-1].at)
     if whole:
         # Nothing happened before the first event there is.
         since = search.since or min((event.at for event in found), default=search.until or datetime.now(UTC))
@@ -248,7 +251,7 @@ def _timeline_by(
         bucket[:] = [had + int(more) for had, more in zip(bucket, outcomes, strict=True)]
     _add(counts, newest, width)
     covered = datetime.fromtimestamp(first, UTC)
-    return Timeline(filled(dict(counts), width, covered, until), width, len(newest) < _UNPROJECTED, covered, until)
+    return Timeline(filled(dict(counts), width, covered, until), width, True, covered, until)
 
 
 @cache

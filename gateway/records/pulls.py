@@ -1,27 +1,34 @@
 """When things were pulled last, and by whom: from the newest events that tell of them, and no further back.
 
-What is looked through is bounded: the newest events of a repository or digest, and those not yet in the projection.
+What is looked through is bounded: the newest events of a repository, and of those not yet in the projection the newest
+pulls. Nothing is told by what happens in another repository: of that, whoever asks may not know.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
+from os.path import commonprefix
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Select, Subquery, bindparam, func, literal, select, tuple_
 
+from gateway.audit.chain import told
+from gateway.audit.event import Outcome
 from gateway.oci.names import Repository
 from gateway.records import driver, segments
-from gateway.records.schema import event_index, events
+from gateway.records.matching import PLAIN, projected_until, waiting
+from gateway.records.schema import event_index
 
-#: So many events of a repository or a digest are looked through, and so many that the projection does not have yet.
+#: So many events of each repository of a page are looked through, so many of the one whose manifests are asked for, and
+#: so many that the projection does not have yet.
 WINDOW: Final = 128
-_TAIL: Final = 1000
+DEPTH: Final = 4096
+_TAIL: Final = 4096
 _PULL: Final = "manifest.pull"
+_SAID: Final = {"kind": f'"kind":"{_PULL}"', "outcome": f'"outcome":"{Outcome.ALLOWED}"'}
 #: Between a time and a name: no time has it.
 _GAP: Final = " "
 #: No event has this number.
@@ -43,68 +50,106 @@ class LastPull:
 
 def of_repositories(connection: Connection, names: Sequence[str]) -> dict[str, LastPull]:
     """The last pull from each of the repositories *names*; one page of them."""
-    fresh = _fresh(connection, lambda record: record.get("repository") in names, "repository")
-    return _found(connection, "repository", names, {}) | fresh
+    # What waits is looked at first: what is projected meanwhile is then met twice, not missed.
+    fresh, whole = _fresh(connection, names)
+    last = {repository: pull for (repository, _), pull in reversed(fresh)}
+    return _joined(_of_each(connection, names), last, whole=whole)
 
 
 def of_digests(connection: Connection, repository: Repository, digests: Iterable[str]) -> dict[str, LastPull]:
     """The last pull of each of the manifests *digests* from *repository*; one page of them."""
-    wanted = set(digests)
-    fresh = _fresh(
-        connection,
-        lambda record: record.get("repository") == repository.name and record.get("digest") in wanted,
-        "digest",
-    )
-    return _found(connection, "digest", wanted, {"repository": repository.name}) | fresh
+    fresh, whole = _fresh(connection, [repository.name])
+    last = {digest: pull for (_, digest), pull in reversed(fresh)}
+    return _joined(_within(connection, repository.name, set(digests)), last, whole=whole)
 
 
-def _found(connection: Connection, name: str, wanted: Iterable[str], others: dict[str, str]) -> dict[str, LastPull]:
-    """The last pulls that the projection knows, by each of the values *wanted* of the field *name*."""
+def _joined(found: dict[str, LastPull], fresh: dict[str, LastPull], *, whole: bool) -> dict[str, LastPull]:
+    """What the projection knows, and what is newer; if that is not the *whole* of it, nothing is said never to be."""
+    if not whole:
+        found = {each: pull if pull.at is not None else LastPull(all_seen=False) for each, pull in found.items()}
+    return found | {each: pull for each, pull in fresh.items() if each in found}
+
+
+def _of_each(connection: Connection, names: Sequence[str]) -> dict[str, LastPull]:
+    """The last pulls that the projection knows, by repository."""
     sqlite = connection.dialect.name == "sqlite"
-    newest, counted = _last(name, tuple(others), sqlite=sqlite), _looked(name, sqlite=sqlite)
-    pulled = dict(driver.rows(connection, newest, {"wanted": driver.listed(connection, wanted), **others}))
-    found = {value: _told(text) for value, text in pulled.items() if text is not None}
-    never = [value for value in pulled if value not in found]
+    pulled = dict(driver.rows(connection, _last(sqlite=sqlite), {"wanted": driver.listed(connection, names)}))
+    found = {name: _told(text) for name, text in pulled.items() if text is not None}
+    never = [name for name in pulled if name not in found]
     if never:
-        # What was sealed away is not looked through.
-        sealed = segments.sealed_until(connection) > 0
-        for value, seen in driver.rows(connection, counted, {"wanted": driver.listed(connection, never)}):
-            found[value] = LastPull(all_seen=seen < WINDOW and not sealed)
+        sealed = _sealed(connection)
+        counted = driver.rows(connection, _looked(sqlite=sqlite), {"wanted": driver.listed(connection, never)})
+        found |= {name: LastPull(all_seen=seen < WINDOW and not sealed) for name, seen in counted}
     return found
 
 
+def _within(connection: Connection, repository: str, digests: set[str]) -> dict[str, LastPull]:
+    """The last pulls from *repository* that the projection knows, by digest: whatever happens elsewhere."""
+    sqlite = connection.dialect.name == "sqlite"
+    asked = {"repository": repository, "wanted": driver.listed(connection, digests)}
+    found = {digest: _told(text) for digest, text in driver.rows(connection, _last_within(sqlite=sqlite), asked)}
+    never = digests - found.keys()
+    if never:
+        [(seen,)] = driver.rows(connection, _looked_within(sqlite=sqlite), {"repository": repository})
+        found |= dict.fromkeys(never, LastPull(all_seen=seen < DEPTH and not _sealed(connection)))
+    return found
+
+
+def _sealed(connection: Connection) -> bool:
+    """Whether there were events that are sealed away: those are not looked through."""
+    return segments.sealed_until(connection) > 0
+
+
 @cache
-def _last(name: str, others: tuple[str, ...], *, sqlite: bool) -> Select[Any]:
-    """Each of the values `wanted`, and the time and the principal of the newest pull in its window, or nothing."""
-    wanted, window = _window(name, sqlite=sqlite)
-    mine = [
-        window.c.kind == _PULL,
-        window.c.outcome == "allowed",
-        *(window.c[each] == bindparam(each) for each in others),
-    ]
-    said = select(window.c.time + _GAP + window.c.principal).where(*mine)
+def _last(*, sqlite: bool) -> Select[Any]:
+    """Each of the repositories `wanted`, and when its window's newest pull was and by whom, or nothing."""
+    wanted = driver.each("wanted", sqlite=sqlite)
+    window = _newest(wanted, WINDOW, sqlite=sqlite)
+    said = select(window.c.time + _GAP + window.c.principal).where(*_pulls(window))
     return select(wanted, said.order_by(window.c.seq.desc()).limit(1).scalar_subquery())
 
 
 @cache
-def _looked(name: str, *, sqlite: bool) -> Select[Any]:
-    """Each of the values `wanted`, and how many events are in its window."""
-    wanted, window = _window(name, sqlite=sqlite)
-    return select(wanted, select(func.count()).select_from(window).scalar_subquery())
-
-
-def _window(name: str, *, sqlite: bool) -> tuple[ColumnElement[str], Subquery]:
-    """One of the values `wanted`, and the newest events that have it in their field *name*."""
+def _looked(*, sqlite: bool) -> Select[Any]:
+    """Each of the repositories `wanted`, and how many events are in its window."""
     wanted = driver.each("wanted", sqlite=sqlite)
-    column, number = event_index.c[name], event_index.c.seq
+    return select(wanted, select(func.count()).select_from(_newest(wanted, WINDOW, sqlite=sqlite)).scalar_subquery())
+
+
+@cache
+def _last_within(*, sqlite: bool) -> Select[Any]:
+    """Those of the digests `wanted` that were pulled in the window of `repository`, and when last and by whom."""
+    window = _newest(bindparam("repository"), DEPTH, sqlite=sqlite)
+    mine = (*_pulls(window), driver.among(window.c.digest, "wanted"))
+    last = (
+        select(window.c.digest, func.max(window.c.seq).label("seq")).where(*mine).group_by(window.c.digest).subquery()
+    )
+    said = event_index.c.time + _GAP + event_index.c.principal
+    return select(last.c.digest, said).join(event_index, event_index.c.seq == last.c.seq)
+
+
+@cache
+def _looked_within(*, sqlite: bool) -> Select[Any]:
+    """How many events are in the window of `repository`."""
+    return select(func.count()).select_from(_newest(bindparam("repository"), DEPTH, sqlite=sqlite))
+
+
+def _pulls(window: Subquery) -> tuple[ColumnElement[bool], ...]:
+    return window.c.kind == _PULL, window.c.outcome == Outcome.ALLOWED.value
+
+
+def _newest(repository: ColumnElement[str], most: int, *, sqlite: bool) -> Subquery:
+    """The newest events of a repository."""
+    column, number = event_index.c.repository, event_index.c.seq
     if sqlite:
-        events_of = select(event_index).where(column == wanted).order_by(number.desc())
+        events_of = select(event_index).where(column == repository).order_by(number.desc())
     else:
         # Taken for a frequent one, it would be looked for among all events there are.
         none, every = literal(0, number.type), literal(_BIGGEST, number.type)
-        within = (tuple_(column, number) > tuple_(wanted, none), tuple_(column, number) < tuple_(wanted, every))
+        within = (tuple_(column, number) > tuple_(repository, none), tuple_(column, number) < tuple_(repository, every))
         events_of = select(event_index).where(*within).order_by(column.desc(), number.desc())
-    return wanted, events_of.correlate(wanted.table).limit(WINDOW).subquery()
+    table = getattr(repository, "table", None)
+    return (events_of if table is None else events_of.correlate(table)).limit(most).subquery()
 
 
 def _told(text: str) -> LastPull:
@@ -112,18 +157,22 @@ def _told(text: str) -> LastPull:
     return LastPull(_moment(at), by)
 
 
-def _fresh(connection: Connection, mine: Callable[[dict[str, Any]], bool], key: str) -> dict[str, LastPull]:
-    """The newest pulls among the events that are not in the projection yet."""
-    until = select(func.coalesce(func.max(event_index.c.seq), 0)).scalar_subquery()
-    tail = select(events.c.body).where(events.c.seq > until).order_by(events.c.seq.desc()).limit(_TAIL)
-    found: dict[str, LastPull] = {}
-    for (body,) in connection.execute(tail):
-        if f'"{_PULL}"' not in body:
-            continue
-        record = json.loads(body)
-        if record["kind"] == _PULL and record["outcome"] == "allowed" and mine(record) and record[key] not in found:
-            found[record[key]] = LastPull(_moment(record["time"]), record["principal"])
-    return found
+def _fresh(connection: Connection, names: Sequence[str]) -> tuple[list[tuple[tuple[str, str], LastPull]], bool]:
+    """
+    The pulls among the events that are not in the projection yet, newest first, by repository and digest.
+
+    Those from the repositories *names*, maybe from others too; and whether these are all of them.
+    """
+    # Letter by letter: what else happens in their project, or elsewhere, is not carried along.
+    beginning = commonprefix(list(names)) if len(names) != 1 else f'{names[0]}"'  # noqa: RUF071
+    wanted = {"repository": f'"repository":"{beginning}', **_SAID}
+    said = {name: text.translate(PLAIN) for name, text in wanted.items()}
+    asked = {**said, "until": projected_until(connection), "most": _TAIL}
+    rows = driver.rows(connection, waiting(tuple(said), before=False), asked)
+    records = [record for _, body, _ in rows if (record := told(body)) is not None]
+    pulled = [record for record in records if record.kind == _PULL and record.outcome == Outcome.ALLOWED]
+    found = [((each.repository, each.digest), LastPull(_moment(each.time), each.principal)) for each in pulled]
+    return found, len(rows) < _TAIL
 
 
 def _moment(text: str) -> datetime:

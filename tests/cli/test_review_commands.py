@@ -7,6 +7,8 @@ import sys
 import zipfile
 from pathlib import Path
 
+import pytest
+
 from tests.cli.line import Line
 
 
@@ -59,6 +61,23 @@ def test_an_overview_shows_when_and_who(furnished: Line) -> None:
     out = furnished.done("audit", "overview").out
     assert "PRINCIPALS" in out
     assert "every event from" in out
+
+
+@pytest.mark.parametrize(("since", "until"), [("0001-01-01", "0001-12-31"), ("9999-12-30", "9999-12-31")])
+def test_an_overview_reaches_either_end_of_the_calendar(line: Line, since: str, until: str) -> None:
+    assert "Counted 0" in line.done("audit", "overview", "--since", since, "--until", until).out
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [("--digest", "sha256:abc"), ("--address", "1.2.3"), ("--since", "2026-11-02", "--until", "2026-11-01")],
+)
+@pytest.mark.parametrize("command", ["list", "overview", "export"])
+def test_a_filter_that_nothing_can_meet_is_refused_in_one_line(
+    line: Line, command: str, filters: tuple[str, ...]
+) -> None:
+    refused = line("audit", command, *filters)
+    assert (refused.status, refused.out, len(refused.err.splitlines())) == (2, "", 1)
 
 
 def test_an_event_is_shown_with_its_place(line: Line) -> None:

@@ -59,9 +59,27 @@ def test_a_filter_that_cannot_be_is_told_beside_it_and_the_others_are_kept(desk:
     assert page.status == 422
     assert "2026-01-31" in page.error("since")
     assert (page.fields["since"], page.fields["project"], page.fields["outcome"]) == ("soon", "gallery", "denied")
+    period = "since=2026-11-02&until=2026-11-01"
+    part = desk.browser("ann").get(f"/console/audit?digest=sha256:abc&address=1.2.3&{period}")
+    assert part.status == 422
+    assert "64 hex digits" in part.error("digest")
+    assert "192.0.2.7" in part.error("address")
+    assert "ends after it begins" in part.error("until")
+    assert (part.fields["digest"], part.fields["address"], part.fields["since"]) == (
+        "sha256:abc",
+        "1.2.3",
+        "2026-11-02",
+    )
     crossed = desk.browser("ann").get("/console/audit?project=gallery&repository=attic/ui")
     assert crossed.status == 422
     assert "not a repository of gallery" in crossed.error("repository")
+
+
+@pytest.mark.parametrize(("since", "until"), [("0001-01-01", "0001-12-31"), ("9999-12-30", "9999-12-31")])
+def test_either_end_of_the_calendar_has_a_page(desk: Desk, since: str, until: str) -> None:
+    page = desk.browser("ann", auditor=True).get(f"/console/audit?since={since}&until={until}")
+    assert page.status == 200
+    assert (page.fields["since"], page.fields["until"]) == (since, until)
 
 
 def test_pages_follow_one_another_with_the_same_filters(desk: Desk) -> None:

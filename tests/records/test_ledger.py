@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import multiprocessing
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection, insert, select, text
+from sqlalchemy.engine.interfaces import DBAPICursor
 
 from gateway.access.directory import View
 from gateway.access.policy import Allowed, Reason, Refused, Verdict
@@ -23,6 +25,8 @@ from gateway.errors import Conflict, Denied, Refusal, Unavailable
 from gateway.gate import Act
 from gateway.oci.names import ProjectName, Repository
 from gateway.records import ledger as rooms_ledger
+from gateway.records.database import Database
+from gateway.records.matching import projected_until
 from gateway.records.schema import facts
 from gateway.records.versions import settled
 from tests.house import GATEWAY, House, opened
@@ -116,6 +120,38 @@ def test_who_is_patient_is_committed_before_the_ledger_closes(house: House, monk
 
     house.run(story())
     assert len(house.records()) == 1
+
+
+def test_who_was_patient_for_a_moment_has_places_in_every_batch_and_leaves_most_to_others(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches: list[tuple[int, int]] = []
+    settle = house.ledger._settle
+
+    def counting(batch: Sequence[Any]) -> None:
+        patient = sum(waiting.act.patient for waiting in batch)
+        batches.append((len(batch) - patient, patient))
+        settle(batch)
+
+    monkeypatch.setattr(house.ledger, "_settle", counting)
+    entered, go = threading.Event(), threading.Event()
+
+    def hold(connection: Connection) -> Notes:
+        entered.set()
+        go.wait(10)
+        return Notes()
+
+    async def story() -> None:
+        held = asyncio.create_task(house.ledger.commit(Act(EVENT, Change(hold))))
+        await asyncio.to_thread(entered.wait, 10)
+        refused = [asyncio.create_task(house.ledger.commit(Act(EVENT, patient=True))) for _ in range(70)]
+        others = [asyncio.create_task(house.ledger.commit(Act(EVENT))) for _ in range(600)]
+        await asyncio.to_thread(wait_until, lambda: house.ledger._hurried)
+        go.set()
+        await asyncio.gather(held, *refused, *others)
+
+    house.run(story())
+    assert batches == [(1, 0), (192, 64), (250, 6), (158, 0)]
 
 
 def test_a_defect_in_a_change_fails_that_act_alone(house: House) -> None:
@@ -272,6 +308,77 @@ def test_a_trail_that_takes_no_event_stays_broken_while_nobody_asks_and_is_whole
     house.run(house.ledger.commit(Act(EVENT, keep("a"))))
     assert kept(house) == {"a": "1"}
     assert house.trail.verify().fault == ""
+
+
+def test_what_was_committed_is_acknowledged_though_the_log_cannot_be_copied_back(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = True
+    checkpoint = Database.checkpoint
+
+    def copy_back(database: Database, connection: Connection) -> None:
+        if full:
+            raise OSError(errno.EIO, "the disk does not take it")
+        checkpoint(database, connection)
+
+    monkeypatch.setattr(Database, "checkpoint", copy_back)
+    notes = house.run(house.ledger.commit(Act(EVENT, keep("a"))))
+
+    assert notes.result == "1"
+    assert kept(house) == {"a": "1"}
+    assert [record["outcome"] for record in house.records()] == ["allowed"]
+    wait_until(lambda: bool(house.ledger.broken))
+    full = False
+    wait_until(lambda: not house.ledger.broken)
+    house.run(house.ledger.commit(Act(EVENT, keep("b"))))
+    assert house.trail.verify().fault == ""
+
+
+def test_what_was_committed_is_acknowledged_though_its_answer_is_lost_and_no_connection_follows(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = False
+    writer = Database.writer
+    execute = rooms_ledger.SqlLedger._commit
+
+    class Lost:
+        """A cursor whose commit happens, and is never heard of."""
+
+        def __init__(self, cursor: DBAPICursor) -> None:
+            self.cursor = cursor
+
+        def execute(self, statement: str) -> None:
+            nonlocal gone
+            self.cursor.execute(statement)
+            gone = True
+            raise ConnectionResetError
+
+    def connect(database: Database) -> Connection:
+        if gone:
+            raise ConnectionRefusedError
+        return writer(database)
+
+    monkeypatch.setattr(Database, "writer", connect)
+    monkeypatch.setattr(
+        house.ledger,
+        "_commit",
+        lambda cursor, sealed: execute(house.ledger, Lost(cursor), sealed),  # type: ignore[arg-type]
+    )
+    notes = house.run(house.ledger.commit(Act(EVENT, keep("a"))))
+
+    assert notes.result == "1"
+    assert kept(house) == {"a": "1"}
+    wait_until(lambda: bool(house.ledger.broken))
+
+
+def test_searches_keep_up_with_a_trickle_that_never_stops(house: House) -> None:
+    async def story() -> None:
+        async with asyncio.timeout(30):
+            while not house.database.read_now(projected_until):
+                await house.ledger.commit(Act(EVENT))
+                await asyncio.sleep(0.05)
+
+    house.run(story())
 
 
 def _append(url: str, data: Path, count: int) -> None:

@@ -101,6 +101,23 @@ def test_what_is_not_projected_yet_is_counted_too(house: House, monkeypatch: pyt
     assert sum(totals(looked(house))) == 65
 
 
+@pytest.mark.parametrize("search", [{}, {"principal": "gateway"}, {"project": "project1", "kind": "blob.pull"}])
+def test_with_more_waiting_than_is_looked_at_an_overview_reaches_no_further_back(
+    house: House, monkeypatch: pytest.MonkeyPatch, search: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(rooms_overview, "_LOOKED", 10)
+    monkeypatch.setattr(rooms_overview, "_UNPROJECTED", 5)
+    fill(house, 60)
+    monkeypatch.setattr("gateway.records.ledger.project_tail", lambda *_: 0)
+    for number in range(60, 120):
+        house.run(house.ledger.commit(Act(an_event(number))))
+    found = looked(house, **search)
+    newest = house.records(**search)[-5:]
+    since = datetime.fromisoformat(newest[0]["time"])
+    assert (found.timeline.whole, found.timeline.since, sum(totals(found))) == (False, since, 5)
+    assert (found.facets.whole, found.facets.since, found.facets.counted) == (False, since, 5)
+
+
 def test_facets_are_the_most_frequent_first(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(house, 100)
     counts = Counter(record["repository"] for record in house.records())
@@ -209,6 +226,24 @@ def test_a_timeline_has_no_more_buckets_than_a_chart_can_show(seconds: int) -> N
     found = filled({}, width, NOW - timedelta(seconds=seconds), NOW)
     assert 1 <= len(found) <= BUCKETS + 12
     assert found[0].begins <= NOW - timedelta(seconds=seconds) < NOW <= found[-1].begins + timedelta(seconds=width)
+
+
+@pytest.mark.parametrize("years", [(1, 1), (1, 9999), (9999, 9999)])
+@pytest.mark.parametrize("search", [{}, {"project": "project1"}, {"project": "project1", "kind": "blob.pull"}])
+def test_an_overview_reaches_both_ends_of_the_calendar(
+    house: House, monkeypatch: pytest.MonkeyPatch, years: tuple[int, int], search: dict[str, Any]
+) -> None:
+    fill(house, 40)
+    period = {
+        "since": datetime(years[0], 1, 1, tzinfo=UTC),
+        "until": datetime(years[1], 12, 31, 23, 59, 59, 999999, tzinfo=UTC),
+    }
+    for most in (1000, 5):
+        monkeypatch.setattr(rooms_overview, "_LOOKED", most)
+        found = looked(house, **period, **search)
+        if found.timeline.whole:
+            assert sum(totals(found)) == sum(expected(house, **period, **search))
+        assert found.timeline.buckets[0].begins <= found.timeline.until <= period["until"]
 
 
 def test_an_empty_trail_has_an_empty_overview(house: House) -> None:

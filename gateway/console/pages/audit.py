@@ -140,8 +140,6 @@ async def _found(visit: Visit, project: ProjectName | None, status: int = 200) -
     for name, flaw in searched.flaws.items():
         form.blame(name, flaw)
     _blame_unknown(form)
-    if searched.search.since and searched.search.until and searched.search.since >= searched.search.until:
-        form.blame("until", "A period ends after it begins; this one holds nothing.")
     before = int(form.text("before")) if _is_number(form.text("before")) else None
     search = searched.search
     if project is None and form.text("project"):
