@@ -55,7 +55,8 @@ class Doctor:
             moment = now or datetime.now(UTC)
             before = int(moment.timestamp()) - _UNSETTLED_SECONDS
             key = self.secrets.trail
-            read = await self.database.read(lambda connection: condition(connection, key, begun_before=before))
+            mark = self.database.mark.read(key)
+            read = await self.database.read(lambda connection: condition(connection, key, mark, begun_before=before))
             found = (*await others(), *of_records(read, moment))
             unwell = {state.value: [each.name for each in found if each.state is state] for state in State}
             passage.note(detail={state: names for state, names in unwell.items() if state != State.OK})

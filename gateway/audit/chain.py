@@ -39,6 +39,8 @@ _TOLD = msgspec.json.Decoder(Told)
 #: time on, as searches have them: one by one, all in the text of one JSON array, or nothing.
 Kept = tuple[int, bytes, bytes, *tuple[Any, ...]]
 
+#: The kind of the event that tells that the end of the trail was edited before it.
+BREAK = "audit.break"
 #: The hash before the first event.
 GENESIS = bytes(32)
 
@@ -133,17 +135,19 @@ class Followed:
     """
     How far events follow one another: up to *head*; *fault* is what is wrong with the next one, or "".
 
-    *unlike* is the number of the first event that searches have other fields of than it says, or 0.
+    *unlike* is the number of the first event that searches have other fields of than it says, or 0; *broken* that of
+    the first that tells of an edited end.
     """
 
     head: Head
     fault: str = ""
     unlike: int = 0
+    broken: int = 0
 
 
 def follow(head: Head, events: Iterable[Kept], searched: int) -> Followed:
     """Follows *events* from the one after *head*; those up to the number *searched* have their fields beside them."""
-    seq, chained, unlike = head.seq, head.hash, 0
+    seq, chained, unlike, broken = head.seq, head.hash, 0, 0
     decode = _TOLD.decode
     for event in events:
         body, kept = event[1], event[2]
@@ -160,11 +164,13 @@ def follow(head: Head, events: Iterable[Kept], searched: int) -> Followed:
         ):
             place = Head(seq, chained)
             wrong = fault(place, Sealed(event[0], body.decode("utf-8", "replace"), kept))
-            return Followed(place, wrong or f"event {event[0]} cannot be read", unlike)
+            return Followed(place, wrong or f"event {event[0]} cannot be read", unlike, broken)
         seq, chained = event[0], kept
+        if says.kind == BREAK and not broken:
+            broken = seq
         if seq <= searched and not unlike and not _found_by(event, astuple(says)[2:]):
             unlike = seq
-    return Followed(Head(seq, chained), unlike=unlike)
+    return Followed(Head(seq, chained), unlike=unlike, broken=broken)
 
 
 def _found_by(event: Kept, fields: tuple[str, ...]) -> bool:

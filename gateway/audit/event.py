@@ -133,6 +133,7 @@ class Kind(StrEnum):
     CERTIFICATE_ACCEPTED = "certificate.accepted"
     CERTIFICATE_REJECTED = "certificate.rejected"
     INTEGRITY_FAILURE = "integrity.failure"
+    AUDIT_BREAK = "audit.break"
     LEAK_FOUND = "leak.found"
     GATEWAY_INITIALISE = "gateway.initialise"
     GATEWAY_MIGRATE = "gateway.migrate"

@@ -8,7 +8,8 @@ from datetime import datetime
 
 from sqlalchemy import Column, Connection, func, select
 
-from gateway.audit.chain import Head, Sealed, fault, head_seal
+from gateway.audit.chain import BREAK, Head, Sealed, fault
+from gateway.records.mark import fault_of_end
 from gateway.records.schema import event_index, events, intents, trail_head
 from gateway.records.segments import end_of
 
@@ -33,10 +34,16 @@ class Condition:
     oldest: int
 
 
-def condition(connection: Connection, key: bytes, *, begun_before: int, newest: int = NEWEST) -> Condition:
-    """The records' condition; *key* seals the chain's head, acts begun after *begun_before* are not old enough."""
+def condition(
+    connection: Connection, key: bytes, mark: Head | None, *, begun_before: int, newest: int = NEWEST
+) -> Condition:
+    """
+    The records' condition; *key* seals the chain's head, acts begun after *begun_before* are not old enough.
+
+    *mark*, read before, is how far the trail is known to have reached.
+    """
     last = _highest(connection, events.c.seq)
-    found, wrong = _end(connection, key, last, newest)
+    found, wrong = _end(connection, key, mark, last, newest)
     old = select(func.count(), func.min(intents.c.begun_at)).where(intents.c.begun_at < begun_before)
     unsettled, oldest = connection.execute(old).one()
     return Condition(
@@ -49,7 +56,7 @@ def condition(connection: Connection, key: bytes, *, begun_before: int, newest: 
     )
 
 
-def _end(connection: Connection, key: bytes, last: int, newest: int) -> tuple[Sequence[Sealed], str]:
+def _end(connection: Connection, key: bytes, mark: Head | None, last: int, newest: int) -> tuple[Sequence[Sealed], str]:
     """The newest events up to the chain's head, which was read after *last*, and what is wrong with them."""
     row = connection.execute(select(trail_head.c.seq, trail_head.c.hash, trail_head.c.seal)).first()
     if row is None:
@@ -69,12 +76,12 @@ def _end(connection: Connection, key: bytes, last: int, newest: int) -> tuple[Se
         if wrong:
             return found, wrong
         previous = Head(event.seq, event.hash)
-    return found, _fault_of_head(head, previous, last, sealed=bytes(row.seal) == head_seal(head, key))
+        if event.record().get("kind") == BREAK:
+            return found, f"event {event.seq} tells that the trail's end was edited before it"
+    return found, fault_of_end(head, bytes(row.seal), key, mark) or _fault_of_head(head, previous, last)
 
 
-def _fault_of_head(head: Head, found: Head, last: int, *, sealed: bool) -> str:
-    if not sealed and head.seq:
-        return "the record of the chain's head was edited"
+def _fault_of_head(head: Head, found: Head, last: int) -> str:
     if last > head.seq:
         return f"event {head.seq + 1} was added after the chain's head"
     if found.seq < head.seq:

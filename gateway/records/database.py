@@ -25,6 +25,7 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import NullPool
 
 from gateway.errors import Invalid, Unavailable
+from gateway.records.mark import Mark
 from gateway.records.versions import Versions
 
 R = TypeVar("R")
@@ -49,6 +50,7 @@ class Database:
         self.sqlite = engine.dialect.name == "sqlite"
         self.data = data
         self.versions = Versions(data / "versions")
+        self.mark = Mark(data / "trail-mark")
         self._local = threading.local()
         self._opened: list[_Reader] = []
         self._closing = False
@@ -128,6 +130,7 @@ class Database:
             self.engine.dispose()
         os.close(self._lock_file)
         self.versions.close()
+        self.mark.close()
 
     def _answered(self, query: Callable[[Connection], R]) -> R:
         reader: _Reader | None = getattr(self._local, "reader", None)

@@ -3,6 +3,9 @@
     lock · begin · for each that waits: savepoint, judge again if policy moved, apply, seal · insert · commit · wake all
 
 A refusal undoes its own savepoint only, and its event stays. If the transaction itself fails, nobody is acknowledged.
+
+The end of the chain is looked at before anything is added: whoever edited it without the key would have it sealed anew.
+That it was edited is an event, which cannot be taken away again unseen.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import secrets
 import threading
 import time
 from collections import deque
@@ -22,6 +26,7 @@ from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.access.policy import Refused
+from gateway.access.principals import LOCAL, SYSTEM, Caller, Origin
 from gateway.audit.chain import Head, Sealed, head_seal, seal
 from gateway.audit.event import Event, Kind, Outcome, Repeated
 from gateway.change import Notes
@@ -30,6 +35,7 @@ from gateway.gate import Act
 from gateway.meters import Meters
 from gateway.records.database import Database
 from gateway.records.directory import ConnectionView
+from gateway.records.mark import fault_of_end
 from gateway.records.schema import events, trail_head
 from gateway.records.trail import SLICE, project_tail
 
@@ -52,7 +58,10 @@ _UNAVAILABLE = "The audit trail cannot be written now, so nothing was done; try 
 
 
 # The statements of every commit are said to the driver itself: what SQLAlchemy adds to each costs more than they do.
-_HEAD = f"SELECT {trail_head.c.seq.name}, {trail_head.c.hash.name} FROM {trail_head.name}"  # noqa: S608 - constants
+_HEAD = "SELECT seq, hash, seal FROM trail_head"
+_LAST = "SELECT seq, hash FROM events ORDER BY seq DESC LIMIT 1"
+#: Events put into one statement: SQLite as it mostly comes takes 32,766 values in one, and each event has three.
+_ROWS = 5000
 
 
 @dataclass(slots=True, eq=False)
@@ -222,23 +231,49 @@ class SqlLedger:
             for statement in self._database.beginning:
                 cursor.execute(statement)
             try:
-                head = _read_head(cursor)
+                head, broken = self._end(cursor)
                 sealed: list[Sealed] = []
                 told: list[tuple[object, object]] = []
+                if broken is not None:
+                    # Kept before anything that looks at the end is applied.
+                    sealed.append(seal(head, broken.record()))
+                    self._append(cursor, connection.dialect.paramstyle, sealed)
+                    head = Head(sealed[-1].seq, sealed[-1].hash)
+                kept = len(sealed)
                 for waiting in batch:
                     for event in self._apply(connection, waiting, moved=policy or waiting.act.version != version):
                         record = event.record()
                         sealed.append(seal(head, record))
                         told.append((record["kind"], record["outcome"]))
                         head = Head(sealed[-1].seq, sealed[-1].hash)
-                if sealed:
-                    self._append(cursor, connection.dialect.paramstyle, sealed)
+                if sealed[kept:]:
+                    self._append(cursor, connection.dialect.paramstyle, sealed[kept:])
             except BaseException:
                 with contextlib.suppress(Exception):
                     cursor.execute("ROLLBACK")
                 raise
             self._commit(cursor, sealed)
+            if sealed:
+                self._database.mark.write(head, head_seal(head, self._trail_key))
         self._meters.events.update(told)
+
+    def _end(self, cursor: DBAPICursor) -> tuple[Head, Event | None]:
+        """Where the chain goes on, and what is to be told before anything else if its end was edited."""
+        mark = self._database.mark.read(self._trail_key)
+        cursor.execute(_HEAD)
+        [(seq, chained, sealed)] = cursor.fetchall()
+        head = Head(seq, bytes(chained))
+        wrong = fault_of_end(head, bytes(sealed), self._trail_key, mark)
+        if not wrong:
+            return head, None
+        _log.error("the end of the trail was edited: %s; what follows goes on after an event that tells so", wrong)
+        cursor.execute(_LAST)
+        for last, hashed in cursor.fetchall():
+            head = max(head, Head(last, bytes(hashed)), key=lambda end: end.seq)
+        known = {"reached": mark.seq} if mark is not None else {}
+        caller = Caller(SYSTEM, Origin("local", "local", "gateway", secrets.token_hex(16)), LOCAL)
+        event = Event(Kind.AUDIT_BREAK, caller, Outcome.FAILED, reason="trail_edited", detail={"fault": wrong, **known})
+        return head, event
 
     def _copied_back(self) -> bool:
         """Has a grown write-ahead log copied back after a commit; whether that went well."""
@@ -280,8 +315,10 @@ class SqlLedger:
 
     def _append(self, cursor: DBAPICursor, paramstyle: str, sealed: Sequence[Sealed]) -> None:
         # One statement for all: the drivers hand the interpreter over for every row of an `executemany`.
-        values = tuple(value for event in sealed for value in (event.seq, event.body, event.hash))
-        cursor.execute(_insertion(len(sealed), paramstyle), values)
+        for first in range(0, len(sealed), _ROWS):
+            part = sealed[first : first + _ROWS]
+            values = tuple(value for event in part for value in (event.seq, event.body, event.hash))
+            cursor.execute(_insertion(len(part), paramstyle), values)
         head = Head(sealed[-1].seq, sealed[-1].hash)
         cursor.execute(_moving_head(paramstyle), (head.seq, head.hash, head_seal(head, self._trail_key)))
 
@@ -379,12 +416,6 @@ def _insertion(rows: int, paramstyle: str) -> str:
 def _moving_head(paramstyle: str) -> str:
     mark = "?" if paramstyle == "qmark" else "%s"
     return f"UPDATE trail_head SET seq = {mark}, hash = {mark}, seal = {mark} WHERE id = 1"  # noqa: S608 - marks
-
-
-def _read_head(cursor: DBAPICursor) -> Head:
-    cursor.execute(_HEAD)
-    [(seq, chained)] = cursor.fetchall()
-    return Head(seq, bytes(chained))
 
 
 def _wake(woken: Sequence[_Waiting]) -> None:

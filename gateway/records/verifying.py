@@ -16,11 +16,12 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
-from gateway.audit.chain import Head, head_seal
+from gateway.audit.chain import Head
 from gateway.audit.offline import Unreadable, read_key
 from gateway.audit.trail import Verification
 from gateway.records import checkpoints, runners
 from gateway.records.database import Database
+from gateway.records.mark import fault_of_end
 from gateway.records.runners import Answer, Stretch
 from gateway.records.schema import event_index, events, trail_head
 from gateway.records.walking import Walk, Wrong
@@ -69,12 +70,13 @@ class Verifier:
     def _end(self) -> Wrong | None:
         """The end of the chain against the head kept beside it, and against what statements from elsewhere name."""
         head = self._walk.head
+        mark = self._database.mark.read(self._key)
         kept = self._read(_kept_head)
         if kept is None:
             return Wrong("the record of the chain's head is missing", head.seq)
         recorded, seal = kept
-        if seal != head_seal(recorded, self._key) and recorded.seq > 0:
-            return Wrong("the record of the chain's head was edited", head.seq)
+        if wrong := fault_of_end(recorded, seal, self._key, mark):
+            return Wrong(wrong, head.seq)
         if recorded.seq > head.seq and self._read(_last) <= head.seq:
             return Wrong(f"events {head.seq + 1} to {recorded.seq} were cut off the end", head.seq + 1)
         if recorded.seq == head.seq and recorded.hash != head.hash:
@@ -83,14 +85,14 @@ class Verifier:
             return Wrong(f"event {recorded.seq + 1} was added after the chain's head", recorded.seq + 1)
         newest = self._read(checkpoints.newest)
         if newest is not None and newest.seq > head.seq and self._read(_last) <= head.seq:
-            wrong = f"events {head.seq + 1} to {newest.seq} are gone: a checkpoint names the last of them"
-            return Wrong(wrong, head.seq + 1)
+            told = f"events {head.seq + 1} to {newest.seq} are gone: a checkpoint names the last of them"
+            return Wrong(told, head.seq + 1)
         beyond = [seq for seq in self._against if seq > head.seq]
         if beyond:
             last = max(beyond)
             moment = self._against[last][0]["time"]
-            wrong = f"events {head.seq + 1} to {last} are gone: the checkpoint of {moment} names event {last}"
-            return Wrong(wrong, head.seq + 1)
+            told = f"events {head.seq + 1} to {last} are gone: the checkpoint of {moment} names event {last}"
+            return Wrong(told, head.seq + 1)
         return None
 
     def _found(self, wrong: Wrong | None) -> Verification:

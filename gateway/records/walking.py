@@ -56,7 +56,8 @@ class Walk:
 
     *keys* are the raw public keys of checkpoints and stubs by their ids, *against* statements from elsewhere, rightly
     signed, by the event that they name. `sealed` events were read from segments, `purged` ones are gone, and `compared`
-    of the statements were met. `unlike` is the first event that searches find by other fields than it has.
+    of the statements were met. `unlike` is the first event that searches find by other fields than it has, or that
+    tells of an edited end.
     """
 
     def __init__(
@@ -100,6 +101,8 @@ class Walk:
         found = follow(before, rows, searched)
         if found.unlike and self.unlike is None:
             self.unlike = Wrong(f"the search entry of event {found.unlike} was edited or removed", found.unlike)
+        if found.broken and self.unlike is None:
+            self.unlike = Wrong(f"event {found.broken} tells that the trail's end was edited before it", found.broken)
         for seq in self._named(before.seq, found.head.seq):
             chained = rows[seq - before.seq - 1][2]
             if wrong := self._contradiction(seq, chained):

@@ -36,8 +36,9 @@ def tamper(house: House, *statements: str) -> None:
 
 
 def read(house: House, *, newest: int = 1000, begun_before: int = 0) -> Condition:
+    mark = house.database.mark.read(TRAIL_KEY)
     return house.database.read_now(
-        lambda connection: condition(connection, TRAIL_KEY, begun_before=begun_before, newest=newest)
+        lambda connection: condition(connection, TRAIL_KEY, mark, begun_before=begun_before, newest=newest)
     )
 
 

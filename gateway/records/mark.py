@@ -1,0 +1,70 @@
+"""The mark: how far the trail has reached, kept outside of the database, so that putting back its end shows.
+
+    DATA/trail-mark     number of the last event · its hash · the seal of both, written after every commit, not synced
+
+Whoever can write the database alone can put back an older end of the trail, with the seal that it had then; not the
+mark. After a crash of the machine the mark may be older than the trail, never newer.
+"""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from gateway.audit.chain import Head, head_seal
+
+_log = logging.getLogger("gateway.ledger")
+_BYTES: Final = 8 + 32 + 32
+_UNSEALED: Final = bytes(32)
+
+
+class Mark:
+    """The mark of one data directory."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor = -1
+
+    def write(self, head: Head, seal: bytes) -> None:
+        """The trail has reached *head*, for good. Under the writers' lock; a mark that cannot be written stays old."""
+        try:
+            if self._descriptor < 0:
+                self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            os.pwrite(self._descriptor, head.seq.to_bytes(8, "big") + head.hash + seal, 0)
+        except OSError as error:
+            _log.warning("how far the trail has reached cannot be noted beside the database: %s", error.strerror)
+
+    def read(self, key: bytes) -> Head | None:
+        """What was written last; None without any, or if it is not whole."""
+        try:
+            content = self._path.read_bytes()
+        except OSError:
+            return None
+        head = Head(int.from_bytes(content[:8], "big"), content[8:40])
+        return head if len(content) == _BYTES and hmac.compare_digest(content[40:], head_seal(head, key)) else None
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            with suppress(OSError):
+                os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def fault_of_end(head: Head, seal: bytes, key: bytes, mark: Head | None) -> str:
+    """
+    What is wrong with the record of the chain's head, in words, or "" if nothing is.
+
+    *mark* was read before the record was.
+    """
+    begun = head == Head() and seal == _UNSEALED and mark is None
+    if not begun and not hmac.compare_digest(seal, head_seal(head, key)):
+        return "the record of the chain's head was edited"
+    if mark is not None and mark.seq > head.seq:
+        return f"events {head.seq + 1} to {mark.seq} were cut off the end"
+    if mark is not None and mark.seq == head.seq and mark.hash != head.hash:
+        return f"event {head.seq} is not the one sealed last"
+    return ""

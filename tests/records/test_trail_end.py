@@ -1,0 +1,137 @@
+"""The end of the trail under the hands of who owns the database, but neither the keys nor the data directory."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import select
+
+from gateway.access.secrets import Secrets
+from gateway.audit.chain import Head, digest, head_seal
+from gateway.audit.event import Event, Kind
+from gateway.gate import Act
+from gateway.records import checkpoints
+from gateway.records.mark import Mark
+from gateway.records.schema import events, trail_head
+from gateway.records.verifying import Verifier
+from tests.house import GATEWAY, TRAIL_KEY, House
+from tests.records.test_condition import fill, read, tamper
+
+
+def literal(house: House, content: bytes) -> str:
+    return f"X'{content.hex()}'" if house.database.sqlite else f"'\\x{content.hex()}'"
+
+
+def fault(house: House) -> str:
+    return Verifier(house.database, TRAIL_KEY).verify().fault
+
+
+def rows(house: House) -> list[tuple[int, str, bytes]]:
+    query = select(events.c.seq, events.c.body, events.c.hash).order_by(events.c.seq)
+    return [
+        (seq, body, bytes(hashed)) for seq, body, hashed in house.database.read_now(lambda c: c.execute(query).all())
+    ]
+
+
+def cut_off(house: House) -> None:
+    _, _, hashed = rows(house)[5]
+    tamper(house, "DELETE FROM events WHERE seq > 6", f"UPDATE trail_head SET seq = 6, hash = {literal(house, hashed)}")
+
+
+def written_anew(house: House) -> None:
+    head = Head()
+    statements = []
+    for seq, body, _ in rows(house):
+        told = body.replace("blob.pull", "blob.push") if seq == 3 else body
+        told = told.replace(f'"previous_hash":"{_previous(body)}"', f'"previous_hash":"{head.hash.hex()}"')
+        head = Head(seq, digest(head.hash, told))
+        quoted = told.replace("'", "''")
+        statements.append(f"UPDATE events SET body = '{quoted}', hash = {literal(house, head.hash)} WHERE seq = {seq}")
+    tamper(house, *statements, f"UPDATE trail_head SET hash = {literal(house, head.hash)}")
+
+
+def _previous(body: str) -> str:
+    return body.partition('"previous_hash":"')[2][:64]
+
+
+def emptied(house: House) -> None:
+    nothing = literal(house, bytes(32))
+    tamper(house, "DELETE FROM events", f"UPDATE trail_head SET seq = 0, hash = {nothing}, seal = {nothing}")
+
+
+def lowered(house: House) -> None:
+    tamper(house, "UPDATE trail_head SET seq = 6")
+
+
+@pytest.mark.parametrize("edit", [cut_off, written_anew, emptied, lowered])
+def test_an_edited_end_is_found_before_and_after_the_next_event_and_for_good(
+    house: House, edit: Callable[[House], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(house, 8)
+    assert fault(house) == ""
+    edit(house)
+    assert fault(house) != ""
+    with caplog.at_level(logging.ERROR, "gateway.ledger"):
+        fill(house, 3)
+    assert "edited" in caplog.text
+    assert "edited before it" in fault(house)
+    assert "edited before it" in read(house).fault
+    told = [record for record in house.records() if record["kind"] == "audit.break"]
+    assert [(each["outcome"], each["reason"]) for each in told] == [("failed", "trail_edited")]
+    assert told[0]["detail"]["reached"] == 8
+
+
+def test_an_end_that_is_put_back_with_its_seal_is_found(house: House) -> None:
+    fill(house, 6)
+    query = select(trail_head.c.seq, trail_head.c.hash, trail_head.c.seal)
+    seq, hashed, sealed = house.database.read_now(lambda connection: connection.execute(query).one())
+    fill(house, 2)
+    back = f"seq = {seq}, hash = {literal(house, bytes(hashed))}, seal = {literal(house, bytes(sealed))}"
+    tamper(house, "DELETE FROM events WHERE seq > 6", f"UPDATE trail_head SET {back}")
+    assert fault(house) == "events 7 to 8 were cut off the end"
+    fill(house, 1)
+    assert "edited before it" in fault(house)
+
+
+def test_no_checkpoint_is_made_of_an_edited_end_before_that_is_told(house: House) -> None:
+    made = checkpoints.make_key(Secrets(b"s" * 32))
+    key = house.run(house.ledger.commit(Act(Event(Kind.AUDIT_KEY, GATEWAY), made))).result
+    fill(house, 8)
+    cut_off(house)
+    asked = Act(Event(Kind.AUDIT_CHECKPOINT, GATEWAY), checkpoints.make(key, always=True))
+    stored = house.run(house.ledger.commit(asked)).result
+    told = next(record["id"] for record in house.records() if record["kind"] == "audit.break")
+    assert (told, stored.seq) == (7, 7)
+
+
+def test_the_mark_follows_every_commit_and_one_that_is_not_whole_says_nothing(house: House) -> None:
+    assert house.database.mark.read(TRAIL_KEY) is None
+    fill(house, 2)
+    assert house.database.mark.read(TRAIL_KEY) == Head(2, rows(house)[-1][2])
+    path = house.database.data / "trail-mark"
+    content = path.read_bytes()
+    assert path.stat().st_mode & 0o777 == 0o600
+    for other in (b"", content[:40], content[:8] + bytes(64), b"\xff" * 72, content + b"x"):
+        path.write_bytes(other)
+        assert Mark(path).read(TRAIL_KEY) is None
+        assert fault(house) == ""
+
+
+def test_a_mark_older_than_the_trail_is_what_a_crash_leaves(house: House) -> None:
+    fill(house, 2)
+    content = (house.database.data / "trail-mark").read_bytes()
+    fill(house, 2)
+    (house.database.data / "trail-mark").write_bytes(content)
+    assert fault(house) == ""
+    fill(house, 1)
+    assert (fault(house), house.database.mark.read(TRAIL_KEY)) == ("", Head(5, rows(house)[-1][2]))
+
+
+def test_the_seal_of_a_mark_is_that_of_the_head(house: House) -> None:
+    fill(house, 1)
+    head = Head(1, rows(house)[-1][2])
+    assert (house.database.data / "trail-mark").read_bytes() == b"\0" * 7 + b"\1" + head.hash + head_seal(
+        head, TRAIL_KEY
+    )
