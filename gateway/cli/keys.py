@@ -17,7 +17,8 @@ def commands() -> typer.Typer:
     app = noun("Keys: what signs the tokens.")
     app.command("list")(list_)
     app.command("rotate")(rotate)
-    app.command("revoke")(revoke)
+    # An id may begin with a dash, as one in 64 does, and is no option then.
+    app.command("revoke", context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]})(revoke)
     return app
 
 

@@ -244,6 +244,12 @@ def test_keys_rotate_and_are_revoked(line: Line) -> None:
     assert states[before["next"]] == "current"
 
 
+def test_the_id_of_a_key_may_begin_with_a_dash(line: Line) -> None:
+    for kid in ("-nothing", "--nothing", "-hello", "-_x"):
+        refused = line("key", "revoke", kid)
+        assert (refused.status, "key" in refused.err) == (3, True), refused.err
+
+
 @pytest.mark.parametrize(
     ("words", "status"),
     [
