@@ -237,6 +237,7 @@ class SqlLedger:
                 if broken is not None:
                     # Kept before anything that looks at the end is applied.
                     sealed.append(seal(head, broken.record()))
+                    told.append((broken.kind.value, broken.outcome.value))
                     self._append(cursor, connection.dialect.paramstyle, sealed)
                     head = Head(sealed[-1].seq, sealed[-1].hash)
                 kept = len(sealed)
