@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from gateway.errors import Invalid
-from gateway.sources import NOWHERE, Location, Text, Values, is_host, read_secret
+from gateway.sources import NOWHERE, Location, Text, Values, is_host, masked, read_secret
 
 Months: TypeAlias = Annotated[int, Meta(ge=0, le=1200, description="a number of months, or 0")]
 Port: TypeAlias = Annotated[int, Meta(ge=1, le=65535, description="a port number, 1 to 65535")]
@@ -42,7 +42,8 @@ class Sink(Struct, frozen=True, kw_only=True):
     """
     One place that events and checkpoints are sent to; which fields count depends on *kind*.
 
-    Paths are absolute. What is in *secret_file* is read when it is needed, and is never part of a setting.
+    Paths are absolute. What is in *secret_file* is read when it is needed, and is never part of a setting; what *url*
+    has after its '?' may be a key, so neither `repr` nor `place` gives it.
     """
 
     kind: Annotated[SinkKind, Meta(description='"file", "syslog" or "webhook"')]
@@ -58,16 +59,19 @@ class Sink(Struct, frozen=True, kw_only=True):
     secret_file: Location = NOWHERE
     batch: Batch = 500
 
+    def __repr__(self) -> str:
+        return f"Sink(kind={self.kind.value!r}, place={self.place!r})"
+
     @property
     def place(self) -> str:
-        """Where it leads, for people."""
+        """Where it leads, for people, without secrets."""
         match self.kind:
             case SinkKind.FILE:
                 return str(self.path)
             case SinkKind.SYSLOG:
                 return f"{self.host}:{self.port}"
             case SinkKind.WEBHOOK:
-                return self.url
+                return masked(self.url)
 
 
 class Audit(Struct, frozen=True, kw_only=True):
@@ -103,7 +107,7 @@ def settled(values: Values, folder: Path) -> Audit:
 
 
 def shown(audit: Audit) -> dict[str, object]:
-    """The section, JSON-able."""
+    """The section, JSON-able, without secrets."""
     sinks = {name: _shown_sink(sink) for name, sink in audit.sinks.items()}
     return {**msgspec.structs.asdict(audit), "mode": audit.mode.value, "sinks": sinks}
 
@@ -117,7 +121,8 @@ def _shown_sink(sink: Sink) -> dict[str, object]:
     needed, possible = _FIELDS[sink.kind]
     given = {key: getattr(sink, key) for key in ("batch", *needed, *possible)}
     told = {key: str(value) if isinstance(value, Path) else value for key, value in given.items() if value != NOWHERE}
-    return {"kind": sink.kind.value, **told}
+    hidden = {"url": masked(sink.url)} if "url" in told else {}
+    return {"kind": sink.kind.value, **told, **hidden}
 
 
 def _sink(values: Values, name: str, content: Any, folder: Path) -> Sink:
