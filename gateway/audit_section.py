@@ -81,7 +81,7 @@ class Audit(Struct, frozen=True, kw_only=True):
     retain_months: Months = 0
     """Whole months older than that are sealed into files while serving; 0: only when `gateway audit retain` is run."""
     purge_months: Months = 0
-    """Sealed files older than that are removed, each leaving a signed stub; 0: never."""
+    """Sealed files older than that are removed, each leaving a signed stub; 0: never. Needs *retain_months*."""
     sinks: Annotated[dict[str, Sink], Meta(description="sections named [audit.sinks.NAME]")] = {}
 
 
@@ -101,6 +101,9 @@ def settled(values: Values, folder: Path) -> Audit:
     sinks = {name: _sink(values, str(name), content, folder) for name, content in found.items()}
     rest = {key: value for key, value in values.found.get("audit", {}).items() if key != "sinks"}
     audit = replace(values, found={**values.found, "audit": rest}).section("audit", Audit)
+    if audit.purge_months and not audit.retain_months:
+        told = "needs retain_months beside it, 1 or more and less than it: only what was sealed before is purged"
+        raise values.wrong("audit", "purge_months", told)
     if audit.purge_months and audit.purge_months <= audit.retain_months:
         raise values.wrong("audit", "purge_months", "must be more than retain_months: what is purged was sealed before")
     return msgspec.structs.replace(audit, sinks=sinks)

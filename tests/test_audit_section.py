@@ -94,6 +94,7 @@ X = "[audit.sinks.x]\nkind = "
         (X + "'webhook'\nurl = 'http://a/'\nsecret_file = 'hook.secret'", "must begin with https://"),
         (X + "'webhook'\nurl = 'https://u:p@a/'\nsecret_file = 'hook.secret'", "hold no name"),
         (X + "'webhook'\nurl = 'https://a/'\nsecret_file = 'none'", "which cannot be read"),
+        ("[audit]\npurge_months = 84", "line 2: [audit] purge_months needs retain_months beside it, 1 or more"),
         ("[audit]\nretain_months = 12\npurge_months = 12", "purge_months must be more than retain_months"),
     ],
 )  # fmt: skip
