@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from gateway.errors import Invalid
-from gateway.sources import NOWHERE, Location, Text, Values, is_host, read_secret
+from gateway.sources import NOWHERE, Location, Text, Values, is_host, masked, read_secret
 
 Months: TypeAlias = Annotated[int, Meta(ge=0, le=1200, description="a number of months, or 0")]
 Port: TypeAlias = Annotated[int, Meta(ge=1, le=65535, description="a port number, 1 to 65535")]
@@ -42,7 +42,8 @@ class Sink(Struct, frozen=True, kw_only=True):
     """
     One place that events and checkpoints are sent to; which fields count depends on *kind*.
 
-    Paths are absolute. What is in *secret_file* is read when it is needed, and is never part of a setting.
+    Paths are absolute. What is in *secret_file* is read when it is needed, and is never part of a setting; what *url*
+    has after its '?' may be a key, so neither `repr` nor `place` gives it.
     """
 
     kind: Annotated[SinkKind, Meta(description='"file", "syslog" or "webhook"')]
@@ -58,16 +59,19 @@ class Sink(Struct, frozen=True, kw_only=True):
     secret_file: Location = NOWHERE
     batch: Batch = 500
 
+    def __repr__(self) -> str:
+        return f"Sink(kind={self.kind.value!r}, place={self.place!r})"
+
     @property
     def place(self) -> str:
-        """Where it leads, for people."""
+        """Where it leads, for people, without secrets."""
         match self.kind:
             case SinkKind.FILE:
                 return str(self.path)
             case SinkKind.SYSLOG:
                 return f"{self.host}:{self.port}"
             case SinkKind.WEBHOOK:
-                return self.url
+                return masked(self.url)
 
 
 class Audit(Struct, frozen=True, kw_only=True):
@@ -77,7 +81,7 @@ class Audit(Struct, frozen=True, kw_only=True):
     retain_months: Months = 0
     """Whole months older than that are sealed into files while serving; 0: only when `gateway audit retain` is run."""
     purge_months: Months = 0
-    """Sealed files older than that are removed, each leaving a signed stub; 0: never."""
+    """Sealed files older than that are removed, each leaving a signed stub; 0: never. Needs *retain_months*."""
     sinks: Annotated[dict[str, Sink], Meta(description="sections named [audit.sinks.NAME]")] = {}
 
 
@@ -97,13 +101,16 @@ def settled(values: Values, folder: Path) -> Audit:
     sinks = {name: _sink(values, str(name), content, folder) for name, content in found.items()}
     rest = {key: value for key, value in values.found.get("audit", {}).items() if key != "sinks"}
     audit = replace(values, found={**values.found, "audit": rest}).section("audit", Audit)
+    if audit.purge_months and not audit.retain_months:
+        told = "needs retain_months beside it, 1 or more and less than it: only what was sealed before is purged"
+        raise values.wrong("audit", "purge_months", told)
     if audit.purge_months and audit.purge_months <= audit.retain_months:
         raise values.wrong("audit", "purge_months", "must be more than retain_months: what is purged was sealed before")
     return msgspec.structs.replace(audit, sinks=sinks)
 
 
 def shown(audit: Audit) -> dict[str, object]:
-    """The section, JSON-able."""
+    """The section, JSON-able, without secrets."""
     sinks = {name: _shown_sink(sink) for name, sink in audit.sinks.items()}
     return {**msgspec.structs.asdict(audit), "mode": audit.mode.value, "sinks": sinks}
 
@@ -117,7 +124,8 @@ def _shown_sink(sink: Sink) -> dict[str, object]:
     needed, possible = _FIELDS[sink.kind]
     given = {key: getattr(sink, key) for key in ("batch", *needed, *possible)}
     told = {key: str(value) if isinstance(value, Path) else value for key, value in given.items() if value != NOWHERE}
-    return {"kind": sink.kind.value, **told}
+    hidden = {"url": masked(sink.url)} if "url" in told else {}
+    return {"kind": sink.kind.value, **told, **hidden}
 
 
 def _sink(values: Values, name: str, content: Any, folder: Path) -> Sink:

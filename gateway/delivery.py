@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -71,6 +72,7 @@ class Courier:
         self._batch = batch
         self._rest_seconds = _FIRST_REST_SECONDS
         self._told = False
+        self._ending: bool | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"courier-{name}")
 
     async def run(self) -> None:
@@ -88,6 +90,8 @@ class Courier:
     async def _turn(self) -> float:
         """One shipment, if there is something to ship; how long to rest after it."""
         try:
+            if self._ending is None:
+                self._ending = await self._aside(self._was_failing)
             at = await self._aside(self._cursor)
             read = await self._aside(lambda: self._next(at))
             if read is None:
@@ -107,6 +111,13 @@ class Courier:
 
     def _cursor(self) -> Cursor:
         return self._database.read_now(lambda connection: cursors.cursor(connection, self._name))
+
+    def _was_failing(self) -> bool:
+        """Whether the sink has failed for a while already, under a courier before this one."""
+        now = time.time()
+        found = self._database.read_now(lambda connection: cursors.lags(connection, now))
+        since = next((lag.failing_since for lag in found if lag.name == self._name), None)
+        return since is not None and now - since >= _LASTING_SECONDS
 
     def _next(self, at: Cursor) -> _Read | None:
         """What follows the cursor, in the thread."""
@@ -130,7 +141,7 @@ class Courier:
         try:
             lasting = await self._commit(cursors.fail(self._name, trouble))
             if isinstance(lasting, int) and lasting >= _LASTING_SECONDS and not self._told:
-                self._told = True
+                self._told = self._ending = True
                 await self._note(Outcome.FAILED, trouble)
         except Unavailable as refusal:
             _log.warning("the trouble of the sink %s could not be kept: %s", self._name, refusal.message)
@@ -139,9 +150,9 @@ class Courier:
 
     async def _recovered(self) -> None:
         self._rest_seconds = _FIRST_REST_SECONDS
-        if self._told:
-            self._told = False
+        if self._ending:
             await self._note(Outcome.ALLOWED, "")
+        self._told = self._ending = False
 
     async def _note(self, outcome: Outcome, trouble: str) -> None:
         """Records that the sink has failed for a while, or takes events again."""

@@ -31,7 +31,7 @@ from typing import Any, Final
 import uvicorn
 from uvicorn._types import ASGI3Application
 
-from gateway.certificates import LivePair, Reload, ReloadOutcome
+from gateway.certificates import LivePair, Pair, Reload, ReloadOutcome
 from gateway.errors import Refusal
 from gateway.protocol import Edge, EdgeLimits, Listener, StrictProtocol, bind, strict_protocol
 
@@ -108,12 +108,13 @@ def serve(factory: Factory, plan: Plan, on_ready: Callable[[int], None] = lambda
     *on_ready* is called once, with the port, when every worker accepts. Raises `Conflict` when the port is taken and
     `Invalid` when the address or the pair cannot be used, before any worker starts.
     """
-    LivePair(plan.certificate, plan.key)
+    live = LivePair(plan.certificate, plan.key)
     sockets = bind(plan.bind, plan.port)
     port: int = sockets[0].getsockname()[1]
     if plan.workers == 1:
-        return _work(factory, plan, sockets, 0, lambda: on_ready(port))
-    return Fleet(factory, plan, sockets).run(lambda: on_ready(port))
+        harden()
+        return _work(factory, plan, sockets, Seat(0, live), lambda: on_ready(port))
+    return Fleet(factory, plan, sockets, live).run(lambda: on_ready(port))
 
 
 def require_port(address: str, port: int) -> None:
@@ -125,10 +126,8 @@ def require_port(address: str, port: int) -> None:
 # one worker
 
 
-def _work(factory: Factory, plan: Plan, sockets: list[socket.socket], number: int, ready: Callable[[], None]) -> int:
-    harden()
-    live = LivePair(plan.certificate, plan.key)
-    worker = factory(Seat(number, live))
+def _work(factory: Factory, plan: Plan, sockets: list[socket.socket], seat: Seat, ready: Callable[[], None]) -> int:
+    worker = factory(seat)
     config = uvicorn.Config(
         worker.app,
         http=strict_protocol(plan.limits, worker.on_refused),
@@ -141,7 +140,7 @@ def _work(factory: Factory, plan: Plan, sockets: list[socket.socket], number: in
         proxy_headers=False,
         server_header=False,
     )
-    server = EdgeServer(config, worker, live, plan.drain_seconds, ready)
+    server = EdgeServer(config, worker, seat.live, plan.drain_seconds, ready)
     server.run(sockets=sockets)
     return 0 if server.started else STARTUP_FAILED
 
@@ -261,15 +260,17 @@ class EdgeServer(uvicorn.Server):
 
 
 def _child(
-    factory: Factory, plan: Plan, sockets: list[socket.socket], number: int, parent: int, report: Connection
+    factory: Factory, plan: Plan, sockets: list[socket.socket], number: int, pair: Pair, parent: int, report: Connection
 ) -> None:
     # A terminal sends SIGINT to every process of its group; the parent decides for all of them.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
         sys.exit(STARTUP_FAILED)
+    harden()
     try:
-        status = _work(factory, plan, sockets, number, lambda: report.send(None))
+        seat = Seat(number, LivePair(plan.certificate, plan.key, fallback=pair))
+        status = _work(factory, plan, sockets, seat, lambda: report.send(None))
     except Refusal as refusal:
         log.error("worker %d cannot start: %s", number, refusal.message)  # noqa: TRY400  (the sentence is enough)
         status = STARTUP_FAILED
@@ -290,10 +291,11 @@ class _Place:
 class Fleet:
     """The parent of several workers: starts them, replaces one that dies, stops them all."""
 
-    def __init__(self, factory: Factory, plan: Plan, sockets: list[socket.socket]) -> None:
+    def __init__(self, factory: Factory, plan: Plan, sockets: list[socket.socket], live: LivePair) -> None:
         self._factory = factory
         self._plan = plan
         self._sockets = sockets
+        self._live = live
         self._spawn = multiprocessing.get_context("spawn")
         self._places = [_Place(number) for number in range(plan.workers)]
         self._signals = 0
@@ -318,6 +320,8 @@ class Fleet:
             self._start(place)
         while not self._signals:
             self._listen()
+            # Of a changed pair the workers tell; here the last good one is kept, for those that come later.
+            self._live.refresh()
             for place in self._places:
                 if place.process is not None and not place.process.is_alive():
                     if not announced:
@@ -336,7 +340,8 @@ class Fleet:
         place.report, report = multiprocessing.Pipe(duplex=False)
         place.process = self._spawn.Process(
             target=_child,
-            args=(self._factory, self._plan, self._sockets, place.number, os.getpid(), report),
+            # Through a pipe: no list of processes shows the key.
+            args=(self._factory, self._plan, self._sockets, place.number, self._live.pair, os.getpid(), report),
             name=f"gateway-worker-{place.number}",
         )
         place.started, place.ready = time.monotonic(), False

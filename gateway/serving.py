@@ -11,11 +11,11 @@ import ctypes
 import gc
 import logging
 import sys
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 from uvicorn._types import ASGI3Application
 
@@ -39,6 +39,7 @@ from gateway.server import Plan, Seat, Worker, require_port
 from gateway.server import serve as serve_plan
 from gateway.settings import Settings
 from gateway.settlement import PATIENCE_SECONDS, Settlement
+from gateway.supervision import Beginning, supervised
 from gateway.witnessing import witnessing
 
 _log = logging.getLogger("gateway.serving")
@@ -182,25 +183,25 @@ class _Served:
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
         if self._first:
-            self._begin(self._rotate_keys())
+            self._begin("the rotation of keys", self._rotate_keys)
             scrubbing = Scrubbing(checking(self._rooms), gateway_itself)
-            self._begin(scrubbing.watch())
+            self._begin("the watch for damage", scrubbing.watch)
             if rate := self._rooms.settings.upkeep.scrub_bytes_per_second:
-                self._begin(scrubbing.scrub(rate))
-            for work in witnessing(self._rooms, gateway_itself):
-                self._begin(work)
+                self._begin("the scrub", partial(scrubbing.scrub, rate))
+            for name, work in witnessing(self._rooms, gateway_itself):
+                self._begin(name, work)
             if self._rooms.settlement is not None:
-                self._begin(self._settle(self._rooms.settlement))
+                self._begin("the settlement", partial(self._settle, self._rooms.settlement))
             upkeep = self._rooms.settings.upkeep
             if upkeep.sweep_hours and self._rooms.settings.engine.kind is EngineKind.EMBEDDED:
-                self._begin(self._sweep(upkeep.sweep_hours, upkeep.grace_hours * 3600))
+                self._begin("the sweep", partial(self._sweep, upkeep.sweep_hours, upkeep.grace_hours * 3600))
         if self._metering is not None:
-            self._begin(self._metering.post())
+            self._begin("the posting of figures", self._metering.post)
         # Each process remembers things of its own, and answers for itself when it is asked whether it is ready.
         if probe_seconds := self._rooms.settings.upkeep.leak_probe_seconds:
-            self._begin(self._alarm.watch(probe_seconds))
+            self._begin("the leak probe", partial(self._alarm.watch, probe_seconds))
         _settle_memory()
-        self._begin(self._give_back())
+        self._begin("the giving back of memory", self._give_back)
         await send({"type": "lifespan.startup.complete"})
         await receive()
         for task in self._tasks:
@@ -219,10 +220,13 @@ class _Served:
             return
         if reload.outcome is ReloadOutcome.REJECTED:
             _log.error("certificate rejected, the old one stays: %s", reload.reason)
-            self._begin(_note(self._rooms, Kind.CERTIFICATE_REJECTED, {"reason": reload.reason}))
+            self._note(Kind.CERTIFICATE_REJECTED, {"reason": reload.reason})
         else:
             _log.info("certificate accepted: %s", reload.pair.fingerprint)
-            self._begin(_note(self._rooms, Kind.CERTIFICATE_ACCEPTED, {"fingerprint": reload.pair.fingerprint}))
+            self._note(Kind.CERTIFICATE_ACCEPTED, {"fingerprint": reload.pair.fingerprint})
+
+    def _note(self, kind: Kind, detail: Mapping[str, object]) -> None:
+        self._begin(f"the recording of {kind}", partial(_note, self._rooms, kind, detail))
 
     async def _give_back(self) -> None:
         """After a burst, the memory it took goes back; while requests are many, they are not held up for it."""
@@ -278,12 +282,7 @@ class _Served:
                 _log.exception("the sweep did not come to its end; it is tried again in an hour")
                 await asyncio.sleep(_SWEEP_AGAIN_SECONDS)
 
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
+    def _begin(self, name: str, work: Beginning) -> None:
+        task = asyncio.get_running_loop().create_task(supervised(name, work))
         self._tasks.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            _log.error("work in the background failed", exc_info=task.exception())
+        task.add_done_callback(self._tasks.discard)

@@ -233,6 +233,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         shown["audit"] = audit_section.shown(self.audit)
         shown["engine"]["password"] = "***" if self.engine.password else ""
         shown["metrics"]["token"] = "***" if self.metrics.token else ""
+        shown["metrics"]["trace_endpoint"] = masked(self.metrics.trace_endpoint)
         return shown
 
 

@@ -6,11 +6,11 @@ import asyncio
 import logging
 import socket
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, assert_never
+from typing import Final, assert_never
 
 from gateway.access.principals import Caller
 from gateway.administration.evidence import months_before
@@ -25,6 +25,7 @@ from gateway.errors import Refusal
 from gateway.gate import Act
 from gateway.records import checkpoints, cursors
 from gateway.sources import NOWHERE
+from gateway.supervision import Beginning, supervised
 
 _log = logging.getLogger("gateway.evidence")
 
@@ -33,12 +34,12 @@ _TROUBLE_SECONDS: Final = 30.0
 _RETAIN_SECONDS: Final = 3600.0
 
 
-def witnessing(rooms: Rooms, caller: Callable[[], Caller]) -> Iterator[Coroutine[Any, Any, None]]:
-    """The works of the first worker, each going on until it is cancelled; *caller* is whom their events name."""
-    yield _keep_checkpoints(rooms, caller)
-    yield _deliver(rooms, caller)
+def witnessing(rooms: Rooms, caller: Callable[[], Caller]) -> Iterator[tuple[str, Beginning]]:
+    """The works of the first worker and their names, going on until cancelled; *caller* is whom their events name."""
+    yield "the making of checkpoints", partial(_keep_checkpoints, rooms, caller)
+    yield "the delivery to sinks", partial(_deliver, rooms, caller)
     if rooms.settings.audit.retain_months:
-        yield _retain(rooms, caller)
+        yield "the sealing away of old months", partial(_retain, rooms, caller)
 
 
 def sink_of(name: str, sink: SinkSettings) -> Sink:
@@ -92,11 +93,15 @@ async def _deliver(rooms: Rooms, caller: Callable[[], Caller]) -> None:
         except Refusal as refusal:
             _log.warning("the sinks wait: %s", refusal.message)
             await asyncio.sleep(_TROUBLE_SECONDS)
-    couriers = [
-        Courier(name, sink_of(name, sink), rooms.database, rooms.trail, rooms.ledger, caller, batch=sink.batch)
-        for name, sink in wanted.items()
-    ]
-    await asyncio.gather(*(courier.run() for courier in couriers))
+    # Each by itself: a courier that ends must not end the others, nor be there twice.
+    works = ((f"the delivery to {name}", partial(_carry, rooms, caller, name, sink)) for name, sink in wanted.items())
+    await asyncio.gather(*(supervised(name, work) for name, work in works))
+
+
+async def _carry(rooms: Rooms, caller: Callable[[], Caller], name: str, sink: SinkSettings) -> None:
+    """One courier, with a sink and a thread of its own."""
+    made = sink_of(name, sink)
+    await Courier(name, made, rooms.database, rooms.trail, rooms.ledger, caller, batch=sink.batch).run()
 
 
 async def _retain(rooms: Rooms, caller: Callable[[], Caller]) -> None:

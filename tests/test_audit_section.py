@@ -63,6 +63,16 @@ def test_settings_as_shown_tell_the_sinks_and_no_secret(tmp_path: Path) -> None:
     assert "0123456789abcdef" not in shown
 
 
+def test_what_a_webhook_s_address_holds_after_its_question_mark_is_used_and_never_shown(tmp_path: Path) -> None:
+    settings = loaded(tmp_path, EVERY.replace("tenant=1", "token=HECSECRET"))
+    sink = settings.audit.sinks["hook"]
+
+    assert sink.url == "https://siem.company.com/hook?token=HECSECRET"
+    assert sink.place == "https://siem.company.com/hook?***"
+    assert "HECSECRET" not in f"{json.dumps(settings.shown())} {settings!r} {settings} {settings.audit}"
+    assert json.loads(json.dumps(settings.shown()))["audit"]["sinks"]["hook"]["url"] == sink.place
+
+
 X = "[audit.sinks.x]\nkind = "
 
 
@@ -84,6 +94,7 @@ X = "[audit.sinks.x]\nkind = "
         (X + "'webhook'\nurl = 'http://a/'\nsecret_file = 'hook.secret'", "must begin with https://"),
         (X + "'webhook'\nurl = 'https://u:p@a/'\nsecret_file = 'hook.secret'", "hold no name"),
         (X + "'webhook'\nurl = 'https://a/'\nsecret_file = 'none'", "which cannot be read"),
+        ("[audit]\npurge_months = 84", "line 2: [audit] purge_months needs retain_months beside it, 1 or more"),
         ("[audit]\nretain_months = 12\npurge_months = 12", "purge_months must be more than retain_months"),
     ],
 )  # fmt: skip

@@ -114,14 +114,16 @@ TABLE = {
     "initialisation": (f"app settings folder records change {_EDGE}", ""),
     # It asks the whole application, on every row of the table, and stands in for content and policy of its own.
     "canary": (f"app front initialisation registry engine.port change {_EDGE}", ""),
+    # Whatever a worker does unasked is begun again when it fails.
+    "supervision": ("errors", ""),
     # What a worker does unasked to find damage.
     "scrubbing": (f"administration {_EDGE}", ""),
     # What a worker does unasked so that there is evidence elsewhere: the trail is read, sinks are fed.
     "delivery": (f"records change {_EDGE}", ""),
-    "witnessing": (f"app administration audit_section delivery records sources change {_EDGE}", ""),
+    "witnessing": (f"app administration audit_section delivery supervision records sources change {_EDGE}", ""),
     "serving": (
-        f"app settings engine_section settlement scrubbing witnessing metering metrics tracing canary initialisation "
-        f"logs front framing certificates server records change {_EDGE}",
+        f"app settings engine_section settlement supervision scrubbing witnessing metering metrics tracing canary "
+        f"initialisation logs front framing certificates server records change {_EDGE}",
         "uvicorn",
     ),
 }

@@ -342,6 +342,23 @@ def test_database_url_is_read_from_a_private_file_and_never_shown(tmp_path: Path
     assert settings.shown()["database"]["url"] == "postgresql://gateway:***@db/gateway?***"
 
 
+def test_a_key_in_the_address_for_traces_is_used_and_never_shown(tmp_path: Path) -> None:
+    settings = load(tmp_path, '[metrics]\ntrace_endpoint = "https://otel.internal/v1/traces?key=s3cret"\n')
+    assert settings.metrics.trace_endpoint == "https://otel.internal/v1/traces?key=s3cret"
+    assert "s3cret" not in f"{settings!r} {settings} {settings.shown()} {settings.metrics}"
+    assert settings.shown()["metrics"]["trace_endpoint"] == "https://otel.internal/v1/traces?***"
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["otel", "https:///x", "https://u:s3cret@a/", "https://s3cret@a/", "https://u:s3cret/@a", "https://a/#s3cret"],
+)
+def test_an_address_for_traces_holds_no_name_or_password(tmp_path: Path, url: str) -> None:
+    message = refusal(tmp_path, f'[metrics]\n\ntrace_endpoint = "{url}"\n')
+    assert "line 3: [metrics] trace_endpoint must be a URL without name, password" in message
+    assert "s3cret" not in message
+
+
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o666])
 def test_secret_file_that_others_may_touch_is_refused(tmp_path: Path, mode: int) -> None:
     secret = tmp_path / "url"

@@ -11,6 +11,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
+from cryptography.exceptions import UnsupportedAlgorithm
+
 from gateway.certificates.pair import Pair, load_pair, server_context
 from gateway.errors import Invalid
 
@@ -38,20 +40,35 @@ class LivePair:
     """
     The pair new connections are served with; `context` stays the same object while the pair behind it is replaced.
 
-    Raises `Invalid` when the pair it begins with is not fit to serve. Established connections never notice a change.
+    It begins with what is on disk, or else with *fallback*, a pair that was live elsewhere; without one it raises
+    `Invalid` when what is on disk is not fit to serve. Established connections never notice a change.
     """
 
     CHECK_SECONDS = 1.0
+    #: A pair that was refused may have become fit where it lies: its day has come, or the fault was not its own.
+    AGAIN_SECONDS = 60.0
 
-    def __init__(self, certificate: Path, key: Path, *, now: Callable[[], datetime] | None = None) -> None:
+    def __init__(
+        self,
+        certificate: Path,
+        key: Path,
+        *,
+        fallback: Pair | None = None,
+        now: Callable[[], datetime] | None = None,
+    ) -> None:
         self._now = now or (lambda: datetime.now(UTC))
         self._paths = (certificate, key)
-        self._seen = self._signature()
+        self._seen: Signature | None = self._signature()
         self._doubted: Signature | None = None
         self._rejection: str | None = None
-        self._looked = time.monotonic()
-        self.pair = load_pair(certificate, key, self._now())
-        self._current = server_context(self.pair)
+        self._looked = self._refused = time.monotonic()
+        try:
+            self.pair, self._current = self._judged()
+        except Invalid:
+            if fallback is None:
+                raise
+            # The first looks will refuse what is on disk, and tell.
+            self._seen, self.pair, self._current = None, fallback, server_context(fallback)
         self.context = server_context(self.pair)
         # A context keeps one certificate per kind of key, so loading an RSA pair over an elliptic-curve one would
         # leave the old one in use: each handshake is moved to a context that holds the current pair alone.
@@ -75,29 +92,43 @@ class LivePair:
         Look for a changed pair, at most once a second; None when there is nothing to tell.
 
         A good pair is live when this returns. A bad one is reported once, after two looks found the same files, so
-        that a certificate and key replaced one after the other are not mistaken for a mismatch.
+        that a certificate and key replaced one after the other are not mistaken for a mismatch; each minute it is
+        judged again, and reported again only for another reason.
         """
         if time.monotonic() - self._looked < self.CHECK_SECONDS:
             return None
         self._looked = time.monotonic()
         signature = self._signature()
-        if signature == self._seen:
+        if signature == self._seen and not self._is_due():
             return None
         try:
-            pair = load_pair(*self._paths, self._now())
-            self._current = server_context(pair)
+            pair, self._current = self._judged()
         except Invalid as refusal:
             return self._reject(signature, refusal.message)
         same = self._rejection is None and (pair.chain_pem, pair.key_pem) == (self.pair.chain_pem, self.pair.key_pem)
         self._seen, self._doubted, self._rejection, self.pair = signature, None, None, pair
         return None if same else Reload(ReloadOutcome.ACCEPTED, "", pair)
 
+    def _is_due(self) -> bool:
+        """Whether files that were refused are judged again."""
+        return self._rejection is not None and time.monotonic() - self._refused >= self.AGAIN_SECONDS
+
+    def _judged(self) -> tuple[Pair, ssl.SSLContext]:
+        """The pair on disk and what serves it; raises `Invalid`, whatever is wrong."""
+        try:
+            pair = load_pair(*self._paths, self._now())
+            return pair, server_context(pair)
+        except (OSError, ValueError, UnsupportedAlgorithm) as problem:
+            raise Invalid(f"{self._paths[0]} cannot be judged: {problem}.") from problem
+
     def _reject(self, signature: Signature, reason: str) -> Reload | None:
-        if self._doubted != signature:
+        known = signature == self._seen
+        if not known and self._doubted != signature:
             self._doubted = signature
             return None
-        self._seen, self._doubted, self._rejection = signature, None, reason
-        return Reload(ReloadOutcome.REJECTED, reason, self.pair)
+        same = known and reason == self._rejection
+        self._seen, self._doubted, self._rejection, self._refused = signature, None, reason, time.monotonic()
+        return None if same else Reload(ReloadOutcome.REJECTED, reason, self.pair)
 
     @property
     def warning(self) -> str | None:

@@ -43,8 +43,14 @@ class Board:
         """Posts what the process in *seat* has counted until now, in place of what it posted before."""
         self._folder.mkdir(mode=0o700, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=self._folder, prefix=".", delete=False) as file:
-            json.dump(told, file)
-        os.replace(file.name, self._folder / f"{seat}-{os.getpid()}.json")
+            try:
+                json.dump(told, file)
+                file.close()
+                os.replace(file.name, self._folder / f"{seat}-{os.getpid()}.json")
+            except BaseException:
+                # Tried every second on a disk that is full, what is left each time would add up.
+                os.unlink(file.name)
+                raise
 
     def all(self) -> Sequence[Posted]:
         """What every process of this run has posted."""

@@ -60,6 +60,20 @@ def test_a_file_is_rotated_before_it_grows_too_large_and_only_so_many_stay(tmp_p
     assert (tmp_path / "audit.jsonl").read_text()[0] == "9"
 
 
+def test_what_is_rotated_after_the_clock_went_back_is_the_newest_all_the_same(tmp_path: Path) -> None:
+    for year, text in ((2998, "a"), (2999, "b")):
+        (tmp_path / f"audit.jsonl.{year}0101T000000.000000Z").write_text(text)
+    (tmp_path / "audit.jsonl.1T-mine-Z").write_text("of somebody else")
+    sink = FileSink(tmp_path / "audit.jsonl", 100, keep=2)
+
+    for number in range(3):
+        sink.deliver(shipment(f"{number}" * 60))
+
+    rotated = sorted(tmp_path.glob("audit.jsonl.2*"))
+    assert [path.read_text()[0] for path in rotated] == ["0", "1"]
+    assert (tmp_path / "audit.jsonl.1T-mine-Z").exists()
+
+
 def test_a_file_that_somebody_moved_away_is_begun_anew(tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
     sink = FileSink(path, 10**6)

@@ -191,6 +191,30 @@ def test_a_failure_that_lasts_is_an_event_and_so_is_its_end(house: House, monkey
 
 
 @ON_SQLITE
+def test_the_end_of_a_failure_is_an_event_also_after_a_restart(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivery, "_LASTING_SECONDS", 0)
+    fill(house, 5)
+    deliver(house, Shelf(*["refused"] * 1000), lambda: len(house.records(kind="audit.delivery")) >= 1)
+
+    deliver(house, Shelf(), lambda: len(house.records(kind="audit.delivery")) >= 2)
+
+    told = house.records(kind="audit.delivery")
+    assert [each["outcome"] for each in told] == ["failed", "allowed"]
+
+
+@ON_SQLITE
+def test_a_sink_that_takes_everything_after_a_restart_is_nothing_to_tell(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "_LASTING_SECONDS", 0)
+    fill(house, 5)
+
+    deliver(house, Shelf(), lambda: lag(house).events == 0)
+
+    assert house.records(kind="audit.delivery") == []
+
+
+@ON_SQLITE
 def test_events_that_were_sealed_away_are_delivered_from_their_segment(house: House) -> None:
     fill(house, 20, OLD)
     fill(house, 5)

@@ -395,6 +395,79 @@ def test_the_same_pair_written_again_is_nothing_to_tell(folder: Path) -> None:
 
 
 @pytest.mark.usefixtures("quick")
+def test_a_pair_that_was_refused_is_judged_again_where_it_lies(
+    folder: Path, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moment = [NOW]
+    live = LivePair(folder / "leaf.crt", folder / "leaf.key", now=lambda: moment[0])
+    issue(authority, folder, begins=NOW + timedelta(minutes=3))
+    (refused,) = [each for each in (live.refresh() for _ in range(4)) if each is not None]
+    assert refused.outcome is ReloadOutcome.REJECTED
+    moment[0] += timedelta(hours=2)
+    assert live.refresh() is None
+    monkeypatch.setattr(LivePair, "AGAIN_SECONDS", 0.0)
+    accepted = live.refresh()
+    assert accepted is not None
+    assert accepted.outcome is ReloadOutcome.ACCEPTED
+    assert live.pair == accepted.pair != refused.pair
+    assert live.warning is None
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_pair_that_is_refused_each_minute_is_told_of_once_for_each_reason(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LivePair, "AGAIN_SECONDS", 0.0)
+    live = LivePair(folder / "leaf.crt", folder / "leaf.key")
+    (folder / "leaf.crt").write_bytes(b"garbage")
+
+    def none_left(*_: object) -> int:
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_bytes", none_left)
+        told = [live.refresh() for _ in range(5)]
+    told += [live.refresh() for _ in range(5)]
+    reasons = [each.reason for each in told if each is not None]
+    assert ["Too many open files" in reason for reason in reasons] == [True, False]
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_process_without_free_files_refuses_a_pair_and_serves_on(
+    folder: Path, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(*_: object) -> int:
+        raise OSError(24, "Too many open files")
+
+    with serving(folder) as running:
+        before = served_by(running.port)
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "memfd_create", none_left)
+            issue(authority, folder)
+            wait_until(lambda: running.reloads)
+        assert running.reloads[0].outcome is ReloadOutcome.REJECTED
+        assert served_by(running.port) == before
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_pair_that_was_live_elsewhere_serves_while_the_one_on_disk_is_bad(
+    folder: Path, authority: trustme.CA
+) -> None:
+    good = LivePair(folder / "leaf.crt", folder / "leaf.key").pair
+    (folder / "leaf.crt").write_bytes(b"garbage")
+    with pytest.raises(Invalid):
+        LivePair(folder / "leaf.crt", folder / "leaf.key")
+    live = LivePair(folder / "leaf.crt", folder / "leaf.key", fallback=good)
+    assert live.pair == good
+    (refused,) = [each for each in (live.refresh() for _ in range(4)) if each is not None]
+    assert refused.outcome is ReloadOutcome.REJECTED
+    issue(authority, folder)
+    accepted = live.refresh()
+    assert accepted is not None
+    assert accepted.outcome is ReloadOutcome.ACCEPTED
+
+
+@pytest.mark.usefixtures("quick")
 def test_a_bad_pair_does_not_disturb_the_server(folder: Path) -> None:
     with serving(folder) as running:
         before = served_by(running.port)

@@ -149,6 +149,27 @@ def test_a_killed_worker_is_replaced_and_the_other_serves_on(folder: Path) -> No
         assert running.process.wait(15) == 0
 
 
+def test_killed_workers_are_replaced_while_the_pair_on_disk_is_damaged(folder: Path) -> None:
+    with member(folder, 2) as running:
+        first = running.pids()
+        authority = trustme.CA()
+        leaf = authority.issue_cert("localhost")
+        leaf.private_key_pem.write_to_path(folder / "leaf.key")
+        leaf.cert_chain_pems[0].write_to_path(folder / "leaf.crt")
+        authority.cert_pem.write_to_path(folder / "ca.crt")
+        # The parent looks once a second, like each of them.
+        time.sleep(2.5)
+        assert running.pids() == first
+        (folder / "leaf.crt").write_bytes(b"garbage")
+        time.sleep(2.5)
+        for pid in first.values():
+            os.kill(pid, signal.SIGKILL)
+        # Only the renewed pair is trusted by now.
+        second = running.pids()
+        assert set(second) == {0, 1}
+        assert not set(second.values()) & set(first.values())
+
+
 def test_workers_do_not_outlive_their_parent(folder: Path) -> None:
     with member(folder, 2) as running:
         pids = running.pids()

@@ -72,6 +72,19 @@ def test_a_new_run_forgets_the_one_before_and_nothing_half_written_is_read(tmp_p
     assert board.all() == []
 
 
+def test_a_post_that_fails_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    board = Board(tmp_path)
+    for place, name in ((json, "dump"), (os, "replace")):
+        with monkeypatch.context() as patched:
+            patched.setattr(place, name, full)
+            with pytest.raises(OSError, match="No space left"):
+                board.post(0, worked().told())
+    assert list((tmp_path / FOLDER).iterdir()) == []
+
+
 def test_whoever_asks_for_openmetrics_gets_it(tmp_path: Path) -> None:
     board = Board(tmp_path)
     board.post(0, {**worked().told(), "memory_bytes": 1})

@@ -1,20 +1,21 @@
 """The sink that is a file: JSON lines, on disk before they count, rotated by size.
 
 audit.jsonl                                  is written to
-audit.jsonl.20261124T120000.000000Z          was, until then
+audit.jsonl.20261124T120000.000000Z          was, until then, or just after the one before if the clock went back
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 from gateway.audit.sinks.port import Shipment, SinkFailed, why
 
 _LOOK_BYTES: Final = 64 * 1024
+_FORM: Final = "%Y%m%dT%H%M%S.%fZ"
 
 
 class FileSink:
@@ -86,13 +87,27 @@ class FileSink:
 
     def _rotate(self) -> None:
         self.close()
-        moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-        os.rename(self._path, self._path.with_name(f"{self._path.name}.{moment}"))
+        older = self._rotated()
+        moment = datetime.now(UTC)
+        if older:
+            # Named after a clock that was ahead, they would count as newer than what is rotated now.
+            moment = max(moment, older[-1][0] + timedelta(microseconds=1))
+        path = self._path.with_name(f"{self._path.name}.{moment.strftime(_FORM)}")
+        os.rename(self._path, path)
         if self._keep:
-            older = sorted(self._path.parent.glob(f"{self._path.name}.[0-9]*T*Z"))
-            for path in older[: -self._keep]:
-                path.unlink()
+            for _, old in [*older, (moment, path)][: -self._keep]:
+                old.unlink()
         _sync(self._path.parent)
+
+    def _rotated(self) -> list[tuple[datetime, Path]]:
+        """What was rotated before and is there still, the oldest first; files of other names are nobody's business."""
+        found = []
+        prefix = f"{self._path.name}."
+        for path in self._path.parent.iterdir():
+            with contextlib.suppress(ValueError):
+                if path.name.startswith(prefix):
+                    found.append((datetime.strptime(path.name[len(prefix) :], _FORM).replace(tzinfo=UTC), path))
+        return sorted(found)
 
 
 def _mend(file: int) -> None:
