@@ -20,6 +20,8 @@ _NETWORK = re.compile(
     r"nfs|nfs4|cifs|smb[23]?|smbfs|ncpfs|coda|afs|ceph|lustre|gpfs|beegfs|orangefs|ocfs2|gfs2|9p|vboxsf|davfs"
     r"|fuse\.(?:sshfs|s3fs|gcsfuse|rclone|glusterfs|ceph.*|goofys|mount-s3|davfs2?|smbnetfs|juicefs|.*-s3)"
 )
+#: Settings that are secrets themselves, with what a message calls them.
+_SECRETS = {"password": "a password", "token": "a token"}
 #: A URL with a password before its host, or in its query.
 _PASSWORD = re.compile(r"://[^/@:]*:[^@]+@|[?&]password=[^&]")
 
@@ -46,15 +48,16 @@ def open_to_all(folder: Path) -> Weakness | None:
     )
 
 
-def exposed_password(file: Path) -> Weakness | None:
-    """That *file*, which is TOML, holds a password and is readable by everybody, if so."""
+def exposed_secret(file: Path) -> Weakness | None:
+    """That *file*, which is TOML, holds a password or token and is readable by everybody, if so."""
     mode = _mode(file)
     if not mode & stat.S_IROTH:
         return None
     for name, value in _texts(tomllib.loads(file.read_text(encoding="utf-8"))):
-        if (value and name == "password") or _PASSWORD.search(value):
+        held = _SECRETS.get(name, "") if value else ""
+        if held or _PASSWORD.search(value):
             return Weakness(
-                f"{file} holds a password ({name}) and is readable by everybody (mode {mode:04o}).",
+                f"{file} holds {held or 'a password'} ({name}) and is readable by everybody (mode {mode:04o}).",
                 f"Run: chmod 600 {file}; or keep it in a file of its own, named by {name}_file.",
             )
     return None
@@ -62,7 +65,7 @@ def exposed_password(file: Path) -> Weakness | None:
 
 def weaknesses(folder: Path, file: Path | None) -> tuple[Weakness, ...]:
     """Those of the data directory *folder* and of the settings file, if there is one."""
-    found = (open_to_all(folder), exposed_password(file) if file is not None else None)
+    found = (open_to_all(folder), exposed_secret(file) if file is not None else None)
     return tuple(weakness for weakness in found if weakness is not None)
 
 
