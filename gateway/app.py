@@ -305,8 +305,8 @@ def _content(settings: Settings, database: Database) -> tuple[Engine, Settling |
 
 def _checked(settings: Settings) -> Secrets:
     """The secret of a data directory in which everything was found as it should be."""
-    require_folder(settings.data, make=False)
-    command = f"gateway --data {settings.data}"
+    require_folder(settings.data, make=False, command=settings.command)
+    command = settings.command
     if not (settings.data / "keys" / FILE_NAME).exists() and not (settings.data / "gateway.db").exists():
         raise Conflict(f"{settings.data} is not initialised; run: {command} up")
     secrets = Secrets.load(settings.data / "keys")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import stat
 import tomllib
 from collections.abc import Iterator
@@ -84,11 +85,11 @@ def local_disk(folder: Path, mounts: str | None = None) -> str:
     )
 
 
-def require_folder(folder: Path, *, make: bool) -> None:
+def require_folder(folder: Path, *, make: bool, command: str = "") -> None:
     """
     Returns when *folder* is a directory on a local disk that this process may write to; raises `Invalid` otherwise.
 
-    With *make* a missing one is made, readable by its owner only.
+    With *make* a missing one is made, readable by its owner only. *command* is `gateway` with the options in use.
     """
     reason = local_disk(folder)
     if reason:
@@ -97,7 +98,8 @@ def require_folder(folder: Path, *, make: bool) -> None:
         if make:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         elif not folder.exists():
-            raise Invalid(f"There is no data directory {folder}; make one with: gateway --data {folder} up")
+            command = command or shlex.join(("gateway", "--data", str(folder)))
+            raise Invalid(f"There is no data directory {folder}; make one with: {command} up")
     except FileExistsError:
         pass
     except OSError as error:

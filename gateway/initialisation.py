@@ -63,7 +63,7 @@ def migrate(settings: Settings, caller: Caller | None = None, *, tell: Callable[
 
     Where there was a schema already, *tell* hears of it before, and an event says after that *caller* had it changed.
     """
-    require_folder(settings.data, make=False)
+    require_folder(settings.data, make=False, command=settings.command)
     before, initialised = _found(settings)
     newest = migration.REVISIONS[-1]
     if before is not None and before != newest:

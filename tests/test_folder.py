@@ -88,7 +88,7 @@ def test_a_folder_that_everybody_may_write_to_is_a_weakness(tmp_path: Path, mode
         ('[metrics]\ntoken = "hunter2-and-much-longer"\n', "token"),
     ],
 )
-def test_a_password_or_token_in_settings_that_everybody_may_read_is_a_weakness(tmp_path: Path, text: str, names: str) -> None:
+def test_a_secret_in_settings_that_everybody_may_read_is_a_weakness(tmp_path: Path, text: str, names: str) -> None:
     file = tmp_path / "gateway.toml"
     file.write_text(text, encoding="utf-8")
     file.chmod(0o644)

@@ -67,7 +67,7 @@ def up(
 def serve(ctx: typer.Context) -> None:
     """Serve an initialised data directory in the foreground."""
     settings = place(ctx).settings()
-    require_folder(settings.data, make=False)
+    require_folder(settings.data, make=False, command=settings.command)
     become_owner(settings.data)
     _warn(settings)
     raise typer.Exit(_serve(settings))
@@ -78,7 +78,7 @@ def migrate(ctx: typer.Context) -> None:
     from gateway.initialisation import migrate as bring_up_to_date  # as above
 
     settings = place(ctx).settings()
-    require_folder(settings.data, make=False)
+    require_folder(settings.data, make=False, command=settings.command)
     act_as_owner(settings.data)
     changed = bring_up_to_date(settings, operator(), tell=say)
     say("The schema was brought up to date." if changed else "The schema is up to date already.")

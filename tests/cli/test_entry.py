@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import typer
 
-from gateway.cli.entry import commands, first_word
+from gateway.cli.entry import commands, first_word, run
+from gateway.initialisation import initialise
+from gateway.settings import Settings
 from tests.cli.line import Line
+from tests.cli.older import make_older
 
 
 @pytest.mark.parametrize(
@@ -45,3 +49,20 @@ def test_one_word_does_not_load_the_others() -> None:
     code = "import sys; from gateway.cli.entry import commands; commands('key'); "
     code += "print('gateway.cli.sweep' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
+
+
+def test_advice_keeps_to_the_settings_file_in_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "c1.toml"
+    file.write_text('[engine]\nroot = "kept"\n')
+    up = f"gateway --config {file} up"
+    for words in (("serve",), ("user", "list"), ("migrate",)):
+        assert run(["--config", str(file), *words]) == 2
+        assert capsys.readouterr().err.endswith(f"; make one with: {up}\n")
+    (tmp_path / "kept").mkdir(mode=0o700)
+    for words in (("serve",), ("user", "list")):
+        assert run(["--config", str(file), *words]) == 4
+        assert capsys.readouterr().err.endswith(f"; run: {up}\n")
+    initialise(Settings.load(file, {}))
+    make_older(tmp_path / "kept" / "gateway.db")
+    assert run(["--config", str(file), "user", "list"]) == 4
+    assert capsys.readouterr().err.endswith(f"; run: gateway --config {file} migrate\n")
