@@ -277,11 +277,7 @@ def lines_of(path: Path) -> Iterator[str]:
             for line in gzip.GzipFile(fileobj=file) if packed else file:
                 yield line.decode().rstrip("\r\n")
     except (OSError, EOFError, ValueError) as error:
-        raise Unreadable(f"{path} cannot be read: {_why(error)}") from None
-
-
-def _why(error: Exception) -> str:
-    return error.strerror.lower() if isinstance(error, OSError) and error.strerror else str(error)
+        raise Unreadable(f"{path} cannot be read: {(getattr(error, 'strerror', None) or str(error)).lower()}") from None
 
 
 def _record(line: str) -> dict[str, Any]:

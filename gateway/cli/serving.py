@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import signal
 from typing import Annotated
 
 import typer
@@ -92,7 +94,20 @@ def _warn(settings: Settings) -> None:
 def _serve(settings: Settings) -> int:
     from gateway.serving import serve as serve_settings  # as above
 
-    return serve_settings(settings, lambda: say(f"Ready: https://{main_address(settings)}"))
+    unheard: list[BrokenPipeError] = []
+
+    def ready() -> None:
+        try:
+            say(f"Ready: https://{main_address(settings)}")
+        except BrokenPipeError as error:
+            # Whoever started it has gone: it stops as when it is told to, and its end is recorded.
+            unheard.append(error)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    status = serve_settings(settings, ready)
+    if unheard:
+        raise unheard[0]
+    return status
 
 
 def _authority(settings: Settings) -> Authority | None:

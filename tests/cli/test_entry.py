@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import typer
 from gateway.cli.entry import commands, first_word, run
 from gateway.initialisation import initialise
 from gateway.settings import Settings
-from tests.cli.line import Line
+from tests.cli.line import PROGRAM, Line
 from tests.cli.older import make_older
 
 
@@ -66,3 +67,30 @@ def test_advice_keeps_to_the_settings_file_in_use(tmp_path: Path, capsys: pytest
     make_older(tmp_path / "kept" / "gateway.db")
     assert run(["--config", str(file), "user", "list"]) == 4
     assert capsys.readouterr().err.endswith(f"; run: gateway --config {file} migrate\n")
+
+
+@pytest.mark.parametrize(("status", "said"), [(0, "gateway: it did not follow: ValueError: too far\n"), (5, "")])
+def test_what_rooms_log_is_a_line_and_is_left_to_a_command_that_ends_badly(status: int, said: str) -> None:
+    program = f"""
+import logging, sys
+from gateway.cli import entry
+def ended(arguments, debug):
+    try:
+        raise ValueError("too far")
+    except ValueError:
+        logging.getLogger("gateway.ledger").exception("it did not follow")
+    return {status}
+entry._ended = ended
+sys.exit(entry.run([]))
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stderr) == (status, said)
+
+
+def test_a_reader_that_is_gone_is_no_refusal(line: Line) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as unread:
+        command = [str(PROGRAM), "--data", str(line.folder), "user", "list", "--json"]
+        ended = subprocess.run(command, stdout=unread, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert (ended.returncode, ended.stderr) == (141, "")
