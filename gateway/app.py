@@ -30,7 +30,7 @@ from gateway.meters import Meters
 from gateway.records import facts, migration
 from gateway.records import keys as key_records
 from gateway.records.credentials import CredentialRecords
-from gateway.records.database import Database
+from gateway.records.database import Database, damage_told
 from gateway.records.directory import SqlDirectory
 from gateway.records.ledger import SqlLedger
 from gateway.records.trail import SqlTrail
@@ -80,9 +80,10 @@ def opened(settings: Settings) -> Iterator[Rooms]:
     The rooms on an initialised data directory.
 
     Raises `Invalid` or `Conflict` with what to do when the directory is missing, not initialised, not writable, on a
-    network file system, or was made by a newer program or under another secret; `Unavailable` without a database.
+    network file system, or was made by a newer program or under another secret; `Unavailable` without a database,
+    `DatabaseDamaged` as soon as whoever has them meets damage in its file.
     """
-    with joined(settings, _checked(settings)) as rooms:
+    with damage_told(settings.database.url), joined(settings, _checked(settings)) as rooms:
         yield rooms
 
 
@@ -314,8 +315,8 @@ def _content(settings: Settings, database: Database) -> tuple[Engine, Settling |
 
 def _checked(settings: Settings) -> Secrets:
     """The secret of a data directory in which everything was found as it should be."""
-    require_folder(settings.data, make=False)
-    command = f"gateway --data {settings.data}"
+    require_folder(settings.data, make=False, command=settings.command)
+    command = settings.command
     if not (settings.data / "keys" / FILE_NAME).exists() and not (settings.data / "gateway.db").exists():
         raise Conflict(f"{settings.data} is not initialised; run: {command} up")
     secrets = Secrets.load(settings.data / "keys")

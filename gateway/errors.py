@@ -34,6 +34,7 @@ Refusal                          code, message, detail
 │  ├─ BodyTooSlow                a small body that takes longer than it may
 │  ├─ InsufficientStorage        the disk has no room for more uploads
 │  └─ Unavailable                retry_after_seconds; try again later
+│     ├─ DatabaseDamaged         the file that holds the records is damaged; a backup has to be restored
 │     ├─ ContentDamaged          the stored bytes are not those that were pushed; a push heals them
 │     └─ UpstreamUnavailable     the registry behind us cannot be asked now
 │        ├─ UpstreamFailed       it answered wrongly, or broke off
@@ -286,6 +287,10 @@ class Unavailable(CapabilityRefusal):
     def __init__(self, message: str, *, retry_after_seconds: int = 5) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
+
+
+class DatabaseDamaged(Unavailable):
+    """The file that holds the records is not whole any more: to try again is no use, to restore a backup is."""
 
 
 class ContentDamaged(Unavailable):

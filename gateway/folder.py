@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import stat
 import tomllib
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ _NETWORK = re.compile(
     r"nfs|nfs4|cifs|smb[23]?|smbfs|ncpfs|coda|afs|ceph|lustre|gpfs|beegfs|orangefs|ocfs2|gfs2|9p|vboxsf|davfs"
     r"|fuse\.(?:sshfs|s3fs|gcsfuse|rclone|glusterfs|ceph.*|goofys|mount-s3|davfs2?|smbnetfs|juicefs|.*-s3)"
 )
+#: Settings that are secrets themselves, with what a message calls them.
+_SECRETS = {"password": "a password", "token": "a token"}
 #: A URL with a password before its host, or in its query.
 _PASSWORD = re.compile(r"://[^/@:]*:[^@]+@|[?&]password=[^&]")
 
@@ -46,15 +49,16 @@ def open_to_all(folder: Path) -> Weakness | None:
     )
 
 
-def exposed_password(file: Path) -> Weakness | None:
-    """That *file*, which is TOML, holds a password and is readable by everybody, if so."""
+def exposed_secret(file: Path) -> Weakness | None:
+    """That *file*, which is TOML, holds a password or token and is readable by everybody, if so."""
     mode = _mode(file)
     if not mode & stat.S_IROTH:
         return None
     for name, value in _texts(tomllib.loads(file.read_text(encoding="utf-8"))):
-        if (value and name == "password") or _PASSWORD.search(value):
+        held = _SECRETS.get(name, "") if value else ""
+        if held or _PASSWORD.search(value):
             return Weakness(
-                f"{file} holds a password ({name}) and is readable by everybody (mode {mode:04o}).",
+                f"{file} holds {held or 'a password'} ({name}) and is readable by everybody (mode {mode:04o}).",
                 f"Run: chmod 600 {file}; or keep it in a file of its own, named by {name}_file.",
             )
     return None
@@ -62,7 +66,7 @@ def exposed_password(file: Path) -> Weakness | None:
 
 def weaknesses(folder: Path, file: Path | None) -> tuple[Weakness, ...]:
     """Those of the data directory *folder* and of the settings file, if there is one."""
-    found = (open_to_all(folder), exposed_password(file) if file is not None else None)
+    found = (open_to_all(folder), exposed_secret(file) if file is not None else None)
     return tuple(weakness for weakness in found if weakness is not None)
 
 
@@ -81,11 +85,11 @@ def local_disk(folder: Path, mounts: str | None = None) -> str:
     )
 
 
-def require_folder(folder: Path, *, make: bool) -> None:
+def require_folder(folder: Path, *, make: bool, command: str = "") -> None:
     """
     Returns when *folder* is a directory on a local disk that this process may write to; raises `Invalid` otherwise.
 
-    With *make* a missing one is made, readable by its owner only.
+    With *make* a missing one is made, readable by its owner only. *command* is `gateway` with the options in use.
     """
     reason = local_disk(folder)
     if reason:
@@ -94,7 +98,8 @@ def require_folder(folder: Path, *, make: bool) -> None:
         if make:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         elif not folder.exists():
-            raise Invalid(f"There is no data directory {folder}; make one with: gateway --data {folder} up")
+            command = command or shlex.join(("gateway", "--data", str(folder)))
+            raise Invalid(f"There is no data directory {folder}; make one with: {command} up")
     except FileExistsError:
         pass
     except OSError as error:

@@ -27,13 +27,18 @@ _NAME = re.compile(r"(?=.{1,253}$)[a-z0-9_](?:[a-z0-9_-]{0,62})(?:\.[a-z0-9_](?:
 
 
 class Misframed(Exception):
-    """A request that is not answered: *status* for the reply, *code* for its envelope, the message for the caller."""
+    """
+    A request that is not answered: *status* for the reply, *code* for its envelope, the message for the caller.
 
-    def __init__(self, status: int, message: str, code: str = "UNSUPPORTED") -> None:
+    *advice* is for the operator's log alone.
+    """
+
+    def __init__(self, status: int, message: str, code: str = "UNSUPPORTED", *, advice: str = "") -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.message = message
+        self.advice = advice
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +199,8 @@ def _host(lowered: bytes, target: bytes, modern: bool, hosts: frozenset[str]) ->
         return name
     if _HEALTH.match(target):
         return ""
-    raise Misframed(421, "Use one of the names this gateway is configured for.")
+    advice = f"It was called {name}; if that is right, add it to [server] names, or give `gateway up` --host {name}."
+    raise Misframed(421, "Use one of the names this gateway is configured for.", advice=advice)
 
 
 @lru_cache(maxsize=256)

@@ -19,7 +19,7 @@ from gateway.change import Change, together
 from gateway.errors import Invalid
 from gateway.folder import require_folder
 from gateway.records import accounts, checkpoints, facts, keys, migration
-from gateway.records.database import Database
+from gateway.records.database import Database, damage_told
 from gateway.settings import Settings
 
 #: The account that the first run makes.
@@ -40,8 +40,29 @@ def initialise(settings: Settings, tell: Callable[[str], None] = lambda _: None)
     Makes what is missing in the data directory; changes nothing that is there but an older schema.
 
     *tell* hears of a change of the schema before it is made. Safe to repeat, and to finish what was interrupted.
-    Raises `Invalid` or `Conflict` when the directory cannot be used, `Unavailable` when the database does not answer.
+    Raises `Invalid` or `Conflict` when the directory cannot be used, `Unavailable` when the database does not answer,
+    `DatabaseDamaged`.
     """
+    with damage_told(settings.database.url):
+        return _initialised(settings, tell)
+
+
+def migrate(settings: Settings, caller: Caller | None = None, *, tell: Callable[[str], None] = lambda _: None) -> bool:
+    """
+    Brings the schema to what this program needs; says whether there was anything to do. Raises as `initialise`.
+
+    Where there was a schema already, *tell* hears of it before, and an event says after that *caller* had it changed.
+    """
+    with damage_told(settings.database.url):
+        return _migrated(settings, caller or gateway_itself(), tell)
+
+
+def gateway_itself() -> Caller:
+    """The caller of what the gateway does unasked."""
+    return Caller(SYSTEM, Origin("local", "local", "gateway", randomness.token_hex(16)), LOCAL)
+
+
+def _initialised(settings: Settings, tell: Callable[[str], None]) -> Initialised:
     require_folder(settings.data, make=True)
     folder = settings.data / "keys"
     if not (folder / FILE_NAME).exists() and _found(settings)[1]:
@@ -57,13 +78,8 @@ def initialise(settings: Settings, tell: Callable[[str], None] = lambda _: None)
         return asyncio.run(_populate(rooms, migrated))
 
 
-def migrate(settings: Settings, caller: Caller | None = None, *, tell: Callable[[str], None] = lambda _: None) -> bool:
-    """
-    Brings the schema to what this program needs; says whether there was anything to do. Raises as `initialise`.
-
-    Where there was a schema already, *tell* hears of it before, and an event says after that *caller* had it changed.
-    """
-    require_folder(settings.data, make=False)
+def _migrated(settings: Settings, caller: Caller, tell: Callable[[str], None]) -> bool:
+    require_folder(settings.data, make=False, command=settings.command)
     before, initialised = _found(settings)
     newest = migration.REVISIONS[-1]
     if before is not None and before != newest:
@@ -72,13 +88,8 @@ def migrate(settings: Settings, caller: Caller | None = None, *, tell: Callable[
     changed = migration.migrate(settings.database.migrate_url, settings.data, serving_url=settings.database.url)
     if changed and secrets is not None:
         with joined(settings, secrets) as rooms:
-            asyncio.run(_note_migration(rooms, caller or gateway_itself(), {"from": before, "to": newest}))
+            asyncio.run(_note_migration(rooms, caller, {"from": before, "to": newest}))
     return changed
-
-
-def gateway_itself() -> Caller:
-    """The caller of what the gateway does unasked."""
-    return Caller(SYSTEM, Origin("local", "local", "gateway", randomness.token_hex(16)), LOCAL)
 
 
 def _found(settings: Settings) -> tuple[str | None, bool]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import TextIO
 
 import structlog
 
@@ -23,7 +24,7 @@ def configure_logging(settings: Settings) -> None:
     )
     if settings.logging.format is LogFormat.JSON:
         renderer = structlog.processors.JSONRenderer()
-    handler = logging.StreamHandler(sys.stdout)
+    handler = _Lines(sys.stdout)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=steps,
@@ -35,3 +36,11 @@ def configure_logging(settings: Settings) -> None:
     root.setLevel(settings.logging.level.upper())
     for noisy in ("alembic", "uvicorn", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+class _Lines(logging.StreamHandler[TextIO]):
+    """Lines for whoever reads them: when nobody does any more, nobody is told at length that a line was lost."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exc_info()[1], BrokenPipeError):
+            super().handleError(record)

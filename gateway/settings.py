@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+import shlex
 import tempfile
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
@@ -147,6 +148,13 @@ class Settings(Struct, frozen=True, kw_only=True):
     def data(self) -> Path:
         """The data directory."""
         return self.engine.root
+
+    @property
+    def command(self) -> str:
+        """`gateway` with the options that lead to these settings, as a shell takes it."""
+        if self.file is None or self.file == self.data / FILE_NAME:
+            return shlex.join(("gateway", "--data", str(self.data)))
+        return shlex.join(("gateway", "--config", str(self.file)))
 
     @property
     def tls(self) -> Path:

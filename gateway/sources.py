@@ -24,6 +24,8 @@ NOWHERE = Path()
 Text: TypeAlias = Annotated[str, Meta(description="text in quotes")]
 Location: TypeAlias = Annotated[Path, Meta(description="a path in quotes")]
 
+#: How addresses of services begin that Kubernetes puts into the environment.
+_SERVICE = ("tcp://", "udp://", "sctp://")
 Section = TypeVar("Section", bound=Struct)
 _HOST_NAME = re.compile(
     r"(?=.{1,253}\Z)[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*", re.ASCII
@@ -46,7 +48,7 @@ class Values:
         What *file* and *environment* say of *sections*.
 
         Raises `Invalid` with file and line for a file that cannot be read, is not TOML or names an unknown section or
-        key; with the variable's name for a `GATEWAY_SECTION__KEY` that is unknown.
+        key; with the variable's name for a `GATEWAY_SECTION__KEY` that is unknown, or lacks an underscore.
         """
         text = _text(file) if file is not None else ""
         variables = _variables(sections, environment)
@@ -202,14 +204,19 @@ def _toml(file: Path, text: str) -> dict[str, Any]:
 
 def _variables(sections: Mapping[str, type[Struct]], environment: Mapping[str, str]) -> dict[tuple[str, str], str]:
     variables: dict[tuple[str, str], str] = {}
+    places = [(section, key) for section, kind in sections.items() for key in kind.__struct_fields__]
+    short = {f"{PREFIX}{section}_{key}".upper(): f"{PREFIX}{section}__{key}".upper() for section, key in places}
     for name, value in environment.items():
         section, separator, key = name.removeprefix(PREFIX).partition("__")
+        # Kubernetes tells of a service called gateway-server in GATEWAY_SERVER_PORT, which nobody wrote.
+        if name.upper() in short and not value.startswith(_SERVICE):
+            advice = f"did you mean {short[name.upper()]}?"
+            raise Invalid(f"The environment variable {name} is no setting of the gateway; {advice}")
         if not name.startswith(PREFIX) or not separator:
             continue
         place = (section.lower(), key.lower())
         if name != name.upper() or place[0] not in sections or place[1] not in sections[place[0]].__struct_fields__:
-            known = [f"{PREFIX}{s}__{key}".upper() for s, kind in sections.items() for key in kind.__struct_fields__]
-            near = difflib.get_close_matches(name.upper(), known, 1)
+            near = difflib.get_close_matches(name.upper(), list(short.values()), 1)
             advice = f"did you mean {near[0]}?" if near else "variables are named GATEWAY_SECTION__KEY."
             raise Invalid(f"The environment variable {name} is no setting of the gateway; {advice}")
         variables[place] = value

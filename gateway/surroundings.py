@@ -12,7 +12,7 @@ from pathlib import Path
 from gateway.administration import Finding, State
 from gateway.certificates import LivePair, covers, fingerprint
 from gateway.errors import Invalid
-from gateway.folder import Weakness, exposed_password, local_disk, open_to_all
+from gateway.folder import Weakness, exposed_secret, local_disk, open_to_all
 from gateway.settings import Settings
 
 #: Less than this part of a file system free is too little.
@@ -60,8 +60,8 @@ def listed(things: Iterable[object]) -> str:
 def _settings_file(file: Path | None) -> Finding:
     if file is None:
         return Finding("settings", State.OK, "There is no settings file; the defaults are in force.")
-    weakness = exposed_password(file)
-    return _weak("settings", weakness) or Finding("settings", State.OK, f"{file} shows nobody a password.")
+    weakness = exposed_secret(file)
+    return _weak("settings", weakness) or Finding("settings", State.OK, f"{file} shows nobody a password or token.")
 
 
 def _data_directory(folder: Path) -> Finding:

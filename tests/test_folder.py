@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import Invalid
-from gateway.folder import exposed_password, local_disk, open_to_all, require_folder, weaknesses
+from gateway.folder import exposed_secret, local_disk, open_to_all, require_folder, weaknesses
 
 MOUNTS = r"""22 27 0:21 / /proc rw,relatime - proc proc rw
 27 1 254:0 / / rw,relatime - ext4 /dev/vda rw
@@ -85,13 +85,14 @@ def test_a_folder_that_everybody_may_write_to_is_a_weakness(tmp_path: Path, mode
         ('[database]\nmigrate_url = "postgresql://keeper:hunt/er2@db/gateway"\n', "migrate_url"),
         ('[database]\nurl = "postgresql://db/gateway?user=keeper&password=hunter2"\n', "url"),
         ('[engine]\nkind = "upstream"\npassword = "hunter2"\n', "password"),
+        ('[metrics]\ntoken = "hunter2-and-much-longer"\n', "token"),
     ],
 )
-def test_a_password_in_settings_that_everybody_may_read_is_a_weakness(tmp_path: Path, text: str, names: str) -> None:
+def test_a_secret_in_settings_that_everybody_may_read_is_a_weakness(tmp_path: Path, text: str, names: str) -> None:
     file = tmp_path / "gateway.toml"
     file.write_text(text, encoding="utf-8")
     file.chmod(0o644)
-    found = exposed_password(file)
+    found = exposed_secret(file)
     assert found is not None
     assert f"({names})" in found.text
     assert "chmod 600" in found.mend
@@ -99,7 +100,7 @@ def test_a_password_in_settings_that_everybody_may_read_is_a_weakness(tmp_path: 
     assert "hunt" not in str(found)
     assert weaknesses(tmp_path, file) == (found,)
     file.chmod(0o640)
-    assert exposed_password(file) is None
+    assert exposed_secret(file) is None
 
 
 @pytest.mark.parametrize(
@@ -110,11 +111,12 @@ def test_a_password_in_settings_that_everybody_may_read_is_a_weakness(tmp_path: 
         '[database]\nurl = "sqlite:///gateway.db"\n',
         '[engine]\nurl = "http://127.0.0.1:5001"\nusername = "gateway"\npassword_file = "secret"\n',
         '[server]\nnames = ["::1", "registry.example"]\nport = 443\n',
+        '[metrics]\ntoken = ""\ntoken_file = "metrics-token"\n[tokens]\nlifetime_seconds = 300\n',
     ],
 )
-def test_settings_without_a_password_may_be_read_by_everybody(tmp_path: Path, text: str) -> None:
+def test_settings_without_a_password_or_token_may_be_read_by_everybody(tmp_path: Path, text: str) -> None:
     file = tmp_path / "gateway.toml"
     file.write_text(text, encoding="utf-8")
     file.chmod(0o644)
-    assert exposed_password(file) is None
+    assert exposed_secret(file) is None
     assert weaknesses(tmp_path, file) == weaknesses(tmp_path, None) == ()

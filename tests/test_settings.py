@@ -94,6 +94,17 @@ def test_production_settings_are_read_and_paths_start_at_the_file(tmp_path: Path
     assert settings.file == tmp_path / "gateway.toml"
 
 
+def test_the_command_of_settings_names_the_options_that_lead_to_them(tmp_path: Path) -> None:
+    folder = tmp_path / "the data"
+    assert Settings.for_data(folder, {}).command == f"gateway --data '{folder}'"
+    folder.mkdir()
+    (folder / "gateway.toml").touch()
+    assert Settings.for_data(folder, {}).command == f"gateway --data '{folder}'"
+    other = tmp_path / "c1.toml"
+    other.write_text('[engine]\nroot = "the data"\n')
+    assert Settings.load(other, {}).command == f"gateway --config {other}"
+
+
 @pytest.mark.parametrize(
     ("text", "line", "says"),
     [
@@ -288,6 +299,7 @@ def test_environment_wins_over_the_file(tmp_path: Path) -> None:
         GATEWAY_LOGGING__FORMAT="json",
         GATEWAY_SERVER__TRUSTED_PROXIES="",
         GATEWAY_HOME="/not/ours",
+        GATEWAY_SERVER_PORT="tcp://10.0.0.1:5000",
     )
     assert settings.server.port == 6000
     assert settings.server.names == ("a.example", "b.example")
@@ -300,6 +312,8 @@ def test_environment_wins_over_the_file(tmp_path: Path) -> None:
     [
         ("GATEWAY_SERVER__PRT", "1", "did you mean GATEWAY_SERVER__PORT?"),
         ("GATEWAY_server__port", "1", "GATEWAY_SERVER__PORT"),
+        ("GATEWAY_SERVER_PORT", "8443", "did you mean GATEWAY_SERVER__PORT?"),
+        ("GATEWAY_LIMITS_MANIFEST_BYTES", "1", "did you mean GATEWAY_LIMITS__MANIFEST_BYTES?"),
         ("GATEWAY_NOTHING__AT_ALL", "1", "no setting"),
         ("GATEWAY_SERVER__PORT", "many", "GATEWAY_SERVER__PORT must be a port number"),
         ("GATEWAY_SERVER__BIND", "", "GATEWAY_SERVER__BIND must be an address"),

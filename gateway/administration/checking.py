@@ -13,18 +13,19 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Protocol, Self, TypeVar
 
 from gateway.access.principals import Caller
 from gateway.administration.values import MANAGE_SYSTEM
 from gateway.audit.event import Event, Kind, Outcome
 from gateway.audit.trail import Trail
+from gateway.errors import DatabaseDamaged, Unavailable
 from gateway.flaws import DAMAGE, REMARKS, Flaw, FlawKind, Mend, Progress, Stopped
 from gateway.gate import Act, Gate
 from gateway.oci.digest import Digest
 from gateway.oci.names import Repository
-from gateway.records.agreement import record_flaws
-from gateway.records.database import Database
+from gateway.records.agreement import damaged, record_flaws
+from gateway.records.database import Database, is_damage
 
 __all__ = ["Checks", "Fate", "Flaw", "FlawKind", "Keeper", "Pace", "Progress", "Report", "Step"]
 
@@ -83,6 +84,11 @@ class Report:
     """How many `blobs`, `bytes`, `manifests` and `events` were looked at."""
     seconds: float = 0.0
 
+    @classmethod
+    def of_damage(cls, refusal: DatabaseDamaged, *, deep: bool) -> Self:
+        """The report where the database is too damaged to be opened, as *refusal* says."""
+        return cls(True, deep, [Fate(Flaw(FlawKind.DATABASE, "gateway.db", refusal.message))])
+
     @property
     def well(self) -> bool:
         return all(fate.mended or fate.remark for fate in self.fates)
@@ -137,7 +143,13 @@ class Checks:
             mended = sum(fate.mended for fate in report.fates)
             detail = {"deep": deep, "repair": repair, **report.counts, "mended": mended, "left": dict(left)}
             passage.note(reason="" if report.well else "flawed", detail=detail)
-            await passage.seal()
+            try:
+                await passage.seal()
+            except Unavailable as refusal:
+                # Whoever asked is told what was found, above all that this cannot be recorded.
+                if not is_damage(refusal):
+                    raise
+                report.fates.append(Fate(damaged("this check could not be recorded in it")))
         return report
 
     async def settle(self, caller: Caller) -> int:
@@ -168,7 +180,7 @@ class Checks:
         found = self._flaws(report.deep, heard)
         try:
             while (flaw := await asyncio.to_thread(next, found, None)) is not None:
-                mended = await self._mend(caller, flaw) if repair else None
+                mended = await self._tried(caller, flaw) if repair else None
                 report.fates.append(mended or Fate(flaw))
             report.fates += await self._chain(report, heard)
         finally:
@@ -180,11 +192,23 @@ class Checks:
     def _flaws(self, deep: bool, tell: Tell) -> Generator[Flaw]:
         if self.keeper is None:
             yield from record_flaws(self.database, whole=False, tell=tell)
-        else:
+            return
+        try:
             yield from self.keeper.flaws(deep=deep, tell=tell)
+        except Exception as error:
+            # Which files there should be cannot be read; the records are looked at all the same.
+            if not is_damage(error):
+                raise
+            yield damaged("which blobs there are cannot be read")
+            yield from record_flaws(self.database, whole=True, tell=tell)
 
     async def _chain(self, report: Report, tell: Tell) -> list[Fate]:
-        found = await asyncio.to_thread(self.trail.verify)
+        try:
+            found = await asyncio.to_thread(self.trail.verify)
+        except Exception as error:
+            if not is_damage(error):
+                raise
+            return [Fate(Flaw(FlawKind.TRAIL, "", "The audit trail cannot be read: the database is damaged."))]
         tell(Progress("events", found.count, found.count))
         if not found.fault:
             return []
@@ -192,6 +216,15 @@ class Checks:
         return [Fate(Flaw(FlawKind.TRAIL, str(found.seq), text))]
 
     # mending
+
+    async def _tried(self, caller: Caller, flaw: Flaw) -> Fate | None:
+        """As `_mend`; None as well where the database is too damaged for it."""
+        try:
+            return await self._mend(caller, flaw)
+        except Exception as error:
+            if is_damage(error):
+                return None
+            raise
 
     async def _mend(self, caller: Caller, flaw: Flaw) -> Fate | None:
         if flaw.kind in DAMAGE and flaw.kind is not FlawKind.MANIFEST_BYTES:

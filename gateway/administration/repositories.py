@@ -11,7 +11,7 @@ from typing import Any
 from gateway.access.policy import Need, Standing, parse_target
 from gateway.access.principals import Caller
 from gateway.access.scopes import Action
-from gateway.administration.sight import may_pull, sees_all, standing_of
+from gateway.administration.sight import may_know, may_pull, sees_all, standing_of
 from gateway.administration.values import TagRow, owner_of
 from gateway.audit.event import Kind
 from gateway.change import Change, Notes
@@ -26,7 +26,7 @@ from gateway.records.accounts import account_names
 from gateway.records.browsing import place_of, tags_named
 from gateway.records.database import Database
 from gateway.records.listings import TagSummary, tag_summaries
-from gateway.records.projects import every_project
+from gateway.records.projects import every_project, get
 from gateway.records.repositories import RepositoryRow
 
 #: Names looked at together, and projects named in one query.
@@ -46,11 +46,16 @@ class Repositories:
     engine: Engine
 
     async def list_repositories(self, caller: Caller, project: str | None = None) -> tuple[RepositoryRow, ...]:
-        """The repositories (of *project*) that the caller may pull from, by name, with what they hold."""
+        """
+        The repositories (of *project*) that the caller may pull from, by name, with what they hold.
+
+        Raises `Unknown` for a project that is not there, to those who may know.
+        """
         name = ProjectName.parse(project) if project is not None else None
         facts = {"project": name.name} if name is not None else {}
         async with self.gate.passage(caller, Kind.REPOSITORY_LIST, **facts) as passage:
             standing = await standing_of(self.gate, caller)
+            await self._require_project(caller, name)
             found = await self.database.read(lambda connection: rows.rows_of(connection, project=name))
             seen = [row for row in found if await may_pull(self.gate, caller, standing, Repository(row.name))]
             await passage.seal()
@@ -69,6 +74,7 @@ class Repositories:
         facts = {"project": name.name} if name is not None else {}
         async with self.gate.passage(caller, Kind.REPOSITORY_LIST, **facts) as passage:
             standing = await standing_of(self.gate, caller)
+            await self._require_project(caller, name)
             within = await self._within(caller, standing, name)
             found: list[RepositoryRow] = []
             while len(found) < limit:
@@ -157,6 +163,11 @@ class Repositories:
         needs = Need(Action.DELETE, name)
         async with self.gate.passage(caller, Kind.MANIFEST_DELETE, needs, digest=wanted.text) as passage:
             await passage.commit(self.engine.manifests.delete(name, wanted, owner_of(caller)))
+
+    async def _require_project(self, caller: Caller, name: ProjectName | None) -> None:
+        """Raises `Unknown` for a project that is not there; to others than who may know, it is one that is empty."""
+        if name is not None and await may_know(self.gate, caller, name):
+            await self.database.read(lambda connection: get(connection, name))
 
     async def _within(self, caller: Caller, standing: Standing, name: ProjectName | None) -> list[str] | None:
         """The projects in which the caller may see anything, where they can be told beforehand; None: any."""

@@ -17,7 +17,7 @@ from gateway.access.scopes import Action
 from gateway.administration.evidence import Evidence
 from gateway.administration.gathering import gather
 from gateway.audit.chain import Sealed
-from gateway.audit.event import Kind
+from gateway.audit.event import Kind, Outcome
 from gateway.audit.pack import SHOWN, Pack, Told
 from gateway.audit.review import RULES, Mark, Policy, run
 from gateway.audit.trail import Search, Trail
@@ -26,6 +26,7 @@ from gateway.gate import Gate, Passage
 from gateway.oci.names import ProjectName
 from gateway.records import reviews as rows
 from gateway.records.database import Database
+from gateway.records.projects import get
 from gateway.records.reviews import Finding, Review
 
 __all__ = ["Finding", "Pack", "Review", "ReviewDetail", "Reviews"]
@@ -68,7 +69,8 @@ class Reviews:
         Looks through the period (*until* exclusive, UTC) with every rule and keeps what they find.
 
         Takes some seconds where much happened: of each rule at most the newest 100,000 events are looked at, and the
-        review says so. Raises `Invalid` for a period that is empty or has not begun.
+        review says so. Raises `Invalid` for a period that is empty or has not begun, `Unknown` for a project that there
+        never was: one that was removed can be reviewed.
         """
         name = ProjectName.parse(project) if project else None
         asked = {"since": since.isoformat(), "until": until.isoformat()}
@@ -76,6 +78,7 @@ class Reviews:
         async with self.gate.passage(caller, Kind.REVIEW_BEGIN, need, detail=asked) as passage:
             if since >= until or since > datetime.now(UTC):
                 raise Invalid("A period begins before it ends, and has begun already.", detail={"field": "since"})
+            await self._require_project(name)
             rules = policy or Policy()
             scope = name.name if name is not None else ""
             material = await asyncio.to_thread(gather, self.database, self.trail, scope, since, until, rules)
@@ -87,11 +90,13 @@ class Reviews:
         return await self.database.read(lambda connection: _detail(connection, number))
 
     async def list_reviews(self, caller: Caller, project: str | None = None) -> tuple[Review, ...]:
-        """The newest reviews, newest first: those of *project*, or all of them."""
+        """The newest reviews, newest first: those of *project*, or all of them. Raises `Unknown` as `begin`."""
         name = ProjectName.parse(project) if project else None
         async with self.gate.passage(caller, Kind.REVIEW_LIST, Need(Action.REVIEW, name)) as passage:
             scope = name.name if name is not None else None
             found = await self.database.read(lambda connection: rows.newest(connection, scope))
+            if not found:
+                await self._require_project(name)
             await passage.seal()
         return found
 
@@ -156,6 +161,17 @@ class Reviews:
         shown = await asyncio.to_thread(self.trail.events, named)
         return Pack(told, partial(self._events, review), shown.get, checkpoint.statement, chained=not review.project)
 
+    async def _require_project(self, name: ProjectName | None) -> None:
+        """Raises `Unknown` for a project that is not there and never was, as far back as the trail can be read."""
+        if name is None or await self.gate.directory.project(name) is not None:
+            return
+        if not await asyncio.to_thread(self._was_removed, name):
+            await self.database.read(lambda connection: get(connection, name))
+
+    def _was_removed(self, name: ProjectName) -> bool:
+        removal = Search(project=name.name, kind=Kind.PROJECT_REMOVE, outcome=Outcome.ALLOWED)
+        return bool(self.trail.page(removal, limit=1)) or next(iter(self.trail.older([removal])), None) is not None
+
     def _events(self, review: Review) -> Iterator[Sealed]:
         """
         The events from the period's first to now, oldest first: a part of the chain without gaps. Of a review of one
@@ -198,7 +214,7 @@ def _mark(text: str) -> Mark:
     try:
         return Mark(text)
     except ValueError:
-        told = f"A mark is one of {', '.join(mark.value for mark in Mark)}."
+        told = f"A mark is one of {', '.join(mark.value.replace('_', '-') for mark in Mark)}."
         raise Invalid(told, detail={"field": "mark"}) from None
 
 

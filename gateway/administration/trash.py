@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 from gateway.access.policy import Need, parse_target
@@ -25,6 +26,7 @@ from gateway.records import restoring, rules, trash
 from gateway.records.accounts import account_names
 from gateway.records.content import Act
 from gateway.records.database import Database
+from gateway.records.projects import get
 from gateway.records.trash import Trashed
 
 LIMIT: Final = 1000
@@ -84,14 +86,18 @@ class Trash:
     async def list_trash(
         self, caller: Caller, repository: str | None = None, project: str | None = None
     ) -> tuple[TrashRow, ...]:
-        """What can be restored, the newest first, at most 1,000."""
+        """What can be restored, the newest first, at most 1,000. Raises `Unknown` for a project that is not there."""
         name = parse_target(repository) if repository else None
         within = ProjectName.parse(project) if project else None
         if name is not None:
             need = Need(Action.DELETE, name)
         else:
             need = Need(Action.MANAGE, within) if within is not None else MANAGE_SYSTEM
+        place = name.project if name is not None else within
         async with self.gate.passage(caller, Kind.TRASH_LIST, need) as passage:
+            if place is not None:
+                # What a project had in the trash left with it.
+                await self.database.read(partial(get, name=place))
             found = await self.database.read(
                 lambda connection: trash.listed(connection, repository=name, project=within, limit=LIMIT)
             )

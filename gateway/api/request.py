@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ from typing import Any, Final, Protocol, TypeAlias, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
+from msgspec import inspect
 
 from gateway.access.policy import Reach
 from gateway.access.principals import Caller, Origin
@@ -193,7 +195,7 @@ def read_struct(kind: type[S], pairs: Sequence[tuple[str, str]]) -> S:
     try:
         return _timely(msgspec.convert(dict(pairs), kind, strict=False), "query")
     except msgspec.ValidationError as error:
-        raise _invalid(error, "Correct the query") from None
+        raise _invalid(error, kind, "Correct the query") from None
 
 
 def read_value(name: str, text: str, kind: Any) -> str:
@@ -201,7 +203,7 @@ def read_value(name: str, text: str, kind: Any) -> str:
     try:
         return str(msgspec.convert(text, kind, strict=False))
     except msgspec.ValidationError as error:
-        raise _invalid(error, f"Correct {name} in the path", name) from None
+        raise _invalid(error, kind, f"Correct {name} in the path", name) from None
 
 
 def read_body(kind: type[S], content: bytes) -> S:
@@ -209,7 +211,7 @@ def read_body(kind: type[S], content: bytes) -> S:
     try:
         return _timely(msgspec.convert(strict_json(content, limit_bytes=BODY_BYTES), kind), "body")
     except msgspec.ValidationError as error:
-        raise _invalid(error, "Correct the body") from None
+        raise _invalid(error, kind, "Correct the body") from None
     except ValueError as error:
         raise Invalid(str(error)) from None
 
@@ -228,9 +230,12 @@ def _timely(struct: S, where: str) -> S:
     return struct
 
 
-def _invalid(error: msgspec.ValidationError, what: str, field: str = "") -> Invalid:
+def _invalid(error: msgspec.ValidationError, kind: Any, what: str, field: str = "") -> Invalid:
     text, _, path = str(error).partition(" - at ")
-    place = field or path.strip("`").removeprefix("$.").removeprefix("$")
+    within = path.strip("`").removeprefix("$.").removeprefix("$")
+    place = field or within
+    if text.startswith("Invalid enum value"):
+        text = f"{text}; known are {', '.join(_words(kind, within))}"
     if text.startswith("Object ") and "field `" in text:
         # A field that is missing or unknown is named in the sentence itself.
         name = text.partition("field `")[2].removesuffix("`")[:_SHOWN]
@@ -238,3 +243,32 @@ def _invalid(error: msgspec.ValidationError, what: str, field: str = "") -> Inva
         place = f"{place}.{name}" if place else name
     told = {"field": place[:_SHOWN]} if place else {}
     return Invalid(f"{what}: {text[:1].lower()}{text[1:]}.", detail=told)
+
+
+def _words(kind: Any, place: str) -> list[str]:
+    """The words that a value at *place* of a *kind* can be."""
+    found = _alternatives(inspect.type_info(kind))
+    for step in re.findall(r"[^.\[\]]+", place):
+        found = [each for outer in found for inner in _inside(outer, step) for each in _alternatives(inner)]
+    enums = [str(each.value) for kind in found if isinstance(kind, inspect.EnumType) for each in kind.cls]
+    return enums + [str(each) for kind in found if isinstance(kind, inspect.LiteralType) for each in kind.values]
+
+
+def _alternatives(kind: inspect.Type) -> list[inspect.Type]:
+    match kind:
+        case inspect.UnionType():
+            return [each for inner in kind.types for each in _alternatives(inner)]
+        case inspect.Metadata():
+            return _alternatives(kind.type)
+        case _:
+            return [kind]
+
+
+def _inside(kind: inspect.Type, step: str) -> list[inspect.Type]:
+    match kind:
+        case inspect.StructType():
+            return [each.type for each in kind.fields if each.encode_name == step]
+        case inspect.ListType() | inspect.VarTupleType() | inspect.SetType() | inspect.FrozenSetType():
+            return [kind.item_type]
+        case _:
+            return []

@@ -260,12 +260,12 @@ class Reader:
             self.report.fault, self.report.seq = text, seq
 
 
-def statements_in(lines: Iterable[str]) -> list[Mapping[str, Any]]:
-    """The signed statements among *lines*, whatever else there is; raises `Unreadable` if there are none."""
+def statements_in(lines: Iterable[str], place: object = "it") -> list[Mapping[str, Any]]:
+    """The signed statements among *lines*, those of *place*, whatever else there is; `Unreadable` if there are none."""
     signed = (_record(line) for line in lines if '"signature"' in line and not line.startswith(_EVENT))
     found: list[Mapping[str, Any]] = [each for each in signed if {"type", "seq", "hash", "time"} <= each.keys()]
     if not found:
-        raise Unreadable("There is no checkpoint in it; make one with: gateway audit checkpoint --output FILE")
+        raise Unreadable(f"There is no checkpoint in {place}; make one with: gateway audit checkpoint --output FILE")
     return found
 
 
@@ -277,7 +277,7 @@ def lines_of(path: Path) -> Iterator[str]:
             for line in gzip.GzipFile(fileobj=file) if packed else file:
                 yield line.decode().rstrip("\r\n")
     except (OSError, EOFError, ValueError) as error:
-        raise Unreadable(f"{path} cannot be read: {error}") from None
+        raise Unreadable(f"{path} cannot be read: {(getattr(error, 'strerror', None) or str(error)).lower()}") from None
 
 
 def _record(line: str) -> dict[str, Any]:
@@ -372,7 +372,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _verified(exports: list[Path], checkpoints: list[Path], key: Path | None, *, partial: bool) -> Report:
     if checkpoints and key is None:
         raise Unreadable("A checkpoint proves nothing without the key it was signed with; give it with --key.")
-    awaited = [each for path in checkpoints for each in statements_in(lines_of(path))]
+    awaited = [each for path in checkpoints for each in statements_in(lines_of(path), path)]
     reader = Reader(read_key(key.read_text()) if key is not None else None, awaited, partial=partial)
     for path in exports:
         for line in lines_of(path):

@@ -17,6 +17,7 @@ from gateway.cli.importing import size_text
 from gateway.cli.output import printable, say, show_json
 from gateway.cli.session import operator, rooms
 from gateway.cli.words import Json
+from gateway.errors import DatabaseDamaged
 
 _SHOWN = 200
 
@@ -37,13 +38,17 @@ def check(
     """
     from gateway.app import checking as joined_checks
 
-    with rooms(ctx) as joined, _Shown(quiet=as_json) as shown:
-        checks = joined_checks(joined)
-        try:
-            report = asyncio.run(checks.check(operator(), deep=deep, repair=repair, tell=shown))
-        except KeyboardInterrupt:
-            say("gateway: stopped; what was mended stays so.", error=True)
-            raise
+    try:
+        with rooms(ctx) as joined, _Shown(quiet=as_json) as shown:
+            checks = joined_checks(joined)
+            try:
+                report = asyncio.run(checks.check(operator(), deep=deep, repair=repair, tell=shown))
+            except KeyboardInterrupt:
+                say("gateway: stopped; what was mended stays so.", error=True)
+                raise
+    except DatabaseDamaged as refusal:
+        # Not even what every command asks of the records can be read.
+        report = Report.of_damage(refusal, deep=deep)
     if as_json:
         show_json(_told(report, repair=repair))
     else:

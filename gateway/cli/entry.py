@@ -1,13 +1,12 @@
 """The command `gateway`: its options, its nouns, and what becomes of what they raise.
 
-Exit status: 0 done · 1 refused, or `can` says no, the trail is damaged, `doctor` or `check` found something bad
-             2 wrong usage or input · 3 unknown · 4 conflict
-             5 unavailable, try again · 70 a fault of the gateway's own
+Exit status: see `STATUSES`.
 """
 
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import sys
 import traceback
@@ -37,13 +36,25 @@ from gateway.errors import (
     UpstreamDistrust,
 )
 
-REFUSED, WRONG, UNKNOWN, CONFLICT, UNAVAILABLE, FAULT = 1, 2, 3, 4, 5, 70
+REFUSED, WRONG, UNKNOWN, CONFLICT, UNAVAILABLE, FAULT, STOPPED, UNREAD = 1, 2, 3, 4, 5, 70, 130, 141
 
+#: What each exit status says.
+STATUSES: Final = {
+    0: "done",
+    REFUSED: "refused, or the answer is no: `can` says no, the trail is damaged, `doctor` or `check` found something",
+    WRONG: "wrong usage or input",
+    UNKNOWN: "no such thing",
+    CONFLICT: "conflict: it exists already, or something depends on it",
+    UNAVAILABLE: "unavailable: nothing was done; try again, or restore a backup if the database is said to be damaged",
+    FAULT: "a fault of the gateway's own",
+    STOPPED: "stopped with Ctrl-C",
+    UNREAD: "whoever read the output was gone before its end",
+}
 #: Options that come before the first word, with a value each.
 _VALUED: Final = ("--data", "--config")
 _EPILOG = (
     "Exit status: 0 done; 1 refused, or the answer is no; 2 wrong usage or input; 3 no such thing; 4 conflict; "
-    "5 unavailable, try again; 70 a fault of the gateway's own."
+    "5 unavailable, try again; 70 a fault of the gateway's own. docs/commands.md has all."
 )
 
 
@@ -143,6 +154,16 @@ def _options(
 def run(arguments: list[str]) -> int:
     """Runs one command and returns its exit status; whatever goes wrong is one line on standard error."""
     debug = "--debug" in arguments
+    said = _Said()
+    if not debug:
+        logging.lastResort = said
+    status = _ended(arguments, debug)
+    if not status:
+        said.rest()
+    return status
+
+
+def _ended(arguments: list[str], debug: bool) -> int:
     try:
         # Typer's own main would print usage errors its own way and swallow the exit status of the rest.
         status = _loaded(first_word(arguments)).main(arguments, prog_name="gateway", standalone_mode=False)
@@ -151,13 +172,50 @@ def run(arguments: list[str]) -> int:
     except Refusal as refusal:
         return _end(status_of(refusal), refusal.message)
     except KeyboardInterrupt:
-        return 130
+        return STOPPED
     except BrokenPipeError:
-        # Whoever read us has read enough; the interpreter must not try to flush again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        return _unread()
+    except SystemExit as error:
+        # Typer makes an exit with status 1 of it, which would say that something was refused.
+        if isinstance(error.__context__, BrokenPipeError):
+            return _unread()
+        raise
     except Exception as error:
         return _other(error, debug)
+
+
+class _Said(logging.Handler):
+    """What rooms log while nothing else listens: a line each, without where it came from, which --debug shows."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._errors: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Says it at once, but for errors: a command that ends badly has said itself what they came to."""
+        line = record.getMessage()
+        if record.exc_info and record.exc_info[1] is not None:
+            self._errors.append(f"{line}: {_root(record.exc_info[1])}")
+        else:
+            typer.echo(f"gateway: {line}", err=True)
+
+    def rest(self) -> None:
+        """Says what errors there were in a command that ended well all the same."""
+        for line in dict.fromkeys(self._errors):
+            _end(0, line)
+
+
+def _root(error: BaseException) -> str:
+    """What *error* came from, in words."""
+    while cause := error.__cause__ or error.__context__:
+        error = cause
+    return f"{type(error).__name__}: {error}"
+
+
+def _unread() -> int:
+    # Whoever read us has read enough; the interpreter must not try to flush again.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return UNREAD
 
 
 def _loaded(word: str) -> Any:

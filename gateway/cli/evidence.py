@@ -107,7 +107,7 @@ def retain(
 def statements(files: Sequence[Path]) -> list[Mapping[str, Any]]:
     """The signed statements in *files*; raises `Invalid`."""
     with told():
-        return [each for path in files for each in statements_in(lines_of(path))]
+        return [each for path in files for each in statements_in(lines_of(path), path)]
 
 
 def text_of(path: Path) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import signal
 from typing import Annotated
 
 import typer
@@ -67,7 +69,7 @@ def up(
 def serve(ctx: typer.Context) -> None:
     """Serve an initialised data directory in the foreground."""
     settings = place(ctx).settings()
-    require_folder(settings.data, make=False)
+    require_folder(settings.data, make=False, command=settings.command)
     become_owner(settings.data)
     _warn(settings)
     raise typer.Exit(_serve(settings))
@@ -78,7 +80,7 @@ def migrate(ctx: typer.Context) -> None:
     from gateway.initialisation import migrate as bring_up_to_date  # as above
 
     settings = place(ctx).settings()
-    require_folder(settings.data, make=False)
+    require_folder(settings.data, make=False, command=settings.command)
     act_as_owner(settings.data)
     changed = bring_up_to_date(settings, operator(), tell=say)
     say("The schema was brought up to date." if changed else "The schema is up to date already.")
@@ -92,7 +94,20 @@ def _warn(settings: Settings) -> None:
 def _serve(settings: Settings) -> int:
     from gateway.serving import serve as serve_settings  # as above
 
-    return serve_settings(settings, lambda: say(f"Ready: https://{main_address(settings)}"))
+    unheard: list[BrokenPipeError] = []
+
+    def ready() -> None:
+        try:
+            say(f"Ready: https://{main_address(settings)}")
+        except BrokenPipeError as error:
+            # Whoever started it has gone: it stops as when it is told to, and its end is recorded.
+            unheard.append(error)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    status = serve_settings(settings, ready)
+    if unheard:
+        raise unheard[0]
+    return status
 
 
 def _authority(settings: Settings) -> Authority | None:

@@ -76,7 +76,7 @@ def rooms(ctx: typer.Context) -> Iterator[Rooms]:
     from gateway.app import opened
 
     settings = place(ctx).settings()
-    require_folder(settings.data, make=False)
+    require_folder(settings.data, make=False, command=settings.command)
     act_as_owner(settings.data)
     with opened(settings) as joined:
         yield joined

@@ -352,7 +352,7 @@ class StrictProtocol(HttpToolsProtocol):
         peer = self.client[0] if self.client else ""
         if self.phase is Phase.CLOSING:
             return
-        self.edge.on_refused(status, misframed.message, peer)
+        self.edge.on_refused(status, f"{misframed.message} {misframed.advice}".rstrip(), peer)
         cycle = self.cycle
         if cycle is not None and not cycle.complete:
             begun = cycle.started and cycle.head is None

@@ -22,7 +22,7 @@ from gateway.oci.manifest import Manifest, load
 from gateway.oci.media import MANIFEST_MEDIA_TYPES
 from gateway.oci.names import Repository
 from gateway.records import content, rebuilding
-from gateway.records.database import Database
+from gateway.records.database import Database, is_damage
 from gateway.records.examination import blob_size
 from gateway.records.recounting import counter_flaws
 from gateway.records.schema import edges, links, manifest_bodies, manifests, repositories, tags
@@ -43,13 +43,41 @@ class _Fault:
 
 def record_flaws(database: Database, *, whole: bool, tell: Callable[[Progress], None]) -> Iterator[Flaw]:
     """
-    What is wrong with manifests, edges and tags, and with the counters of the trail; blocks.
+    What is wrong with the database itself, with manifests, edges and tags, and with the counters of the trail; blocks.
+
+    Where the database is damaged that is told first, and the rest as far as it can be read.
 
     Unless *whole*, another registry keeps the content: only such manifests are judged whose bytes are kept here.
     """
+    told = False
+    parts = (_unsoundness(database), _manifests(database, whole, tell), *((_dangling(database),) if whole else ()))
+    for part in (*parts, counter_flaws(database, tell)):
+        try:
+            for flaw in part:
+                told = told or flaw.kind is FlawKind.DATABASE
+                yield flaw
+        except Exception as error:
+            # What one part could not read says nothing of the others.
+            if not is_damage(error):
+                raise
+            if not told:
+                told = True
+                yield damaged("some of it cannot be read")
+
+
+def damaged(what: str) -> Flaw:
+    """The database's file is damaged, and *what* is seen of it."""
+    text = f"The database is damaged: {what}; keep a copy, restore a backup (docs/backup.md)."
+    return Flaw(FlawKind.DATABASE, "gateway.db", text)
+
+
+def _unsoundness(database: Database) -> Iterator[Flaw]:
     if database.sqlite:
         for line in database.read_now(_unsound):
-            yield Flaw(FlawKind.DATABASE, "gateway.db", f"The database is damaged: {line}; restore it from a backup.")
+            yield damaged(line)
+
+
+def _manifests(database: Database, whole: bool, tell: Callable[[Progress], None]) -> Iterator[Flaw]:
     count = database.read_now(_count)
     done, after = 0, (0, "")
     while True:
@@ -60,9 +88,6 @@ def record_flaws(database: Database, *, whole: bool, tell: Callable[[Progress], 
             break
         done, after = done + len(rows), (rows[-1].repository_id, rows[-1].digest)
         tell(Progress("manifests", done, max(count, done)))
-    if whole:
-        yield from _dangling(database)
-    yield from counter_flaws(database, tell)
 
 
 def _unsound(connection: Connection) -> list[str]:

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,7 +25,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import NullPool
 
-from gateway.errors import Invalid, Unavailable
+from gateway.errors import DatabaseDamaged, Invalid, Unavailable
 from gateway.records.mark import Mark
 from gateway.records.versions import Versions
 
@@ -38,8 +39,37 @@ _READERS = 8
 #: So long a reading may go on while the database is closing, before it is broken off.
 _READING_SECONDS = 2.0
 
+#: What SQLite says of a file with damaged pages, and of one that is none of its own.
+_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+#: What the driver says of damage inside a text, where SQLite itself does not look.
+_UNDECODABLE = "Could not decode to UTF-8"
+
 _BEGIN_SQLITE = ("BEGIN IMMEDIATE",)
 _BEGIN_POSTGRESQL = ("BEGIN", f"SELECT pg_advisory_xact_lock({_ADVISORY})")
+
+
+def is_damage(error: BaseException | None) -> bool:
+    """Whether *error*, or what it came from, says that the database's file is damaged."""
+    while error is not None:
+        # The lower byte is the kind of error, what is above says more of it.
+        if isinstance(error, DatabaseDamaged) or getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGE:
+            return True
+        if isinstance(error, sqlite3.OperationalError) and str(error).startswith(_UNDECODABLE):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+@contextmanager
+def damage_told(url: str) -> Iterator[None]:
+    """Whatever meets damage in the file of the database at *url* raises `DatabaseDamaged`, which says what to do."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, DatabaseDamaged) or not is_damage(error):
+            raise
+        told = f"The database {make_url(url).database} is damaged: keep a copy, restore a backup (docs/backup.md)."
+        raise DatabaseDamaged(told) from error
 
 
 class Database:

@@ -33,7 +33,7 @@ from gateway.records.walking import Walk, Wrong
 STRETCH = 25_000
 #: Fewer events are read sooner than runners are started.
 WORTH = 250_000
-#: Each holds some 70 MB, wherever the gateway was given little memory too.
+#: Each holds some 75 MiB, wherever the gateway was given little memory too.
 MOST = 4
 #: A runner has so many stretches before it, so that it never waits for the others.
 _AHEAD = 2

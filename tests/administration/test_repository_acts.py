@@ -43,6 +43,15 @@ def test_everybody_lists_what_they_may_pull(rooms: Rooms) -> None:
     assert names(Caller(ANONYMOUS, ORIGIN)) == []
 
 
+def test_a_project_that_is_not_there_is_unknown_to_who_may_know_and_empty_to_others(rooms: Rooms) -> None:
+    acts = rooms.acts.repositories
+    for act in (acts.list_repositories(OPERATOR, "nosuch"), acts.page_repositories(OPERATOR, "nosuch")):
+        with pytest.raises(Unknown, match="There is no project nosuch"):
+            rooms.run(act)
+    assert rooms.run(acts.list_repositories(rooms.caller("joe"), "nosuch")) == ()
+    assert rooms.run(acts.page_repositories(rooms.caller("joe"), "gallery")) == ()
+
+
 def test_a_repository_is_shown_with_who_moved_its_tags(rooms: Rooms) -> None:
     jane = rooms.caller("jane")
 

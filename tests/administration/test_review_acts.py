@@ -205,6 +205,8 @@ def test_a_period_that_is_none_is_refused(rooms: Rooms) -> None:
 
 def test_a_mark_that_says_nothing_is_refused(rooms: Rooms) -> None:
     number = begun(rooms, OPERATOR).review.number
+    with pytest.raises(Invalid, match="one of fine, follow-up"):
+        rooms.run(rooms.acts.reviews.mark(OPERATOR, number, 1, "okay"))
     for mark, note in (("good", ""), ("follow_up", " "), ("fine", "x" * 501), ("fine", "\x1b[2J")):
         with pytest.raises(Invalid):
             rooms.run(rooms.acts.reviews.mark(OPERATOR, number, 1, mark, note))
@@ -267,3 +269,20 @@ def test_a_pack_proves_its_own_sign_off_however_soon_it_is_exported(rooms: Rooms
     assert "Not proven by a signature: 0 events" in told
     lines = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
     assert f"Proven by 1 signed statements: {len(lines)} events" in told
+
+
+def test_a_project_that_never_was_cannot_be_reviewed_and_one_that_was_removed_can(rooms: Rooms) -> None:
+    reviews = rooms.acts.reviews
+    for _ in range(2):  # what was refused is an event of that name, and makes no project of it
+        with pytest.raises(Unknown, match="There is no project attic"):
+            begun(rooms, OPERATOR, project="attic")
+        with pytest.raises(Unknown, match="There is no project attic"):
+            rooms.run(reviews.list_reviews(OPERATOR, "attic"))
+
+    rooms.owner("joe", "attic")
+    assert rooms.run(reviews.list_reviews(OPERATOR, "attic")) == ()
+    rooms.run(rooms.acts.projects.remove_project(OPERATOR, "attic"))
+
+    assert rooms.run(reviews.list_reviews(OPERATOR, "attic")) == ()
+    detail = begun(rooms, OPERATOR, project="attic")
+    assert rooms.run(reviews.list_reviews(OPERATOR, "attic")) == (detail.review,)

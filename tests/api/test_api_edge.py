@@ -118,6 +118,19 @@ def test_a_body_is_read_strictly_and_what_is_wrong_is_named(desk: Desk, raw: byt
     assert desk.events_of(refused) == []
 
 
+def test_a_word_that_is_none_is_answered_with_those_there_are(desk: Desk) -> None:
+    for path, body in (
+        ("/api/v1/projects/alpha/robots", {"name": "ci", "role": "boss"}),
+        ("/api/v1/audit/replay", {"verb": "grant", "principal": "root", "reach": "alpha", "role": "boss"}),
+    ):
+        refused = desk.ask("root", "POST", path, body)
+        assert (refused.status, refused.problem.get("field")) == (400, "role"), refused.problem
+        known = refused.problem["detail"].partition("'boss'; known are ")[2].rstrip(".").split(", ")
+        assert sorted(known) == ["maintainer", "owner", "puller", "pusher"]
+    refused = desk.ask("root", "GET", "/api/v1/audit/events?outcome=maybe")
+    assert "'maybe'; known are allowed, denied, failed." in refused.problem["detail"]
+
+
 def test_a_body_of_another_type_or_encoded_or_too_large_is_refused(desk: Desk) -> None:
     body = b'{"name": "never"}'
     for headers in (

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import typer
 
-from gateway.cli.entry import commands, first_word
-from tests.cli.line import Line
+from gateway.cli.entry import commands, first_word, run
+from gateway.initialisation import initialise
+from gateway.settings import Settings
+from tests.cli.line import PROGRAM, Line
+from tests.cli.older import make_older
 
 
 @pytest.mark.parametrize(
@@ -59,3 +64,47 @@ def test_help_of_an_import_explains_links_above_where_it_says_so(line: Line) -> 
 def test_help_of_a_leak_names_every_kind_of_credential_that_it_takes(line: Line) -> None:
     said = words_of_help(line, "leak")
     assert all(kind in said for kind in ("A user", "a robot", "number of an offline token", "personal:N"))
+
+
+def test_advice_keeps_to_the_settings_file_in_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "c1.toml"
+    file.write_text('[engine]\nroot = "kept"\n')
+    up = f"gateway --config {file} up"
+    for words in (("serve",), ("user", "list"), ("migrate",)):
+        assert run(["--config", str(file), *words]) == 2
+        assert capsys.readouterr().err.endswith(f"; make one with: {up}\n")
+    (tmp_path / "kept").mkdir(mode=0o700)
+    for words in (("serve",), ("user", "list")):
+        assert run(["--config", str(file), *words]) == 4
+        assert capsys.readouterr().err.endswith(f"; run: {up}\n")
+    initialise(Settings.load(file, {}))
+    make_older(tmp_path / "kept" / "gateway.db")
+    assert run(["--config", str(file), "user", "list"]) == 4
+    assert capsys.readouterr().err.endswith(f"; run: gateway --config {file} migrate\n")
+
+
+@pytest.mark.parametrize(("status", "said"), [(0, "gateway: it did not follow: ValueError: too far\n"), (5, "")])
+def test_what_rooms_log_is_a_line_and_is_left_to_a_command_that_ends_badly(status: int, said: str) -> None:
+    program = f"""
+import logging, sys
+from gateway.cli import entry
+def ended(arguments, debug):
+    try:
+        raise ValueError("too far")
+    except ValueError:
+        logging.getLogger("gateway.ledger").exception("it did not follow")
+    return {status}
+entry._ended = ended
+sys.exit(entry.run([]))
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stderr) == (status, said)
+
+
+def test_a_reader_that_is_gone_is_no_refusal(line: Line) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as unread:
+        command = [str(PROGRAM), "--data", str(line.folder), "user", "list", "--json"]
+        ended = subprocess.run(command, stdout=unread, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert (ended.returncode, ended.stderr) == (141, "")

@@ -89,6 +89,10 @@ def test_what_is_no_checkpoint_or_key_is_wrong_input(line: Line, tmp_path: Path)
         said = line(*words)
         assert (said.status, said.err.count("\n")) == (2, 1), words
     line.done("audit", "checkpoint", "--output", str(tmp_path / "checkpoint"))
+    missing = line("audit", "verify", "--against", str(tmp_path / "missing"))
+    assert missing.err == f"gateway: {tmp_path}/missing cannot be read: no such file or directory.\n"
+    without = line("audit", "verify", "--against", str(tmp_path / "nothing"))
+    assert without.err.startswith(f"gateway: There is no checkpoint in {tmp_path}/nothing; make one with: ")
     wrong = line("audit", "verify", "--against", str(tmp_path / "checkpoint"), "--key", str(tmp_path / "nothing"))
     assert (wrong.status, "Ed25519" in wrong.err) == (2, True)
 

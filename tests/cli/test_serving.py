@@ -59,6 +59,22 @@ def running(*words: str) -> Iterator[Running]:
         process.communicate()
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_up_ends_without_a_word_when_nobody_reads_that_it_is_ready(line: Line, workers: str) -> None:
+    command = [str(PROGRAM), "--data", str(line.folder), "up", "--port", str(free_port()), "--workers", workers]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    while not process.stdout.readline().startswith("Commands"):
+        assert process.poll() is None
+    assert process.stdout.readline() == "\n"
+    process.stdout.close()
+    assert process.wait(timeout=60) == 141
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    assert line.events()[0]["kind"] == "gateway.stop"
+
+
 def test_up_makes_everything_serves_and_finds_it_again(tmp_path: Path) -> None:
     folder, port = tmp_path / "data", free_port()
     words = ("--data", str(folder), "up")

@@ -164,7 +164,19 @@ def test_refusals_are_heard_with_status_and_address(running: Running) -> None:
     with dial(running) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n")
         read_reply(connection)
-    assert running.refused == [(421, "Use one of the names this gateway is configured for.", "127.0.0.1")]
+    [(status, reason, address)] = running.refused
+    assert (status, address) == (421, "127.0.0.1")
+    assert reason.startswith("Use one of the names this gateway is configured for. It was called evil.example")
+
+
+def test_the_log_tells_the_operator_how_to_add_a_name_and_the_client_is_not_told(running: Running) -> None:
+    running.refused.clear()
+    with dial(running) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: new.example\r\n\r\n")
+        reply = read_reply(connection)
+    assert "[server] names" in running.refused[0][1]
+    assert "--host new.example" in running.refused[0][1]
+    assert reply.json["errors"][0]["message"] == "Use one of the names this gateway is configured for."
 
 
 def test_a_request_inside_a_body_is_a_body(running: Running) -> None:

@@ -198,6 +198,13 @@ def test_a_repository_that_is_removed_takes_its_trash_along(stage: Stage) -> Non
     assert stage.run(rooms.acts.trash.list_trash(OPERATOR)) == ()
 
 
+def test_a_project_that_is_not_there_has_no_trash(stage: Stage) -> None:
+    trash = acts(stage).acts.trash
+    for act in (trash.list_trash(OPERATOR, project="nosuch"), trash.list_trash(OPERATOR, "nosuch/ui")):
+        with pytest.raises(Unknown, match="There is no project nosuch"):
+            stage.run(act)
+
+
 def test_only_who_may_delete_looks_and_only_who_may_push_restores(stage: Stage) -> None:
     rooms = acts(stage)
     stage.run(stage.push_image(UI, "v1"))
