@@ -13,29 +13,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import secrets
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 from sqlalchemy import Connection, insert, literal, select, update
 from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.access.policy import Refused
-from gateway.access.principals import LOCAL, SYSTEM, Caller, Origin
 from gateway.audit.chain import Head, Sealed, head_seal, seal
 from gateway.audit.event import Event, Kind, Outcome, Repeated
 from gateway.change import Notes
 from gateway.errors import AccessRefusal, Refusal, Unavailable
 from gateway.gate import Act
 from gateway.meters import Meters
+from gateway.records.appending import append
 from gateway.records.database import Database
 from gateway.records.directory import ConnectionView
-from gateway.records.mark import fault_of_end
+from gateway.records.mark import end_of_chain
 from gateway.records.schema import events, trail_head
 from gateway.records.trail import SLICE, project_tail
 
@@ -55,13 +53,6 @@ _PATIENT_PLACES = _BATCH // 4
 _AHEAD = 32_768
 _BROKEN = "the audit trail cannot be written"
 _UNAVAILABLE = "The audit trail cannot be written now, so nothing was done; try again shortly."
-
-
-# The statements of every commit are said to the driver itself: what SQLAlchemy adds to each costs more than they do.
-_HEAD = "SELECT seq, hash, seal FROM trail_head"
-_LAST = "SELECT seq, hash FROM events ORDER BY seq DESC LIMIT 1"
-#: Events put into one statement: SQLite as it mostly comes takes 32,766 values in one, and each event has three.
-_ROWS = 5000
 
 
 @dataclass(slots=True, eq=False)
@@ -226,19 +217,20 @@ class SqlLedger:
         policy = any(change.policy for change in changes)
         names = {repository.name for change in changes for repository in change.repositories}
         version = self._database.versions.policy()
+        mark = self._database.mark.read(self._trail_key)
         cursor = connection.connection.cursor()
         with self._database.versions.moving(policy=policy, repositories=names), _closing(cursor):
             for statement in self._database.beginning:
                 cursor.execute(statement)
             try:
-                head, broken = self._end(cursor)
+                head, broken = end_of_chain(cursor, mark, self._trail_key)
                 sealed: list[Sealed] = []
                 told: list[tuple[object, object]] = []
                 if broken is not None:
                     # Kept before anything that looks at the end is applied.
                     sealed.append(seal(head, broken.record()))
                     told.append((broken.kind.value, broken.outcome.value))
-                    self._append(cursor, connection.dialect.paramstyle, sealed)
+                    append(cursor, connection.dialect.paramstyle, sealed, self._trail_key)
                     head = Head(sealed[-1].seq, sealed[-1].hash)
                 kept = len(sealed)
                 for waiting in batch:
@@ -248,7 +240,7 @@ class SqlLedger:
                         told.append((record["kind"], record["outcome"]))
                         head = Head(sealed[-1].seq, sealed[-1].hash)
                 if sealed[kept:]:
-                    self._append(cursor, connection.dialect.paramstyle, sealed[kept:])
+                    append(cursor, connection.dialect.paramstyle, sealed[kept:], self._trail_key)
             except BaseException:
                 with contextlib.suppress(Exception):
                     cursor.execute("ROLLBACK")
@@ -257,24 +249,6 @@ class SqlLedger:
             if sealed:
                 self._database.mark.write(head, head_seal(head, self._trail_key))
         self._meters.events.update(told)
-
-    def _end(self, cursor: DBAPICursor) -> tuple[Head, Event | None]:
-        """Where the chain goes on, and what is to be told before anything else if its end was edited."""
-        mark = self._database.mark.read(self._trail_key)
-        cursor.execute(_HEAD)
-        [(seq, chained, sealed)] = cursor.fetchall()
-        head = Head(seq, bytes(chained))
-        wrong = fault_of_end(head, bytes(sealed), self._trail_key, mark)
-        if not wrong:
-            return head, None
-        _log.error("the end of the trail was edited: %s; what follows goes on after an event that tells so", wrong)
-        cursor.execute(_LAST)
-        for last, hashed in cursor.fetchall():
-            head = max(head, Head(last, bytes(hashed)), key=lambda end: end.seq)
-        known = {"reached": mark.seq} if mark is not None else {}
-        caller = Caller(SYSTEM, Origin("local", "local", "gateway", secrets.token_hex(16)), LOCAL)
-        event = Event(Kind.AUDIT_BREAK, caller, Outcome.FAILED, reason="trail_edited", detail={"fault": wrong, **known})
-        return head, event
 
     def _copied_back(self) -> bool:
         """Has a grown write-ahead log copied back after a commit; whether that went well."""
@@ -313,15 +287,6 @@ class SqlLedger:
             return [act.event.but(outcome=Outcome.FAILED, reason="fault")]
         connection.exec_driver_sql("RELEASE SAVEPOINT act")
         return _events(act, act.event, notes)
-
-    def _append(self, cursor: DBAPICursor, paramstyle: str, sealed: Sequence[Sealed]) -> None:
-        # One statement for all: the drivers hand the interpreter over for every row of an `executemany`.
-        for first in range(0, len(sealed), _ROWS):
-            part = sealed[first : first + _ROWS]
-            values = tuple(value for event in part for value in (event.seq, event.body, event.hash))
-            cursor.execute(_insertion(len(part), paramstyle), values)
-        head = Head(sealed[-1].seq, sealed[-1].hash)
-        cursor.execute(_moving_head(paramstyle), (head.seq, head.hash, head_seal(head, self._trail_key)))
 
     def _commit(self, cursor: DBAPICursor, sealed: Sequence[Sealed]) -> None:
         try:
@@ -404,19 +369,6 @@ def _events(act: Act, event: Event, notes: Notes) -> list[Event]:
         return [*caused, *act.also]
     told = {"before": notes.before, "after": notes.after, "detail": notes.detail, "digest": notes.digest or None}
     return [*caused, *act.also, event.but(**{name: value for name, value in told.items() if value is not None})]
-
-
-@lru_cache(maxsize=1024)
-def _insertion(rows: int, paramstyle: str) -> str:
-    mark = "?" if paramstyle == "qmark" else "%s"
-    row = f"({mark}, {mark}, {mark})"
-    return f"INSERT INTO events (seq, body, hash) VALUES {', '.join([row] * rows)}"  # noqa: S608 - nothing but marks
-
-
-@lru_cache(maxsize=4)
-def _moving_head(paramstyle: str) -> str:
-    mark = "?" if paramstyle == "qmark" else "%s"
-    return f"UPDATE trail_head SET seq = {mark}, hash = {mark}, seal = {mark} WHERE id = 1"  # noqa: S608 - marks
 
 
 def _wake(woken: Sequence[_Waiting]) -> None:

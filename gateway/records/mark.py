@@ -11,15 +11,23 @@ from __future__ import annotations
 import hmac
 import logging
 import os
+import secrets
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from sqlalchemy.engine.interfaces import DBAPICursor
+
+from gateway.access.principals import LOCAL, SYSTEM, Caller, Origin
 from gateway.audit.chain import Head, head_seal
+from gateway.audit.event import Event, Kind, Outcome
 
 _log = logging.getLogger("gateway.ledger")
 _BYTES: Final = 8 + 32 + 32
 _UNSEALED: Final = bytes(32)
+# Said to the driver itself, before every commit.
+_HEAD: Final = "SELECT seq, hash, seal FROM trail_head"
+_LAST: Final = "SELECT seq, hash FROM events ORDER BY seq DESC LIMIT 1"
 
 
 class Mark:
@@ -68,3 +76,25 @@ def fault_of_end(head: Head, seal: bytes, key: bytes, mark: Head | None) -> str:
     if mark is not None and mark.seq == head.seq and mark.hash != head.hash:
         return f"event {head.seq} is not the one sealed last"
     return ""
+
+
+def end_of_chain(cursor: DBAPICursor, mark: Head | None, key: bytes) -> tuple[Head, Event | None]:
+    """
+    Where the chain goes on, in a transaction of the writers; and, if its end was edited, the event that has to be next.
+
+    What is there beyond the record of the head is gone on after: it stays as it was found.
+    """
+    cursor.execute(_HEAD)
+    [(seq, chained, sealed)] = cursor.fetchall()
+    head = Head(seq, bytes(chained))
+    wrong = fault_of_end(head, bytes(sealed), key, mark)
+    if not wrong:
+        return head, None
+    _log.error("the end of the trail was edited: %s; what follows goes on after an event that tells so", wrong)
+    cursor.execute(_LAST)
+    for last, hashed in cursor.fetchall():
+        head = max(head, Head(last, bytes(hashed)), key=lambda end: end.seq)
+    reached = {"reached": mark.seq} if mark is not None else {}
+    caller = Caller(SYSTEM, Origin("local", "local", "gateway", secrets.token_hex(16)), LOCAL)
+    told = {"fault": wrong, **reached}
+    return head, Event(Kind.AUDIT_BREAK, caller, Outcome.FAILED, reason="trail_edited", detail=told)

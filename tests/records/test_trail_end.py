@@ -135,3 +135,9 @@ def test_the_seal_of_a_mark_is_that_of_the_head(house: House) -> None:
     assert (house.database.data / "trail-mark").read_bytes() == b"\0" * 7 + b"\1" + head.hash + head_seal(
         head, TRAIL_KEY
     )
+
+
+def test_more_events_than_a_statement_takes_are_committed_together(house: House) -> None:
+    also = tuple(Event(Kind.TAG_DELETE, GATEWAY, reference=f"v{number}") for number in range(12_000))
+    house.run(house.ledger.commit(Act(Event(Kind.RETENTION_APPLY, GATEWAY), also=also)))
+    assert (len(rows(house)), fault(house)) == (12_001, "")
