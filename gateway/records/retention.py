@@ -53,15 +53,18 @@ def keep(project: ProjectName, retention: Retention) -> Change:
     return Change(apply)
 
 
-def tag_states(connection: Connection, repository: Repository) -> list[TagState]:
-    """Every tag of the repository by name; nothing is said of pulls."""
+def tag_states(connection: Connection, names: Sequence[Repository]) -> dict[str, list[TagState]]:
+    """Every tag, by name, of each of at most 1,000 repositories, by its name; nothing is said of pulls."""
     statement = (
-        select(tags.c.name, tags.c.digest, tags.c.moved_at)
-        .join(repositories, repositories.c.id == tags.c.repository_id)
-        .where(repositories.c.name == repository.name)
+        select(repositories.c.name, tags.c.name, tags.c.digest, tags.c.moved_at)
+        .join(tags, repositories.c.id == tags.c.repository_id)
+        .where(repositories.c.name.in_([each.name for each in names]))
         .order_by(tags.c.name)
     )
-    return [TagState(*row) for row in connection.execute(statement)]
+    found: dict[str, list[TagState]] = {each.name: [] for each in names}
+    for name, *row in connection.execute(statement):
+        found[name].append(TagState(*row))
+    return found
 
 
 def remove(connection: Connection, repository: Repository, doomed: Sequence[TagState], bin: Bin) -> Notes:
