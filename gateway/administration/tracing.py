@@ -19,7 +19,7 @@ from gateway.access.secrets import Secrets, keyed_hash, new_robot_secret
 from gateway.administration.gathering import everywhere, newest
 from gateway.administration.looks import Looks
 from gateway.audit.chain import Sealed, Told, told
-from gateway.audit.event import Kind, Outcome
+from gateway.audit.event import TAG_MOVES, Kind, Outcome
 from gateway.audit.trail import SealedPart, Search, Trail
 from gateway.change import Change, together
 from gateway.errors import ContentRefusal, Invalid, Unknown
@@ -219,8 +219,7 @@ class Tracing:
     def _tagged(self, repository: Repository, tag: Tag, at: datetime | None, *, sealed: bool) -> tuple[int, Digest]:
         """The event that gave *tag* its digest at that moment, and the digest."""
         search = Search(repository=repository.name, outcome=Outcome.ALLOWED.value, until=at)
-        kinds = (Kind.MANIFEST_PUSH, Kind.MANIFEST_DELETE, Kind.TAG_DELETE)
-        searches = [replace(search, kind=kind.value) for kind in kinds]
+        searches = [replace(search, kind=kind.value) for kind in TAG_MOVES]
         moved = [_last_move(newest(self.trail, each, MOST), tag) for each in searches]
         last = max((move for move in moved if move is not None), default=None)
         unread = self.trail.sealed(search) if last is None else None
@@ -329,7 +328,9 @@ def _last_move(events: Iterable[Sealed], tag: Tag) -> tuple[int, str] | None:
     for event in events:
         record: dict[str, Any] = event.record()
         before, after = ((record.get(name) or {}).get("tags") or {} for name in ("before", "after"))
-        if tag.name in after or tag.name in before:
+        # Some that were removed by retention say so in their reference alone.
+        removed = record["kind"] == Kind.TAG_DELETE and record.get("reference") == tag.name
+        if tag.name in after or tag.name in before or removed:
             return event.seq, str(after.get(tag.name, ""))
     return None
 

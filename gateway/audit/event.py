@@ -154,6 +154,8 @@ STEPS = frozenset(
         Kind.SESSION_USE,
     }
 )
+#: Kinds of events that say in *before* and *after* where tags pointed: what moves tags, removes them or brings them back.
+TAG_MOVES = (Kind.MANIFEST_PUSH, Kind.MANIFEST_DELETE, Kind.TAG_DELETE, Kind.TAG_RESTORE, Kind.MANIFEST_RESTORE)
 
 
 class Outcome(StrEnum):

@@ -76,8 +76,7 @@ def remove(connection: Connection, repository: Repository, doomed: Sequence[TagS
     """
     held = rules.require_writable(connection, repository.project)
     place = content.repository_id(connection, repository)
-    gone: list[str] = []
-    digests: list[str] = []
+    gone: dict[str, str] = {}
     for tag in doomed:
         mine = (tags.c.repository_id == place) & (tags.c.name == tag.name)
         same = mine & (tags.c.digest == tag.digest) & (tags.c.moved_at == tag.moved_at)
@@ -85,12 +84,15 @@ def remove(connection: Connection, repository: Repository, doomed: Sequence[TagS
             continue
         trash.keep_tags(connection, place, [tag.name], tag.digest, bin)
         connection.execute(delete(tags).where(mine))
-        gone.append(tag.name)
-        digests.append(tag.digest)
-    removed = _remove_unnamed(connection, repository, place, digests, bin) if place is not None else []
+        gone[tag.name] = tag.digest
+    removed = _remove_unnamed(connection, repository, place, list(gone.values()), bin) if place is not None else []
+    where = {"project": repository.project.name, "repository": repository.name}
     also = tuple(
-        ("tag.delete", {"project": repository.project.name, "repository": repository.name, "reference": name})
-        for name in gone
+        (
+            "tag.delete",
+            {**where, "reference": name, "digest": digest, "before": {"tags": {name: digest}}, "after": {"tags": {}}},
+        )
+        for name, digest in gone.items()
     )
     return Notes(detail={"tags": len(gone), "manifests": len(removed)}, result=(tuple(gone), tuple(removed)), also=also)
 
