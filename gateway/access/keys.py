@@ -12,6 +12,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -174,11 +175,14 @@ class KeyRing:
         self._version: int | None = None
         self._read_at = 0.0
         self._keys: Mapping[str, SigningKey] = {}
+        # A thread of its own: every request waits for the keys, and what others look for may take seconds.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="keys")
 
     async def refresh(self) -> None:
         """Reads the keys again, in a thread, if the policy version has moved; otherwise costs next to nothing."""
         if self._version != self._policy_version():
-            await asyncio.to_thread(self._read)
+            # Of those who wait together the first reads, and the others find it done.
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._fresh)
 
     def current(self) -> SigningKey:
         """The key that signs; raises `Unavailable` when there is none."""

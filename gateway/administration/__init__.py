@@ -24,6 +24,7 @@ from gateway.administration.exports import Exports
 from gateway.administration.fates import Adopted, Fate
 from gateway.administration.grants import Grants
 from gateway.administration.keys import KeyRow, Keys
+from gateway.administration.looks import Looks
 from gateway.administration.newcomers import Arrival, Newcomer, Newcomers, planned_users
 from gateway.administration.offline_tokens import OfflineTokens
 from gateway.administration.personal_tokens import PersonalTokens
@@ -134,6 +135,7 @@ class Administration:
     trash_seconds: int = 0
     platforms: Platforms = field(default_factory=Platforms)
     exporting: Exports = field(default_factory=Exports)
+    looks: Looks = field(default_factory=Looks)
     _codes: Codes = field(init=False)
 
     def __post_init__(self) -> None:
@@ -221,15 +223,15 @@ class Administration:
 
     @property
     def reviews(self) -> Reviews:
-        return Reviews(self.gate, self.database, self.trail, self.evidence)
+        return Reviews(self.gate, self.database, self.trail, self.evidence, self.looks)
 
     @property
     def replays(self) -> Replays:
-        return Replays(self.gate, self.database, self.trail)
+        return Replays(self.gate, self.database, self.trail, self.looks)
 
     @property
     def tracing(self) -> Tracing:
-        return Tracing(self.gate, self.database, self.trail, self.secrets, self.hashing)
+        return Tracing(self.gate, self.database, self.trail, self.secrets, self.hashing, self.looks)
 
     @property
     def evidence(self) -> Evidence:

@@ -13,7 +13,7 @@ from typing import Final
 from gateway.access.policy import Reach
 from gateway.access.principals import PrincipalKind
 from gateway.audit.chain import Sealed, told
-from gateway.audit.event import Kind, Outcome
+from gateway.audit.event import TAG_MOVES, Kind, Outcome
 from gateway.audit.review import Happening, HeldAccess, Material, Policy, RobotSecret, happening
 from gateway.audit.trail import Search, Trail
 from gateway.oci.names import Repository
@@ -59,7 +59,7 @@ CHANGES: Final = (
     Kind.READ_ONLY_SET,
 )
 #: What moves or removes tags.
-MOVES: Final = (Kind.MANIFEST_PUSH, Kind.MANIFEST_DELETE, Kind.TAG_DELETE, Kind.REPOSITORY_REMOVE)
+MOVES: Final = (*TAG_MOVES, Kind.REPOSITORY_REMOVE)
 
 
 def newest(trail: Trail, search: Search, most: int) -> Iterator[Sealed]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 from gateway.access.policy import Need
 from gateway.access.principals import Caller
@@ -77,16 +79,23 @@ class Projects:
 
     async def list_projects(self, caller: Caller) -> tuple[ProjectRow, ...]:
         """The projects the caller may see, by name: all for administrators and auditors, else public and granted."""
+        return await self.page_projects(caller)
+
+    async def page_projects(
+        self, caller: Caller, *, after: str = "", limit: int | None = None
+    ) -> tuple[ProjectRow, ...]:
+        """The part of `list_projects` that follows the name *after*, at most *limit* of them."""
         async with self.gate.passage(caller, Kind.PROJECT_LIST, *_EVERYTHING) as passage:
             standing = await standing_of(self.gate, caller)
-            found = await self.database.read(rows.every_project)
+            held = within = None
             if not passage.met and not sees_all(caller, standing):
                 now = datetime.now(UTC)
                 held = {grant.reach.project.name for grant in standing.grants if grant.live(now)}
-                found = tuple(row for row in found if row.public or row.name in held)
-            bound = caller.bound
-            if bound is not None:
-                found = tuple(row for row in found if bound.reaches(ProjectName(row.name)))
+            if caller.bound is not None:
+                within = caller.bound.projects
+            look = partial(rows.visible, held=held, within=within, after=after, limit=limit)
+            # Of those passed over there may be many, and all of them are many: others are answered meanwhile.
+            found = await asyncio.to_thread(self.database.read_now, look)
             await passage.seal()
         return found
 

@@ -14,6 +14,7 @@ from gateway.access.policy import Allowed, Grant, Need, Project, Reach, Role, St
 from gateway.access.principals import Caller, Origin, Principal, PrincipalKind
 from gateway.access.scopes import Action
 from gateway.administration.gathering import everywhere
+from gateway.administration.looks import Looks
 from gateway.audit.chain import Sealed
 from gateway.audit.event import Kind
 from gateway.audit.trail import SealedPart, Search, Trail
@@ -90,6 +91,7 @@ class Replays:
     gate: Gate
     database: Database
     trail: Trail
+    looks: Looks
 
     async def replay(self, caller: Caller, proposal: Proposal, *, days: int = 30) -> Replay:
         """
@@ -104,11 +106,13 @@ class Replays:
             if not 1 <= days <= DAYS:
                 raise Invalid(f"A replay looks back 1 to {DAYS} days.", detail={"field": "days"})
             role = Role.parse(proposal.role) if proposal.verb is Verb.GRANT else None
-            found = await self._replay(proposal, reach, role, datetime.now(UTC) - timedelta(days=days))
+            found = await self._replay(caller, proposal, reach, role, datetime.now(UTC) - timedelta(days=days))
             await passage.seal()
         return found
 
-    async def _replay(self, proposal: Proposal, reach: Reach, role: Role | None, since: datetime) -> Replay:
+    async def _replay(
+        self, caller: Caller, proposal: Proposal, reach: Reach, role: Role | None, since: datetime
+    ) -> Replay:
         name = parse_principal(proposal.principal)
         account = await self.database.read(lambda connection: find(connection, name))
         if account is None:
@@ -121,7 +125,7 @@ class Replays:
         changed = with_grant(standing, reach, role)
         search = Search(project=reach.project.name, principal=name, since=since)
         # One more than is looked at tells whether there are more.
-        events = await asyncio.to_thread(everywhere, self.trail, [search], MOST + 1)
+        events = await self.looks.run(caller, everywhere, self.trail, [search], MOST + 1)
         judged = Judged(principal, project, standing, changed, datetime.now(UTC))
         looked, whole = events[:MOST], len(events) <= MOST
         reached = since if whole else datetime.fromisoformat(str(looked[-1].record()["time"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -26,7 +27,7 @@ from gateway.records.accounts import account_names
 from gateway.records.browsing import place_of, tags_named
 from gateway.records.database import Database
 from gateway.records.listings import TagSummary, tag_summaries
-from gateway.records.projects import every_project, get
+from gateway.records.projects import get, public_names
 from gateway.records.repositories import RepositoryRow
 
 #: Names looked at together, and projects named in one query.
@@ -83,6 +84,8 @@ class Repositories:
                 if not names:
                     break
                 after = names[-1]
+                # However many are passed over, others are answered meanwhile.
+                await asyncio.sleep(0)
                 seen = [each for each in names if await may_pull(self.gate, caller, standing, Repository(each))]
                 found += await self.database.read(partial(rows.rows_of, names=seen))
             await passage.seal()
@@ -180,7 +183,8 @@ class Repositories:
             return None
         now = datetime.now(UTC)
         held = {grant.reach.project.name for grant in standing.grants if grant.live(now)}
-        public = {row.name for row in await self.database.read(every_project) if row.public}
+        # One more than can be named tells that there are too many.
+        public = set(await self.database.read(lambda connection: public_names(connection, _TOLD + 1)))
         return sorted(held | public) if len(held | public) <= _TOLD else None
 
     async def _row(self, name: Repository) -> RepositoryRow:

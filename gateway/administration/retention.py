@@ -29,6 +29,8 @@ from gateway.records.trash import Bin
 
 #: A repository's name, and a digest there.
 _Place: TypeAlias = tuple[str, str]
+#: Repositories planned together.
+_PART = 100
 
 __all__ = ["Applied", "Decision", "Retention", "RetentionPlan", "Retentions", "TagState"]
 
@@ -128,22 +130,36 @@ class Retentions:
 
     async def _planned(self, project: ProjectName) -> tuple[RetentionPlan, ...]:
         retention, rules = await self.database.read(lambda connection: rows.of_project(connection, project))
-        names = await self.database.read(lambda connection: repository_names(connection, project))
+        names = await asyncio.to_thread(
+            self.database.read_now, lambda connection: repository_names(connection, project)
+        )
         now = int(self.clock())
-        states = {name: await self._tags(name) for name in names}
+        states: dict[str, list[TagState]] = {}
+        # In threads, and a part at a time: others are answered meanwhile, and have their turn of the threads.
+        for start in range(0, len(names), _PART):
+            states |= await asyncio.to_thread(self._tags, names[start : start + _PART])
         pulled: dict[_Place, int] = {}
         if retention.pulled_days is not None:
             since = datetime.fromtimestamp(now, UTC) - timedelta(days=retention.pulled_days)
-            places = {(name.name, tag.digest) for name, tags in states.items() for tag in tags}
+            places = {(name, tag.digest) for name, tags in states.items() for tag in tags}
             pulled = await asyncio.to_thread(self._pulled, project, places, since)
-        plans = []
-        for name, tags in states.items():
-            seen = [replace(tag, pulled_at=pulled.get((name.name, tag.digest))) for tag in tags]
-            plans.append(RetentionPlan(name.name, decide(retention, rules, seen, now)))
+
+        def decided(part: Sequence[Repository]) -> list[RetentionPlan]:
+            found = []
+            for name in (each.name for each in part):
+                seen = states[name]
+                if pulled:
+                    seen = [replace(tag, pulled_at=pulled.get((name, tag.digest))) for tag in seen]
+                found.append(RetentionPlan(name, decide(retention, rules, seen, now)))
+            return found
+
+        plans: list[RetentionPlan] = []
+        for start in range(0, len(names), _PART):
+            plans += await asyncio.to_thread(decided, names[start : start + _PART])
         return tuple(plans)
 
-    async def _tags(self, repository: Repository) -> list[TagState]:
-        return await self.database.read(lambda connection: rows.tag_states(connection, repository))
+    def _tags(self, names: Sequence[Repository]) -> dict[str, list[TagState]]:
+        return self.database.read_now(lambda connection: rows.tag_states(connection, names))
 
     def _pulled(self, project: ProjectName, places: Iterable[_Place], since: datetime) -> dict[_Place, int]:
         """When the digest of each of *places* was pulled last since then, in UNIX seconds, if it was."""

@@ -16,10 +16,11 @@ from gateway.access.principals import Caller
 from gateway.access.scopes import Action
 from gateway.administration.evidence import Evidence
 from gateway.administration.gathering import gather
+from gateway.administration.looks import Looks
 from gateway.audit.chain import Sealed
 from gateway.audit.event import Kind, Outcome
 from gateway.audit.pack import SHOWN, Pack, Told
-from gateway.audit.review import RULES, Mark, Policy, run
+from gateway.audit.review import RULES, Found, Mark, Policy, Rule, Run, run
 from gateway.audit.trail import Search, Trail
 from gateway.errors import Conflict, Denied, Invalid, Unknown
 from gateway.gate import Gate, Passage
@@ -55,6 +56,7 @@ class Reviews:
     database: Database
     trail: Trail
     evidence: Evidence
+    looks: Looks
 
     async def begin(
         self,
@@ -81,8 +83,7 @@ class Reviews:
             await self._require_project(name)
             rules = policy or Policy()
             scope = name.name if name is not None else ""
-            material = await asyncio.to_thread(gather, self.database, self.trail, scope, since, until, rules)
-            picked, runs = await asyncio.to_thread(run, material)
+            picked, runs = await self.looks.run(caller, self._look, scope, since, until, rules)
             span = int(since.timestamp()), int(until.timestamp())
             by = caller.principal.name
             change = rows.begin(scope, *span, rules, picked, runs, by=by, now=int(time.time()))
@@ -171,6 +172,11 @@ class Reviews:
     def _was_removed(self, name: ProjectName) -> bool:
         removal = Search(project=name.name, kind=Kind.PROJECT_REMOVE, outcome=Outcome.ALLOWED)
         return bool(self.trail.page(removal, limit=1)) or next(iter(self.trail.older([removal])), None) is not None
+
+    def _look(
+        self, scope: str, since: datetime, until: datetime, policy: Policy
+    ) -> tuple[list[tuple[Rule, Found]], list[Run]]:
+        return run(gather(self.database, self.trail, scope, since, until, policy))
 
     def _events(self, review: Review) -> Iterator[Sealed]:
         """

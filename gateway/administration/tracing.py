@@ -17,8 +17,9 @@ from gateway.access.principals import Caller
 from gateway.access.scopes import Action
 from gateway.access.secrets import Secrets, keyed_hash, new_robot_secret
 from gateway.administration.gathering import everywhere, newest
+from gateway.administration.looks import Looks
 from gateway.audit.chain import Sealed, Told, told
-from gateway.audit.event import Kind, Outcome
+from gateway.audit.event import TAG_MOVES, Kind, Outcome
 from gateway.audit.trail import SealedPart, Search, Trail
 from gateway.change import Change, together
 from gateway.errors import ContentRefusal, Invalid, Unknown
@@ -122,6 +123,7 @@ class Tracing:
     trail: Trail
     secrets: Secrets
     hashing: HashingPool
+    looks: Looks
 
     async def who_pulled(
         self, caller: Caller, target: str, at: datetime | None = None, *, sealed: bool = False
@@ -138,9 +140,9 @@ class Tracing:
         asked = {"target": target, **({"at": at.isoformat()} if at is not None else {})}
         name = repository.name if repository is not None else ""
         async with self.gate.passage(caller, Kind.AUDIT_TRACE, need, repository=name, detail=asked) as passage:
-            tagged, digest = await self._resolved(repository, reference, at, sealed=sealed)
+            tagged, digest = await self._resolved(caller, repository, reference, at, sealed=sealed)
             passage.note(digest=digest.text)
-            found = await asyncio.to_thread(self._pulled, digest, name, sealed=sealed)
+            found = await self.looks.run(caller, self._pulled, digest, name, sealed=sealed)
             part = await asyncio.to_thread(self.trail.sealed, Search())
             await passage.seal()
         unread = part.read() if sealed and part is not None else part
@@ -167,18 +169,28 @@ class Tracing:
                 await passage.seal()
             else:
                 await passage.commit(await self._revocation(held))
-        events, whole = await asyncio.to_thread(self._acts, held, since)
+        # What was revoked is revoked: whoever ended it waits for what it touched, and is not sent away.
+        if plan:
+            events, whole = await self.looks.run(caller, self._acts, held, since)
+        else:
+            events, whole = await self.looks.queue(self._acts, held, since)
         part = await asyncio.to_thread(self.trail.sealed, Search(since=since))
         unread = part.read() if part is not None else None
         return Leak(held.told, held.principal, not plan, since, _touched(events), len(events), whole, unread)
 
     async def _resolved(
-        self, repository: Repository | None, reference: Tag | Digest, at: datetime | None, *, sealed: bool
+        self,
+        caller: Caller,
+        repository: Repository | None,
+        reference: Tag | Digest,
+        at: datetime | None,
+        *,
+        sealed: bool,
     ) -> tuple[int | None, Digest]:
         if isinstance(reference, Digest) or repository is None:
             assert isinstance(reference, Digest)
             return None, reference
-        return await asyncio.to_thread(self._tagged, repository, reference, at, sealed=sealed)
+        return await self.looks.run(caller, self._tagged, repository, reference, at, sealed=sealed)
 
     def _pulled(self, digest: Digest, repository: str, *, sealed: bool) -> tuple[Pull, ...]:
         """Who pulled *digest*, whoever did last first; of more pulls than are looked at, the newest."""
@@ -207,8 +219,7 @@ class Tracing:
     def _tagged(self, repository: Repository, tag: Tag, at: datetime | None, *, sealed: bool) -> tuple[int, Digest]:
         """The event that gave *tag* its digest at that moment, and the digest."""
         search = Search(repository=repository.name, outcome=Outcome.ALLOWED.value, until=at)
-        kinds = (Kind.MANIFEST_PUSH, Kind.MANIFEST_DELETE, Kind.TAG_DELETE)
-        searches = [replace(search, kind=kind.value) for kind in kinds]
+        searches = [replace(search, kind=kind.value) for kind in TAG_MOVES]
         moved = [_last_move(newest(self.trail, each, MOST), tag) for each in searches]
         last = max((move for move in moved if move is not None), default=None)
         unread = self.trail.sealed(search) if last is None else None
@@ -317,7 +328,9 @@ def _last_move(events: Iterable[Sealed], tag: Tag) -> tuple[int, str] | None:
     for event in events:
         record: dict[str, Any] = event.record()
         before, after = ((record.get(name) or {}).get("tags") or {} for name in ("before", "after"))
-        if tag.name in after or tag.name in before:
+        # Some that were removed by retention say so in their reference alone.
+        removed = record["kind"] == Kind.TAG_DELETE and record.get("reference") == tag.name
+        if tag.name in after or tag.name in before or removed:
             return event.seq, str(after.get(tag.name, ""))
     return None
 

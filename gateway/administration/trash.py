@@ -14,7 +14,7 @@ from gateway.access.policy import Need, parse_target
 from gateway.access.principals import Caller
 from gateway.access.scopes import Action
 from gateway.administration.values import MANAGE_SYSTEM, owner_of
-from gateway.audit.event import Kind
+from gateway.audit.event import TAG_MOVES, Kind
 from gateway.audit.trail import Search, Trail
 from gateway.change import Change, Notes
 from gateway.engine.port import Engine, Feature
@@ -32,13 +32,6 @@ from gateway.records.trash import Trashed
 LIMIT: Final = 1000
 #: How many events of one kind are looked at for the history of a tag, newest first.
 _EVENTS: Final = 5000
-_MOVING: Final = (
-    Kind.MANIFEST_PUSH,
-    Kind.TAG_DELETE,
-    Kind.MANIFEST_DELETE,
-    Kind.TAG_RESTORE,
-    Kind.MANIFEST_RESTORE,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +189,7 @@ class Trash:
             raise Unsupported(self.engine.emulated[Feature.TRASH])
 
     def _moves(self, repository: Repository, tag: Tag) -> Iterator[dict[str, Any]]:
-        for kind in _MOVING:
+        for kind in TAG_MOVES:
             search = Search(repository=repository.name, kind=kind.value, outcome="allowed")
             before: int | None = None
             for _ in range(_EVENTS // LIMIT):

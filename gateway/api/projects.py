@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import UNSET
 
 from gateway.administration import Condition
-from gateway.api.answers import Project, ProjectDetail
+from gateway.api.answers import Page, Project, ProjectDetail
 from gateway.api.bodies import Force, NewProject, ProjectChanges
 from gateway.api.conditions import acts_if
 from gateway.api.replies import Reply, done, reply, tagged
@@ -14,8 +14,11 @@ from gateway.api.request import Request
 
 async def index(request: Request) -> Reply:
     """List the projects that you may see"""
-    rows = await request.administration.projects.list_projects(request.caller)
-    return request.page(rows, lambda row: row.name, Project.of)
+    limit = request.asked.limit
+    rows = await request.administration.projects.page_projects(request.caller, after=request.position, limit=limit + 1)
+    found, more = rows[:limit], len(rows) > limit
+    items = [Project.of(row) for row in found]
+    return reply(Page(items, request.cursor_to(found[-1].name if more else "")))
 
 
 async def add(request: Request) -> Reply:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from gateway.administration import Condition
+from gateway.administration.retention import Decision
 from gateway.api.answers import Page
 from gateway.api.bodies import RetentionWanted
 from gateway.api.conditions import acts_if
@@ -30,8 +33,13 @@ async def keep(request: Request) -> Reply:
 async def plan(request: Request) -> Reply:
     """Say of every tag of a project whether it would stay, and why"""
     plans = await request.administration.retention.plan(request.caller, request.values["project"])
-    rows = [Decided.of(each.repository, decision) for each in plans for decision in each.decisions]
-    return request.page(rows, lambda row: f"{row.repository}:{row.tag}", lambda row: row)
+    rows = ((each.repository, decision) for each in plans for decision in each.decisions)
+
+    def name(row: tuple[str, Decision]) -> str:
+        return f"{row[0]}:{row[1].tag.name}"
+
+    # Many tags take a moment to be put in order, in which others are answered.
+    return await asyncio.to_thread(request.page, rows, name, lambda row: Decided.of(*row))
 
 
 async def apply(request: Request) -> Reply:

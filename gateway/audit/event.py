@@ -155,6 +155,8 @@ STEPS = frozenset(
         Kind.SESSION_USE,
     }
 )
+#: Kinds of events that say in *before* and *after* where tags pointed: what moves tags, removes or restores them.
+TAG_MOVES = (Kind.MANIFEST_PUSH, Kind.MANIFEST_DELETE, Kind.TAG_DELETE, Kind.TAG_RESTORE, Kind.MANIFEST_RESTORE)
 
 
 class Outcome(StrEnum):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -88,6 +88,34 @@ def get(connection: Connection, name: ProjectName) -> ProjectRow:
 def every_project(connection: Connection) -> tuple[ProjectRow, ...]:
     """All projects, by name."""
     return tuple(_project(row) for row in connection.execute(select(projects).order_by(projects.c.name)))
+
+
+def visible(
+    connection: Connection,
+    *,
+    held: Collection[str] | None = None,
+    within: Collection[str] | None = None,
+    after: str = "",
+    limit: int | None = None,
+) -> tuple[ProjectRow, ...]:
+    """
+    The projects that are public or among *held* (None: all), and among *within* (None: all), by name.
+
+    Those after the name *after* ("" for the first), at most *limit* of them.
+    """
+    wanted = select(projects).order_by(projects.c.name).limit(limit)
+    if after:
+        wanted = wanted.where(projects.c.name > after)
+    if held is not None:
+        wanted = wanted.where(or_(projects.c.public, projects.c.name.in_(sorted(held))))
+    if within is not None:
+        wanted = wanted.where(projects.c.name.in_(sorted(within)))
+    return tuple(_project(row) for row in connection.execute(wanted))
+
+
+def public_names(connection: Connection, limit: int) -> list[str]:
+    """The names of the public projects, at most *limit* of them."""
+    return list(connection.execute(select(projects.c.name).where(projects.c.public).limit(limit)).scalars())
 
 
 def holdings(connection: Connection, project: int) -> Holdings:

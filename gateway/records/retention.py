@@ -53,15 +53,18 @@ def keep(project: ProjectName, retention: Retention) -> Change:
     return Change(apply)
 
 
-def tag_states(connection: Connection, repository: Repository) -> list[TagState]:
-    """Every tag of the repository by name; nothing is said of pulls."""
+def tag_states(connection: Connection, names: Sequence[Repository]) -> dict[str, list[TagState]]:
+    """Every tag, by name, of each of at most 1,000 repositories, by its name; nothing is said of pulls."""
     statement = (
-        select(tags.c.name, tags.c.digest, tags.c.moved_at)
-        .join(repositories, repositories.c.id == tags.c.repository_id)
-        .where(repositories.c.name == repository.name)
+        select(repositories.c.name, tags.c.name, tags.c.digest, tags.c.moved_at)
+        .join(tags, repositories.c.id == tags.c.repository_id)
+        .where(repositories.c.name.in_([each.name for each in names]))
         .order_by(tags.c.name)
     )
-    return [TagState(*row) for row in connection.execute(statement)]
+    found: dict[str, list[TagState]] = {each.name: [] for each in names}
+    for name, *row in connection.execute(statement):
+        found[name].append(TagState(*row))
+    return found
 
 
 def remove(connection: Connection, repository: Repository, doomed: Sequence[TagState], bin: Bin) -> Notes:
@@ -73,8 +76,7 @@ def remove(connection: Connection, repository: Repository, doomed: Sequence[TagS
     """
     held = rules.require_writable(connection, repository.project)
     place = content.repository_id(connection, repository)
-    gone: list[str] = []
-    digests: list[str] = []
+    gone: dict[str, str] = {}
     for tag in doomed:
         mine = (tags.c.repository_id == place) & (tags.c.name == tag.name)
         same = mine & (tags.c.digest == tag.digest) & (tags.c.moved_at == tag.moved_at)
@@ -82,12 +84,15 @@ def remove(connection: Connection, repository: Repository, doomed: Sequence[TagS
             continue
         trash.keep_tags(connection, place, [tag.name], tag.digest, bin)
         connection.execute(delete(tags).where(mine))
-        gone.append(tag.name)
-        digests.append(tag.digest)
-    removed = _remove_unnamed(connection, repository, place, digests, bin) if place is not None else []
+        gone[tag.name] = tag.digest
+    removed = _remove_unnamed(connection, repository, place, list(gone.values()), bin) if place is not None else []
+    where = {"project": repository.project.name, "repository": repository.name}
     also = tuple(
-        ("tag.delete", {"project": repository.project.name, "repository": repository.name, "reference": name})
-        for name in gone
+        (
+            "tag.delete",
+            {**where, "reference": name, "digest": digest, "before": {"tags": {name: digest}}, "after": {"tags": {}}},
+        )
+        for name, digest in gone.items()
     )
     return Notes(detail={"tags": len(gone), "manifests": len(removed)}, result=(tuple(gone), tuple(removed)), also=also)
 

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-import pytest
+import threading
+from dataclasses import replace
+from typing import Any
 
+import pytest
+from sqlalchemy import Connection, Row, insert
+
+from gateway.access.personal import Bound
 from gateway.access.principals import ANONYMOUS, Caller
+from gateway.access.scopes import Action
 from gateway.errors import Conflict, Denied, Invalid, Unknown
 from gateway.oci.names import ProjectName
 from gateway.records import projects as rows
 from gateway.records.schema import manifest_bodies, repositories, tags, uploads
+from gateway.records.schema import projects as table
 from tests.administration.rooms import Rooms
 from tests.house import OPERATOR, ORIGIN
-from tests.records.rows import a_repository, column
+from tests.records.rows import a_repository, column, written
 
 GUEST = Caller(ANONYMOUS, ORIGIN)
 
@@ -100,6 +108,40 @@ def test_everybody_sees_the_projects_that_concern_them(rooms: Rooms) -> None:
     assert [row.name for row in rooms.run(listed(auditor))] == ["attic", "gallery", "square"]
     assert [row.name for row in rooms.run(listed(jane))] == ["gallery", "square"]
     assert [row.name for row in rooms.run(listed(GUEST))] == ["square"]
+
+
+def test_a_page_of_projects_reads_no_more_than_it_shows(rooms: Rooms, monkeypatch: pytest.MonkeyPatch) -> None:
+    jane = rooms.owner("jane", "gallery")
+
+    def write(connection: Connection) -> None:
+        for word, public in (("closed", False), ("open", True)):
+            values = [{"name": f"{word}{n:04}", "public": public, "created_at": 1} for n in range(500)]
+            connection.execute(insert(table), values)
+
+    written(rooms.house, write)
+    made: list[str] = []
+    known = rows._project
+
+    def noting(row: Row[Any]) -> rows.ProjectRow:
+        assert threading.current_thread() is not threading.main_thread()
+        made.append(row.name)
+        return known(row)
+
+    monkeypatch.setattr(rows, "_project", noting)
+    paged = rooms.acts.projects.page_projects
+
+    def names(caller: Caller, after: str = "", limit: int = 2) -> list[str]:
+        made.clear()
+        found = [row.name for row in rooms.run(paged(caller, after=after, limit=limit))]
+        assert made == found
+        return found
+
+    assert names(jane) == ["gallery", "open0000"]
+    assert names(jane, "open0498") == ["open0499"]
+    assert names(GUEST, "gallery", 1) == ["open0000"]
+    assert names(OPERATOR, "closed0498") == ["closed0499", "gallery"]
+    bound = replace(jane, bound=Bound(frozenset({Action.PULL}), frozenset({"open0007", "closed0007"})))
+    assert names(bound) == ["open0007"]
 
 
 def test_a_project_is_shown_with_what_it_holds_counted_once(rooms: Rooms) -> None:

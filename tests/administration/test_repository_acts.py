@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection, insert, select
 
 from gateway.access.principals import ANONYMOUS, Caller
 from gateway.engine.embedded.assembly import embedded
 from gateway.engine.port import Feature
 from gateway.errors import Denied, Invalid, ManifestUnknown, TagInvalid, Unknown, Unsupported
-from gateway.records.schema import manifests, repositories
+from gateway.records.schema import manifests, projects, repositories
 from tests.administration.rooms import Rooms, rooms_of
 from tests.house import OPERATOR, ORIGIN, House
-from tests.records.rows import a_repository, column
+from tests.records.rows import a_repository, column, written
 
 
 @pytest.fixture
@@ -50,6 +52,37 @@ def test_a_project_that_is_not_there_is_unknown_to_who_may_know_and_empty_to_oth
             rooms.run(act)
     assert rooms.run(acts.list_repositories(rooms.caller("joe"), "nosuch")) == ()
     assert rooms.run(acts.page_repositories(rooms.caller("joe"), "gallery")) == ()
+
+
+def test_others_are_answered_while_a_page_passes_over_what_its_reader_may_not_pull(rooms: Rooms) -> None:
+    partly = rooms.user("partly")
+    rooms.run(rooms.acts.grants.add_grant(OPERATOR, "partly", "puller", "gallery/ui"))
+
+    def write(connection: Connection) -> None:
+        project = connection.execute(select(projects.c.id).where(projects.c.name == "gallery")).scalar_one()
+        rows = [{"project_id": project, "name": f"gallery/r{n:04}", "created_at": 1} for n in range(2000)]
+        connection.execute(insert(repositories), rows)
+
+    written(rooms.house, write)
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def paging() -> list[str]:
+        nonlocal turns
+        await rooms.acts.repositories.page_repositories(partly, limit=1)
+        beside = asyncio.ensure_future(others())
+        await asyncio.sleep(0)
+        rows = await rooms.acts.repositories.page_repositories(partly, limit=1)
+        beside.cancel()
+        return [row.name for row in rows]
+
+    assert rooms.run(paging()) == ["gallery/ui"]
+    assert turns >= 20
 
 
 def test_a_repository_is_shown_with_who_moved_its_tags(rooms: Rooms) -> None:

@@ -196,6 +196,17 @@ def test_access_that_was_used_is_not_told_of_and_unused_access_is(rooms: Rooms) 
     assert [(each.subject, each.summary.partition(",")[0]) for each in found] == [("joe", "puller on gallery/ui*")]
 
 
+@pytest.mark.parametrize("kind", [Kind.TAG_RESTORE, Kind.MANIFEST_RESTORE])
+def test_a_protected_tag_that_was_moved_back_is_told_of(rooms: Rooms, kind: Kind) -> None:
+    rooms.owner("jane", "gallery")
+    back = Event(kind, GATEWAY, project="gallery", repository="gallery/ui", reference="v1", time=datetime.now(UTC))
+    happened(rooms, back.but(before={"tags": {"v1": "sha256:bb"}}, after={"tags": {"v1": "sha256:aa"}}))
+
+    (found,) = by_rule(begun(rooms, OPERATOR))["moved_tags"]
+
+    assert (found.subject, found.summary) == ("gallery/ui:v1", "moved to sha256:aa from sha256:bb by gateway.")
+
+
 def test_a_period_that_is_none_is_refused(rooms: Rooms) -> None:
     later = datetime.now(UTC) + timedelta(days=400)
     for since, end in ((SINCE, SINCE), (SINCE, SINCE - timedelta(days=3)), (later, later + timedelta(days=1))):

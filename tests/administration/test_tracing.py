@@ -140,6 +140,24 @@ def test_a_tag_is_what_it_was_at_that_moment(rooms: Rooms) -> None:
             digest_at(gone)
 
 
+@pytest.mark.parametrize("kind", [Kind.TAG_RESTORE, Kind.MANIFEST_RESTORE])
+def test_a_tag_that_was_moved_back_is_traced_as_what_it_names_now(rooms: Rooms, kind: Kind) -> None:
+    pushed(rooms, 10, A)
+    pushed(rooms, 20, B, before=A)
+    happened(rooms, kind, 30, reference="v1", digest=A, before={"tags": {"v1": B}}, after={"tags": {"v1": A}})
+
+    assert rooms.run(rooms.acts.tracing.who_pulled(OPERATOR, "gallery/ui:v1")).digest == A
+
+
+def test_a_tag_that_retention_removed_names_nothing_also_where_its_event_says_no_more(rooms: Rooms) -> None:
+    pushed(rooms, 10, A)
+    happened(rooms, Kind.TAG_DELETE, 20, reference="v2")
+    assert rooms.run(rooms.acts.tracing.who_pulled(OPERATOR, "gallery/ui:v1")).digest == A
+    happened(rooms, Kind.TAG_DELETE, 30, reference="v1")
+    with pytest.raises(Unknown, match="named nothing"):
+        rooms.run(rooms.acts.tracing.who_pulled(OPERATOR, "gallery/ui:v1"))
+
+
 def test_what_names_no_content_is_refused(rooms: Rooms) -> None:
     for target in ("gallery/ui", "sha256:xyz", "gallery/ui:", "gallery/ui@v1", "Gallery/ui:v1", ""):
         with pytest.raises(Invalid):

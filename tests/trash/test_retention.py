@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import Connection, insert, select
 
 from gateway.access.retention import Retention, TagState, decide
 from gateway.access.rules import Rules
@@ -16,13 +19,15 @@ from gateway.errors import Denied, Invalid, ManifestUnknown
 from gateway.gate import Act
 from gateway.oci.digest import Digest
 from gateway.oci.manifest import Manifest
-from gateway.oci.names import Tag
-from gateway.records import projects
+from gateway.oci.names import Repository, Tag
+from gateway.records import projects, schema
+from gateway.records import retention as retaining
 from gateway.records.projects import Wishes
 from gateway.records.trail import project_tail
 from tests.administration.rooms import Rooms, rooms_of
 from tests.contract.house import index
 from tests.house import OPERATOR, House
+from tests.records.rows import written
 from tests.sweep.stage import DAY, UI, Stage
 
 NOW = 1_800_000_000
@@ -131,7 +136,9 @@ def test_what_is_not_kept_goes_and_can_be_had_back(stage: Stage) -> None:
         with pytest.raises(ManifestUnknown):
             stage.run(stage.engine.manifests.find(UI, gone))
     assert stage.run(stage.engine.manifests.find(UI, Tag("v2"))).digest == digests[2]
-    assert [each["reference"] for each in stage.house.records(kind="tag.delete")] == ["v0", "v1"]
+    for number, each in enumerate(stage.house.records(kind="tag.delete")):
+        name, digest = f"v{number}", digests[number].text
+        assert (each["reference"], each["digest"], each["before"]) == (name, digest, {"tags": {name: digest}})
     assert stage.house.records(kind="retention.apply")[-1]["detail"] == {"manifests": 2, "tags": 2}
     assert stage.run(rooms.acts.trash.restore_manifest(OPERATOR, UI.name, digests[0].text)) == ("v0",)
     assert stage.run(retention.due()) == ("gallery",)
@@ -185,6 +192,38 @@ def test_what_was_pulled_in_a_month_that_was_sealed_since_stays(stage: Stage) ->
     stage.run(rooms.acts.retention.set(OPERATOR, "gallery", pulled_days=60))
     [plan] = stage.run(rooms.acts.retention.plan(OPERATOR, "gallery"))
     assert {each.tag.name for each in plan.decisions if each.stays} == {"v0", "v2"}
+
+
+def test_a_plan_reads_the_tags_in_threads_and_a_part_of_the_repositories_at_a_time(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(connection: Connection) -> None:
+        project = connection.execute(select(schema.projects.c.id)).scalar_one()
+        rows = [{"project_id": project, "name": f"gallery/r{n:03}", "created_at": 1} for n in range(250)]
+        connection.execute(insert(schema.repositories), rows)
+        tag = {"name": "v1", "digest": A, "moved_at": 1, "moved_by": "user:1"}
+        mine = select(schema.repositories.c.id).where(schema.repositories.c.created_at == 1)
+        for number in connection.execute(mine).scalars().all():
+            connection.execute(insert(schema.tags).values(repository_id=number, **tag))
+
+    stage.run(stage.push_image(UI, "v1"))
+    written(stage.house, write)
+    looked: list[int] = []
+    read = retaining.tag_states
+
+    def reading(connection: Connection, names: Sequence[Repository]) -> dict[str, list[TagState]]:
+        assert threading.current_thread() is not threading.main_thread()
+        looked.append(len(names))
+        return read(connection, names)
+
+    monkeypatch.setattr(retaining, "tag_states", reading)
+    retention = acts(stage).acts.retention
+    stage.run(retention.set(OPERATOR, "gallery", matching=["w*"]))
+    plans = stage.run(retention.plan(OPERATOR, "gallery"))
+
+    assert [plan.repository for plan in plans] == sorted(plan.repository for plan in plans)
+    assert sum(len(plan.going) for plan in plans) == len(plans) == sum(looked) >= 250
+    assert max(looked) <= 100
 
 
 def test_an_index_goes_with_the_platforms_that_only_it_names_and_shared_ones_stay(stage: Stage) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -10,10 +11,10 @@ from typing import Final
 from starlette.responses import Response
 
 from gateway.access.rules import parse_patterns
-from gateway.administration.retention import Retention, RetentionPlan
+from gateway.administration.retention import Decision, Retention, RetentionPlan
 from gateway.console.form import Form
 from gateway.console.frame import plural, render, render_project
-from gateway.console.leaves import leaf
+from gateway.console.leaves import Leaf, leaf
 from gateway.console.plan import Group, Page
 from gateway.console.visit import Visit
 from gateway.errors import Invalid
@@ -55,9 +56,8 @@ async def plan(visit: Visit, status: int = 200) -> Response:
     project = ProjectName.parse(visit.path["project"])
     plans = await visit.acts.retention.plan(visit.caller, project.name)
     wanted = visit.query.text("q")
-    rows = [(f"{each.repository}:{one.tag.name}", each.repository, one) for each in plans for one in each.decisions]
-    found = [row for row in rows if wanted in row[0]]
-    shown = leaf(found, lambda row: f"{row[2].stays:d} {row[0]}", visit.query)
+    # Many tags take a moment to be put in order, in which others are answered.
+    shown = await asyncio.to_thread(_leaf, plans, wanted, visit.query)
     going, staying = ([row for row in shown.rows if row[2].stays is stays] for stays in (False, True))
     return await render_project(
         visit,
@@ -67,10 +67,15 @@ async def plan(visit: Visit, status: int = 200) -> Response:
         going=going,
         staying=staying,
         all_going=sum(len(each.going) for each in plans),
-        count=len(rows),
+        count=sum(len(each.decisions) for each in plans),
         leaf=shown,
         wanted=wanted,
     )
+
+
+def _leaf(plans: Sequence[RetentionPlan], wanted: str, query: Form) -> Leaf[tuple[str, str, Decision]]:
+    rows = ((f"{each.repository}:{one.tag.name}", each.repository, one) for each in plans for one in each.decisions)
+    return leaf((row for row in rows if wanted in row[0]), lambda row: f"{row[2].stays:d} {row[0]}", query)
 
 
 async def ask(visit: Visit, status: int = 200) -> Response:
