@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from dataclasses import replace
+from typing import Any, Final
 
 from sqlalchemy import Connection, delete, select, update
 
@@ -19,6 +20,10 @@ from gateway.records.trash import Bin
 
 #: Manifests that nothing names any more may name others: so deep an index of indexes is followed.
 _DEPTH: Final = 16
+_OF_TAG: Final = (manifests.c.repository_id == tags.c.repository_id) & (manifests.c.digest == tags.c.digest)
+_STATES: Final = select(tags.c.name, tags.c.digest, tags.c.moved_at, manifests.c.pushed_at).outerjoin(
+    manifests, _OF_TAG
+)
 
 
 def of_project(connection: Connection, project: ProjectName) -> tuple[Retention, Rules]:
@@ -56,12 +61,15 @@ def keep(project: ProjectName, retention: Retention) -> Change:
 def tag_states(connection: Connection, repository: Repository) -> list[TagState]:
     """Every tag of the repository by name; nothing is said of pulls."""
     statement = (
-        select(tags.c.name, tags.c.digest, tags.c.moved_at)
-        .join(repositories, repositories.c.id == tags.c.repository_id)
+        _STATES.join(repositories, repositories.c.id == tags.c.repository_id)
         .where(repositories.c.name == repository.name)
         .order_by(tags.c.name)
     )
-    return [TagState(*row) for row in connection.execute(statement)]
+    return [_state(row) for row in connection.execute(statement)]
+
+
+def _state(row: Any) -> TagState:
+    return TagState(row.name, row.digest, row.moved_at, pushed_at=row.pushed_at or 0)
 
 
 def remove(connection: Connection, repository: Repository, doomed: Sequence[TagState], bin: Bin) -> Notes:
@@ -77,8 +85,8 @@ def remove(connection: Connection, repository: Repository, doomed: Sequence[TagS
     digests: list[str] = []
     for tag in doomed:
         mine = (tags.c.repository_id == place) & (tags.c.name == tag.name)
-        same = mine & (tags.c.digest == tag.digest) & (tags.c.moved_at == tag.moved_at)
-        if held.holding(tag.name) or connection.execute(select(tags.c.name).where(same)).first() is None:
+        row = connection.execute(_STATES.where(mine)).first()
+        if held.holding(tag.name) or row is None or _state(row) != replace(tag, pulled_at=None):
             continue
         trash.keep_tags(connection, place, [tag.name], tag.digest, bin)
         connection.execute(delete(tags).where(mine))

@@ -12,14 +12,17 @@ from gateway.access.retention import Retention, TagState, decide
 from gateway.access.rules import Rules
 from gateway.audit.event import Event, Kind
 from gateway.audit.trail import Search
+from gateway.change import Change
 from gateway.errors import Denied, Invalid, ManifestUnknown
 from gateway.gate import Act
 from gateway.oci.digest import Digest
 from gateway.oci.manifest import Manifest
 from gateway.oci.names import Tag
 from gateway.records import projects
+from gateway.records import retention as rows
 from gateway.records.projects import Wishes
 from gateway.records.trail import project_tail
+from gateway.records.trash import Bin
 from tests.administration.rooms import Rooms, rooms_of
 from tests.contract.house import index
 from tests.house import OPERATOR, House
@@ -87,6 +90,16 @@ def test_reasons_are_told() -> None:
         (),
         ("matches release-*",),
     ]
+
+
+def test_a_tag_pushed_again_counts_as_pushed_though_it_did_not_move() -> None:
+    tags = [
+        TagState("other", B, NOW - 2 * DAY, pushed_at=NOW - 2 * DAY),
+        TagState("first", A, NOW - 40 * DAY, pushed_at=NOW - 1),
+        TagState("stable", A, NOW - 50 * DAY, pushed_at=NOW - 1),
+    ]
+    assert [each.stays for each in decide(Retention(1), Rules(), tags, NOW)] == [False, True, True]
+    assert [each.stays for each in decide(Retention(pulled_days=1), Rules(), tags, NOW)] == [False, True, True]
 
 
 @pytest.mark.parametrize(("last", "days"), [(0, None), (None, 0), (-1, 3), (None, 10**9)])
@@ -160,6 +173,26 @@ def test_what_was_pulled_lately_stays_and_what_was_pulled_long_ago_goes(stage: S
         "v1": (),
         "v2": (),
     }
+
+
+def test_a_tag_whose_manifest_was_pushed_again_today_stays(stage: Stage) -> None:
+    stage.clock.now -= 40 * DAY
+    filled(stage)
+    stage.clock.now += 40 * DAY
+    stage.run(stage.push_image(UI, "v0", layer=b"layer 0"))
+    retention = acts(stage).acts.retention
+    stage.run(retention.set(OPERATOR, "gallery", pulled_days=30))
+    [done] = stage.run(retention.apply(OPERATOR, "gallery"))
+    assert done.tags == ("v1", "v2")
+
+
+def test_a_tag_pushed_again_between_plan_and_removal_stays(stage: Stage) -> None:
+    filled(stage)
+    states = stage.house.database.read_now(lambda connection: rows.tag_states(connection, UI))
+    stage.run(stage.push_image(UI, "v0", layer=b"layer 0"))
+    bin = Bin(int(stage.clock.now), "user:7", DAY)
+    notes = stage.run(stage.commit(Change(lambda connection: rows.remove(connection, UI, states[:2], bin))))
+    assert notes.result[0] == ("v1",)
 
 
 def test_what_was_pulled_in_a_month_that_was_sealed_since_stays(stage: Stage) -> None:
