@@ -109,7 +109,7 @@ class Retentions:
         return tuple(done)
 
     async def due(self) -> tuple[str, ...]:
-        """The projects that do not keep everything."""
+        """The projects that do not keep everything, and are not read-only."""
         return tuple(each.name for each in await self.database.read(rows.active))
 
     async def _apply(self, caller: Caller, project: ProjectName, plan: RetentionPlan) -> Applied:

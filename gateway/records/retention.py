@@ -36,10 +36,12 @@ def of_project(connection: Connection, project: ProjectName) -> tuple[Retention,
 
 
 def active(connection: Connection) -> list[ProjectName]:
-    """The projects that do not keep everything, by name."""
+    """The projects that do not keep everything, by name; not those that are read-only now."""
+    if rules.freeze(connection)[0]:
+        return []
     which = projects.c.retain_last.is_not(None) | projects.c.retain_pulled_days.is_not(None)
-    statement = select(projects.c.name).where(which | (projects.c.retain_matching != "")).order_by(projects.c.name)
-    return [ProjectName(name) for name in connection.execute(statement).scalars()]
+    statement = select(projects.c.name).where(which | (projects.c.retain_matching != ""), projects.c.read_only == "")
+    return [ProjectName(name) for name in connection.execute(statement.order_by(projects.c.name)).scalars()]
 
 
 def keep(project: ProjectName, retention: Retention) -> Change:

@@ -18,7 +18,7 @@ from gateway.gate import Act
 from gateway.oci.digest import Digest
 from gateway.oci.manifest import Manifest
 from gateway.oci.names import Tag
-from gateway.records import projects
+from gateway.records import projects, rules
 from gateway.records import retention as rows
 from gateway.records.projects import Wishes
 from gateway.records.trail import project_tail
@@ -242,6 +242,19 @@ def test_immutable_tags_stay(stage: Stage) -> None:
     stage.run(retention.set(OPERATOR, "gallery", last=1))
     [done] = stage.run(retention.apply(OPERATOR, "gallery"))
     assert done.tags == ("v1",)
+
+
+def test_what_is_read_only_is_not_due(stage: Stage) -> None:
+    filled(stage)
+    retention = acts(stage).acts.retention
+    stage.run(retention.set(OPERATOR, "gallery", last=1))
+    stage.run(stage.commit(projects.set_project(UI.project, Wishes(read_only="archive"))))
+    assert stage.run(retention.due()) == ()
+    stage.run(stage.commit(projects.set_project(UI.project, Wishes(read_only=""))))
+    stage.run(stage.commit(rules.set_freeze("a move", NOW)))
+    assert stage.run(retention.due()) == ()
+    stage.run(stage.commit(rules.set_freeze("", NOW)))
+    assert stage.run(retention.due()) == ("gallery",)
 
 
 def test_only_who_manages_the_project_plans_and_applies(stage: Stage) -> None:
