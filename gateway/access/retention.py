@@ -89,7 +89,7 @@ def decide(retention: Retention, rules: Rules, tags: Sequence[TagState], now: in
     """
     if not retention.active:
         return tuple(Decision(tag, ("nothing is retained by rule",)) for tag in tags)
-    subjects = {tag.name: subject for tag in tags if (subject := _subject(tag.name))}
+    subjects = {tag.name: subject for tag in tags if (subject := subject_of(tag.name))}
     own = [tag for tag in tags if tag.name not in subjects]
     newest = sorted(own, key=lambda tag: (-tag.renewed_at, -tag.moved_at, tag.name))[: retention.last or 0]
     # Under which of its tags a manifest was pushed again is not known: they count as one.
@@ -132,7 +132,8 @@ def _of_companion(
     return (f"about {staying}",) if staying else ()
 
 
-def _subject(name: str) -> str:
+def subject_of(name: str) -> str:
+    """The digest of what a tag of this *name* is about, "" if it is about itself."""
     found = _COMPANION.fullmatch(name)
     if found is None or len(found[2]) != {"sha256": 64, "sha512": 128}[found[1]]:
         return ""

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, bindparam, delete, select, update
 
-from gateway.access.retention import Retention, TagState
+from gateway.access.retention import Retention, TagState, subject_of
 from gateway.access.rules import Rules
 from gateway.change import Change, Notes
 from gateway.errors import Unknown
@@ -20,6 +20,8 @@ from gateway.records.trash import Bin
 
 #: Manifests that nothing names any more may name others: so deep an index of indexes is followed.
 _DEPTH: Final = 16
+_CHUNK: Final = 500
+_REMOVE: Final = delete(tags).where(tags.c.repository_id == bindparam("place"), tags.c.name == bindparam("tag"))
 _OF_TAG: Final = (manifests.c.repository_id == tags.c.repository_id) & (manifests.c.digest == tags.c.digest)
 _STATES: Final = select(tags.c.name, tags.c.digest, tags.c.moved_at, manifests.c.pushed_at).outerjoin(
     manifests, _OF_TAG
@@ -70,6 +72,15 @@ def tag_states(connection: Connection, repository: Repository) -> list[TagState]
     return [_state(row) for row in connection.execute(statement)]
 
 
+def _states_now(connection: Connection, place: int | None, names: Sequence[str]) -> dict[str, TagState]:
+    found: dict[str, TagState] = {}
+    for start in range(0, len(names), _CHUNK):
+        some = tags.c.name.in_(names[start : start + _CHUNK])
+        rows = connection.execute(_STATES.where(tags.c.repository_id == place, some))
+        found.update({row.name: _state(row) for row in rows})
+    return found
+
+
 def _state(row: Any) -> TagState:
     return TagState(row.name, row.digest, row.moved_at, pushed_at=row.pushed_at or 0)
 
@@ -85,13 +96,16 @@ def remove(connection: Connection, repository: Repository, doomed: Sequence[TagS
     place = content.repository_id(connection, repository)
     gone: list[str] = []
     digests: list[str] = []
-    for tag in doomed:
-        mine = (tags.c.repository_id == place) & (tags.c.name == tag.name)
-        row = connection.execute(_STATES.where(mine)).first()
-        if held.holding(tag.name) or row is None or _state(row) != replace(tag, pulled_at=None):
+    now = _states_now(connection, place, [tag.name for tag in doomed])
+    for tag in sorted(doomed, key=lambda tag: bool(subject_of(tag.name))):
+        if held.holding(tag.name) or now.get(tag.name) != replace(tag, pulled_at=None):
+            continue
+        # What a tag is about may have been pushed again since: then it is needed as well.
+        subject = subject_of(tag.name)
+        if subject and content.has(connection, tags, repository_id=place, digest=subject):
             continue
         trash.keep_tags(connection, place, [tag.name], tag.digest, bin)
-        connection.execute(delete(tags).where(mine))
+        connection.execute(_REMOVE, {"place": place, "tag": tag.name})
         gone.append(tag.name)
         digests.append(tag.digest)
     removed = _remove_unnamed(connection, repository, place, digests, bin) if place is not None else []

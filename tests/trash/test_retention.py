@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,6 +11,8 @@ from hypothesis import strategies as st
 
 from gateway.access.retention import Retention, TagState, decide
 from gateway.access.rules import Rules
+from gateway.administration import retention as administration
+from gateway.administration.retention import Applied
 from gateway.audit.event import Event, Kind
 from gateway.audit.trail import Search
 from gateway.change import Change
@@ -242,6 +245,56 @@ def test_immutable_tags_stay(stage: Stage) -> None:
     stage.run(retention.set(OPERATOR, "gallery", last=1))
     [done] = stage.run(retention.apply(OPERATOR, "gallery"))
     assert done.tags == ("v1",)
+
+
+def test_many_tags_go_in_several_transactions_between_which_others_commit(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(administration, "_SLICE", 2)
+    manifest = stage.run(stage.push_image(UI, *(f"ci-{number}" for number in range(5))))
+    stage.clock.now += DAY
+    stage.run(stage.push_image(UI, "new", layer=b"new"))
+    retention = acts(stage).acts.retention
+    stage.run(retention.set(OPERATOR, "gallery", last=1))
+    before = len(stage.house.records())
+
+    async def story() -> Applied:
+        other = asyncio.create_task(stage.house.ledger.commit(Act(Event(Kind.MANIFEST_PULL, OPERATOR))))
+        [done] = await retention.apply(OPERATOR, "gallery")
+        await other
+        return done
+
+    done = stage.run(story())
+    assert (done.tags, done.manifests) == (tuple(f"ci-{number}" for number in range(5)), (manifest.digest.text,))
+    applied = [event["detail"] for event in stage.house.records(kind="retention.apply")]
+    assert applied == [{"tags": 2, "manifests": 0}, {"tags": 2, "manifests": 0}, {"tags": 1, "manifests": 1}]
+    assert len(stage.house.records()) == before + 1 + 1 + 3 + 5
+
+
+def test_a_signature_goes_with_the_last_tag_of_its_image_however_the_tags_are_split(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(administration, "_SLICE", 1)
+    digests = filled(stage)
+    signature = stage.run(stage.push_image(UI, layer=b"signature"))
+    stage.run(stage.put(UI, signature, f"sha256-{digests[0].hex}.sig"))
+    retention = acts(stage).acts.retention
+    stage.run(retention.set(OPERATOR, "gallery", last=1))
+    stage.run(retention.apply(OPERATOR, "gallery"))
+    applied = [event["detail"]["tags"] for event in stage.house.records(kind="retention.apply")]
+    assert sorted(applied) == [1, 2]
+
+
+def test_a_signature_stays_whose_image_was_pushed_again_since_the_plan(stage: Stage) -> None:
+    digests = filled(stage)
+    name = f"sha256-{digests[0].hex}.sig"
+    stage.run(stage.put(UI, stage.run(stage.push_image(UI, layer=b"signature")), name))
+    states = stage.house.database.read_now(lambda connection: rows.tag_states(connection, UI))
+    stage.run(stage.push_image(UI, "v0", layer=b"layer 0"))
+    going = [tag for tag in states if tag.name in ("v0", "v1", name)]
+    bin = Bin(int(stage.clock.now), "user:7", DAY)
+    notes = stage.run(stage.commit(Change(lambda connection: rows.remove(connection, UI, going, bin))))
+    assert notes.result[0] == ("v1",)
 
 
 def test_what_is_read_only_is_not_due(stage: Stage) -> None:
