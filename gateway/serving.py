@@ -268,8 +268,14 @@ class _Served:
             try:
                 if await sweeps.due(hours):
                     for project in await retention.due():
-                        for done in await retention.apply(gateway_itself(), project):
-                            _log.info("%s: %d tags went by retention", done.repository, len(done.tags))
+                        try:
+                            for done in await retention.apply(gateway_itself(), project):
+                                _log.info("%s: %d tags went by retention", done.repository, len(done.tags))
+                        except Refusal as refusal:
+                            # One project keeps neither the others nor the sweep from their turn.
+                            _log.warning("retention of %s is tried again with the next sweep: %s", project, refusal)
+                        except Exception:
+                            _log.exception("retention of %s is tried again with the next sweep", project)
                     receipt = await sweeps.sweep(gateway_itself(), grace_seconds)
                     _log.info(
                         "swept: %d blobs went, %d bytes freed", receipt.gone.blobs.count, receipt.gone.freed_bytes

@@ -51,12 +51,21 @@ class Retention:
 
 @dataclass(frozen=True, slots=True)
 class TagState:
-    """A tag of a repository: when it was moved to *digest*, and when that was pulled last (UNIX seconds), if ever."""
+    """
+    A tag of a repository: when it was moved to *digest*, when that was pulled last, if ever, and when it was pushed
+    last, under any name (UNIX seconds).
+    """
 
     name: str
     digest: str
     moved_at: int
     pulled_at: int | None = None
+    pushed_at: int = 0
+
+    @property
+    def renewed_at(self) -> int:
+        """When the tag was pushed last: the same manifest again moves no tag, and is a push all the same."""
+        return max(self.moved_at, self.pushed_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +89,12 @@ def decide(retention: Retention, rules: Rules, tags: Sequence[TagState], now: in
     """
     if not retention.active:
         return tuple(Decision(tag, ("nothing is retained by rule",)) for tag in tags)
-    subjects = {tag.name: subject for tag in tags if (subject := _subject(tag.name))}
+    subjects = {tag.name: subject for tag in tags if (subject := subject_of(tag.name))}
     own = [tag for tag in tags if tag.name not in subjects]
-    newest = sorted(own, key=lambda tag: (-tag.moved_at, tag.name))[: retention.last or 0]
-    last = {tag.name for tag in newest}
+    newest = sorted(own, key=lambda tag: (-tag.renewed_at, -tag.moved_at, tag.name))[: retention.last or 0]
+    # Under which of its tags a manifest was pushed again is not known: they count as one.
+    pushes = {(tag.digest, tag.renewed_at) for tag in newest}
+    last = {tag.name for tag in own if (tag.digest, tag.renewed_at) in pushes}
     reasons: dict[str, tuple[str, ...]] = {tag.name: _reasons(retention, rules, tag, last, now) for tag in own}
     named: dict[str, list[str]] = {}
     for tag in own:
@@ -104,7 +115,7 @@ def _reasons(retention: Retention, rules: Rules, tag: TagState, last: set[str], 
     if days is not None and tag.pulled_at is not None and tag.pulled_at > now - days * _DAY_SECONDS:
         found.append(f"pulled within {days} days")
     # What was pushed a moment ago has had no time to be pulled.
-    if days is not None and tag.moved_at > now - days * _DAY_SECONDS:
+    if days is not None and tag.renewed_at > now - days * _DAY_SECONDS:
         found.append(f"pushed within {days} days")
     if held := rules.holding(tag.name):
         found.append(f"immutable by {held}")
@@ -121,7 +132,8 @@ def _of_companion(
     return (f"about {staying}",) if staying else ()
 
 
-def _subject(name: str) -> str:
+def subject_of(name: str) -> str:
+    """The digest of what a tag of this *name* is about, "" if it is about itself."""
     found = _COMPANION.fullmatch(name)
     if found is None or len(found[2]) != {"sha256": 64, "sha512": 128}[found[1]]:
         return ""

@@ -1,6 +1,6 @@
 """Taking a backup of a gateway that may be serving: the records at one moment, and every blob that they name.
 
-    event storage.backup ─▶ records ─▶ blobs, keys, settings ─▶ inventory ─▶ named ─▶ event storage.backup.ended
+    event storage.backup ─▶ records ─▶ keys, segments ─▶ blobs ─▶ inventory ─▶ named ─▶ event storage.backup.ended
 
 The first event is in the snapshot; the second has the receipt. What is killed in between leaves no new snapshot.
 """
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from gateway.access.policy import Need
 from gateway.access.principals import Caller
@@ -42,7 +42,9 @@ from gateway.sources import NOWHERE
 _ATTEMPTS: Final = 3
 #: How long a backup waits for the end of a sweep.
 _SWEEP_SECONDS: Final = 3600.0
-_KEPT_FOLDERS: Final = ("keys", "tls", "segments")
+_KEPT_FOLDERS: Final = ("keys", "tls", snapshot.SEGMENTS)
+#: The digest of each file that was kept beside the records, by its place; and the files that lie elsewhere.
+_Kept: TypeAlias = tuple[dict[str, str], list[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,28 +100,33 @@ class Backups:
     def _take(self, target: Target, keep: int | None, stop: threading.Event) -> Taken:
         begun = time.monotonic()
         with _told(target.root), sweeps_held_off(self.settings.data, _SWEEP_SECONDS, stop):
-            folder, moment, found, brought = self._copied(target, stop)
-            inventory = self._inventory(folder, moment, found, brought, stop)
+            inventory, folder, brought = self._copied(target, stop)
             keep_text(folder / FILE_NAME, inventory.text().encode())
             place = target.publish(folder)
             removed = target.clear(keep, place) if keep is not None else Removed()
             same_disk = target.root.stat().st_dev == self.settings.data.stat().st_dev
         return Taken(place, inventory, brought, removed, same_disk, time.monotonic() - begun)
 
-    def _copied(self, target: Target, stop: threading.Event) -> tuple[Path, datetime, snapshot.Contents, Brought]:
-        """The records of a moment and the blobs they name, in a folder that is not a snapshot yet."""
+    def _copied(self, target: Target, stop: threading.Event) -> tuple[Inventory, Path, Brought]:
+        """The records of a moment and what they name, in a folder that is not a snapshot yet, and its inventory."""
         for attempt in range(_ATTEMPTS):
             folder = target.begin()
             moment = datetime.now(UTC)
             snapshot.take(self.database, folder / DATABASE)
             with snapshot.opened(folder / DATABASE) as connection:
                 found, listed = snapshot.contents(connection), self._listed(snapshot.linked_blobs(connection))
+                named = snapshot.segment_files(connection)
+            # Before the blobs, which may take hours: what the records name may be purged by then.
+            kept = self._keep_files(folder, stop)
+            if missing := named - kept[0].keys():
+                self._require_purged(missing)
+                continue
             keep_text(folder / BLOBS, blobs_text([(blob.digest.text, blob.size_bytes) for blob in listed]))
             brought = bring_blobs(listed, self.settings.data, target.root, target.spare, stop)
             # What no repository holds any more was removed since, rightly: the next snapshot does not name it.
             if attempt + 1 == _ATTEMPTS or not any(self._is_gone(digest) for digest in brought.damaged):
-                break
-        return folder, moment, found, brought
+                return self._inventory(folder, moment, found, brought, kept), folder, brought
+        raise Unavailable("Old events were purged while they were copied; make the backup again when that has ended.")
 
     def _listed(self, kept: list[tuple[str, int]]) -> list[Blob]:
         if self.settings.engine.kind is not EngineKind.EMBEDDED:
@@ -129,10 +136,9 @@ class Backups:
     def _is_gone(self, digest: str) -> bool:
         return not self.database.read_now(lambda connection: snapshot.is_linked(connection, digest))
 
-    def _inventory(
-        self, folder: Path, moment: datetime, found: snapshot.Contents, brought: Brought, stop: threading.Event
-    ) -> Inventory:
-        files = {name: _sha256(folder / name) for name in (DATABASE, BLOBS)}
+    def _keep_files(self, folder: Path, stop: threading.Event) -> _Kept:
+        """Copies what lies beside the records."""
+        files: dict[str, str] = {}
         inside, outside = self._files()
         for name, path in inside.items():
             hasher = hashlib.sha256()
@@ -140,8 +146,25 @@ class Backups:
             try:
                 copy(Path(path).resolve(), folder / name, hasher, stop)
             except Damaged as damage:
+                if path.parent.name == snapshot.SEGMENTS and not path.exists():
+                    # Purged a moment ago; whether it is missed is seen by what the records name.
+                    continue
                 raise Unavailable(f"{path} cannot be backed up: {damage}.") from damage
             files[name] = hasher.hexdigest()
+        return files, outside
+
+    def _require_purged(self, missing: set[str]) -> None:
+        """Raises `Unavailable` if one of those files of events is still to be there, by the records of now."""
+        lost = sorted(missing & self.database.read_now(snapshot.segment_files))
+        if lost:
+            raise Unavailable(
+                f"No backup was made: {lost[0]} is missing here and the trail needs it; put it back from an older one."
+            )
+
+    def _inventory(
+        self, folder: Path, moment: datetime, found: snapshot.Contents, brought: Brought, kept: _Kept
+    ) -> Inventory:
+        files, outside = kept
         return Inventory(
             taken=moment.strftime("%Y-%m-%dT%H:%M:%SZ"),
             program=version("registry-gateway"),
@@ -153,7 +176,7 @@ class Backups:
             counts=found.counts,
             blobs=brought.copied + brought.there,
             blob_bytes=brought.bytes + brought.there_bytes,
-            files=files,
+            files={name: _sha256(folder / name) for name in (DATABASE, BLOBS)} | files,
             damaged=brought.damaged,
             outside=tuple(outside),
         )

@@ -292,14 +292,22 @@ def discard_repository(connection: Connection, repository: Repository) -> Notes 
 
 
 def _require(connection: Connection, place: int, repository: Repository, manifest: Manifest) -> None:
+    if missing := missing_of(connection, place, manifest):
+        raise ManifestBlobUnknown(f"Push {few(missing)} to {repository} first, then this manifest.", missing=missing)
+
+
+def missing_of(connection: Connection, place: int, manifest: Manifest) -> tuple[str, ...]:
+    """What *manifest* requires and the repository *place* does not hold."""
     wanted = [digest.text for digest in manifest.required]
     found = held(connection, links, place, wanted)
     if manifest.is_index:
         found |= held(connection, manifests, place, wanted)
-    missing = tuple(text for text in wanted if text not in found)
-    if missing:
-        shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
-        raise ManifestBlobUnknown(f"Push {shown} to {repository} first, then this manifest.", missing=missing)
+    return tuple(text for text in wanted if text not in found)
+
+
+def few(digests: Sequence[str]) -> str:
+    """The first of *digests*, and how many more there are, for a message."""
+    return ", ".join(digests[:3]) + (f" and {len(digests) - 3} more" if len(digests) > 3 else "")
 
 
 def held(connection: Connection, table: Table, place: int, wanted: Sequence[str]) -> set[str]:

@@ -5,18 +5,19 @@ from __future__ import annotations
 from sqlalchemy import Connection, select
 
 from gateway.change import Notes
-from gateway.errors import Conflict, ManifestUnknown, Unknown
+from gateway.errors import Conflict, ManifestBlobUnknown, ManifestUnknown, Unknown
 from gateway.oci.digest import Digest
-from gateway.oci.manifest import load
+from gateway.oci.manifest import NESTING, Manifest, load
 from gateway.oci.names import Repository, Tag
 from gateway.records import content, rules, trash
-from gateway.records.content import Act
+from gateway.records.content import Act, Also
 from gateway.records.schema import manifests, tags
 
 
 def restore_manifest(connection: Connection, repository: Repository, digest: Digest, act: Act) -> Notes:
     """
     Brings a manifest back with those of its tags that went with it and name nothing now; the result is their names.
+    What it lists and the trash has comes back before it.
 
     Raises `Unknown` if it is not in the trash, `ManifestBlobUnknown` if something it needs is gone, `AgainstRule`.
     """
@@ -88,13 +89,38 @@ def _put(
     found: tuple[trash.Trashed, bytes],
     names: list[Tag],
     act: Act,
+    depth: int = 0,
 ) -> Notes:
     thrown, stored = found
     digest = Digest(thrown.digest)
     if Digest.of(stored, digest.algorithm) != digest:
         raise ManifestUnknown(f"What the trash has of {digest} is damaged; push it again.")
     manifest = load(stored, thrown.media_type, algorithm=digest.algorithm, limit_bytes=max(1, len(stored)))
+    also = _put_required(connection, repository, place, manifest, act, depth)
+    if missing := content.missing_of(connection, place, manifest):
+        raise ManifestBlobUnknown(
+            f"{digest} cannot be restored: it needs {content.few(missing)}, and neither {repository} nor its trash has "
+            "that any more. Push it, then restore this.",
+            missing=missing,
+        )
     notes = content.put_manifest(connection, repository, manifest, names, act)
     restored = tuple(tag.name for tag in names)
     trash.take_out(connection, place, thrown.digest, restored)
-    return Notes(notes.before, notes.after, digest=thrown.digest, result=restored)
+    return Notes(notes.before, notes.after, digest=thrown.digest, result=restored, also=(*notes.also, *also))
+
+
+def _put_required(
+    connection: Connection, repository: Repository, place: int, manifest: Manifest, act: Act, depth: int
+) -> Also:
+    """Brings back first what an index lists and the trash has, without tags; an event for each."""
+    also: Also = ()
+    if not manifest.is_index or depth >= NESTING:
+        return also
+    for text in content.missing_of(connection, place, manifest):
+        found = trash.manifest(connection, place, text)
+        # One index may have brought back what the next one lists as well.
+        if found is not None and not content.has(connection, manifests, repository_id=place, digest=text):
+            also += _put(connection, repository, place, found, [], act, depth + 1).also
+            told = {"project": repository.project.name, "repository": repository.name, "digest": text}
+            also += (("manifest.restore", told),)
+    return also

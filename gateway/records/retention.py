@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from dataclasses import replace
+from typing import Any, Final
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, bindparam, delete, select, update
 
-from gateway.access.retention import Retention, TagState
+from gateway.access.retention import Retention, TagState, subject_of
 from gateway.access.rules import Rules
 from gateway.change import Change, Notes
 from gateway.errors import Unknown
@@ -19,6 +20,12 @@ from gateway.records.trash import Bin
 
 #: Manifests that nothing names any more may name others: so deep an index of indexes is followed.
 _DEPTH: Final = 16
+_CHUNK: Final = 500
+_REMOVE: Final = delete(tags).where(tags.c.repository_id == bindparam("place"), tags.c.name == bindparam("tag"))
+_OF_TAG: Final = (manifests.c.repository_id == tags.c.repository_id) & (manifests.c.digest == tags.c.digest)
+_STATES: Final = select(tags.c.name, tags.c.digest, tags.c.moved_at, manifests.c.pushed_at).outerjoin(
+    manifests, _OF_TAG
+)
 
 
 def of_project(connection: Connection, project: ProjectName) -> tuple[Retention, Rules]:
@@ -31,10 +38,12 @@ def of_project(connection: Connection, project: ProjectName) -> tuple[Retention,
 
 
 def active(connection: Connection) -> list[ProjectName]:
-    """The projects that do not keep everything, by name."""
+    """The projects that do not keep everything, by name; not those that are read-only now."""
+    if rules.freeze(connection)[0]:
+        return []
     which = projects.c.retain_last.is_not(None) | projects.c.retain_pulled_days.is_not(None)
-    statement = select(projects.c.name).where(which | (projects.c.retain_matching != "")).order_by(projects.c.name)
-    return [ProjectName(name) for name in connection.execute(statement).scalars()]
+    statement = select(projects.c.name).where(which | (projects.c.retain_matching != ""), projects.c.read_only == "")
+    return [ProjectName(name) for name in connection.execute(statement.order_by(projects.c.name)).scalars()]
 
 
 def keep(project: ProjectName, retention: Retention) -> Change:
@@ -56,15 +65,30 @@ def keep(project: ProjectName, retention: Retention) -> Change:
 def tag_states(connection: Connection, names: Sequence[Repository]) -> dict[str, list[TagState]]:
     """Every tag, by name, of each of at most 1,000 repositories, by its name; nothing is said of pulls."""
     statement = (
-        select(repositories.c.name, tags.c.name, tags.c.digest, tags.c.moved_at)
+        select(repositories.c.name.label("repository"), *_STATES.selected_columns)
+        .select_from(repositories)
         .join(tags, repositories.c.id == tags.c.repository_id)
+        .outerjoin(manifests, _OF_TAG)
         .where(repositories.c.name.in_([each.name for each in names]))
         .order_by(tags.c.name)
     )
     found: dict[str, list[TagState]] = {each.name: [] for each in names}
-    for name, *row in connection.execute(statement):
-        found[name].append(TagState(*row))
+    for row in connection.execute(statement):
+        found[row.repository].append(_state(row))
     return found
+
+
+def _states_now(connection: Connection, place: int | None, names: Sequence[str]) -> dict[str, TagState]:
+    found: dict[str, TagState] = {}
+    for start in range(0, len(names), _CHUNK):
+        some = tags.c.name.in_(names[start : start + _CHUNK])
+        rows = connection.execute(_STATES.where(tags.c.repository_id == place, some))
+        found.update({row.name: _state(row) for row in rows})
+    return found
+
+
+def _state(row: Any) -> TagState:
+    return TagState(row.name, row.digest, row.moved_at, pushed_at=row.pushed_at or 0)
 
 
 def remove(connection: Connection, repository: Repository, doomed: Sequence[TagState], bin: Bin) -> Notes:
@@ -77,13 +101,16 @@ def remove(connection: Connection, repository: Repository, doomed: Sequence[TagS
     held = rules.require_writable(connection, repository.project)
     place = content.repository_id(connection, repository)
     gone: dict[str, str] = {}
-    for tag in doomed:
-        mine = (tags.c.repository_id == place) & (tags.c.name == tag.name)
-        same = mine & (tags.c.digest == tag.digest) & (tags.c.moved_at == tag.moved_at)
-        if held.holding(tag.name) or connection.execute(select(tags.c.name).where(same)).first() is None:
+    now = _states_now(connection, place, [tag.name for tag in doomed])
+    for tag in sorted(doomed, key=lambda tag: bool(subject_of(tag.name))):
+        if held.holding(tag.name) or now.get(tag.name) != replace(tag, pulled_at=None):
+            continue
+        # What a tag is about may have been pushed again since: then it is needed as well.
+        subject = subject_of(tag.name)
+        if subject and content.has(connection, tags, repository_id=place, digest=subject):
             continue
         trash.keep_tags(connection, place, [tag.name], tag.digest, bin)
-        connection.execute(delete(tags).where(mine))
+        connection.execute(_REMOVE, {"place": place, "tag": tag.name})
         gone[tag.name] = tag.digest
     removed = _remove_unnamed(connection, repository, place, list(gone.values()), bin) if place is not None else []
     where = {"project": repository.project.name, "repository": repository.name}

@@ -38,6 +38,7 @@ from sqlalchemy.pool import NullPool
 from gateway.audit.chain import Head
 from gateway.change import Change, Notes
 from gateway.errors import Conflict, Unavailable
+from gateway.records import segments
 from gateway.records.database import Database
 from gateway.records.migration import REVISIONS, migrate, recorded, upgrade
 from gateway.records.schema import (
@@ -54,6 +55,7 @@ from gateway.records.schema import (
     uploads,
 )
 
+SEGMENTS: Final = segments.FOLDER
 _ROWS: Final = 2_000
 _COUNTED: Final = (accounts, projects, repositories, tags, manifests, blobs, events)
 _LINKED: Final = exists().where(links.c.digest == blobs.c.digest)
@@ -105,6 +107,11 @@ def linked_blobs(connection: Connection) -> list[tuple[str, int]]:
 def is_linked(connection: Connection, digest: str) -> bool:
     """Whether a repository holds the blob of this *digest*."""
     return connection.execute(select(literal(1)).where(links.c.digest == digest).limit(1)).first() is not None
+
+
+def segment_files(connection: Connection) -> set[str]:
+    """Where in the data directory the files of sealed events lie that the records name: not those that were purged."""
+    return {f"{SEGMENTS}/{each.file}" for each in segments.every(connection) if not each.stub}
 
 
 def require_sound(connection: Connection) -> None:

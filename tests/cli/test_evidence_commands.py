@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from gateway.access.secrets import Secrets
 from gateway.app import opened
 from gateway.audit.event import Event, Kind
 from gateway.audit.offline import main
+from gateway.backup import taking
 from gateway.gate import Act
 from gateway.initialisation import initialise
 from gateway.records.database import Database
@@ -133,6 +135,43 @@ def aged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Line:
     initialise(Settings.for_data(folder, {}))
     project(folder)
     return Line(folder, capsys)
+
+
+def purging(aged: Line, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    """What the backup does in *step* is preceded by a purge of the oldest events."""
+    real, purged = getattr(taking, step), list[bool]()
+
+    def late(*arguments: Any) -> Any:
+        if not purged:
+            purged.append(True)
+            aged.done("audit", "retain", "--older-than", "13mo", "--purge-older-than", "14mo")
+        return real(*arguments)
+
+    monkeypatch.setattr(taking, step, late)
+
+
+@pytest.mark.parametrize("step", ["bring_blobs", "copy"])
+def test_a_backup_during_which_old_events_are_purged_can_be_restored(
+    aged: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    aged.done("audit", "retain", "--older-than", "13mo")
+    purging(aged, monkeypatch, step)
+    aged.done("backup", str(tmp_path / "backup"))
+    assert list((aged.folder / "segments").iterdir()) == []
+    there = Line(tmp_path / "there", aged.capsys)
+    there.done("restore", str(tmp_path / "backup"))
+    purged = "were purged" if step == "bring_blobs" else "20 were purged"
+    assert purged in there.done("audit", "verify").out
+
+
+def test_no_backup_is_made_of_a_trail_that_has_lost_a_segment(aged: Line, tmp_path: Path) -> None:
+    aged.done("audit", "retain", "--older-than", "13mo")
+    [file] = (aged.folder / "segments").iterdir()
+    file.unlink()
+    said = aged("backup", str(tmp_path / "backup"))
+    assert said.status == 5
+    assert f"segments/{file.name} is missing here" in said.err
+    assert list((tmp_path / "backup" / "snapshots").iterdir()) == []
 
 
 def test_old_months_are_planned_sealed_listed_exported_and_verified(aged: Line) -> None:

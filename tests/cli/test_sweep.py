@@ -9,10 +9,13 @@ from typing import Any, cast
 import pytest
 
 from gateway import serving
+from gateway.access.principals import Caller
+from gateway.administration.retention import Applied, Retentions
 from gateway.app import Rooms, opened
 from gateway.audit.trail import Search
 from gateway.canary import LeakAlarm, LeakProbe
 from gateway.engine.stores.filesystem import Filesystem
+from gateway.errors import ReadOnly
 from gateway.front import Front
 from gateway.settings import Settings
 from tests.cli.line import Line, quietly
@@ -147,6 +150,28 @@ def test_the_first_worker_sweeps_when_it_is_due_and_not_again(full: Line, monkey
     for _ in range(2):
         assert served(full.folder, "") == ["storage.sweep"]
     assert full.events("--kind", "storage.sweep")[0]["principal"] == "gateway"
+
+
+@pytest.mark.parametrize("error", [ReadOnly("It is an archive."), RuntimeError("whatever it is")])
+def test_a_project_whose_retention_fails_holds_up_neither_the_others_nor_the_sweep(
+    full: Line, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr(serving, "_SWEEP_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(serving, "_settle_memory", lambda: None)
+    seen: list[str] = []
+    full.done("project", "add", "zebra")
+    for project in ("gallery", "zebra"):
+        full.done("retention", "set", project, "--last", "1")
+
+    async def apply(self: Retentions, caller: Caller, project: str) -> tuple[Applied, ...]:
+        seen.append(project)
+        if project == "gallery":
+            raise error
+        return ()
+
+    monkeypatch.setattr(Retentions, "apply", apply)
+    assert served(full.folder, "") == ["storage.sweep"]
+    assert seen == ["gallery", "zebra"]
 
 
 @pytest.mark.parametrize(("toml", "first"), [("[upkeep]\nsweep_hours = 0\n", True), ("", False)])

@@ -15,6 +15,7 @@ from gateway.errors import (
     Conflict,
     Denied,
     Invalid,
+    ManifestBlobUnknown,
     ManifestUnknown,
     ReadOnly,
     TagImmutable,
@@ -28,6 +29,7 @@ from gateway.oci.names import Tag
 from gateway.records import projects
 from gateway.records.projects import Wishes
 from tests.administration.rooms import Rooms, rooms_of
+from tests.contract.house import index
 from tests.house import OPERATOR, House
 from tests.sweep.stage import DAY, OTHER, UI, Stage
 
@@ -81,6 +83,39 @@ def test_a_tag_comes_back_with_the_manifest_that_was_deleted_with_it(stage: Stag
     stage.run(stage.delete(UI, manifest.digest))
     stage.run(acts(stage).acts.trash.restore_tag(OPERATOR, UI.name, "v1"))
     assert stage.run(stage.engine.manifests.find(UI, Tag("v1"))).content == manifest.content
+
+
+def test_a_tag_of_an_index_comes_back_with_all_that_the_trash_has_of_it(stage: Stage) -> None:
+    images = [stage.run(stage.push_image(UI, layer=layer)) for layer in (b"one", b"two")]
+    inner = index([(images[0].content, images[0].media_type)])
+    outer = index((each.content, each.media_type) for each in (inner, *images))
+    stage.run(stage.put(UI, inner))
+    stage.run(stage.put(UI, outer, "old"))
+    for each in (outer, inner, *images):
+        stage.run(stage.delete(UI, each.digest))
+    trash = acts(stage).acts.trash
+    assert stage.run(trash.restore_tag(OPERATOR, UI.name, "old")) == outer.digest.text
+    for each in (outer, inner, *images):
+        assert stage.run(stage.engine.manifests.find(UI, each.digest)).content == each.content
+    assert stage.run(trash.list_trash(OPERATOR, UI.name)) == ()
+    restored = [event["digest"] for event in stage.house.records(kind="manifest.restore")]
+    assert sorted(restored) == sorted(each.digest.text for each in (inner, *images))
+
+
+def test_what_no_trash_has_keeps_an_index_from_coming_back_and_is_named(stage: Stage) -> None:
+    one, two = (stage.run(stage.push_image(UI, layer=layer)) for layer in (b"one", b"two"))
+    stage.run(stage.put(UI, listing := index((each.content, each.media_type) for each in (one, two)), "old"))
+    stage.run(stage.delete(UI, one.digest))
+    stage.run(stage.delete(UI, two.digest))
+    trash = acts(stage).acts.trash
+    stage.run(trash.empty_trash(OPERATOR, UI.name))
+    stage.run(stage.push_image(UI, layer=b"one"))
+    stage.run(stage.delete(UI, one.digest))
+    stage.run(stage.delete(UI, listing.digest))
+    with pytest.raises(ManifestBlobUnknown, match=f"cannot be restored: it needs {two.digest.text}"):
+        stage.run(trash.restore_tag(OPERATOR, UI.name, "old"))
+    with pytest.raises(ManifestUnknown):
+        stage.run(stage.engine.manifests.find(UI, one.digest))
 
 
 def test_a_sweep_leaves_what_the_trash_names_until_its_time_is_over(stage: Stage) -> None:

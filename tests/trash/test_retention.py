@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -13,17 +14,21 @@ from sqlalchemy import Connection, insert, select
 
 from gateway.access.retention import Retention, TagState, decide
 from gateway.access.rules import Rules
+from gateway.administration import retention as administration
+from gateway.administration.retention import Applied
 from gateway.audit.event import Event, Kind
 from gateway.audit.trail import Search
+from gateway.change import Change
 from gateway.errors import Denied, Invalid, ManifestUnknown
 from gateway.gate import Act
 from gateway.oci.digest import Digest
 from gateway.oci.manifest import Manifest
 from gateway.oci.names import Repository, Tag
-from gateway.records import projects, schema
+from gateway.records import projects, rules, schema
 from gateway.records import retention as retaining
 from gateway.records.projects import Wishes
 from gateway.records.trail import project_tail
+from gateway.records.trash import Bin
 from tests.administration.rooms import Rooms, rooms_of
 from tests.contract.house import index
 from tests.house import OPERATOR, House
@@ -92,6 +97,16 @@ def test_reasons_are_told() -> None:
         (),
         ("matches release-*",),
     ]
+
+
+def test_a_tag_pushed_again_counts_as_pushed_though_it_did_not_move() -> None:
+    tags = [
+        TagState("other", B, NOW - 2 * DAY, pushed_at=NOW - 2 * DAY),
+        TagState("first", A, NOW - 40 * DAY, pushed_at=NOW - 1),
+        TagState("stable", A, NOW - 50 * DAY, pushed_at=NOW - 1),
+    ]
+    assert [each.stays for each in decide(Retention(1), Rules(), tags, NOW)] == [False, True, True]
+    assert [each.stays for each in decide(Retention(pulled_days=1), Rules(), tags, NOW)] == [False, True, True]
 
 
 @pytest.mark.parametrize(("last", "days"), [(0, None), (None, 0), (-1, 3), (None, 10**9)])
@@ -167,6 +182,26 @@ def test_what_was_pulled_lately_stays_and_what_was_pulled_long_ago_goes(stage: S
         "v1": (),
         "v2": (),
     }
+
+
+def test_a_tag_whose_manifest_was_pushed_again_today_stays(stage: Stage) -> None:
+    stage.clock.now -= 40 * DAY
+    filled(stage)
+    stage.clock.now += 40 * DAY
+    stage.run(stage.push_image(UI, "v0", layer=b"layer 0"))
+    retention = acts(stage).acts.retention
+    stage.run(retention.set(OPERATOR, "gallery", pulled_days=30))
+    [done] = stage.run(retention.apply(OPERATOR, "gallery"))
+    assert done.tags == ("v1", "v2")
+
+
+def test_a_tag_pushed_again_between_plan_and_removal_stays(stage: Stage) -> None:
+    filled(stage)
+    states = stage.house.database.read_now(lambda connection: retaining.tag_states(connection, [UI]))[UI.name]
+    stage.run(stage.push_image(UI, "v0", layer=b"layer 0"))
+    bin = Bin(int(stage.clock.now), "user:7", DAY)
+    notes = stage.run(stage.commit(Change(lambda connection: retaining.remove(connection, UI, states[:2], bin))))
+    assert notes.result[0] == ("v1",)
 
 
 def test_what_was_pulled_in_a_month_that_was_sealed_since_stays(stage: Stage) -> None:
@@ -248,6 +283,69 @@ def test_immutable_tags_stay(stage: Stage) -> None:
     stage.run(retention.set(OPERATOR, "gallery", last=1))
     [done] = stage.run(retention.apply(OPERATOR, "gallery"))
     assert done.tags == ("v1",)
+
+
+def test_many_tags_go_in_several_transactions_between_which_others_commit(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(administration, "_SLICE", 2)
+    manifest = stage.run(stage.push_image(UI, *(f"ci-{number}" for number in range(5))))
+    stage.clock.now += DAY
+    stage.run(stage.push_image(UI, "new", layer=b"new"))
+    retention = acts(stage).acts.retention
+    stage.run(retention.set(OPERATOR, "gallery", last=1))
+    before = len(stage.house.records())
+
+    async def story() -> Applied:
+        other = asyncio.create_task(stage.house.ledger.commit(Act(Event(Kind.MANIFEST_PULL, OPERATOR))))
+        [done] = await retention.apply(OPERATOR, "gallery")
+        await other
+        return done
+
+    done = stage.run(story())
+    assert (done.tags, done.manifests) == (tuple(f"ci-{number}" for number in range(5)), (manifest.digest.text,))
+    applied = [event["detail"] for event in stage.house.records(kind="retention.apply")]
+    assert applied == [{"tags": 2, "manifests": 0}, {"tags": 2, "manifests": 0}, {"tags": 1, "manifests": 1}]
+    assert len(stage.house.records()) == before + 1 + 1 + 3 + 5
+
+
+def test_a_signature_goes_with_the_last_tag_of_its_image_however_the_tags_are_split(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(administration, "_SLICE", 1)
+    digests = filled(stage)
+    signature = stage.run(stage.push_image(UI, layer=b"signature"))
+    stage.run(stage.put(UI, signature, f"sha256-{digests[0].hex}.sig"))
+    retention = acts(stage).acts.retention
+    stage.run(retention.set(OPERATOR, "gallery", last=1))
+    stage.run(retention.apply(OPERATOR, "gallery"))
+    applied = [event["detail"]["tags"] for event in stage.house.records(kind="retention.apply")]
+    assert sorted(applied) == [1, 2]
+
+
+def test_a_signature_stays_whose_image_was_pushed_again_since_the_plan(stage: Stage) -> None:
+    digests = filled(stage)
+    name = f"sha256-{digests[0].hex}.sig"
+    stage.run(stage.put(UI, stage.run(stage.push_image(UI, layer=b"signature")), name))
+    states = stage.house.database.read_now(lambda connection: retaining.tag_states(connection, [UI]))[UI.name]
+    stage.run(stage.push_image(UI, "v0", layer=b"layer 0"))
+    going = [tag for tag in states if tag.name in ("v0", "v1", name)]
+    bin = Bin(int(stage.clock.now), "user:7", DAY)
+    notes = stage.run(stage.commit(Change(lambda connection: retaining.remove(connection, UI, going, bin))))
+    assert notes.result[0] == ("v1",)
+
+
+def test_what_is_read_only_is_not_due(stage: Stage) -> None:
+    filled(stage)
+    retention = acts(stage).acts.retention
+    stage.run(retention.set(OPERATOR, "gallery", last=1))
+    stage.run(stage.commit(projects.set_project(UI.project, Wishes(read_only="archive"))))
+    assert stage.run(retention.due()) == ()
+    stage.run(stage.commit(projects.set_project(UI.project, Wishes(read_only=""))))
+    stage.run(stage.commit(rules.set_freeze("a move", NOW)))
+    assert stage.run(retention.due()) == ()
+    stage.run(stage.commit(rules.set_freeze("", NOW)))
+    assert stage.run(retention.due()) == ("gallery",)
 
 
 def test_only_who_manages_the_project_plans_and_applies(stage: Stage) -> None:
