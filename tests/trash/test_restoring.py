@@ -119,6 +119,16 @@ def test_what_no_trash_has_keeps_an_index_from_coming_back_and_is_named(stage: S
         stage.run(stage.engine.manifests.find(UI, one.digest))
 
 
+def test_a_blob_that_only_the_trash_named_when_it_was_looked_for_has_its_grace(stage: Stage) -> None:
+    manifest = stage.run(stage.push_image(UI, "v1"))
+    stage.run(stage.delete(UI, manifest.digest))
+    stage.clock.now += WEEK + DAY
+    for digest in (LAYER, Digest.of(b"{}")):
+        stage.run(stage.engine.blobs.find(UI, digest, spares_push=True))
+    assert stage.run(stage.sweep()).gone.links.count == 0
+    stage.run(stage.put(UI, manifest, "v1"))
+
+
 def large(manifest: Manifest, filler: str) -> Manifest:
     """*manifest* with so much more in it that it has some 40,000 bytes."""
     content = {**json.loads(manifest.content), "annotations": {"filler": filler * 40_000}}
