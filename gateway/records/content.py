@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
@@ -213,7 +213,7 @@ def delete_manifest(
     connection: Connection, repository: Repository, digest: Digest, bin: trash.Bin = trash.NO_BIN
 ) -> Notes:
     """
-    Removes the manifest with its tags, into the *bin*; what refers to it or lists it stays.
+    Removes the manifest with its tags, into the *bin* (or not, say the notes); what refers to it or lists it stays.
 
     Raises `ManifestUnknown`, `ReadOnly`, and `TagImmutable` while a tag that may not be removed names it.
     """
@@ -222,8 +222,8 @@ def delete_manifest(
     if place is None or not has(connection, manifests, repository_id=place, digest=digest.text):
         raise ManifestUnknown(f"{repository} holds no manifest {digest}.")
     rules.require_removable(connection, held_tags, place, repository, digest)
-    trash.keep_manifest(connection, place, digest, bin)
-    return forget_manifest(connection, place, digest)
+    told = None if trash.keep_manifest(connection, place, digest, bin) else {"trashed": False}
+    return replace(forget_manifest(connection, place, digest), detail=told)
 
 
 def forget_manifest(connection: Connection, place: int, digest: Digest) -> Notes:
@@ -299,9 +299,8 @@ def _require(connection: Connection, place: int, repository: Repository, manifes
 def missing_of(connection: Connection, place: int, manifest: Manifest) -> tuple[str, ...]:
     """What *manifest* requires and the repository *place* does not hold."""
     wanted = [digest.text for digest in manifest.required]
-    found = held(connection, links, place, wanted)
-    if manifest.is_index:
-        found |= held(connection, manifests, place, wanted)
+    tables = (links, manifests) if manifest.is_index else (links,)
+    found = {text for table in tables for text in held(connection, table, place, wanted)}
     return tuple(text for text in wanted if text not in found)
 
 

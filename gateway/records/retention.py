@@ -112,7 +112,8 @@ def remove(connection: Connection, repository: Repository, doomed: Sequence[TagS
         trash.keep_tags(connection, place, [tag.name], tag.digest, bin)
         connection.execute(_REMOVE, {"place": place, "tag": tag.name})
         gone[tag.name] = tag.digest
-    removed = _remove_unnamed(connection, repository, place, list(gone.values()), bin) if place is not None else []
+    digests = list(gone.values())
+    removed, lost = _remove_unnamed(connection, repository, place, digests, bin) if place is not None else ([], 0)
     where = {"project": repository.project.name, "repository": repository.name}
     also = tuple(
         (
@@ -121,14 +122,19 @@ def remove(connection: Connection, repository: Repository, doomed: Sequence[TagS
         )
         for name, digest in gone.items()
     )
-    return Notes(detail={"tags": len(gone), "manifests": len(removed)}, result=(tuple(gone), tuple(removed)), also=also)
+    detail = {"tags": len(gone), "manifests": len(removed), **({"not_trashed": lost} if lost else {})}
+    return Notes(detail=detail, result=(tuple(gone), tuple(removed)), also=also)
 
 
 def _remove_unnamed(
     connection: Connection, repository: Repository, place: int, digests: Sequence[str], bin: Bin
-) -> list[str]:
-    """Those of *digests* that neither a tag nor a manifest names, what only they named, and what is about them."""
+) -> tuple[list[str], int]:
+    """
+    Removes those of *digests* that neither a tag nor a manifest names, what only they named, and what is about them:
+    which ones, and for how many the trash had no room.
+    """
     removed: list[str] = []
+    lost, left = 0, trash.room(connection, place)
     wanted = list(dict.fromkeys(digests))
     for _ in range(_DEPTH):
         loose = [digest for digest in wanted if _is_unnamed(connection, place, digest)]
@@ -141,11 +147,11 @@ def _remove_unnamed(
             about = select(manifests.c.digest).where(manifests.c.repository_id == place, manifests.c.subject == text)
             wanted += [*connection.execute(named).scalars(), *connection.execute(about).scalars()]
             sweeping.release(connection, repository, digest, bin.now)
-            trash.keep_manifest(connection, place, digest, bin)
+            lost += not trash.keep_manifest(connection, place, digest, bin, left)
             content.forget_manifest(connection, place, digest)
             removed.append(text)
         wanted = list(dict.fromkeys(wanted))
-    return removed
+    return removed, lost
 
 
 def _is_unnamed(connection: Connection, place: int, digest: str) -> bool:

@@ -46,13 +46,15 @@ SWEPT: Final = "swept"
 #: Sorts after every hexadecimal digit.
 _AFTER: Final = "g"
 
+_NAMED_NOW: Final = exists().where(edges.c.repository_id == links.c.repository_id, edges.c.target == links.c.digest)
 _NAMED: Final = or_(
-    exists().where(edges.c.repository_id == links.c.repository_id, edges.c.target == links.c.digest),
+    _NAMED_NOW,
     # What is in the trash can be brought back, with all that it names.
     exists().where(trash_targets.c.repository_id == links.c.repository_id, trash_targets.c.target == links.c.digest),
 )
 _STANDING: Final = (
-    select(blobs.c.size_bytes, links.c.created_at, _NAMED.label("named"))
+    # The trash may be emptied any moment: who is told of a blob that only it names has his grace all the same.
+    select(blobs.c.size_bytes, links.c.created_at, _NAMED_NOW.label("named"))
     .join(links, links.c.digest == blobs.c.digest)
     .join(repositories, repositories.c.id == links.c.repository_id)
     .where(repositories.c.name == bindparam("repository"), links.c.digest == bindparam("digest"))

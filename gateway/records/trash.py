@@ -9,13 +9,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Select, delete, func, insert, select
+from sqlalchemy import Connection, Row, Select, bindparam, delete, func, insert, select
 
 from gateway.oci.digest import Digest
 from gateway.oci.names import ProjectName, Repository
 from gateway.records.schema import edges, manifest_bodies, manifests, projects, repositories, tags, trash, trash_targets
 
 _PAGE: Final = 1000
+_QUOTA: Final = (
+    select(projects.c.id, projects.c.quota_bytes)
+    .join(repositories, repositories.c.project_id == projects.c.id)
+    .where(repositories.c.id == bindparam("place"))
+)
+_TAKEN: Final = (
+    select(func.coalesce(func.sum(func.length(trash.c.content)), 0))
+    .join(repositories, repositories.c.id == trash.c.repository_id)
+    .where(repositories.c.project_id == bindparam("project"), trash.c.tag == "")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +58,34 @@ class Trashed:
 # into the trash
 
 
-def keep_manifest(connection: Connection, place: int, digest: Digest, bin: Bin) -> None:
-    """Keeps the manifest of the repository *place*, and its tags; before it is forgotten."""
+@dataclass(slots=True)
+class Room:
+    """How many bytes of manifests still fit into the trash of a project; None: any number."""
+
+    bytes: int | None = None
+
+
+def room(connection: Connection, place: int) -> Room:
+    """
+    What fits into the trash of the project that the repository *place* is in: its quota, beside what it holds.
+
+    Whoever pushes and deletes again and again would fill the database by way of the trash otherwise.
+    """
+    found = connection.execute(_QUOTA, {"place": place}).first()
+    if found is None or found.quota_bytes is None:
+        return Room()
+    taken = connection.execute(_TAKEN, {"project": found.id}).scalar_one()
+    return Room(int(found.quota_bytes) - int(taken))
+
+
+def keep_manifest(connection: Connection, place: int, digest: Digest, bin: Bin, left: Room | None = None) -> bool:
+    """
+    Keeps the manifest of the repository *place*, and its tags; before it is forgotten. False if there is no room.
+
+    Of what was thrown away several times, the last is kept. *left* is the project's `room`, if it was looked up.
+    """
     if not bin.seconds:
-        return
+        return True
     mine = (manifests.c.repository_id == place) & (manifests.c.digest == digest.text)
     found = connection.execute(
         select(manifests.c.media_type, manifest_bodies.c.content)
@@ -59,7 +93,16 @@ def keep_manifest(connection: Connection, place: int, digest: Digest, bin: Bin) 
         .where(mine)
     ).first()
     if found is None:
-        return
+        return True
+    former = (trash.c.repository_id == place) & (trash.c.digest == digest.text) & (trash.c.tag == "")
+    older = list(connection.execute(select(trash.c.id).where(former)).scalars())
+    left = left or room(connection, place)
+    if older:
+        _drop(connection, older)
+    elif left.bytes is not None:
+        if len(found.content) > left.bytes:
+            return False
+        left.bytes -= len(found.content)
     row = {**_row(place, digest.text, bin), "tag": "", "media_type": found.media_type, "content": bytes(found.content)}
     number = connection.execute(insert(trash).values(row).returning(trash.c.id)).scalar_one()
     named = select(edges.c.target).where(edges.c.repository_id == place, edges.c.source == digest.text)
@@ -71,6 +114,7 @@ def keep_manifest(connection: Connection, place: int, digest: Digest, bin: Bin) 
         connection.execute(insert(trash_targets), targets)
     names = select(tags.c.name).where(tags.c.repository_id == place, tags.c.digest == digest.text)
     keep_tags(connection, place, connection.execute(names).scalars().all(), digest.text, bin)
+    return True
 
 
 def keep_tags(connection: Connection, place: int | None, names: Sequence[str], digest: str, bin: Bin) -> None:

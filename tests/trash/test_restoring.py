@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -24,7 +25,7 @@ from gateway.errors import (
 )
 from gateway.gate import Act
 from gateway.oci.digest import Digest
-from gateway.oci.manifest import Manifest
+from gateway.oci.manifest import Manifest, load
 from gateway.oci.names import Tag
 from gateway.records import projects
 from gateway.records.projects import Wishes
@@ -116,6 +117,49 @@ def test_what_no_trash_has_keeps_an_index_from_coming_back_and_is_named(stage: S
         stage.run(trash.restore_tag(OPERATOR, UI.name, "old"))
     with pytest.raises(ManifestUnknown):
         stage.run(stage.engine.manifests.find(UI, one.digest))
+
+
+def test_a_blob_that_only_the_trash_named_when_it_was_looked_for_has_its_grace(stage: Stage) -> None:
+    manifest = stage.run(stage.push_image(UI, "v1"))
+    stage.run(stage.delete(UI, manifest.digest))
+    stage.clock.now += WEEK + DAY
+    for digest in (LAYER, Digest.of(b"{}")):
+        stage.run(stage.engine.blobs.find(UI, digest, spares_push=True))
+    assert stage.run(stage.sweep()).gone.links.count == 0
+    stage.run(stage.put(UI, manifest, "v1"))
+
+
+def large(manifest: Manifest, filler: str) -> Manifest:
+    """*manifest* with so much more in it that it has some 40,000 bytes."""
+    content = {**json.loads(manifest.content), "annotations": {"filler": filler * 40_000}}
+    return load(json.dumps(content).encode(), manifest.media_type)
+
+
+def test_a_manifest_thrown_away_again_is_in_the_trash_once(stage: Stage) -> None:
+    for _ in range(3):
+        manifest = stage.run(stage.push_image(UI, "v1"))
+        stage.run(stage.delete(UI, manifest.digest))
+        stage.clock.now += DAY
+    trash = acts(stage).acts.trash
+    rows = stage.run(trash.list_trash(OPERATOR, UI.name))
+    assert [row.deleted_at.timestamp() for row in rows if not row.tag] == [stage.clock.now - DAY]
+    assert stage.run(trash.restore_manifest(OPERATOR, UI.name, manifest.digest.text)) == ("v1",)
+
+
+def test_the_trash_of_a_project_takes_no_more_than_its_quota_and_says_so(stage: Stage) -> None:
+    small = stage.run(stage.push_image(UI))
+    stage.run(stage.commit(projects.set_project(UI.project, Wishes(quota_bytes=100_000))))
+    manifests = [large(small, letter) for letter in "abc"]
+    for manifest in (*manifests, manifests[0]):
+        stage.run(stage.put(UI, manifest))
+        change = stage.engine.manifests.delete(UI, manifest.digest)
+        stage.run(stage.commit(change, Kind.MANIFEST_DELETE))
+    trash = acts(stage).acts.trash
+    rows = stage.run(trash.list_trash(OPERATOR, UI.name))
+    assert {row.digest for row in rows} == {manifest.digest.text for manifest in manifests[:2]}
+    told = [event.get("detail") for event in stage.house.records(kind="manifest.delete")]
+    assert [detail for detail in told if detail] == [{"trashed": False}]
+    assert len([row for row in rows if row.digest == manifests[0].digest.text]) == 1
 
 
 def test_a_sweep_leaves_what_the_trash_names_until_its_time_is_over(stage: Stage) -> None:
