@@ -141,10 +141,11 @@ class Trail(Protocol):
         """The events from the one numbered *first* to the last one there is now, in order, those in segments too."""
         ...
 
-    def verify(self, against: Sequence[Mapping[str, Any]] = ()) -> Verification:
+    def verify(self, against: Sequence[Mapping[str, Any]] = (), only: str = "") -> Verification:
         """
         Reads the whole chain; an edit, deletion, insertion or reordering is named by its first bad event.
 
-        *against* are checkpoints from elsewhere, their signatures good: what they name must be there.
+        *against* are checkpoints from elsewhere, their signatures good: what they name must be there. Stubs of purged
+        events are believed under the gateway's own keys: under the one with the id *only* alone, if that is given.
         """
         ...

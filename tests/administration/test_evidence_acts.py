@@ -298,10 +298,10 @@ def test_what_a_killed_process_left_is_finished(old: Rooms, monkeypatch: pytest.
     real = segments.leave
     calls = iter(range(100))
 
-    def dying() -> Any:
+    def dying(proven: int) -> Any:
         if next(calls) == 3:
             raise RuntimeError("killed")
-        return real()
+        return real(proven)
 
     with monkeypatch.context() as patched:
         patched.setattr(segments, "leave", dying)
