@@ -149,7 +149,8 @@ class Evidence:
                 only = key_id(given) if given is not None else ""
                 found = await asyncio.to_thread(self.trail.verify, statements, only)
             told = {"count": found.count, "head": found.head, "fault": found.fault, "event": found.seq}
-            passage.note(reason="trail_damaged" if found.fault else "", detail={**told, "statements": len(statements)})
+            told |= {"statements": len(statements), "uncompared": found.uncompared}
+            passage.note(reason="trail_damaged" if found.fault else "", detail=told)
             await passage.seal()
         return found
 

@@ -84,7 +84,7 @@ class Verification:
     *count* events were accounted for; *fault* says in words what is wrong with the first bad one, *seq*, or is empty.
 
     *sealed* of them were read from segments, *purged* are gone, and signed stubs vouch for them; *compared* is how many
-    statements from elsewhere were met.
+    statements from elsewhere were met, *uncompared* how many could not be, for their events were purged.
     """
 
     count: int
@@ -94,6 +94,12 @@ class Verification:
     sealed: int = 0
     purged: int = 0
     compared: int = 0
+    uncompared: int = 0
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is wrong, and all that was given was compared."""
+        return not self.fault and not self.uncompared
 
 
 class Trail(Protocol):

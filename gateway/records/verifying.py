@@ -116,6 +116,7 @@ class Verifier:
             sealed=walk.sealed,
             purged=walk.purged,
             compared=walk.compared,
+            uncompared=0 if wrong is not None else sum(map(len, self._against.values())) - walk.compared,
         )
 
     def _read(self, query: Any) -> Any:
