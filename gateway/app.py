@@ -99,7 +99,7 @@ def joined(settings: Settings, secrets: Secrets) -> Iterator[Rooms]:
         closing.callback(ledger.close)
         directory = SqlDirectory(database)
         gate = Gate(directory, ledger)
-        trail = SqlTrail(database, secrets.trail)
+        trail = SqlTrail(database, secrets.trail, secrets.checkpoints)
         engine, settling = _content(settings, database)
         hashing = HashingPool(turns=settings.data)
         closing.callback(hashing.close)

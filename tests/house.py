@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 from gateway.access.principals import LOCAL, SYSTEM, Caller, Origin, Principal, PrincipalKind
+from gateway.access.secrets import Secrets
 from gateway.audit.trail import Search
 from gateway.gate import Gate
 from gateway.records.database import Database
@@ -24,6 +25,8 @@ from tests.services.postgres import PostgresServer
 R = TypeVar("R")
 
 TRAIL_KEY = b"a key that only these tests use.."
+#: Those of the data directory.
+SECRETS = Secrets(b"s" * 32)
 ORIGIN = Origin("192.0.2.7", "192.0.2.7", "tests/1", "0" * 32)
 GATEWAY = Caller(SYSTEM, ORIGIN, LOCAL)
 OPERATOR = Caller(Principal(PrincipalKind.OPERATOR, 0, "operator:root"), ORIGIN, LOCAL)
@@ -57,7 +60,8 @@ def opened(url: str, data: Path) -> Iterator[House]:
     ledger.start()
     directory = SqlDirectory(database)
     try:
-        yield House(data, database, ledger, directory, Gate(directory, ledger), SqlTrail(database, TRAIL_KEY))
+        trail = SqlTrail(database, TRAIL_KEY, SECRETS.checkpoints)
+        yield House(data, database, ledger, directory, Gate(directory, ledger), trail)
     finally:
         ledger.close()
         database.close()

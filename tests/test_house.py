@@ -15,6 +15,8 @@ ROOT = Path(__file__).parent.parent
 MODULES = sorted((ROOT / "gateway").rglob("*.py"))
 LOCKS = sorted(ROOT.glob("requirements*.lock"))
 MOST_LINES = 400
+#: What is copied alone to machines without a gateway is one file, signatures included.
+COPIED_ALONE = {"gateway.audit.offline": 450}
 EMPTY_WORDS = {
     "manager",
     "helper",
@@ -175,7 +177,7 @@ def test_a_room_imports_only_what_the_table_allows(path: Path) -> None:
 def test_a_module_opens_with_its_sentence_and_fits_on_a_few_pages(path: Path) -> None:
     sentence = (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n\n")[0]
     assert re.search(r"[.:]$", sentence), f"{module_name(path)} does not open with one sentence"
-    assert len(path.read_text().splitlines()) <= MOST_LINES
+    assert len(path.read_text().splitlines()) <= COPIED_ALONE.get(module_name(path), MOST_LINES)
 
 
 @pytest.mark.parametrize("path", MODULES, ids=module_name)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from gateway.access.policy import Need
 from gateway.access.principals import Caller
@@ -21,8 +21,8 @@ from gateway.access.secrets import Secrets
 from gateway.administration.values import MANAGE_SYSTEM
 from gateway.audit.chain import Head, Sealed, fault
 from gateway.audit.checkpoints import CheckpointKey
-from gateway.audit.event import Event, Kind, time_text
-from gateway.audit.offline import fault_of, read_key
+from gateway.audit.event import Event, Kind, Outcome, time_text
+from gateway.audit.offline import fault_of, key_id, read_key
 from gateway.audit.trail import Trail, Verification
 from gateway.errors import Conflict, Unavailable
 from gateway.gate import Act, Gate
@@ -30,6 +30,7 @@ from gateway.records import checkpoints, cursors, segments
 from gateway.records.checkpoints import Stored
 from gateway.records.cursors import Lag
 from gateway.records.database import Database
+from gateway.records.proving import Keys, oldest_event, owned_keys, prove, stub_fault
 from gateway.records.segments import Month, Segment, Unsealed
 
 __all__ = ["Evidence", "Kept", "Lag", "Month", "Plan", "PublicKey", "Receipt", "Stored", "months_before"]
@@ -136,17 +137,20 @@ class Evidence:
         """
         Reads the whole trail, and whether it holds what the *statements*, checkpoints from elsewhere, say of it.
 
-        They must be signed by *key_pem*, an exported public key; without one, by a key that the database knows, which
-        whoever rules the database could have put there. Raises `gateway.audit.offline.Unreadable` for no key.
+        They, and the stubs of what was purged, must be signed by *key_pem*, an exported public key; without one, by a
+        key of this data directory, which whoever rules that could have put there. Raises
+        `gateway.audit.offline.Unreadable` for no key.
         """
         given = read_key(key_pem) if key_pem is not None else None
         async with self.gate.passage(caller, Kind.AUDIT_VERIFY, _REVIEW) as passage:
-            known = {kid: read_key(pem) for kid, pem in (await self._read(checkpoints.public_keys)).items()}
+            known = await self._own_keys()
             found = _foreign(statements, known, given)
             if found is None:
-                found = await asyncio.to_thread(self.trail.verify, statements)
+                only = key_id(given) if given is not None else ""
+                found = await asyncio.to_thread(self.trail.verify, statements, only)
             told = {"count": found.count, "head": found.head, "fault": found.fault, "event": found.seq}
-            passage.note(reason="trail_damaged" if found.fault else "", detail={**told, "statements": len(statements)})
+            told |= {"statements": len(statements), "uncompared": found.uncompared}
+            passage.note(reason="trail_damaged" if found.fault else "", detail=told)
             await passage.seal()
         return found
 
@@ -164,15 +168,14 @@ class Evidence:
         Seals events before *cut* into segments, and takes them out of the database; *purge* removes older segments.
 
         Each segment sealed or purged is an event; what was interrupted is finished first. Raises `Conflict` when the
-        events to seal are damaged, or others are sealing; `Unavailable` when a file cannot be written.
+        events to seal are damaged, a segment is not as it was sealed, or others are sealing; `Unavailable` when a file
+        cannot be written.
         """
         async with self.gate.passage(caller, Kind.AUDIT_RETAIN, MANAGE_SYSTEM, detail=_told(cut, purge)) as passage:
             await passage.seal()
         key = await self.signing_key(caller)
         await self._leave(caller)
-        for segment in await self._read(segments.every):
-            if segment.stub:
-                await asyncio.to_thread(segments.remove_file, self.database.data, segment)
+        await self._finish_purges(caller)
         made: list[Segment] = []
         while found := await self._read(partial(segments.next_events, cut=cut)):
             made.append(await self._seal(caller, key, found))
@@ -209,6 +212,7 @@ class Evidence:
         return segment
 
     async def _purge(self, caller: Caller, key: CheckpointKey, segment: Segment) -> None:
+        await self._prove(caller, segment)
         stub = key.purge(segment.first_seq, segment.previous, segment.head, datetime.now(UTC), segment.file_sha256)
         async with self.gate.passage(caller, Kind.AUDIT_RETAIN, MANAGE_SYSTEM) as passage:
             await passage.commit(segments.purge(segment, stub))
@@ -217,12 +221,58 @@ class Evidence:
     async def _leave(self, caller: Caller) -> None:
         """Takes out of the table what is in segments; whoever else wants to write has turns in between."""
         event = Event(Kind.AUDIT_RETAIN, caller)
+        until = await self._proven(caller)
         left = 1
         while left:
-            left = (await self.gate.ledger.commit(Act(event, segments.leave(), silent=True))).result
-        until: int = await self._read(segments.sealed_until)
+            left = (await self.gate.ledger.commit(Act(event, segments.leave(until), silent=True))).result
         # The statement at the end of each segment says what the checkpoints before it said.
         await self.gate.ledger.commit(Act(event, checkpoints.thin(until), silent=True))
+
+    async def _proven(self, caller: Caller) -> int:
+        """The number up to which events are in segments; the files of those that are in the table too were read."""
+        oldest: int | None = await self._read(oldest_event)
+        head = Head()
+        for segment in await self._read(segments.every):
+            if oldest is not None and segment.last_seq >= oldest:
+                if segment.previous != head:
+                    await self._refuse(caller, segment, "it does not follow the segment before it")
+                if segment.stub:
+                    await self._refuse(caller, segment, "it is told to be purged, and its events are there")
+                await self._prove(caller, segment)
+            head = segment.head
+        return head.seq
+
+    async def _finish_purges(self, caller: Caller) -> None:
+        """Removes the files of purged segments, if any was left."""
+        keys = await self._own_keys()
+        for segment in await self._read(segments.every):
+            if segment.stub:
+                try:
+                    if wrong := stub_fault(segment, keys):
+                        raise Unsealed(wrong)
+                    await asyncio.to_thread(segments.remove_file, self.database.data, segment)
+                except Unsealed as error:
+                    await self._refuse(caller, segment, str(error))
+
+    async def _prove(self, caller: Caller, segment: Segment) -> datetime:
+        """When the segment was sealed, its file having been read; raises `Conflict` unless it is as it was sealed."""
+        keys = await self._own_keys()
+        try:
+            return await asyncio.to_thread(prove, self.database.data, segment, keys)
+        except Unsealed as error:
+            await self._refuse(caller, segment, str(error))
+
+    async def _refuse(self, caller: Caller, segment: Segment, fault: str) -> NoReturn:
+        """Records that the segment is not as it was sealed, and raises `Conflict`: nothing is removed on its word."""
+        place = {"segment": segment.file, "first": segment.first_seq, "last": segment.last_seq, "fault": fault}
+        event = Event(Kind.INTEGRITY_FAILURE, caller, Outcome.FAILED, reason="segment_damaged", detail=place)
+        await self.gate.ledger.commit(Act(event))
+        which = f"The segment {segment.file!r} of events {segment.first_seq} to {segment.last_seq}"
+        raise Conflict(f"{which} is not as it was sealed: {fault}; nothing was removed. Run: gateway audit verify")
+
+    async def _own_keys(self) -> Keys:
+        found: Keys = await self._read(partial(owned_keys, secret=self.secrets.checkpoints))
+        return found
 
     async def _read(self, query: Any) -> Any:
         return await asyncio.to_thread(self.database.read_now, query)

@@ -267,18 +267,23 @@ class ReadOnly(Struct, frozen=True):
 
 
 class Verified(Struct, frozen=True):
-    """Whether the trail is as it was written; *fault* and *event* name the first thing that is not."""
+    """
+    Whether the trail is as it was written; *fault* and *event* name the first thing that is not.
+
+    It is not called whole either while so many checkpoints given are *uncompared*, for their events were purged.
+    """
 
     whole: bool
     count: int
     head: str
     fault: str | None
     event: int | None
+    uncompared: int = 0
 
     @classmethod
     def of(cls, found: Verification) -> Verified:
-        wrong = (found.fault, found.seq) if found.fault else (None, None)
-        return cls(not found.fault, found.count, found.head, *wrong)
+        fault, event = (found.fault, found.seq) if found.fault else (None, None)
+        return cls(found.whole, found.count, found.head, fault, event, found.uncompared)
 
 
 class Events(Struct, frozen=True):

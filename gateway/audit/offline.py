@@ -4,7 +4,7 @@
 
 An export is JSON lines, also compressed: of `gateway audit export`, a sink, an evidence pack, or segments in turn.
 Events are followed by their hashes; signed statements (checkpoints, segments, purges) by their Ed25519 signatures.
-Exit status: 0 whole · 1 it is not · 2 it cannot be read.
+Exit status: 0 whole · 1 it is not, or a checkpoint given could not be compared · 2 it cannot be read.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ _BREAKS: Final = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
 DOMAIN: Final = b"registry-gateway trail v1\n"  # begins what is signed
 _EVENT: Final = '{"hash":"'
 _BODY: Final = len(_EVENT) + 64 + 2
+#: The members of an event's line in a pack.
+_PACKED: Final = {"seq", "hash", "body"}
+_SIGNED: Final = ("checkpoint", "segment", "purge")
 #: Fields that readers of an event always see; in what was sealed they are left out when they are empty.
 _EMPTY: Final = ("project", "repository", "reference", "digest", "reason")
 _DER: Final = bytes.fromhex("302a300506032b6570032100")
@@ -45,6 +48,7 @@ class Report:
 
     *proven* of the *count* events are followed, without a break, by one that a signed statement names; *newest* is the
     last such statement. *purged* events are gone, and a signed stub vouches for their place; *gaps* are missing ranges.
+    *uncompared* are the events, not in the export, that statements from elsewhere name; of a partial one, the purged.
     """
 
     first: int = 0
@@ -56,6 +60,7 @@ class Report:
     purged: int = 0
     gaps: list[tuple[int, int]] = field(default_factory=list)
     newest: Mapping[str, Any] | None = None
+    uncompared: list[int] = field(default_factory=list)
     fault: str = ""
     seq: int = 0
 
@@ -124,12 +129,13 @@ class Reader:
         self._unproven = 0
         for statement in awaited:
             self._admit(statement)
+        self._given = set(self._awaited)
 
     def take(self, line: str) -> None:
         """One line of an export; nothing any more once there is a fault."""
         if self.report.fault or not line:
             return
-        if line.startswith(_EVENT):
+        if line.startswith(_EVENT) and line[_BODY - 2 : _BODY] == '",':
             self._event(line[len(_EVENT) : len(_EVENT) + 64], "{" + line[_BODY:])
             return
         record = _record(line)
@@ -138,12 +144,16 @@ class Reader:
             dropped = [name for name in _EMPTY if sealed.get(name) == ""]
             body = canonical({name: value for name, value in sealed.items() if name not in dropped})
             self._event(str(record["hash"]), body.decode("utf-8", "surrogatepass"))
-        elif "body" in record and "hash" in record:  # of a pack
+        elif record.keys() == _PACKED and record["seq"] == _record(str(record["body"])).get("id"):
             self._event(str(record["hash"]), str(record["body"]))
         elif record.get("type") == "gap":
             self._gap(int(record["first"]), int(record["last"]))
-        elif "type" in record and "seq" in record:
+        elif record.get("type") in _SIGNED and "seq" in record:
             self._statement(record)
+        else:
+            # What says something and is neither sealed nor signed is nobody's word.
+            last = self.report.last
+            self._wrong(f"a line after event {last} is no event, and no statement: {line[:60]!r}", last + 1)
 
     def end(self) -> Report:
         """What was found, all lines taken."""
@@ -152,6 +162,8 @@ class Reader:
         if beyond and not found.fault:
             wrong = f"events {found.last + 1} to {max(beyond)} are missing from the end: a checkpoint names the last"
             self._wrong(wrong, found.last + 1)
+        if not self._partial:
+            found.uncompared = sorted(seq for seq in self._given & self._awaited.keys() if seq <= found.last)
         return found
 
     def _event(self, chained: str, body: str) -> None:
@@ -164,12 +176,12 @@ class Reader:
                 self._wrong(f"what follows event {found.last} is no event", found.last + 1)
                 return
             if seq in self._seen:
-                if self._seen[seq] != chained:
+                if self._seen[seq] != chained or _hash(_previous(body), body) != chained:
                     self._wrong(f"event {seq} comes twice, and not the same", seq)
                 return
             if not self._placed(seq, body):
                 return
-        if hashlib.sha256(bytes.fromhex(found.head) + body.encode("utf-8", "surrogatepass")).hexdigest() != chained:
+        if _hash(found.head, body) != chained:
             self._wrong(f"event {seq} was edited, or does not follow event {seq - 1}", seq)
             return
         found.first = found.first or seq
@@ -192,7 +204,7 @@ class Reader:
         if found.last:
             self._gap(found.last + 1, seq - 1)
         # What the first event follows is not in an export that begins later: it is taken at its word.
-        found.head = GENESIS if seq == 1 else bytes.fromhex(json.loads(body)["previous_hash"]).hex()
+        found.head = GENESIS if seq == 1 else _previous(body)
         return not found.fault
 
     def _gap(self, first: int, last: int) -> None:
@@ -218,16 +230,21 @@ class Reader:
     def _purge(self, statement: Mapping[str, Any]) -> None:
         found = self.report
         first, last = int(statement["first"]), int(statement["seq"])
-        if last <= found.last:
-            return
         self._sign(statement)
-        if found.last and (first != found.last + 1 or found.head != statement["previous_hash"]):
+        if last <= found.last:
+            if last in self._seen:
+                self._compare(statement, self._seen[last])
+            return
+        if (found.last or first <= 1) and (first != found.last + 1 or found.head != statement["previous_hash"]):
             self._wrong(f"the stub of events {first} to {last} does not follow event {found.last}", first)
         if not found.fault:
             found.proven += self._unproven
             self._unproven = 0
             found.purged += last - first + 1
             found.last, found.head = last, str(statement["hash"])
+            found.uncompared += sorted(seq for seq in self._given & self._awaited.keys() if first <= seq < last)
+            for each in self._awaited.pop(last, ()):
+                self._compare(each, found.head)
 
     def _admit(self, statement: Mapping[str, Any]) -> None:
         self._sign(statement)
@@ -280,13 +297,30 @@ def lines_of(path: Path) -> Iterator[str]:
         raise Unreadable(f"{path} cannot be read: {(getattr(error, 'strerror', None) or str(error)).lower()}") from None
 
 
+def _hash(previous: str, body: str) -> str:
+    return hashlib.sha256(bytes.fromhex(previous) + body.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _previous(body: str) -> str:
+    """The hash that the event says it follows."""
+    return bytes.fromhex(json.loads(body)["previous_hash"]).hex()
+
+
 def _record(line: str) -> dict[str, Any]:
     """The JSON object in *line*; what stands before it, a syslog header, is passed over."""
     try:
-        record: dict[str, Any] = json.loads(line[line.index("{") :])
+        record: dict[str, Any] = json.loads(line[line.index("{") :], object_pairs_hook=_once)
     except ValueError:
         raise Unreadable(f"not a line of an export: {line[:60]!r}") from None
     return record
+
+
+def _once(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object none of whose members comes twice: of two, readers would see one and verifiers the other."""
+    found = dict(members)
+    if len(found) != len(members):
+        raise ValueError
+    return found
 
 
 def _is_signed(public: bytes, signature: bytes, message: bytes) -> bool:
@@ -366,7 +400,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write(f"offline: {error}\n")
         return 2
     sys.stdout.writelines(f"{line}\n" for line in _told(found, signed=given.key is not None))
-    return 1 if found.fault else 0
+    return 1 if found.fault or found.uncompared else 0
 
 
 def _verified(exports: list[Path], checkpoints: list[Path], key: Path | None, *, partial: bool) -> Report:
@@ -386,13 +420,17 @@ def _told(found: Report, *, signed: bool) -> Iterator[str]:
         return
     yield f"Whole: {found.count} events, {found.first} to {found.last}, the last one's hash is {found.head}."
     if found.purged:
-        yield f"{found.purged} events were purged; signed stubs stand in their place."
+        unsigned = "" if signed else ", their signatures not looked at without --key"
+        yield f"{found.purged} events were purged; signed stubs stand in their place{unsigned}."
     if found.gaps:
         missing = ", ".join(f"{first}-{last}" for first, last in found.gaps[:10])
         yield f"{len(found.gaps)} gaps: {missing}{' …' if len(found.gaps) > 10 else ''}."
     if signed and found.newest is not None:
         proven = f"{found.statements} signed statements: {found.proven} events"
         yield f"Proven by {proven}; the newest is of {found.newest['time']}."
+    if found.uncompared:
+        events = ", ".join(map(str, found.uncompared[:10])) + (" …" if len(found.uncompared) > 10 else "")
+        yield f"NOT COMPARED: checkpoints of events that were purged, or are not in the export: {events}."
     yield f"Not proven by a signature: {found.count - found.proven} events, which rest on the chain alone."
 
 

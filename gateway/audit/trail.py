@@ -84,7 +84,7 @@ class Verification:
     *count* events were accounted for; *fault* says in words what is wrong with the first bad one, *seq*, or is empty.
 
     *sealed* of them were read from segments, *purged* are gone, and signed stubs vouch for them; *compared* is how many
-    statements from elsewhere were met.
+    statements from elsewhere were met, *uncompared* how many could not be, for their events were purged.
     """
 
     count: int
@@ -94,6 +94,12 @@ class Verification:
     sealed: int = 0
     purged: int = 0
     compared: int = 0
+    uncompared: int = 0
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is wrong, and all that was given was compared."""
+        return not self.fault and not self.uncompared
 
 
 class Trail(Protocol):
@@ -141,10 +147,11 @@ class Trail(Protocol):
         """The events from the one numbered *first* to the last one there is now, in order, those in segments too."""
         ...
 
-    def verify(self, against: Sequence[Mapping[str, Any]] = ()) -> Verification:
+    def verify(self, against: Sequence[Mapping[str, Any]] = (), only: str = "") -> Verification:
         """
         Reads the whole chain; an edit, deletion, insertion or reordering is named by its first bad event.
 
-        *against* are checkpoints from elsewhere, their signatures good: what they name must be there.
+        *against* are checkpoints from elsewhere, their signatures good: what they name must be there. Stubs of purged
+        events are believed under the gateway's own keys: under the one with the id *only* alone, if that is given.
         """
         ...

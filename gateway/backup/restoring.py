@@ -185,7 +185,7 @@ def _records(chosen: Path, inventory: Inventory, staging: Path) -> Secrets:
     database = Database.open(_file_url(staging), staging)
     try:
         database.read_now(partial(keys.check, secrets=secrets))
-        found = SqlTrail(database, secrets.trail).verify()
+        found = SqlTrail(database, secrets.trail, secrets.checkpoints).verify()
     finally:
         database.close()
     if found.fault:

@@ -124,8 +124,8 @@ def verify(
     Say whether the trail is as it was written.
 
     All of it is read, sealed months too; the exit status is 1 if the trail was edited, and the first bad event is
-    named. With --against, also if events that a checkpoint names are gone, or are others: --key should be a copy of the
-    public key that was kept off this host, for whoever rules the database can put another key there.
+    named. With --against, also if events that a checkpoint names are gone, were purged, or are others: --key should be
+    a copy of the public key that was kept off this host, for whoever has the data directory can put another key there.
     """
     if key is not None and not against:
         raise Invalid("--key is for --against; name a file with checkpoints too.")
@@ -139,8 +139,8 @@ def verify(
     with evidence.told():
         found = run(ctx, verified)
     if as_json:
-        result = {"whole": not found.fault, "count": found.count, "head": found.head, "sealed": found.sealed}
-        result |= {"purged": found.purged, "checkpoints": found.compared}
+        result = {"whole": found.whole, "count": found.count, "head": found.head, "sealed": found.sealed}
+        result |= {"purged": found.purged, "checkpoints": found.compared, "uncompared": found.uncompared}
         show_json({**result, "fault": found.fault or None, "event": found.seq if found.fault else None})
     elif found.fault:
         say(f"gateway: the trail is damaged: {found.fault}.", error=True)
@@ -150,7 +150,9 @@ def verify(
             say(f"{found.sealed} of them are in segments, {found.purged} were purged and have signed stubs.")
         if statements:
             say(f"It holds what {found.compared} of {len(statements)} checkpoints name.")
-    raise typer.Exit(1 if found.fault else 0)
+        if found.uncompared:
+            say(f"gateway: {found.uncompared} checkpoints cannot be compared: their events were purged.", error=True)
+    raise typer.Exit(0 if found.whole else 1)
 
 
 def write_events(events: Iterable[Sealed | Mapping[str, object]], form: Format, stream: IO[str]) -> int:

@@ -69,7 +69,7 @@ Answers = Iterator[tuple[Stretch, Answer | None]]
 
 
 @contextmanager
-def running(database: Database, keys: Mapping[str, bytes], against: Statements) -> Iterator[Answers]:
+def running(database: Database, keys: Mapping[str, bytes], against: Statements, only: str = "") -> Iterator[Answers]:
     """
     The stretches that the trail is worth cutting into, in their order, each with what a runner found of it.
 
@@ -84,6 +84,7 @@ def running(database: Database, keys: Mapping[str, bytes], against: Statements) 
                 "url": database.engine.url.render_as_string(hide_password=False),
                 "data": str(database.data.absolute()),
                 "keys": {kid: key.hex() for kid, key in keys.items()},
+                "only": only,
             }
             found = [start(greeting) for _ in range(min(count, len(stretches)))]
         yield _answers(found, stretches, against)
@@ -196,15 +197,17 @@ def main(orders: IO[str], answers: IO[str]) -> None:
             for statement in order["against"]:
                 against.setdefault(int(statement["seq"]), []).append(statement)
             stretch = Stretch(_head(order["head"]), order["until"])
-            answers.write(json.dumps(_told(walked(database, keys, stretch, against))) + "\n")
+            answers.write(json.dumps(_told(walked(database, keys, stretch, against, told["only"]))) + "\n")
             answers.flush()
     finally:
         database.close()
 
 
-def walked(database: Database, keys: Mapping[str, bytes], stretch: Stretch, against: Statements) -> Answer:
+def walked(
+    database: Database, keys: Mapping[str, bytes], stretch: Stretch, against: Statements, only: str = ""
+) -> Answer:
     """What a runner finds of the *stretch*."""
-    walk = Walk(database, keys, against, stretch.head)
+    walk = Walk(database, keys, against, stretch.head, only)
     wrong = walk.through(stretch.until)
     return Answer(walk.head, wrong is not None, walk.sealed, walk.purged, walk.compared, walk.unlike)
 

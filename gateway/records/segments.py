@@ -12,6 +12,7 @@ import contextlib
 import gzip
 import hashlib
 import os
+import re
 import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,12 +31,14 @@ from gateway.records.evidence_tables import segments
 from gateway.records.schema import event_index, events
 
 FOLDER = "segments"
+_EVENT: Final = b'{"hash":'
 #: The most events that one file holds.
 MOST = 20_000
 #: So many events leave the table in one transaction: it holds the writers' lock for some milliseconds.
 SLICE = 200
 #: As a search of the trail: events of one moment may be sealed out of the order of their times, so many at most.
 _DISORDER = 10_000
+_NAME: Final = re.compile(r"\d{4}-\d\d-\d{12,}-\d{12,}\.jsonl\.gz", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,27 +119,66 @@ def end_of(connection: Connection) -> Head:
     return Segment(**row._mapping).head if row is not None else Head()
 
 
-def events_of(data: Path, segment: Segment, after: int = 0) -> Iterator[Sealed]:
-    """The events of the segment with numbers above *after*, read as they are wanted; raises `Unsealed`."""
-    return picked(data, segment, lambda says: says.id > after)
-
-
-def picked(data: Path, segment: Segment, wanted: Callable[[Told], bool]) -> Iterator[Sealed]:
-    """Those events of the segment that are *wanted* by what they say, oldest first; raises `Unsealed`."""
+def path_of(data: Path, segment: Segment) -> Path:
+    """Where the segment's file is; raises `Unsealed` unless it has the name that it was given when it was sealed."""
+    # The row is whatever somebody wrote into the database: it does not lead out of the folder, nor to another file.
     try:
-        with gzip.open(data / FOLDER / segment.file, "rb") as lines:
-            for line in lines:
-                if not line.startswith(b'{"hash":'):
-                    continue
-                says = told(line)
-                if says is None:
-                    raise ValueError("a line is not an event")
-                if wanted(says):
-                    yield Sealed.of_line(line.decode().removesuffix("\n"))
+        given = _name(segment.first_time, segment.first_seq, segment.last_seq)
+    except (TypeError, ValueError):
+        given = ""
+    if segment.file != given or not _NAME.fullmatch(given):
+        raise Unsealed(f"{segment.file!r} is not the name of its file")
+    return data / FOLDER / segment.file
+
+
+def events_of(data: Path, segment: Segment, after: int = 0, *, checked: bool = True) -> Iterator[Sealed]:
+    """The events of the segment with numbers above *after*, read as they are wanted; see `picked`."""
+    return picked(data, segment, lambda says: says.id > after, checked=checked)
+
+
+def picked(data: Path, segment: Segment, wanted: Callable[[Told], bool], *, checked: bool = True) -> Iterator[Sealed]:
+    """
+    Those events of the segment that are *wanted* by what they say, oldest first.
+
+    Raises `Unsealed` before the first of them if the file is not the one that was sealed, by its SHA-256; only who
+    follows the hashes of all its events may leave that out (*checked*).
+    """
+    for line in lines_of(data, segment, checked=checked):
+        if not line.startswith(_EVENT):
+            continue
+        says = told(line)
+        if says is None:
+            raise Unsealed(f"its file {segment.file} cannot be read: a line is not an event")
+        if wanted(says):
+            yield _event_of(segment, line)
+
+
+def lines_of(data: Path, segment: Segment, *, checked: bool = True) -> Iterator[bytes]:
+    """The lines of the segment's file; raises `Unsealed` as `picked` does."""
+    path = path_of(data, segment)
+    try:
+        with path.open("rb") as file:
+            if checked:
+                if hashlib.file_digest(file, "sha256").hexdigest() != segment.file_sha256:
+                    raise Unsealed(f"its file {segment.file} is not the one that was sealed")
+                file.seek(0)
+            with gzip.GzipFile(fileobj=file) as lines:
+                yield from lines
     except FileNotFoundError:
         raise Unsealed(f"its file {segment.file} is missing") from None
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise Unsealed(f"its file {segment.file} cannot be read: {error}") from None
+
+
+def _event_of(segment: Segment, line: bytes) -> Sealed:
+    try:
+        return Sealed.of_line(line.decode().removesuffix("\n"))
+    except ValueError as error:
+        raise Unsealed(f"its file {segment.file} cannot be read: {error}") from None
+
+
+def _name(first_time: str, first: int, last: int) -> str:
+    return f"{first_time[:7]}-{first:012}-{last:012}.jsonl.gz"
 
 
 def months(connection: Connection, cut: datetime) -> Sequence[Month]:
@@ -192,7 +234,7 @@ def write(data: Path, found: Sequence[Sealed], previous: Head, statement: str) -
     """
     folder = data / FOLDER
     first, last = found[0], found[-1]
-    name = f"{time_of(first)[:7]}-{first.seq:012}-{last.seq:012}.jsonl.gz"
+    name = _name(time_of(first), first.seq, last.seq)
     lines = (f"{line}\n".encode() for line in (*(event.line() for event in found), statement))
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -240,11 +282,15 @@ def record(segment: Segment) -> Change:
     return Change(apply)
 
 
-def leave() -> Change:
-    """Takes a few events that are in segments out of the table; the result is how many there were."""
+def leave(proven: int) -> Change:
+    """
+    Takes a few events that are in segments out of the table; the result is how many there were.
+
+    The files up to the event with the number *proven* were read and hold what they should.
+    """
 
     def apply(connection: Connection) -> Notes:
-        until = sealed_until(connection)
+        until = min(proven, sealed_until(connection))
         oldest = connection.execute(select(func.min(events.c.seq)).where(events.c.seq <= until)).scalar()
         if oldest is None:
             return Notes(result=0)
@@ -271,9 +317,9 @@ def purge(segment: Segment, stub: str) -> Change:
 
 
 def remove_file(data: Path, segment: Segment) -> None:
-    """Removes the file of a purged segment, durably; nothing if it is gone."""
+    """Removes the file of a purged segment, durably; nothing if it is gone. Raises `Unsealed` as `path_of` does."""
     with contextlib.suppress(FileNotFoundError):
-        (data / FOLDER / segment.file).unlink()
+        path_of(data, segment).unlink()
         _sync(data / FOLDER)
 
 

@@ -58,11 +58,16 @@ class Following:
 
 
 class SqlTrail:
-    """The trail of one database; see `gateway.audit.trail.Trail`."""
+    """
+    The trail of one database; see `gateway.audit.trail.Trail`.
 
-    def __init__(self, database: Database, key: bytes) -> None:
+    *key* seals its head. Checkpoints and stubs are believed under keys that open under the secret *opening* alone.
+    """
+
+    def __init__(self, database: Database, key: bytes, opening: bytes = b"") -> None:
         self._database = database
         self._key = key
+        self._opening = opening
 
     def page(self, search: Search, *, before: int | None = None, limit: int = 100) -> Sequence[Sealed]:
         limit = max(1, min(limit, _PAGE))
@@ -132,8 +137,8 @@ class SqlTrail:
         segment = self._database.read_now(partial(segments.containing, seq=last)) if last else None
         return (segment.last_seq, segment.last_time) if segment is not None else (0, "")
 
-    def verify(self, against: Sequence[Mapping[str, Any]] = ()) -> Verification:
-        return Verifier(self._database, self._key, against).verify()
+    def verify(self, against: Sequence[Mapping[str, Any]] = (), only: str = "") -> Verification:
+        return Verifier(self._database, self._key, against, opening=self._opening, only=only).verify()
 
 
 def project_tail(database: Database, connection: Connection) -> int:

@@ -12,27 +12,43 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, func, select
 
 from gateway.audit.chain import Head
-from gateway.audit.offline import Unreadable, read_key
 from gateway.audit.trail import Verification
 from gateway.records import checkpoints, runners
 from gateway.records.database import Database
 from gateway.records.mark import fault_of_end
+from gateway.records.proving import owned_keys
 from gateway.records.runners import Answer, Stretch
 from gateway.records.schema import event_index, events, trail_head
 from gateway.records.walking import Walk, Wrong
 
 
 class Verifier:
-    """Reads the whole trail once; *key* seals the head, *against* are statements from elsewhere, rightly signed."""
+    """
+    Reads the whole trail once; *key* seals the head, *against* are statements from elsewhere, rightly signed.
 
-    def __init__(self, database: Database, key: bytes, against: Sequence[Mapping[str, Any]] = ()) -> None:
+    Checkpoints and stubs are believed under keys that open under the secret *opening*, and stubs under the one with the
+    id *only*, if that is given.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        key: bytes,
+        against: Sequence[Mapping[str, Any]] = (),
+        *,
+        opening: bytes = b"",
+        only: str = "",
+    ) -> None:
         self._database = database
         self._key = key
+        self._opening = opening
+        self._only = only
         self._against: defaultdict[int, list[Mapping[str, Any]]] = defaultdict(list)
         for statement in against:
             self._against[int(statement["seq"])].append(statement)
@@ -40,15 +56,12 @@ class Verifier:
 
     def verify(self) -> Verification:
         """What is wrong with the first bad event, if anything; see `Verification`."""
-        try:
-            keys = {kid: read_key(pem) for kid, pem in self._read(checkpoints.public_keys).items()}
-        except Unreadable:
-            return self._found(Wrong("a key that signs checkpoints was edited", 0))
-        walk = self._walk = Walk(self._database, keys, self._against, Head())
+        keys = self._read(partial(owned_keys, secret=self._opening)) if self._opening else {}
+        walk = self._walk = Walk(self._database, keys, self._against, Head(), self._only)
         last = self._read(_last)
         if self._read(_projected_until) > last:
             walk.unlike = Wrong("the search entries name events that do not exist", last)
-        with runners.running(self._database, keys, self._against) as answers:
+        with runners.running(self._database, keys, self._against, self._only) as answers:
             for stretch, answer in answers:
                 wrong = self._join(stretch, answer)
                 if wrong is not None:
@@ -105,6 +118,7 @@ class Verifier:
             sealed=walk.sealed,
             purged=walk.purged,
             compared=walk.compared,
+            uncompared=0 if wrong is not None else sum(map(len, self._against.values())) - walk.compared,
         )
 
     def _read(self, query: Any) -> Any:

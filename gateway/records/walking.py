@@ -5,7 +5,6 @@ Events are read as the driver gives them and decoded once: of every event a few 
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from gateway.audit.chain import Head, Kept, Sealed, follow
 from gateway.audit.offline import fault_of
 from gateway.records import checkpoints, driver, segments
 from gateway.records.database import Database
+from gateway.records.proving import stub_fault
 from gateway.records.schema import event_index
 from gateway.records.segments import Segment, Unsealed
 
@@ -55,9 +55,9 @@ class Walk:
     Follows the chain from *head*; then `head` is the last event that is as it was written.
 
     *keys* are the raw public keys of checkpoints and stubs by their ids, *against* statements from elsewhere, rightly
-    signed, by the event that they name. `sealed` events were read from segments, `purged` ones are gone, and `compared`
-    of the statements were met. `unlike` is the first event that searches find by other fields than it has, or that
-    tells of an edited end.
+    signed, by the event that they name; stubs must be signed by the key with the id *only*, if it is given. `sealed`
+    events were read from segments, `purged` ones are gone, and `compared` of the statements were met. `unlike` is the
+    first event that searches find by other fields than it has, or that tells of an edited end.
     """
 
     def __init__(
@@ -66,12 +66,14 @@ class Walk:
         keys: Mapping[str, bytes],
         against: Mapping[int, Sequence[Mapping[str, Any]]],
         head: Head,
+        only: str = "",
     ) -> None:
         self.head = head
         self.sealed = self.purged = self.compared = 0
         self.unlike: Wrong | None = None
         self._database = database
         self._keys = keys
+        self._only = only
         self._against = against
         self._own: dict[int, Mapping[str, Any]] = {}
 
@@ -123,9 +125,12 @@ class Walk:
         if wrong := self._expect(segment.last_seq):
             return wrong
         try:
-            for page in _pages(segments.events_of(self._database.data, segment, before.seq)):
+            # The first event that was edited is told sooner than that the file was.
+            for page in _pages(segments.events_of(self._database.data, segment, before.seq, checked=False)):
                 if wrong := self._follow([(event.seq, event.body.encode(), event.hash) for event in page], 0):
                     return wrong
+            if self.head == segment.head:
+                next(segments.lines_of(self._database.data, segment), None)
         except Unsealed as error:
             return Wrong(f"the segment of event {self.head.seq + 1} is damaged: {error}", self.head.seq + 1)
         if self.head != segment.head:
@@ -135,15 +140,11 @@ class Walk:
 
     def _stub(self, segment: Segment) -> Wrong | None:
         """What was purged is vouched for by the signature on its stub."""
-        try:
-            stub: dict[str, Any] = json.loads(segment.stub)
-            named = (stub["first"], stub["seq"], stub["previous_hash"], stub["hash"])
-            wrong = fault_of(stub, self._keys.get(str(stub.get("key")), bytes(32)))
-        except (ValueError, KeyError, AttributeError, TypeError):
-            return Wrong(f"the stub of event {segment.last_seq} is damaged", segment.first_seq)
-        expected = (self.head.seq + 1, segment.last_seq, self.head.hash.hex(), segment.last_hash.hex())
-        if wrong or named != expected:
-            return Wrong(wrong or f"the stub of event {segment.last_seq} was edited", segment.first_seq)
+        wrong = stub_fault(segment, self._keys, self._only)
+        if not wrong and segment.previous != self.head:
+            wrong = f"the stub of event {segment.last_seq} was edited"
+        if wrong:
+            return Wrong(wrong, segment.first_seq)
         self.head = segment.head
         self.purged += segment.count
         self._own.clear()

@@ -8,11 +8,10 @@ from typing import Any, TypeVar, cast
 
 from gateway.access.passwords import HashingPool
 from gateway.access.principals import Caller, Credential, CredentialKind, Principal
-from gateway.access.secrets import Secrets
 from gateway.administration import Administration
 from gateway.engine.port import Engine
 from gateway.records import accounts
-from tests.house import OPERATOR, ORIGIN, House
+from tests.house import OPERATOR, ORIGIN, SECRETS, House
 
 R = TypeVar("R")
 
@@ -58,7 +57,6 @@ NO_ENGINE = Engine(*cast(tuple[Any, Any, Any, Any], (None,) * 4))
 
 def rooms_of(house: House, *, engine: Any = NO_ENGINE, stored_keys: Any = None, trash_seconds: int = 0) -> Rooms:
     """The acts over *house*; what a test does not touch may be left out."""
-    secrets = Secrets(b"s" * 32)
     hashing = HashingPool(cost=4, workers=1)
-    acts = Administration(house.gate, house.database, engine, house.trail, secrets, hashing, stored_keys, trash_seconds)
+    acts = Administration(house.gate, house.database, engine, house.trail, SECRETS, hashing, stored_keys, trash_seconds)
     return Rooms(house, acts)

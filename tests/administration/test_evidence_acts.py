@@ -300,10 +300,10 @@ def test_what_a_killed_process_left_is_finished(old: Rooms, monkeypatch: pytest.
     real = segments.leave
     calls = iter(range(100))
 
-    def dying() -> Any:
+    def dying(proven: int) -> Any:
         if next(calls) == 3:
             raise RuntimeError("killed")
-        return real()
+        return real(proven)
 
     with monkeypatch.context() as patched:
         patched.setattr(segments, "leave", dying)
@@ -335,6 +335,23 @@ def test_a_purge_leaves_a_stub_by_which_the_rest_verifies(old: Rooms) -> None:
     for line in house.trail.lines(Search()):
         reader.take(line)
     assert (reader.end().fault, reader.report.purged) == ("", 30)
+
+
+def test_a_checkpoint_of_a_purged_event_cannot_be_compared_and_so_the_trail_is_not_told_whole(old: Rooms) -> None:
+    house = old.house
+    key = old.run(old.acts.evidence.signing_key(OPERATOR))
+    heads = [Head(event.seq, event.hash) for event in house.trail.export(Search())]
+    within, end, after = (json.loads(key.checkpoint(1, heads[seq - 1], MARCH)) for seq in (10, 30, 40))
+    old.run(old.acts.evidence.retain(OPERATOR, JUNE))
+    old.run(old.acts.evidence.retain(OPERATOR, JUNE, APRIL))
+
+    met = old.run(old.acts.evidence.verify_against(OPERATOR, [end, after], key.public_pem))
+    assert (met.whole, met.compared, met.uncompared) == (True, 2, 0)
+    found = old.run(old.acts.evidence.verify_against(OPERATOR, [within, end, after], key.public_pem))
+    assert (found.whole, found.fault, found.compared, found.uncompared) == (False, "", 2, 1)
+    assert old.last("audit.verify")["detail"]["uncompared"] == 1
+    wrong = json.loads(key.checkpoint(1, Head(30, b"x" * 32), MARCH))
+    assert "event 30 is not the one" in old.run(old.acts.evidence.verify_against(OPERATOR, [wrong])).fault
 
 
 @ON_SQLITE

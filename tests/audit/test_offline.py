@@ -133,6 +133,106 @@ def test_a_purged_range_is_bridged_by_its_signed_stub_only() -> None:
     assert "missing" in verified([*LINES[:10], *LINES[20:]]).fault
 
 
+def stub(first: int, last: int, hashed: bytes | None = None, key: CheckpointKey = KEY) -> str:
+    before = Head(first - 1, EVENTS[first - 2].hash) if first > 1 else Head()
+    return key.purge(first, before, Head(last, hashed or EVENTS[last - 1].hash), BEGUN, "0" * 64)
+
+
+def test_a_checkpoint_of_the_event_that_a_stub_ends_with_is_compared_with_it() -> None:
+    assert verified([stub(1, 20), *LINES[20:]], checkpoint(EVENTS[19])).uncompared == []
+
+    other = chain(40, agent="written anew")
+    forged = [stub(1, 20, other[19].hash), *(event.line() for event in other[20:])]
+    assert verified(forged).fault == ""
+    assert "event 20 is not the one that the checkpoint" in verified(forged, checkpoint(EVENTS[19])).fault
+
+
+@pytest.mark.parametrize("partial", [False, True])
+def test_a_checkpoint_of_a_purged_event_cannot_be_compared(partial: bool) -> None:
+    given = (checkpoint(EVENTS[9]), checkpoint(EVENTS[39]))
+
+    found = verified([stub(1, 20), *LINES[20:]], *given, partial=partial)
+    assert (found.fault, found.uncompared, found.proven) == ("", [10], 20)
+
+
+def test_a_checkpoint_of_an_event_before_the_first_is_not_compared_unless_events_may_be_missing() -> None:
+    assert verified(LINES[20:], checkpoint(EVENTS[9])).uncompared == [10]
+    assert verified(LINES[20:], checkpoint(EVENTS[9]), partial=True).uncompared == []
+    assert verified([*LINES[:10], checkpoint(EVENTS[9]), *LINES[10:]], checkpoint(EVENTS[9])).uncompared == []
+
+
+def test_a_purge_from_the_first_event_on_follows_nothing() -> None:
+    forged = KEY.purge(1, Head(0, b"x" * 32), Head(20, EVENTS[19].hash), BEGUN, "0" * 64)
+
+    assert "does not follow" in verified([forged, *LINES[20:]]).fault
+
+
+def test_a_stub_of_events_that_are_there_agrees_with_them() -> None:
+    assert verified([*LINES, stub(11, 20)]).fault == ""
+    assert "not the one that the purge" in verified([*LINES, stub(11, 20, b"x" * 32)]).fault
+
+
+def test_the_command_fails_for_a_checkpoint_that_was_not_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    export, key, named = tmp_path / "e", tmp_path / "k", tmp_path / "c"
+    export.write_text("\n".join([stub(1, 20), *LINES[20:]]) + "\n")
+    key.write_text(KEY.public_pem)
+    named.write_text(checkpoint(EVENTS[9]))
+
+    assert main([str(export), "--checkpoint", str(named), "--key", str(key)]) == 1
+    said = capsys.readouterr().out
+    assert "NOT COMPARED: checkpoints of events that were purged, or are not in the export: 10." in said
+    assert main([str(export)]) == 0
+    assert "their signatures not looked at" in capsys.readouterr().out
+
+
+def packed(event: Sealed, **changes: object) -> str:
+    return json.dumps({"seq": event.seq, "hash": event.hash.hex(), "body": event.body, **changes})
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        LINES[4].replace("blob.pull", "project.remove"),
+        json.dumps({**EVENTS[4].record(), "kind": "project.remove"}),
+        packed(EVENTS[4], body=EVENTS[4].body.replace("blob.pull", "project.remove")),
+    ],
+    ids=["sealed", "shown", "packed"],
+)
+def test_an_event_that_comes_again_with_its_hash_and_other_content_is_found(forged: str) -> None:
+    found = verified([*LINES[:20], forged, *LINES[20:]], checkpoint(EVENTS[39]))
+
+    assert (found.fault, found.seq) == ("event 5 comes twice, and not the same", 5)
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        '{"id":6,"kind":"project.remove","outcome":"allowed"}',
+        '{"type":"note","seq":41,"text":"all is well"}',
+        '{"kind":"project.remove"}',
+        packed(EVENTS[20], seq=7),
+        packed(EVENTS[20], kind="project.remove"),
+    ],
+)
+def test_a_line_that_is_neither_sealed_nor_signed_is_refused(forged: str) -> None:
+    assert "is no event, and no statement" in verified([*LINES[:20], forged, *LINES[20:]]).fault
+
+
+def test_a_member_that_comes_twice_is_refused() -> None:
+    shown = json.dumps(EVENTS[20].record())
+    twice = '{"kind": "project.remove", ' + shown[1:]
+
+    assert verified([*LINES[:20], shown, *LINES[21:]]).fault == ""
+    with pytest.raises(Unreadable, match="not a line"):
+        verified([*LINES[:20], twice, *LINES[21:]])
+
+
+def test_lines_of_a_pack_verify_too() -> None:
+    assert verified([packed(event) for event in EVENTS], checkpoint(EVENTS[39])).proven == 40
+
+
 def test_events_as_readers_are_shown_them_verify_too() -> None:
     shown = [json.dumps({**dict.fromkeys(("project", "digest", "reason"), ""), **event.record()}) for event in EVENTS]
 

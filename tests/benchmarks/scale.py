@@ -110,7 +110,8 @@ def measure_audit(stand: Stand, sizes: Sizes, book: Book) -> None:
             fill.add_events(connection, data, count)
         database = Database.open(f"sqlite:///{data / 'gateway.db'}", data)
         try:
-            trail = SqlTrail(database, Secrets.load(data / "keys").trail)
+            secrets = Secrets.load(data / "keys")
+            trail = SqlTrail(database, secrets.trail, secrets.checkpoints)
             case = Case(f"audit list, a page of {_PAGE} of {count:,} events", "scale-audit", "ms", "less")
             for name, search in searches(count).items():
                 case.samples[name] = _timed(partial(trail.page, search, limit=_PAGE), 5)

@@ -14,6 +14,7 @@ import pytest
 
 from gateway.access.secrets import Secrets
 from gateway.app import opened
+from gateway.audit.chain import Head
 from gateway.audit.event import Event, Kind
 from gateway.audit.offline import main
 from gateway.backup import taking
@@ -25,7 +26,7 @@ from gateway.records.migration import migrate
 from gateway.records.trail import project_tail
 from gateway.settings import Settings
 from tests.cli.line import Line
-from tests.house import GATEWAY
+from tests.house import GATEWAY, OPERATOR
 
 
 def project(folder: Path) -> None:
@@ -200,6 +201,25 @@ def test_old_months_are_planned_sealed_listed_exported_and_verified(aged: Line) 
     purged = aged.done("audit", "retain", "--older-than", "13mo", "--purge-older-than", "14mo")
     assert "Removed 20 events for good" in purged.out
     assert "0 of them are in segments, 20 were purged" in aged.done("audit", "verify").out
+
+
+def test_a_checkpoint_whose_event_was_purged_fails_the_verification(aged: Line, tmp_path: Path) -> None:
+    with opened(Settings.for_data(aged.folder, {})) as rooms:
+        key = asyncio.run(rooms.administration.evidence.signing_key(OPERATOR))
+        event = rooms.trail.event(7)
+    assert event is not None
+    named, pem = tmp_path / "checkpoint.json", tmp_path / "key.pem"
+    named.write_text(key.checkpoint(1, Head(7, event.hash), datetime(2025, 3, 1, tzinfo=UTC)) + "\n")
+    pem.write_text(key.public_pem)
+    words = ("audit", "verify", "--against", str(named), "--key", str(pem))
+    assert "holds what 1 of 1 checkpoints name" in aged.done(*words).out
+    aged.done("audit", "retain", "--older-than", "13mo")
+    aged.done("audit", "retain", "--older-than", "13mo", "--purge-older-than", "14mo")
+
+    said = aged(*words)
+    assert (said.status, "1 checkpoints cannot be compared" in said.err) == (1, True)
+    told = aged(*words, "--json").json
+    assert (told["whole"], told["fault"], told["checkpoints"], told["uncompared"]) == (False, None, 0, 1)
 
 
 def test_a_backup_takes_the_segments_along(aged: Line, tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ def test_days_that_were_sealed_away_are_not_recounted(house: House) -> None:
     sealed = list(house.trail.export(Search()))
     segment = segments.write(house.data, sealed, Head(), '{"type":"segment"}')
     house.run(house.ledger.commit(Act(Event(Kind.AUDIT_RETAIN, GATEWAY), segments.record(segment))))
-    house.run(house.ledger.commit(Act(Event(Kind.AUDIT_RETAIN, GATEWAY), segments.leave())))
+    house.run(house.ledger.commit(Act(Event(Kind.AUDIT_RETAIN, GATEWAY), segments.leave(5))))
     project(house)
     assert flaws(house) == []
 

@@ -207,7 +207,7 @@ def test_segments_are_stretches_of_their_own(filled: House) -> None:
         segment = segments.write(filled.data, found, before, '{"type":"segment"}')
         filled.run(filled.ledger.commit(Act(Event(Kind.AUDIT_RETAIN, GATEWAY), segments.record(segment))))
         before = segment.head
-    filled.run(filled.ledger.commit(Act(Event(Kind.AUDIT_RETAIN, GATEWAY), segments.leave())))
+    filled.run(filled.ledger.commit(Act(Event(Kind.AUDIT_RETAIN, GATEWAY), segments.leave(12))))
     lines = list(filled.trail.lines(Search()))
 
     found_whole = filled.trail.verify()

@@ -1,0 +1,104 @@
+"""Proving segments: what a row says of a file, or of one that is gone, is believed as far as file and signature go.
+
+Whoever can write to the database can put a key, a segment or a stub there; not what only the data directory has: the
+files, and the secret under which the keys that sign are sealed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+
+from gateway.audit.chain import Head, Sealed, fault
+from gateway.audit.checkpoints import CheckpointKey
+from gateway.audit.offline import fault_of, read_key
+from gateway.errors import Invalid
+from gateway.records.evidence_tables import checkpoint_keys
+from gateway.records.schema import events
+from gateway.records.segments import Segment, Unsealed, lines_of, time_of
+
+#: Raw public keys by their ids.
+Keys = Mapping[str, bytes]
+
+
+def owned_keys(connection: Connection, secret: bytes) -> Keys:
+    """The keys of this data directory: those whose private half opens under its *secret*, whatever else is there."""
+    found: dict[str, bytes] = {}
+    for row in connection.execute(select(checkpoint_keys.c.kid, checkpoint_keys.c.sealed)):
+        try:
+            found[row.kid] = read_key(CheckpointKey.opened(bytes(row.sealed), row.kid, secret).public_pem)
+        # A row may hold anything at all.
+        except (Invalid, TypeError, AttributeError):
+            continue
+    return found
+
+
+def oldest_event(connection: Connection) -> int | None:
+    """The number of the oldest event in the table, None if there is none."""
+    seq = connection.execute(select(func.min(events.c.seq))).scalar()
+    return int(seq) if seq is not None else None
+
+
+def stub_fault(segment: Segment, keys: Keys, only: str = "") -> str:
+    """
+    What is wrong with the stub of a purged segment, or "".
+
+    It says what the row says, and is signed by one of *keys*: by the one with the id *only*, if that is given.
+    """
+    try:
+        stub: dict[str, Any] = json.loads(segment.stub)
+        wrong = _statement_fault(stub, "purge", segment, keys, only)
+        edited = stub["file_sha256"] != segment.file_sha256
+    except (ValueError, KeyError, AttributeError, TypeError):
+        return f"the stub of event {segment.last_seq} is damaged"
+    return wrong or (f"the stub of event {segment.last_seq} was edited" if edited else "")
+
+
+def prove(data: Path, segment: Segment, keys: Keys) -> datetime:
+    """
+    Reads all of the segment's file, and returns when it was sealed, as the signed statement at its end says.
+
+    Raises `Unsealed` unless the row names this file and its digest, and the numbers, times and hashes of its events,
+    which follow one another, and the statement says the same and is signed by one of *keys*. Some tenths of a second.
+    """
+    lines = lines_of(data, segment)
+    head, times = segment.previous, ("", "")
+    for event in _events(lines, segment.count):
+        if wrong := fault(head, event):
+            raise Unsealed(f"in its file {segment.file} {wrong}")
+        head = Head(event.seq, event.hash)
+        times = times[0] or time_of(event), time_of(event)
+    if head != segment.head or times != (segment.first_time, segment.last_time):
+        raise Unsealed(f"its file {segment.file} holds other events")
+    try:
+        statement: dict[str, Any] = json.loads(next(lines, b""))
+        wrong = _statement_fault(statement, "segment", segment, keys)
+        sealed_at = datetime.fromisoformat(str(statement["time"]))
+    except (ValueError, KeyError, AttributeError, TypeError):
+        raise Unsealed(f"its file {segment.file} does not end with a signed statement") from None
+    if wrong:
+        raise Unsealed(f"in its file {segment.file} {wrong}")
+    return sealed_at
+
+
+def _events(lines: Iterator[bytes], count: int) -> Iterator[Sealed]:
+    for _ in range(count):
+        try:
+            yield Sealed.of_line(next(lines, b"").decode().removesuffix("\n"))
+        except ValueError:
+            raise Unsealed("its file holds fewer events") from None
+
+
+def _statement_fault(statement: Mapping[str, Any], kind: str, segment: Segment, keys: Keys, only: str = "") -> str:
+    named = tuple(statement[name] for name in ("type", "first", "seq", "previous_hash", "hash"))
+    ends = (segment.first_seq, segment.last_seq, segment.previous_hash.hex(), segment.last_hash.hex())
+    kid = str(statement.get("key"))
+    what = f"the {'stub' if kind == 'purge' else kind} of event {segment.last_seq}"
+    if kid not in keys or (only and kid != only):
+        return f"{what} was signed by another key"
+    return fault_of(statement, keys[kid]) or (f"{what} was edited" if named != (kind, *ends) else "")
