@@ -26,6 +26,8 @@ GENESIS: Final = "0" * 64
 _BREAKS: Final = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
 DOMAIN: Final = b"registry-gateway trail v1\n"  # begins what is signed
 _EVENT: Final = '{"hash":"'
+#: What the gateway adds when it finds the end of its trail edited.
+_BREAK: Final = '"kind":"audit.break"'
 _BODY: Final = len(_EVENT) + 64 + 2
 #: The members of an event's line in a pack.
 _PACKED: Final = {"seq", "hash", "body"}
@@ -127,6 +129,7 @@ class Reader:
         self._seen: dict[int, str] = {}
         self._order: deque[int] = deque()
         self._unproven = 0
+        self._broken = 0
         for statement in awaited:
             self._admit(statement)
         self._given = set(self._awaited)
@@ -162,6 +165,8 @@ class Reader:
         if beyond and not found.fault:
             wrong = f"events {found.last + 1} to {max(beyond)} are missing from the end: a checkpoint names the last"
             self._wrong(wrong, found.last + 1)
+        if self._broken:
+            self._wrong(f"event {self._broken} tells that the trail's end was edited before it", self._broken)
         if not self._partial:
             found.uncompared = sorted(seq for seq in self._given & self._awaited.keys() if seq <= found.last)
         return found
@@ -187,6 +192,8 @@ class Reader:
         found.first = found.first or seq
         found.last, found.head, found.count = seq, chained, found.count + 1
         self._unproven += 1
+        if _BREAK in body and not self._broken and _record(body).get("kind") == "audit.break":
+            self._broken = seq
         self._remember(seq, chained)
         if self._awaited and seq in self._awaited:
             for statement in self._awaited.pop(seq):

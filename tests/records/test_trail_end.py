@@ -11,6 +11,8 @@ from sqlalchemy import select
 from gateway.access.secrets import Secrets
 from gateway.audit.chain import Head, digest, head_seal
 from gateway.audit.event import Event, Kind
+from gateway.audit.offline import Reader
+from gateway.audit.trail import Search
 from gateway.gate import Act
 from gateway.records import checkpoints
 from gateway.records.mark import Mark
@@ -78,6 +80,10 @@ def test_an_edited_end_is_found_before_and_after_the_next_event_and_for_good(
     assert "edited" in caplog.text
     assert "edited before it" in fault(house)
     assert "edited before it" in read(house).fault
+    reader = Reader(None)
+    for event in house.trail.export(Search()):
+        reader.take(event.line())
+    assert "edited before it" in reader.end().fault
     told = [record for record in house.records() if record["kind"] == "audit.break"]
     assert [(each["outcome"], each["reason"]) for each in told] == [("failed", "trail_edited")]
     assert told[0]["detail"]["reached"] == 8
