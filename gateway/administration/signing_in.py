@@ -120,17 +120,20 @@ class SignIn:
         Gives the caller's own account another password, knowing the one it has; returns the caller as signed in anew.
 
         Its sessions and bearers end and its offline tokens are revoked, as with every change of a password; personal
-        tokens stay. Raises `Denied` for the wrong one, and `Invalid` for a new one that may not be chosen.
+        tokens stay. Raises `Denied` for the wrong one, and when the account was changed meanwhile, and `Invalid` for a
+        new one that may not be chosen.
         """
-        name = caller.principal.name
-        await self._believed(await self.credentials.believe_password(name, password, caller.origin), caller.origin)
+        name, origin = caller.principal.name, caller.origin
+        belief = await self._believed(await self.credentials.believe_password(name, password, origin), origin)
         async with self.gate.passage(caller, Kind.ACCOUNT_PASSWORD, detail={"account": name}) as passage:
             await require_own(self.gate, caller)
             hashed = await self.hashing.hash(new)
-            await passage.commit(set_secret(name, hashed, now=int(self.clock().timestamp())))
-        standing = await self.gate.directory.standing(caller.principal)
-        generation = standing.generation if standing is not None else 0
-        return Caller(caller.principal, caller.origin, Credential(CredentialKind.PASSWORD), generation=generation)
+            now = int(self.clock().timestamp())
+            notes = await passage.commit(set_secret(caller.principal.id, hashed, now=now, generation=belief.generation))
+        assert notes.after is not None
+        # What was committed, and nothing later: a change that came after it ends this sign-in too.
+        generation = int(str(notes.after["generation"]))
+        return Caller(caller.principal, origin, Credential(CredentialKind.PASSWORD), generation=generation)
 
     async def _forget(self, belief: Believed, origin: Origin) -> None:
         """Forgets the failures before a right password; codes are counted by themselves."""
