@@ -256,6 +256,54 @@ def test_people_change_their_own_password_knowing_it(entrance: Entrance) -> None
     assert by_token(entrance, text).principal == writer.principal
 
 
+def test_where_there_is_a_second_factor_the_password_is_changed_with_a_code_alone(entrance: Entrance) -> None:
+    rooms = entrance.rooms
+    writer, codes = entrance.enrolled()
+    new = "another horse battery"
+    change = entrance.sign_in.change_password
+    for code, reason in (("", "no_code"), (entrance.wrong(writer), "wrong_code")):
+        with pytest.raises(Denied) as refusal:
+            rooms.run(change(writer, PASSWORD, new, code))
+        assert refusal.value.detail["field"] == "code"
+        event = rooms.last("account.password")
+        assert (event["outcome"], event["detail"]["code"]) == ("denied", reason)
+    with pytest.raises(Denied):
+        rooms.run(change(writer, "not the password", new, entrance.shown(writer)))
+    with pytest.raises(Invalid):
+        rooms.run(change(writer, PASSWORD, "short", entrance.shown(writer)))
+
+    code = entrance.shown(writer)
+    rooms.run(change(writer, PASSWORD, new, code))
+
+    assert isinstance(entrance.password("writer", new), SecondFactorNeeded)
+    with pytest.raises(Denied):
+        rooms.run(change(writer, new, PASSWORD, code))
+    rooms.run(change(writer, new, PASSWORD, codes[0]))
+    with pytest.raises(Denied):
+        rooms.run(change(writer, PASSWORD, new, codes[0]))
+
+
+def test_guesses_of_a_code_are_counted_where_a_password_is_changed(entrance: Entrance) -> None:
+    writer, _ = entrance.enrolled()
+    for _ in range(5):
+        with pytest.raises(Denied):
+            entrance.rooms.run(entrance.sign_in.change_password(writer, PASSWORD, "x" * 20, entrance.wrong(writer)))
+    with pytest.raises(TooManyRequests):
+        entrance.rooms.run(entrance.sign_in.change_password(writer, PASSWORD, "x" * 20, entrance.shown(writer)))
+
+
+def test_a_second_factor_confirmed_meanwhile_is_not_passed_by(entrance: Entrance) -> None:
+    writer = entrance.rooms.user("writer")
+    entrance.begin(writer)
+
+    async def confirmed() -> None:
+        await entrance.second_factor.confirm(writer, entrance.shown(writer))
+
+    with pytest.raises(Denied, match="second factor"):
+        changed_meanwhile(entrance, writer, confirmed)
+    assert isinstance(entrance.password("writer"), SecondFactorNeeded)
+
+
 @dataclass(frozen=True, slots=True)
 class Meanwhile:
     """Hashing that lets something else happen while it works."""
