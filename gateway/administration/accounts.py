@@ -101,8 +101,10 @@ class Accounts:
         async with self.gate.passage(caller, Kind.ACCOUNT_PASSWORD, MANAGE_SYSTEM, detail={"account": name}) as passage:
             user = _user(name)
             secret = generate_password() if password is None else password
+            # Whose it is is settled before the slow part: an account added again under the name gets nothing.
+            number = (await self.database.read(lambda connection: rows.get(connection, user))).id
             hashed = await self.hashing.hash(secret)
-            await passage.commit(rows.set_secret(user, hashed, now=int(time.time())))
+            await passage.commit(rows.set_secret(number, hashed, now=int(time.time())))
         return NewSecret(user, secret if password is None else None)
 
     async def remove_user(self, caller: Caller, name: str) -> None:

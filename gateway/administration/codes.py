@@ -7,19 +7,24 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TypeAlias
+from typing import Final, NoReturn, TypeAlias
 from weakref import WeakValueDictionary
 
 from gateway.access import throttle
-from gateway.access.second_factors import matching_step, open_key, recovery_hash
+from gateway.access.second_factors import matching_step, open_key, plain, recovery_hash
 from gateway.access.secrets import Secrets
 from gateway.change import Change, together
 from gateway.errors import Denied, Refusal, TooManyRequests
+from gateway.gate import Act, Gate, Passage
 from gateway.records import second_factors as rows
 from gateway.records.credentials import CredentialRecords
 from gateway.records.database import Database
 
+#: The field that a refusal is about, where a form has others.
+FIELD: Final = "code"
+
 _WRONG = "The code is wrong, was used already, or is over: type the one that is shown now, or a recovery code."
+_MISSING = "Type the code that the phone shows now, or a recovery code."
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +65,9 @@ class Codes:
             yield
 
     async def check(self, account_id: int, code: str, now: datetime) -> Check:
-        """Whether *code* is the account's, shown now or on paper."""
+        """Whether *code* is the account's, shown now or on paper. None at all is no guess, and is not counted."""
+        if not plain(code):
+            return Wrong(_denied(_MISSING), "no_code")
         records = CredentialRecords(self.database)
         keys = throttle.code_keys(self.secrets.throttle, account_id)
         [seen] = await records.attempts(keys.all())
@@ -70,7 +77,7 @@ class Codes:
             return Wrong(TooManyRequests(told, retry_after_seconds=wait), "throttled")
         taken, reason = await self._taken(account_id, code, now)
         if taken is None:
-            return Wrong(Denied(_WRONG), reason, records.count_failure(keys.all(), now))
+            return Wrong(_denied(_WRONG), reason, records.count_failure(keys.all(), now))
         return Right(together(records.clear(keys.all()), taken) if seen is not None else taken)
 
     async def _taken(self, account_id: int, code: str, now: datetime) -> tuple[Change | None, str]:
@@ -86,3 +93,15 @@ class Codes:
         if step is None:
             return None, "wrong_code"
         return (rows.use_step(account_id, step), "") if step > factor.last_step else (None, "code_replayed")
+
+
+async def refuse(gate: Gate, passage: Passage, wrong: Wrong) -> NoReturn:
+    """Counts the wrong code, and ends the *passage* that needed a right one with its refusal."""
+    passage.note(detail={"code": wrong.reason})
+    if wrong.change is not None:
+        await gate.ledger.commit(Act(passage.event(), wrong.change, silent=True))
+    raise wrong.refusal
+
+
+def _denied(message: str) -> Denied:
+    return Denied(message, detail={"field": FIELD})

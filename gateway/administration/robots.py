@@ -20,6 +20,7 @@ from gateway.gate import Gate
 from gateway.oci.names import ProjectName
 from gateway.records import robots as rows
 from gateway.records.accounts import Account, remove, robots_of, set_secret
+from gateway.records.accounts import get as get_account
 from gateway.records.database import Database
 from gateway.records.projects import get
 
@@ -85,7 +86,8 @@ class Robots:
             if overlap_seconds:
                 change = rows.rotate(robot, hashed, expires_at=expires_at, now=now, overlap_seconds=overlap_seconds)
             else:
-                change = set_secret(str(robot), hashed, now=now, expires_at=expires_at)
+                number = (await self.database.read(lambda connection: get_account(connection, str(robot)))).id
+                change = set_secret(number, hashed, now=now, expires_at=expires_at)
             await passage.commit(change)
         return NewSecret(str(robot), secret, datetime.fromtimestamp(expires_at, UTC))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from gateway.access.names import AccountName
-from gateway.access.principals import Caller, CredentialKind
+from gateway.access.principals import Caller, CredentialKind, PrincipalKind
 from gateway.access.second_factors import (
     key_text,
     key_uri,
@@ -19,13 +19,13 @@ from gateway.access.second_factors import (
     seal_key,
 )
 from gateway.access.secrets import Secrets
-from gateway.administration.codes import Codes, Wrong
+from gateway.administration.codes import Codes, Wrong, refuse
 from gateway.administration.sight import reading, require_own
 from gateway.administration.values import MANAGE_SYSTEM
 from gateway.audit.event import Kind
 from gateway.change import Change, together
 from gateway.errors import Conflict, Invalid, Unknown
-from gateway.gate import Act, Gate, Passage
+from gateway.gate import Gate
 from gateway.records import second_factors as rows
 from gateway.records.accounts import get
 from gateway.records.database import Database
@@ -133,8 +133,15 @@ class SecondFactor:
         await self._with_code(caller, Kind.SECOND_FACTOR_DISABLE, code, remove)
 
     async def disable_of(self, caller: Caller, account: str) -> None:
-        """Ends the second factor of the user *account*, and its sessions; needs an administrator. Raises `Unknown`."""
+        """
+        Ends the second factor of the user *account*, and its sessions; needs an administrator. Raises `Unknown`.
+
+        The caller's own ends with a code alone, as everybody's: `Denied`.
+        """
         name = AccountName.parse(account).name
+        if caller.principal.kind is PrincipalKind.USER and caller.principal.name == name:
+            await self.disable(caller, "")
+            return
         asked = {"account": name}
         async with self.gate.passage(caller, Kind.SECOND_FACTOR_DISABLE, MANAGE_SYSTEM, detail=asked) as passage:
             await passage.commit(rows.remove(name))
@@ -151,14 +158,8 @@ class SecondFactor:
             await require_own(self.gate, caller)
             found = await self.codes.check(number, code, self.clock())
             if isinstance(found, Wrong):
-                await self._count(passage, found)
-                raise found.refusal
+                await refuse(self.gate, passage, found)
             await passage.commit(together(found.change, change))
-
-    async def _count(self, passage: Passage, wrong: Wrong) -> None:
-        passage.note(detail={"code": wrong.reason})
-        if wrong.change is not None:
-            await self.gate.ledger.commit(Act(passage.event(), wrong.change, silent=True))
 
     def _new_codes(self, number: int) -> tuple[tuple[str, ...], list[str]]:
         codes = new_recovery_codes()

@@ -21,12 +21,13 @@ from gateway.access.principals import (
 )
 from gateway.access.second_factors import read_ticket, sign_ticket
 from gateway.access.secrets import Secrets
-from gateway.administration.codes import Codes, Wrong
+from gateway.administration.codes import Codes, Wrong, refuse
 from gateway.administration.sight import require_own
 from gateway.audit.event import Event, Kind
-from gateway.change import Change
+from gateway.change import Change, Notes, together
 from gateway.errors import Denied, Refusal, Unauthorized
-from gateway.gate import Act, Gate
+from gateway.gate import Act, Gate, Passage
+from gateway.records import second_factors as factors
 from gateway.records.accounts import numbered, set_secret
 from gateway.records.database import Database
 
@@ -115,22 +116,39 @@ class SignIn:
                 await passage.commit(found.change)
         return caller
 
-    async def change_password(self, caller: Caller, password: str, new: str) -> Caller:
+    async def change_password(self, caller: Caller, password: str, new: str, code: str = "") -> Caller:
         """
         Gives the caller's own account another password, knowing the one it has; returns the caller as signed in anew.
 
+        That is as good as a sign-in, so it takes a *code* as well where there is a second factor: its phone's, or a
+        recovery code. Of a `Denied` that is about the code, the detail has it as the `field`.
         Its sessions and bearers end and its offline tokens are revoked, as with every change of a password; personal
-        tokens stay. Raises `Denied` for the wrong one, and `Invalid` for a new one that may not be chosen.
+        tokens stay. Raises `Denied` for the wrong one, and when the account was changed meanwhile, and `Invalid` for a
+        new one that may not be chosen.
         """
-        name = caller.principal.name
-        await self._believed(await self.credentials.believe_password(name, password, caller.origin), caller.origin)
+        name, origin = caller.principal.name, caller.origin
+        belief = await self._believed(await self.credentials.believe_password(name, password, origin), origin)
         async with self.gate.passage(caller, Kind.ACCOUNT_PASSWORD, detail={"account": name}) as passage:
             await require_own(self.gate, caller)
             hashed = await self.hashing.hash(new)
-            await passage.commit(set_secret(name, hashed, now=int(self.clock().timestamp())))
-        standing = await self.gate.directory.standing(caller.principal)
-        generation = standing.generation if standing is not None else 0
-        return Caller(caller.principal, caller.origin, Credential(CredentialKind.PASSWORD), generation=generation)
+            now = int(self.clock().timestamp())
+            change = set_secret(caller.principal.id, hashed, now=now, generation=belief.generation)
+            notes = await self._commit(passage, belief, code, change)
+        assert notes.after is not None
+        # What was committed, and nothing later: a change that came after it ends this sign-in too.
+        generation = int(str(notes.after["generation"]))
+        return Caller(caller.principal, origin, Credential(CredentialKind.PASSWORD), generation=generation)
+
+    async def _commit(self, passage: Passage, belief: Believed, code: str, change: Change) -> Notes:
+        """Makes *change* durable, once the *code* is taken where the account has a second factor."""
+        number = belief.principal.id
+        if not belief.second_factor:
+            return await passage.commit(together(factors.require_none(number), change))
+        async with self.codes.turn(number):
+            found = await self.codes.check(number, code, self.clock())
+            if isinstance(found, Wrong):
+                await refuse(self.gate, passage, found)
+            return await passage.commit(together(found.change, change))
 
     async def _forget(self, belief: Believed, origin: Origin) -> None:
         """Forgets the failures before a right password; codes are counted by themselves."""

@@ -27,7 +27,7 @@ from gateway.gate import Gate
 from gateway.oci.digest import Digest
 from gateway.oci.names import ProjectName, Repository, Tag
 from gateway.records import personal_tokens
-from gateway.records.accounts import find, no_account, offline_tokens_of, revoke_token, set_secret
+from gateway.records.accounts import find, get, no_account, offline_tokens_of, revoke_token, set_secret
 from gateway.records.database import Database
 from gateway.records.tracing import PULLS, Tally, Unreadable, tallied
 
@@ -255,13 +255,12 @@ class Tracing:
         if held.token is not None:
             return revoke_token(held.token)
         now = int(datetime.now(UTC).timestamp())
-        account = await self.database.read(lambda connection: find(connection, held.principal))
+        account = await self.database.read(lambda connection: get(connection, held.principal))
         if held.project is not None:
             hashed = keyed_hash(self.secrets.robots, new_robot_secret())
-            until = account.expires_at if account is not None else None
-            expires_at = int(until.timestamp()) if until is not None else None
-            return set_secret(held.principal, hashed, now=now, expires_at=expires_at)
-        ended = set_secret(held.principal, await self.hashing.hash(generate_password()), now=now)
+            expires_at = int(account.expires_at.timestamp()) if account.expires_at is not None else None
+            return set_secret(account.id, hashed, now=now, expires_at=expires_at)
+        ended = set_secret(account.id, await self.hashing.hash(generate_password()), now=now)
         return together(personal_tokens.revoke_all(held.principal), ended)
 
     def _acts(self, held: _Held, since: datetime) -> tuple[list[Sealed], bool]:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, Select, delete, func, insert, select, up
 from gateway.access.names import AccountName
 from gateway.access.principals import PrincipalKind
 from gateway.change import Change, Notes
-from gateway.errors import Conflict, Unknown
+from gateway.errors import Conflict, Denied, Unknown
 from gateway.records.directory import moment
 from gateway.records.schema import accounts, grants, offline_tokens, projects
 
@@ -178,33 +178,26 @@ def set_enabled(name: str, *, enabled: bool) -> Change:
     return Change(apply, policy=True)
 
 
-def set_secret(name: str, secret: str, *, now: int, expires_at: int | None = None) -> Change:
+def set_secret(
+    account_id: int, secret: str, *, now: int, expires_at: int | None = None, generation: int | None = None
+) -> Change:
     """
     Another secret, given as its hash, and (robots) another expiry; the generation moves, offline tokens are revoked.
 
-    On commit raises `Unknown`.
+    With *generation*, the account's owner asks, who proved to be that at this generation: on commit raises `Denied`
+    when the account is of another one meanwhile, disabled or gone. Without, `Conflict` when it is gone: one that was
+    added again under its name is another.
     """
 
     def apply(connection: Connection) -> Notes:
-        before = get(connection, name)
-        generation = connection.execute(select(accounts.c.generation).where(accounts.c.id == before.id)).scalar_one()
-        row = {
-            "secret": secret,
-            "generation": generation + 1,
-            "changed_at": now,
-            "expires_at": expires_at,
-            "used_at": None,
-        }
-        row |= dict.fromkeys(("former_secret", "former_until", "former_used_at"))
-        connection.execute(update(accounts).where(accounts.c.id == before.id).values(row))
-        revoked = drop_offline_tokens(connection, before.id)
-        after = get(connection, name)
-        return Notes(
-            before={**told(before), "generation": generation},
-            after={**told(after), "generation": generation + 1},
-            detail={"account": name, "offline_tokens_revoked": revoked},
-            result=after,
-        )
+        mine = accounts.c.id == account_id
+        row = connection.execute(select(accounts.c.generation, accounts.c.enabled).where(mine)).first()
+        before = numbered(connection, account_id)
+        if generation is not None and (row is None or row.generation != generation or not row.enabled):
+            raise Denied("The account was changed meanwhile: sign in again.")
+        if row is None or before is None:
+            raise Conflict("The account was removed meanwhile; look it up again.")
+        return _with_secret(connection, before, row.generation + 1, secret, now=now, expires_at=expires_at)
 
     return Change(apply, policy=True)
 
@@ -256,6 +249,22 @@ def told(account: Account) -> dict[str, object]:
         return {"account": account.name, "enabled": account.enabled, "expires_at": expires}
     names = ("enabled", "administrator", "auditor")
     return {"account": account.name, **{name: getattr(account, name) for name in names}}
+
+
+def _with_secret(
+    connection: Connection, before: Account, generation: int, secret: str, *, now: int, expires_at: int | None
+) -> Notes:
+    row = {"secret": secret, "generation": generation, "changed_at": now, "expires_at": expires_at, "used_at": None}
+    row |= dict.fromkeys(("former_secret", "former_until", "former_used_at"))
+    connection.execute(update(accounts).where(accounts.c.id == before.id).values(row))
+    revoked = drop_offline_tokens(connection, before.id)
+    after = get(connection, before.name)
+    return Notes(
+        before={**told(before), "generation": generation - 1},
+        after={**told(after), "generation": generation},
+        detail={"account": before.name, "offline_tokens_revoked": revoked},
+        result=after,
+    )
 
 
 def _changed(connection: Connection, before: Account, changed: dict[str, bool]) -> Notes:

@@ -112,6 +112,18 @@ def use_code(account_id: int, hashed: str) -> Change:
     return Change(apply)
 
 
+def require_none(account_id: int) -> Change:
+    """Changes nothing; on commit raises `Denied` if the account has a second factor in force meanwhile."""
+
+    def apply(connection: Connection) -> Notes:
+        factor = find(connection, account_id)
+        if factor is not None and factor.confirmed_at is not None:
+            raise Denied("The account has a second factor meanwhile: sign in again.")
+        return Notes()
+
+    return Change(apply)
+
+
 def replace_codes(account_id: int, codes: Sequence[str]) -> Change:
     """Other recovery codes, by their hashes; those there were are worth nothing any more."""
 

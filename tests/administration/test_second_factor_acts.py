@@ -86,7 +86,7 @@ def test_what_was_got_with_the_password_alone_ends(entrance: Entrance) -> None:
 def test_it_is_ended_with_a_code_and_not_without(entrance: Entrance) -> None:
     writer, codes = entrance.enrolled()
     for code in (entrance.wrong(writer), "", codes[0][:-1]):
-        with pytest.raises(Denied, match="code is wrong"):
+        with pytest.raises(Denied, match="code is wrong|Type the code"):
             entrance.rooms.run(entrance.second_factor.disable(writer, code))
     assert entrance.rooms.last("second_factor.disable")["detail"] == {"code": "wrong_code"}
 
@@ -136,6 +136,20 @@ def test_an_administrator_ends_it_for_one_who_lost_it_and_nobody_else_does(entra
     assert rooms.last("second_factor.disable")["detail"] == {"account": "writer", "sessions_ended": 1}
     with pytest.raises(Unknown, match="has no second factor"):
         rooms.run(entrance.second_factor.disable_of(OPERATOR, "writer"))
+
+
+def test_an_administrators_own_second_factor_ends_with_a_code_alone(entrance: Entrance) -> None:
+    rooms = entrance.rooms
+    root = rooms.user("root", administrator=True)
+    entrance.begin(root)
+    rooms.run(entrance.second_factor.confirm(root, entrance.shown(root)))
+    for _ in range(6):
+        with pytest.raises(Denied, match="Type the code"):
+            rooms.run(entrance.second_factor.disable_of(root, "root"))
+    entrance.move(minutes=1)
+    assert not isinstance(entrance.password("root"), Caller)
+    rooms.run(entrance.second_factor.disable(root, entrance.shown(root)))
+    assert isinstance(entrance.password("root"), Caller)
 
 
 def test_a_token_with_a_narrow_bound_touches_no_second_factor(entrance: Entrance) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
 
 import pytest
 
+from gateway.access.passwords import HashingPool
 from gateway.access.principals import Caller, CredentialKind
 from gateway.access.secrets import new_personal_token
 from gateway.administration import SecondFactorNeeded
-from gateway.errors import Denied, Invalid, TooManyRequests
+from gateway.errors import Conflict, Denied, Invalid, TooManyRequests
 from gateway.records.schema import attempts, personal_tokens
 from tests.administration.entrance import PASSWORD, Entrance, in_session
 from tests.administration.rooms import Rooms
@@ -250,3 +254,142 @@ def test_people_change_their_own_password_knowing_it(entrance: Entrance) -> None
         entrance.password("writer")
     assert isinstance(entrance.password("writer", "another horse battery"), Caller)
     assert by_token(entrance, text).principal == writer.principal
+
+
+def test_where_there_is_a_second_factor_the_password_is_changed_with_a_code_alone(entrance: Entrance) -> None:
+    rooms = entrance.rooms
+    writer, codes = entrance.enrolled()
+    new = "another horse battery"
+    change = entrance.sign_in.change_password
+    for code, reason in (("", "no_code"), (entrance.wrong(writer), "wrong_code")):
+        with pytest.raises(Denied) as refusal:
+            rooms.run(change(writer, PASSWORD, new, code))
+        assert refusal.value.detail["field"] == "code"
+        event = rooms.last("account.password")
+        assert (event["outcome"], event["detail"]["code"]) == ("denied", reason)
+    with pytest.raises(Denied):
+        rooms.run(change(writer, "not the password", new, entrance.shown(writer)))
+    with pytest.raises(Invalid):
+        rooms.run(change(writer, PASSWORD, "short", entrance.shown(writer)))
+
+    code = entrance.shown(writer)
+    rooms.run(change(writer, PASSWORD, new, code))
+
+    assert isinstance(entrance.password("writer", new), SecondFactorNeeded)
+    with pytest.raises(Denied):
+        rooms.run(change(writer, new, PASSWORD, code))
+    rooms.run(change(writer, new, PASSWORD, codes[0]))
+    with pytest.raises(Denied):
+        rooms.run(change(writer, PASSWORD, new, codes[0]))
+
+
+def test_guesses_of_a_code_are_counted_where_a_password_is_changed(entrance: Entrance) -> None:
+    writer, _ = entrance.enrolled()
+    for _ in range(5):
+        with pytest.raises(Denied):
+            entrance.rooms.run(entrance.sign_in.change_password(writer, PASSWORD, "x" * 20, entrance.wrong(writer)))
+    with pytest.raises(TooManyRequests):
+        entrance.rooms.run(entrance.sign_in.change_password(writer, PASSWORD, "x" * 20, entrance.shown(writer)))
+
+
+def test_a_second_factor_confirmed_meanwhile_is_not_passed_by(entrance: Entrance) -> None:
+    writer = entrance.rooms.user("writer")
+    entrance.begin(writer)
+
+    async def confirmed() -> None:
+        await entrance.second_factor.confirm(writer, entrance.shown(writer))
+
+    with pytest.raises(Denied, match="second factor"):
+        changed_meanwhile(entrance, writer, confirmed)
+    assert isinstance(entrance.password("writer"), SecondFactorNeeded)
+
+
+@dataclass(frozen=True, slots=True)
+class Meanwhile:
+    """Hashing that lets something else happen while it works."""
+
+    hashing: HashingPool
+    happens: Callable[[], Awaitable[Any]]
+
+    async def hash(self, password: str) -> str:
+        hashed = await self.hashing.hash(password)
+        await self.happens()
+        return hashed
+
+
+def changed_meanwhile(entrance: Entrance, session: Caller, happens: Callable[[], Awaitable[Any]]) -> Caller:
+    """Another password for the session's own account, given while it is being changed otherwise."""
+    slow = cast(HashingPool, Meanwhile(entrance.rooms.acts.hashing, happens))
+    sign_in = replace(entrance.sign_in, hashing=slow)
+    return entrance.rooms.run(sign_in.change_password(session, PASSWORD, "intruder horse battery"))
+
+
+@pytest.mark.parametrize("act", ["leak", "reset", "disable", "add again"])
+def test_a_change_of_the_password_in_flight_undoes_nothing_that_an_administrator_did(
+    entrance: Entrance, act: str
+) -> None:
+    rooms, acts = entrance.rooms, entrance.rooms.acts
+    writer = rooms.user("writer")
+    session = in_session(writer, rooms.run(acts.sessions.open(writer)).number)
+
+    async def happens() -> None:
+        if act == "leak":
+            await acts.tracing.leak(OPERATOR, "writer", datetime.now(UTC) - timedelta(days=1))
+        elif act == "reset":
+            await acts.accounts.set_password(OPERATOR, "writer", "rescued horse battery")
+        elif act == "disable":
+            await acts.accounts.disable(OPERATOR, "writer")
+        else:
+            await acts.accounts.remove_user(OPERATOR, "writer")
+            await acts.accounts.add_user(OPERATOR, "writer", password="rescued horse battery")
+
+    with pytest.raises(Denied):
+        changed_meanwhile(entrance, session, happens)
+
+    assert rooms.last("account.password")["outcome"] == "denied"
+    if act == "disable":
+        rooms.run(acts.accounts.enable(OPERATOR, "writer"))
+    with pytest.raises(Denied):
+        entrance.password("writer", "intruder horse battery")
+    if act in {"reset", "add again"}:
+        assert isinstance(entrance.password("writer", "rescued horse battery"), Caller)
+
+
+def test_a_reset_that_follows_a_change_of_the_password_ends_the_sign_in_that_comes_of_it(entrance: Entrance) -> None:
+    rooms, acts = entrance.rooms, entrance.rooms.acts
+    writer = rooms.user("writer")
+    session = in_session(writer, rooms.run(acts.sessions.open(writer)).number)
+    commit = rooms.house.ledger.commit
+
+    async def and_then_a_reset(act: Any) -> Any:
+        notes = await commit(act)
+        if act.event.kind == "account.password" and act.event.caller.principal == writer.principal:
+            await acts.accounts.set_password(OPERATOR, "writer", "rescued horse battery")
+        return notes
+
+    ledger = cast(Any, Following(and_then_a_reset))
+    sign_in = replace(entrance.sign_in, gate=replace(entrance.sign_in.gate, ledger=ledger))
+    anew = rooms.run(sign_in.change_password(session, PASSWORD, "intruder horse battery"))
+
+    with pytest.raises(Denied):
+        rooms.run(acts.sessions.open(anew))
+
+
+@dataclass(frozen=True, slots=True)
+class Following:
+    """A ledger after whose acts something happens."""
+
+    commit: Callable[[Any], Awaitable[Any]]
+
+
+def test_a_password_that_an_administrator_gives_is_no_other_accounts(rooms: Rooms) -> None:
+    rooms.user("writer")
+
+    async def added_again() -> None:
+        await rooms.acts.accounts.remove_user(OPERATOR, "writer")
+        await rooms.acts.accounts.add_user(OPERATOR, "writer", password="rescued horse battery")
+
+    slow = cast(HashingPool, Meanwhile(rooms.acts.hashing, added_again))
+    with pytest.raises(Conflict):
+        rooms.run(replace(rooms.acts.accounts, hashing=slow).set_password(OPERATOR, "writer", "former horse battery"))
+    assert isinstance(Entrance(rooms).password("writer", "rescued horse battery"), Caller)

@@ -169,3 +169,27 @@ def test_a_session_that_ends_while_it_is_asked_loses_nothing_but_secrets(desk: D
     again = root.get("/console/users/new?name=jane&auditor=yes")
     assert (again.fields["name"], again.fields["auditor"]) == ("jane", "yes")
     assert desk.house.database.read_now(lambda each: each.execute(select(sessions.c.id)).all())
+
+
+def test_a_password_without_the_phone_makes_no_fresh_session_of_an_old_one(desk: Desk) -> None:
+    desk.user("root", administrator=True)
+    root, key, _ = with_factor(desk, "root")
+    later(desk)
+    new = {"new_password": "stolen horse battery", "new_password_again": "stolen horse battery"}
+    assert "code" in root.get("/console/account").fields
+    for code in ("", "000000"):
+        refused = root.post("/console/account/password", {"password": PASSWORD, "code": code, **new})
+        assert (refused.status, bool(refused.error("code")), refused.error("password")) == (422, True, "")
+    assert root.post("/console/account/tokens", {"name": "x", "actions": "manage", "days": "365"}).heading == ASKED
+    code = code_at(key, int(time.time()) // 30 + 1)
+    changed = root.post("/console/account/password", {"password": PASSWORD, "code": code, **new})
+    assert "The password was changed" in root.follow(changed).words
+
+
+def test_an_administrators_own_second_factor_is_removed_where_its_code_is_asked_for(desk: Desk) -> None:
+    desk.user("root", administrator=True)
+    root, _, _ = with_factor(desk, "root")
+    sent = root.post("/console/users/root/second-factor")
+    assert (sent.status, sent.header("location")) == (303, "/console/account/second-factor")
+    assert "/console/users/root/second-factor" not in root.get("/console/users/root").text
+    assert desk.house.records(kind="second_factor.disable") == []

@@ -78,7 +78,7 @@ def test_an_id_is_never_given_twice(house: House) -> None:
     [
         accounts.set_roles("ann", administrator=True, auditor=None),
         accounts.set_enabled("ann", enabled=False),
-        accounts.set_secret("ann", "other", now=6),
+        accounts.set_secret(1, "other", now=6),
         accounts.remove("ann"),
         accounts.revoke_tokens("ann"),
         projects.set_project(GALLERY, projects.Wishes(public=True)),
@@ -111,7 +111,7 @@ def test_a_new_secret_moves_the_generation_and_the_time(house: House) -> None:
     (account,) = commit(house, user("ann"))
     an_offline_token(house, account.id)
 
-    (changed,) = commit(house, accounts.set_secret("ann", "other", now=6))
+    (changed,) = commit(house, accounts.set_secret(account.id, "other", now=6))
 
     assert column(house, account_table.c.secret) == ["other"]
     assert column(house, account_table.c.generation) == [1]

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from starlette.responses import Response
 
 from gateway.access.passwords import check_password
 from gateway.access.principals import Caller
 from gateway.access.scopes import Action
+from gateway.administration.codes import FIELD as CODE_FIELD
+from gateway.console.form import Form
 from gateway.console.frame import render
 from gateway.console.plan import Group, Page
 from gateway.console.session import cookie_of, give
@@ -23,19 +28,32 @@ async def show(visit: Visit, status: int = 200) -> Response:
 
 
 async def change_password(visit: Visit) -> Response:
-    """Another password, for whoever knows the old one; this browser stays signed in, others do not."""
+    """
+    Another password, for whoever knows the old one and has the second factor; this browser stays signed in, others do
+    not.
+    """
     form = visit.form
     with form.blaming("new_password"):
         check_password(form.value("new_password"))
     if form.value("new_password") != form.value("new_password_again"):
         form.blame("new_password_again", "The two are not the same; type the new password once more.")
     if form.sound:
-        with form.blaming("password", Denied):
+        with form.blaming("password", Denied), _blaming_the_code(form):
             caller = await visit.parts.sign_in.change_password(
-                visit.caller, form.value("password"), form.value("new_password")
+                visit.caller, form.value("password"), form.value("new_password"), form.text("code")
             )
             return await _anew(visit, caller)
     return await show(visit, 422)
+
+
+@contextmanager
+def _blaming_the_code(form: Form) -> Iterator[None]:
+    try:
+        yield
+    except Denied as refusal:
+        if refusal.detail.get("field") != CODE_FIELD:
+            raise
+        form.blame("code", refusal.message)
 
 
 async def _anew(visit: Visit, caller: Caller) -> Response:

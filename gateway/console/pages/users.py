@@ -116,6 +116,9 @@ async def sign_out(visit: Visit) -> Response:
 async def drop_factor(visit: Visit) -> Response:
     """Ends the user's second factor, for one who has lost phone and recovery codes."""
     name = (await _detail(visit)).account.name
+    if name == visit.caller.principal.name:
+        # One's own ends with a code, which is asked for there.
+        return visit.go("/account/second-factor")
     await visit.acts.second_factor.disable_of(visit.caller, name)
     return visit.go(f"/users/{name}", said="factor-off")
 
