@@ -136,7 +136,8 @@ class Reviews:
         """
         The evidence pack of a signed review: to be read, and verified, without the gateway.
 
-        Its checkpoint is made now, after the sign-off and after the event of this export, and so proves both.
+        Its checkpoint is made now, after the sign-off and after the event of this export, and so proves both; that
+        event says with which event the pack begins.
         Its events are read from the database as it is written: write it in a thread where others wait. Raises
         `Conflict` while the review is open.
         """
@@ -146,6 +147,8 @@ class Reviews:
                 raise Conflict(f"Review {number} is open; sign it off before it is handed over.")
             # Made before the event of this export, so that the checkpoint names that, which is in every such pack.
             key = await self.evidence.signing_key(caller)
+            first = await asyncio.to_thread(lambda: next(self._events(found.review), None))
+            passage.note(detail={"review": number, "first": first.seq if first is not None else None})
             await passage.seal()
         checkpoint = await self.evidence.fresh(caller, key)
         review = found.review

@@ -120,9 +120,15 @@ def following(connection: Connection, number: int, until: int, *, most: int = 10
 
 
 def thin(until: int) -> Change:
-    """Removes all about events up to *until*: those are in segments, which end with statements of their own."""
+    """
+    Removes those about events before *until*: they are in segments, which end with statements of their own.
+
+    The one made last stays, so that the numbers go on from it: sinks ask for those after the one they had.
+    """
 
     def apply(connection: Connection) -> Notes:
-        return Notes(result=connection.execute(delete(checkpoints).where(checkpoints.c.seq < until)).rowcount)
+        last = newest(connection)
+        old = delete(checkpoints).where(checkpoints.c.seq < until, checkpoints.c.number < (last.number if last else 0))
+        return Notes(result=connection.execute(old).rowcount)
 
     return Change(apply)

@@ -317,6 +317,23 @@ def test_what_a_killed_process_left_is_finished(old: Rooms, monkeypatch: pytest.
     assert old.house.trail.verify().fault == ""
 
 
+@ON_SQLITE
+def test_the_newest_checkpoint_stays_when_its_event_is_sealed_away_and_the_numbers_go_on(rooms: Rooms) -> None:
+    fill(rooms.house, 5, MARCH)
+    key = rooms.run(rooms.acts.evidence.signing_key(OPERATOR))
+    for _ in range(3):
+        fill(rooms.house, 1, MARCH)
+        rooms.run(rooms.acts.evidence.fresh(OPERATOR, key))
+    fill(rooms.house, 5)
+    thinning = Act(Event(Kind.AUDIT_RETAIN, GATEWAY), checkpoints.thin(10), silent=True)
+    assert rooms.run(rooms.house.ledger.commit(thinning)).result == 2
+
+    kept = rooms.house.database.read_now(lambda connection: checkpoints.between(connection, 0, 10**9))
+    assert [each.number for each in kept] == [3]
+    assert statement(rooms)["number"] == 4
+    assert rooms.house.trail.verify().fault == ""
+
+
 def test_a_purge_leaves_a_stub_by_which_the_rest_verifies(old: Rooms) -> None:
     old.run(old.acts.evidence.retain(OPERATOR, JUNE))
     plan = old.run(old.acts.evidence.plan(OPERATOR, JUNE, APRIL))

@@ -43,8 +43,10 @@ def a_pack(*, chained: bool = True, checkpoint: bool = False, text: str = HOSTIL
     chain.append(seal(Head(1, chain[0].hash), {"time": "t", "kind": "tag.delete", "outcome": "allowed"}))
     signed = {"kind": "review.sign_off", "outcome": "allowed", "detail": {"review": 4}, "after": {"content": content}}
     chain.append(seal(Head(2, chain[1].hash), signed))
+    exported = {"kind": "review.export", "outcome": "allowed", "detail": {"review": 4, "first": 1}}
+    chain.append(seal(Head(3, chain[2].hash), exported))
     by_number = {event.seq: event for event in chain}
-    said_of_head: Mapping[str, object] | None = {"seq": 2, "hash": chain[1].hash.hex()} if checkpoint else None
+    said_of_head: Mapping[str, object] | None = {"seq": 4, "hash": chain[3].hash.hex()} if checkpoint else None
     told = Told("Review 4", "every project", review, content, "2026-12-02", text, {"moved_tags": ("Moved", "Why.")})
     return Pack(told, lambda: iter(chain), by_number.get, said_of_head, chained)
 
@@ -69,7 +71,7 @@ def test_a_pack_verifies_by_itself(tmp_path: Path, chained: bool, checkpoint: bo
     folder = unpacked(a_pack(chained=chained, checkpoint=checkpoint), tmp_path)
     said = verified(folder)
     assert (said.returncode, said.stderr) == (0, "")
-    assert "3 events are as they were sealed" in said.stdout
+    assert "4 events are as they were sealed" in said.stdout
     assert ("one chain without gaps" in said.stdout) == chained
     readme = (folder / "README.txt").read_text()
     assert ("No event is missing" in readme) == chained
@@ -102,6 +104,31 @@ def test_an_event_that_is_missing_is_found(tmp_path: Path) -> None:
     assert "an event is missing" in verified(folder).stdout
 
 
+@pytest.mark.parametrize("checkpoint", [True, False])
+def test_events_cut_off_the_front_of_a_pack_are_found(tmp_path: Path, checkpoint: bool) -> None:
+    folder = unpacked(a_pack(checkpoint=checkpoint), tmp_path)
+    lines = (folder / "events.jsonl").read_text().splitlines(keepends=True)
+    (folder / "events.jsonl").write_text("".join(lines[1:]))
+    said = verified(folder)
+    assert (said.returncode, said.stdout) == (1, "NOT VERIFIED: the events begin with event 2, and not with event 1\n")
+
+
+def test_events_cut_off_the_end_of_a_pack_are_found_by_its_checkpoint(tmp_path: Path) -> None:
+    folder = unpacked(a_pack(checkpoint=True), tmp_path)
+    lines = (folder / "events.jsonl").read_text().splitlines(keepends=True)
+    (folder / "events.jsonl").write_text("".join(lines[:-1]))
+    said = verified(folder)
+    assert said.returncode == 1
+    assert "the events end before event 4, which checkpoint.json names" in said.stdout
+
+
+def test_a_pack_that_no_event_says_the_beginning_of_is_not_verified(tmp_path: Path) -> None:
+    folder = unpacked(a_pack(), tmp_path)
+    lines = (folder / "events.jsonl").read_text().splitlines(keepends=True)
+    (folder / "events.jsonl").write_text("".join(lines[:-1]))
+    assert "no event of an export says" in verified(folder).stdout
+
+
 def test_a_packs_checkpoint_is_verified_with_nothing_but_the_public_key(tmp_path: Path) -> None:
     pack, key, other = a_pack(), CheckpointKey.new(), CheckpointKey.new()
     last = list(pack.events())[-1]
@@ -112,7 +139,7 @@ def test_a_packs_checkpoint_is_verified_with_nothing_but_the_public_key(tmp_path
     assert "offline.py events.jsonl --checkpoint checkpoint.json --key key.pem" in (folder / "README.txt").read_text()
     said = signature_verified(folder, "key.pem")
     assert (said.returncode, said.stderr) == (0, "")
-    assert "Proven by 1 signed statements: 3 events" in said.stdout
+    assert "Proven by 1 signed statements: 4 events" in said.stdout
     assert "another key" in signature_verified(folder, "other.pem").stdout
     (folder / "checkpoint.json").write_text(json.dumps({**statement, "number": 2}))
     assert "is not right" in signature_verified(folder, "key.pem").stdout
