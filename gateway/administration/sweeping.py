@@ -106,14 +106,14 @@ class Sweeps:
         return receipt
 
     async def _clear_trash(self, passage: Passage) -> None:
-        """What has been in the trash for its time goes for good, with an event of its own."""
+        """What has been in the trash for its time goes for good, unless it is read-only, with an event of its own."""
         now = int(self.clock())
-        names = tuple(await self.database.read(lambda connection: trash.overdue(connection, now)))
+        names = tuple(await self.database.read(lambda connection: trash.overdue(connection, now, writable=True)))
         if not names:
             return
 
         def apply(connection: Any) -> Notes:
-            count, size = trash.empty(connection, None, now)
+            count, size = trash.empty(connection, None, now, writable=True)
             return Notes(detail={"count": count, "bytes": size, "overdue": True})
 
         event = passage.event().but(kind=Kind.TRASH_EMPTY)

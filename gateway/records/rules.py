@@ -6,14 +6,14 @@ import json
 from collections.abc import Iterable
 from typing import Any, Final, Protocol
 
-from sqlalchemy import Connection, bindparam, delete, insert, select
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, exists, insert, or_, select
 
 from gateway.access.rules import Rules, immovable, irremovable
 from gateway.change import Change, Notes
 from gateway.oci.digest import Digest
 from gateway.oci.names import ProjectName, Repository, Tag
 from gateway.records import driver, nesting
-from gateway.records.schema import facts, projects, tags
+from gateway.records.schema import facts, projects, repositories, tags
 
 #: The fact that the gateway is read-only: why, and since when in UNIX seconds. Missing when it is not.
 _FROZEN: Final = "read_only"
@@ -45,6 +45,13 @@ def read(connection: Connection, project: ProjectName) -> Rules:
 def of_row(row: Any) -> Rules:
     """The rules in a row of projects; nothing is said of the gateway's."""
     return Rules(row.quota_bytes, tuple(row.immutable.split()), row.read_only)
+
+
+def keeping(place: ColumnElement[int]) -> ColumnElement[bool]:
+    """Whether the content of the repository *place*, a column, stays as it is: of its project, or of the gateway."""
+    home, owner = repositories.alias("home"), projects.alias("owner")
+    mine = exists().where(home.c.id == place, owner.c.id == home.c.project_id, owner.c.read_only != "")
+    return or_(exists().where(facts.c.name == _FROZEN), mine)
 
 
 def require_writable(connection: Connection, project: ProjectName, act: Ruled | None = None) -> Rules:

@@ -1,8 +1,9 @@
 """What nothing references, as the records know it; and what keeps a link from being taken for that.
 
-A link goes when no manifest of its repository names the blob and its `created_at` is older than the grace period. That
-moment is when it was made, and moves when the blob is pushed or mounted again, asked for while no manifest names it,
-or let go by a manifest that was removed: whoever was told that the blob is there has that long to push a manifest.
+A link goes when no manifest of its repository names the blob and its `created_at` is older than the grace period,
+unless its project or the gateway is read-only. That moment is when it was made, and moves when the blob is pushed or
+mounted again, asked for while no manifest names it, or let go by a manifest that was removed: whoever was told that the
+blob is there has that long to push a manifest.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.oci.digest import Digest
 from gateway.oci.names import Repository
-from gateway.records import driver, facts, usage
+from gateway.records import driver, facts, rules, usage
 from gateway.records.content import repository_id
 from gateway.records.database import Database
 from gateway.records.schema import blobs, edges, links, repositories, trail_head, trash_targets, uploads
@@ -52,6 +53,8 @@ _NAMED: Final = or_(
     # What is in the trash can be brought back, with all that it names.
     exists().where(trash_targets.c.repository_id == links.c.repository_id, trash_targets.c.target == links.c.digest),
 )
+#: Nothing leaves what is read-only, whatever its age.
+_KEPT: Final = rules.keeping(links.c.repository_id)
 _STANDING: Final = (
     # The trash may be emptied any moment: who is told of a blob that only it names has his grace all the same.
     select(blobs.c.size_bytes, links.c.created_at, _NAMED_NOW.label("named"))
@@ -138,7 +141,7 @@ def release(connection: Connection, repository: Repository, manifest: Digest, no
 
 def _loose(cutoff: int | BindParameter[int]) -> ColumnElement[bool]:
     # A time that is still to come, from before a clock was put back, is never older than anything.
-    return (links.c.created_at <= cutoff) & ~_NAMED
+    return (links.c.created_at <= cutoff) & ~_NAMED & ~_KEPT
 
 
 _CUTOFF: Final[BindParameter[int]] = bindparam("cutoff")

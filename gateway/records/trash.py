@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Row, Select, bindparam, delete, func, insert,
 
 from gateway.oci.digest import Digest
 from gateway.oci.names import ProjectName, Repository
+from gateway.records import rules
 from gateway.records.schema import edges, manifest_bodies, manifests, projects, repositories, tags, trash, trash_targets
 
 _PAGE: Final = 1000
@@ -213,16 +214,26 @@ def take_out(connection: Connection, place: int, digest: str, names: Sequence[st
     _drop(connection, list(connection.execute(select(trash.c.id).where(mine)).scalars()))
 
 
-def overdue(connection: Connection, now: int) -> list[Repository]:
-    """The repositories of which something has been in the trash for its time, by name."""
+def overdue(connection: Connection, now: int, *, writable: bool = False) -> list[Repository]:
+    """The repositories of which something has been in the trash for its time, by name; if *writable*, only those."""
     statement = select(repositories.c.name).join(trash, trash.c.repository_id == repositories.c.id)
+    if writable:
+        statement = statement.where(~rules.keeping(trash.c.repository_id))
     names = connection.execute(statement.where(trash.c.until <= now).distinct().order_by(repositories.c.name))
     return [Repository(name) for name in names.scalars()]
 
 
-def empty(connection: Connection, repository: Repository | None, until: int | None) -> tuple[int, int]:
-    """Drops what is there (of *repository*; whose time is over at *until*): how many things, of how many bytes."""
+def empty(
+    connection: Connection, repository: Repository | None, until: int | None, *, writable: bool = False
+) -> tuple[int, int]:
+    """
+    Drops what is there (of *repository*; whose time is over at *until*): how many things, of how many bytes.
+
+    If *writable*, what is read-only keeps its trash.
+    """
     statement = _listed()
+    if writable:
+        statement = statement.where(~rules.keeping(trash.c.repository_id))
     if repository is not None:
         statement = statement.where(repositories.c.name == repository.name)
     if until is not None:

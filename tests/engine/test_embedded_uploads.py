@@ -310,6 +310,29 @@ def test_expired_uploads_are_removed_with_their_bytes_when_others_begin(house: H
     run(story())
 
 
+def test_a_chunk_that_came_while_its_upload_expired_stays_when_others_begin(houses: Houses) -> None:
+    async def story() -> None:
+        here, there = houses.open(), houses.open()
+        upload = await begin(here)
+        await append(here, upload, b"begun")
+        houses.clock.now += 24 * 60 * 60 - 1
+        change = (await here.engine.uploads.append(upload, body(b" and gone on"), None)).change
+        houses.clock.now += 2
+        with here.database.lock(), here.database.writer() as connection:
+            here.database.begin(connection)
+            change.apply(connection)
+            # The spool's lock has gone, and its row is not to be seen yet.
+            beginning = asyncio.create_task(there.engine.uploads.begin(UI, WRITER))
+            await asyncio.sleep(0.3)
+            connection.exec_driver_sql("COMMIT")
+        there.apply((await beginning)[1])
+        again = await here.engine.uploads.find(UI, WRITER, upload.id)
+        assert again.offset == len(b"begun and gone on")
+        await append(here, again, b", and on")
+
+    run(story())
+
+
 # disks
 
 

@@ -26,8 +26,8 @@ from gateway.errors import (
 from gateway.gate import Act
 from gateway.oci.digest import Digest
 from gateway.oci.manifest import Manifest, load
-from gateway.oci.names import Tag
-from gateway.records import projects
+from gateway.oci.names import Repository, Tag
+from gateway.records import projects, rules
 from gateway.records.projects import Wishes
 from tests.administration.rooms import Rooms, rooms_of
 from tests.contract.house import index
@@ -225,6 +225,32 @@ def test_a_project_that_is_read_only_keeps_its_trash(stage: Stage) -> None:
     assert len(stage.run(trash.list_trash(OPERATOR))) == 1
     stage.run(stage.commit(projects.set_project(UI.project, Wishes(read_only=""))))
     assert stage.run(trash.empty_trash(OPERATOR)) == 1
+
+
+@pytest.mark.parametrize("of_all", [False, True])
+def test_a_sweep_takes_nothing_of_what_is_read_only_and_goes_on_elsewhere(stage: Stage, of_all: bool) -> None:
+    other = Repository("zebra/app")
+    for place in (UI, other):
+        manifest = stage.run(stage.push_image(place, "v1"))
+        stage.run(stage.push(place, b"what nothing names"))
+        stage.run(stage.delete(place, manifest.digest))
+
+    def held(reason: str) -> None:
+        now = int(stage.clock.now)
+        wishes = Wishes(read_only=reason)
+        stage.run(stage.commit(rules.set_freeze(reason, now) if of_all else projects.set_project(UI.project, wishes)))
+
+    held("legal hold")
+    stage.clock.now += 2 * WEEK
+    # What is overdue in the trash names its blobs until a sweep begins.
+    assert stage.run(stage.plan()).going.links.count == (0 if of_all else 1)
+    assert stage.run(stage.sweep()).gone.links.count == (0 if of_all else 3)
+    trash = acts(stage).acts.trash
+    assert {row.repository for row in stage.run(trash.list_trash(OPERATOR))} == {UI.name, *([other.name] * of_all)}
+    assert stage.file(LAYER).exists()
+    held("")
+    assert stage.run(stage.sweep()).gone.links.count == (6 if of_all else 3)
+    assert stage.run(trash.list_trash(OPERATOR)) == ()
 
 
 def test_the_history_of_a_tag_tells_every_move_and_what_can_be_had_back(stage: Stage) -> None:

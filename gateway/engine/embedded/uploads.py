@@ -29,6 +29,7 @@ from gateway.change import Change, Notes
 from gateway.engine.embedded.blobs import Verified
 from gateway.engine.embedded.intake import Intake, SpoolDamaged
 from gateway.engine.embedded.layout import blob_key, upload_key
+from gateway.engine.embedded.pruning import discard_expired
 from gateway.engine.port import Appended, Blob, Interrupted, Upload
 from gateway.engine.stores.filesystem import Filesystem, Spool
 from gateway.errors import BlobUploadUnknown, DigestInvalid, RangeInvalid, Refusal, Unavailable, UploadBusy
@@ -325,9 +326,7 @@ class EmbeddedUploads:
             self._pruned_at = now
         if not found:
             return []
-        return await self._in_thread(
-            lambda: [upload_id for upload_id in found if self._store.discard(upload_key(upload_id))]
-        )
+        return await self._in_thread(discard_expired, self._store, self._database, found, now)
 
     def _hasher(self, row: UploadRow) -> _Hash | None:
         if row.offset == 0:
