@@ -7,7 +7,7 @@ import logging
 import socket
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Final, assert_never
@@ -32,6 +32,8 @@ _log = logging.getLogger("gateway.evidence")
 _LOOK_SECONDS: Final = 1.0
 _TROUBLE_SECONDS: Final = 30.0
 _RETAIN_SECONDS: Final = 3600.0
+#: A clock that is further ahead of the newest event is not believed when old months are looked for.
+_AHEAD: Final = timedelta(days=1)
 
 
 def witnessing(rooms: Rooms, caller: Callable[[], Caller]) -> Iterator[tuple[str, Beginning]]:
@@ -107,10 +109,14 @@ async def _carry(rooms: Rooms, caller: Callable[[], Caller], name: str, sink: Si
 async def _retain(rooms: Rooms, caller: Callable[[], Caller]) -> None:
     """Seals months away once they are old enough, and purges what is older still."""
     audit, evidence = rooms.settings.audit, rooms.administration.evidence
+    newest: datetime | None = None
     while True:
         await asyncio.sleep(_RETAIN_SECONDS)
         try:
-            now = datetime.now(UTC)
+            # By now, events may be as far ahead as the clock is; those of the look before are not.
+            before, newest = newest, await evidence.newest_time()
+            known = before or newest
+            now = min(datetime.now(UTC), known + _AHEAD) if known is not None else datetime.now(UTC)
             purge = months_before(now, audit.purge_months) if audit.purge_months else None
             receipt = await evidence.retain(caller(), months_before(now, audit.retain_months), purge)
             if receipt.events or receipt.purged:

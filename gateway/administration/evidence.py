@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -30,12 +30,14 @@ from gateway.records import checkpoints, cursors, segments
 from gateway.records.checkpoints import Stored
 from gateway.records.cursors import Lag
 from gateway.records.database import Database
-from gateway.records.proving import Keys, oldest_event, owned_keys, prove, stub_fault
+from gateway.records.proving import Keys, newest_time, oldest_event, owned_keys, prove, stub_fault
 from gateway.records.segments import Month, Segment, Unsealed
 
 __all__ = ["Evidence", "Kept", "Lag", "Month", "Plan", "PublicKey", "Receipt", "Stored", "months_before"]
 
 _REVIEW = Need(Action.REVIEW)
+#: So long a segment is kept once it was sealed: a clock that is wrong by years does not seal and purge at once.
+SETTLED = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +58,16 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What `retain` did: so many *events* are in new *segments* now; *purged* events are gone for good."""
+    """
+    What `retain` did: so many *events* are in new *segments* now; *purged* events are gone for good.
+
+    So many segments that were to be purged are *waiting* until a day after they were sealed.
+    """
 
     segments: Sequence[Segment]
     events: int
     purged: int
+    waiting: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +167,7 @@ class Evidence:
         async with self.gate.passage(caller, Kind.AUDIT_RETAIN, MANAGE_SYSTEM, detail=told) as passage:
             months = await self._read(partial(segments.months, cut=cut))
             going = [each for each in await self._read(segments.every) if _is_purged(each, purge)]
+            going = [each for each in going if not await self._is_waiting(each)]
             await passage.seal()
         return Plan(months, going)
 
@@ -167,9 +175,9 @@ class Evidence:
         """
         Seals events before *cut* into segments, and takes them out of the database; *purge* removes older segments.
 
-        Each segment sealed or purged is an event; what was interrupted is finished first. Raises `Conflict` when the
-        events to seal are damaged, a segment is not as it was sealed, or others are sealing; `Unavailable` when a file
-        cannot be written.
+        None is removed less than a day after it was sealed. Each segment sealed or purged is an event; what was
+        interrupted is finished first. Raises `Conflict` when the events to seal are damaged, a segment is not as it was
+        sealed, or others are sealing; `Unavailable` when a file cannot be written.
         """
         async with self.gate.passage(caller, Kind.AUDIT_RETAIN, MANAGE_SYSTEM, detail=_told(cut, purge)) as passage:
             await passage.seal()
@@ -180,10 +188,15 @@ class Evidence:
         while found := await self._read(partial(segments.next_events, cut=cut)):
             made.append(await self._seal(caller, key, found))
             await self._leave(caller)
-        gone = [each for each in await self._read(segments.every) if _is_purged(each, purge)]
-        for segment in gone:
-            await self._purge(caller, key, segment)
-        return Receipt(made, sum(each.count for each in made), sum(each.count for each in gone))
+        old = [each for each in await self._read(segments.every) if _is_purged(each, purge)]
+        gone = [segment for segment in old if await self._purge(caller, key, segment)]
+        purged = sum(each.count for each in gone)
+        return Receipt(made, sum(each.count for each in made), purged, len(old) - len(gone))
+
+    async def newest_time(self) -> datetime | None:
+        """When the newest event happened; for the gateway's own work."""
+        found: datetime | None = await self._read(newest_time)
+        return found
 
     async def fresh(self, caller: Caller, key: CheckpointKey) -> Stored:
         """A checkpoint of everything up to the event that was just made; part of that act, and no event of its own."""
@@ -211,12 +224,21 @@ class Evidence:
             await passage.commit(segments.record(segment))
         return segment
 
-    async def _purge(self, caller: Caller, key: CheckpointKey, segment: Segment) -> None:
-        await self._prove(caller, segment)
+    async def _purge(self, caller: Caller, key: CheckpointKey, segment: Segment) -> bool:
+        """Whether the segment was purged: it is not as long as it was sealed a short while ago."""
+        if not _is_settled(await self._prove(caller, segment)):
+            return False
         stub = key.purge(segment.first_seq, segment.previous, segment.head, datetime.now(UTC), segment.file_sha256)
         async with self.gate.passage(caller, Kind.AUDIT_RETAIN, MANAGE_SYSTEM) as passage:
             await passage.commit(segments.purge(segment, stub))
         await asyncio.to_thread(segments.remove_file, self.database.data, segment)
+        return True
+
+    async def _is_waiting(self, segment: Segment) -> bool:
+        try:
+            return not _is_settled(await asyncio.to_thread(prove, self.database.data, segment, await self._own_keys()))
+        except Unsealed:
+            return False
 
     async def _leave(self, caller: Caller) -> None:
         """Takes out of the table what is in segments; whoever else wants to write has turns in between."""
@@ -291,6 +313,10 @@ def _last_of(found: Sequence[Stored]) -> int:
 def _is_purged(segment: Segment, purge: datetime | None) -> bool:
     """Whether *segment* is to be purged: all of it is older, and it has not been yet."""
     return purge is not None and not segment.stub and segment.last_time < time_text(purge)
+
+
+def _is_settled(sealed_at: datetime) -> bool:
+    return datetime.now(UTC) - sealed_at >= SETTLED
 
 
 def _told(cut: datetime, purge: datetime | None, *, plan: bool = False) -> dict[str, object]:

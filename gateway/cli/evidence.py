@@ -164,7 +164,8 @@ def _told_receipt(receipt: Receipt, cut: datetime) -> dict[str, object]:
         {"file": each.file, "sha256": each.file_sha256, "bytes": each.file_bytes, "events": each.count}
         for each in receipt.segments
     ]
-    return {"plan": False, "before": cut, "segments": made, "events": receipt.events, "purged": receipt.purged}
+    gone = {"purged": receipt.purged, "waiting": receipt.waiting}
+    return {"plan": False, "before": cut, "segments": made, "events": receipt.events, **gone}
 
 
 def _show_plan(plan: Plan, cut: datetime) -> None:
@@ -181,3 +182,5 @@ def _show_receipt(receipt: Receipt) -> None:
     say(f"Sealed {receipt.events} events into {len(receipt.segments)} segments of {size} bytes.")
     if receipt.purged:
         say(f"Removed {receipt.purged} events for good; signed stubs stand in their place.")
+    if receipt.waiting:
+        say(f"{receipt.waiting} files were sealed less than a day ago, and are removed by a run after that.")

@@ -44,6 +44,12 @@ def oldest_event(connection: Connection) -> int | None:
     return int(seq) if seq is not None else None
 
 
+def newest_time(connection: Connection) -> datetime | None:
+    """When the newest event happened, as it says; None before the first."""
+    row = connection.execute(select(events).order_by(events.c.seq.desc()).limit(1)).first()
+    return datetime.fromisoformat(time_of(Sealed(row.seq, row.body, bytes(row.hash)))) if row is not None else None
+
+
 def stub_fault(segment: Segment, keys: Keys, only: str = "") -> str:
     """
     What is wrong with the stub of a purged segment, or "".

@@ -8,11 +8,15 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from sqlalchemy.exc import DBAPIError
 
+from gateway import witnessing
+from gateway.access.principals import Caller
+from gateway.administration import evidence
 from gateway.administration.evidence import months_before
 from gateway.audit.chain import Head, head_seal
 from gateway.audit.checkpoints import CheckpointKey
@@ -60,8 +64,9 @@ def tamper(house: House, *statements: str) -> None:
 
 
 @pytest.fixture
-def old(rooms: Rooms) -> Rooms:
-    """A trail with two old months and something new."""
+def old(rooms: Rooms, monkeypatch: pytest.MonkeyPatch) -> Rooms:
+    """A trail with two old months and something new; what is sealed may be purged at once."""
+    monkeypatch.setattr(evidence, "SETTLED", timedelta(0))
     fill(rooms.house, 30, MARCH)
     fill(rooms.house, 20, APRIL)
     fill(rooms.house, 10)
@@ -173,17 +178,17 @@ def test_of_idle_minutes_the_newest_checkpoint_is_kept(rooms: Rooms) -> None:
 @ON_SQLITE
 def test_who_may_neither_review_nor_manage_gets_no_evidence(rooms: Rooms) -> None:
     stranger, auditor = rooms.user("stranger"), rooms.user("auditor", auditor=True)
-    evidence = rooms.acts.evidence
+    acts = rooms.acts.evidence
 
-    for act in (evidence.public_key, evidence.checkpoint, evidence.checkpoints, evidence.sinks):
+    for act in (acts.public_key, acts.checkpoint, acts.checkpoints, acts.sinks):
         with pytest.raises(Denied):
             rooms.run(act(stranger))
         rooms.run(act(auditor))
     for caller in (stranger, auditor):
         with pytest.raises(Denied):
-            rooms.run(evidence.retain(caller, JUNE))
+            rooms.run(acts.retain(caller, JUNE))
         with pytest.raises(Denied):
-            rooms.run(evidence.plan(caller, JUNE))
+            rooms.run(acts.plan(caller, JUNE))
 
 
 # segments
@@ -369,6 +374,60 @@ def test_a_checkpoint_of_a_purged_event_cannot_be_compared_and_so_the_trail_is_n
     assert old.last("audit.verify")["detail"]["uncompared"] == 1
     wrong = json.loads(key.checkpoint(1, Head(30, b"x" * 32), MARCH))
     assert "event 30 is not the one" in old.run(old.acts.evidence.verify_against(OPERATOR, [wrong])).fault
+
+
+@ON_SQLITE
+def test_nothing_is_purged_less_than_a_day_after_it_was_sealed(old: Rooms, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evidence, "SETTLED", timedelta(days=1))
+
+    receipt = old.run(old.acts.evidence.retain(OPERATOR, JUNE, APRIL))
+    assert (receipt.events, receipt.purged, receipt.waiting) == (50, 0, 1)
+    assert old.run(old.acts.evidence.plan(OPERATOR, JUNE, APRIL)).purge == []
+    assert old.house.trail.event(7) is not None
+
+    monkeypatch.setattr(evidence, "datetime", Ahead)
+    assert len(old.run(old.acts.evidence.plan(OPERATOR, JUNE, APRIL)).purge) == 1
+    assert old.run(old.acts.evidence.retain(OPERATOR, JUNE, APRIL)).purged == 30
+
+
+class Ahead(datetime):
+    """A clock that is a little more than a day ahead."""
+
+    @classmethod
+    def now(cls, tz: Any = None) -> Any:
+        return datetime.now(tz) + timedelta(hours=25)
+
+
+class FarAhead(datetime):
+    """A clock that is years ahead."""
+
+    @classmethod
+    def now(cls, tz: Any = None) -> Any:
+        return datetime.now(tz) + timedelta(days=4000)
+
+
+@ON_SQLITE
+def test_the_hourly_look_does_not_believe_a_clock_far_ahead_of_the_newest_event(
+    old: Rooms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(witnessing, "datetime", FarAhead)
+    monkeypatch.setattr(witnessing, "_RETAIN_SECONDS", 0.0)
+    asked: list[tuple[datetime, datetime]] = []
+
+    async def retain(caller: Caller, cut: datetime, purge: datetime) -> None:
+        asked.append((cut, purge))
+        raise asyncio.CancelledError
+
+    settings = SimpleNamespace(audit=SimpleNamespace(retain_months=13, purge_months=84))
+    acts = SimpleNamespace(newest_time=old.acts.evidence.newest_time, retain=retain)
+    rooms: Any = SimpleNamespace(settings=settings, administration=SimpleNamespace(evidence=acts))
+    with pytest.raises(asyncio.CancelledError):
+        old.run(witnessing._retain(rooms, lambda: OPERATOR))
+
+    latest = datetime.now(UTC) + timedelta(days=1, hours=1)
+    ((cut, purge),) = asked
+    assert cut <= months_before(latest, 13)
+    assert purge <= months_before(latest, 84)
 
 
 @ON_SQLITE

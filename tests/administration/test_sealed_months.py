@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import update
 
 from gateway.access.principals import Caller, Credential, CredentialKind, Principal, PrincipalKind
-from gateway.administration import Proposal, Verb
+from gateway.administration import Proposal, Verb, evidence
 from gateway.administration.gathering import gather
 from gateway.audit.event import Event, Kind, Outcome
 from gateway.audit.review import Policy
@@ -51,6 +51,12 @@ def an_event(kind: Kind, time: datetime, caller: Caller = GATEWAY, **fields: Any
 
 def seal(rooms: Rooms, purge: datetime | None = None) -> None:
     rooms.run(rooms.acts.evidence.retain(OPERATOR, CUT, purge))
+
+
+@pytest.fixture(autouse=True)
+def _settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is sealed may be purged at once."""
+    monkeypatch.setattr(evidence, "SETTLED", timedelta(0))
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import asyncio
 import json
 import shutil
 import sqlite3
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +141,7 @@ def aged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Line:
 def purging(aged: Line, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     """What the backup does in *step* is preceded by a purge of the oldest events."""
     real, purged = getattr(taking, step), list[bool]()
+    monkeypatch.setattr("gateway.administration.evidence.SETTLED", timedelta(0))
 
     def late(*arguments: Any) -> Any:
         if not purged:
@@ -175,7 +176,9 @@ def test_no_backup_is_made_of_a_trail_that_has_lost_a_segment(aged: Line, tmp_pa
     assert list((tmp_path / "backup" / "snapshots").iterdir()) == []
 
 
-def test_old_months_are_planned_sealed_listed_exported_and_verified(aged: Line) -> None:
+def test_old_months_are_planned_sealed_listed_exported_and_verified(
+    aged: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plan = aged.done("audit", "retain", "--older-than", "13mo", "--plan", "--json").json
     assert [(month["month"], month["events"]) for month in plan["months"]] == [("2025-03", 20)]
     assert "2025-03" in aged.done("audit", "retain", "--older-than", "13mo", "--plan").out
@@ -198,12 +201,18 @@ def test_old_months_are_planned_sealed_listed_exported_and_verified(aged: Line) 
     assert aged.done("audit", "show", "7").out
     assert aged.done("audit", "retain", "--older-than", "13mo").out.startswith("Sealed 0 events")
 
+    waiting = aged.done("audit", "retain", "--older-than", "13mo", "--purge-older-than", "14mo")
+    assert "1 files were sealed less than a day ago" in waiting.out
+    monkeypatch.setattr("gateway.administration.evidence.SETTLED", timedelta(0))
     purged = aged.done("audit", "retain", "--older-than", "13mo", "--purge-older-than", "14mo")
     assert "Removed 20 events for good" in purged.out
     assert "0 of them are in segments, 20 were purged" in aged.done("audit", "verify").out
 
 
-def test_a_checkpoint_whose_event_was_purged_fails_the_verification(aged: Line, tmp_path: Path) -> None:
+def test_a_checkpoint_whose_event_was_purged_fails_the_verification(
+    aged: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.administration.evidence.SETTLED", timedelta(0))
     with opened(Settings.for_data(aged.folder, {})) as rooms:
         key = asyncio.run(rooms.administration.evidence.signing_key(OPERATOR))
         event = rooms.trail.event(7)

@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -228,7 +228,10 @@ def test_events_that_were_sealed_away_are_delivered_from_their_segment(house: Ho
     assert shelf.events() == list(range(1, len(shelf.events()) + 1))
 
 
-def test_events_that_were_purged_before_delivery_leave_a_gap_that_is_told(house: House) -> None:
+def test_events_that_were_purged_before_delivery_leave_a_gap_that_is_told(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.administration.evidence.SETTLED", timedelta(0))
     fill(house, 20, OLD)
     fill(house, 5)
     project(house)

@@ -222,7 +222,7 @@ def test_what_was_pulled_in_a_month_that_was_sealed_since_stays(stage: Stage) ->
         while project_tail(stage.house.database, connection):
             pass
     stage.run(rooms.acts.evidence.retain(OPERATOR, datetime.now(UTC) + timedelta(days=40)))
-    # The newest event of all stays, which one that is depends on how far searches have followed.
+    # The newest goes too if the search entries are as far as the event of the sealing.
     assert len(stage.house.trail.page(Search(kind="manifest.pull"))) <= 1
 
     stage.run(rooms.acts.retention.set(OPERATOR, "gallery", pulled_days=60))
