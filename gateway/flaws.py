@@ -15,7 +15,9 @@ class FlawKind(StrEnum):
     BLOB_BYTES = "blob_bytes"
     BLOB_UNREADABLE = "blob_unreadable"
     BLOB_UNRECORDED = "blob_unrecorded"
-    """A blob's file without its row."""
+    """A blob's file without its row, though something names the blob."""
+    BLOB_STRAY = "blob_stray"
+    """A file without its row that nothing names: what a push that was refused or broken off leaves to a sweep."""
     BLOB_LEFT = "blob_left"
     """A row without its file that no repository holds: what a sweep that was stopped leaves to the next."""
     LINK_DANGLING = "link_dangling"
@@ -44,7 +46,7 @@ class FlawKind(StrEnum):
 
 
 #: Left so by what may happen: told, but nothing is wrong.
-REMARKS = frozenset({FlawKind.INDEX_INCOMPLETE, FlawKind.BLOB_LEFT})
+REMARKS = frozenset({FlawKind.INDEX_INCOMPLETE, FlawKind.BLOB_LEFT, FlawKind.BLOB_STRAY})
 #: Bytes that were acknowledged are lost or damaged.
 DAMAGE = frozenset(
     {

@@ -43,6 +43,6 @@ async def plan(request: Request) -> Reply:
 
 
 async def apply(request: Request) -> Reply:
-    """Remove what a project does not keep, into the trash: planned first, then an event for each repository"""
+    """Remove what a project does not keep, into the trash: planned first, then an event for each hundred tags"""
     done = await request.administration.retention.apply(request.caller, request.values["project"])
     return reply(Page([Gone.of(each) for each in done], None))

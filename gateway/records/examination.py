@@ -12,7 +12,7 @@ from gateway.change import Change, Notes
 from gateway.oci.digest import Digest
 from gateway.oci.names import Repository
 from gateway.records import content
-from gateway.records.schema import blobs, links, repositories, uploads
+from gateway.records.schema import blobs, edges, links, repositories, uploads
 
 _PAGE: Final = 200
 #: Of one kind of dangling row; when there are more, what is wrong is known well enough.
@@ -34,6 +34,16 @@ class Spooled:
 def blob_size(connection: Connection, digest: Digest) -> int | None:
     """The size of the blob that some repository holds or held; None if there is no row."""
     return connection.execute(select(blobs.c.size_bytes).where(blobs.c.digest == digest.text)).scalar()
+
+
+def is_named(connection: Connection, digest: Digest) -> bool:
+    """Whether a repository links the blob, or a manifest names it."""
+    if content.has(connection, links, digest=digest.text):
+        return True
+    # Repository by repository, as edges are in order: there are many more of them.
+    there = exists().where(edges.c.repository_id == repositories.c.id, edges.c.target == digest.text)
+    wanted = select(repositories.c.id).where(there).limit(1)
+    return connection.execute(wanted).first() is not None
 
 
 def total(connection: Connection) -> tuple[int, int]:

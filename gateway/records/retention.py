@@ -22,6 +22,12 @@ from gateway.records.trash import Bin
 _DEPTH: Final = 16
 _CHUNK: Final = 500
 _REMOVE: Final = delete(tags).where(tags.c.repository_id == bindparam("place"), tags.c.name == bindparam("tag"))
+_NAMED: Final = select(edges.c.target).where(
+    edges.c.repository_id == bindparam("place"), edges.c.source == bindparam("it")
+)
+_ABOUT: Final = select(manifests.c.digest).where(
+    manifests.c.repository_id == bindparam("place"), manifests.c.subject == bindparam("it")
+)
 _OF_TAG: Final = (manifests.c.repository_id == tags.c.repository_id) & (manifests.c.digest == tags.c.digest)
 _STATES: Final = select(tags.c.name, tags.c.digest, tags.c.moved_at, manifests.c.pushed_at).outerjoin(
     manifests, _OF_TAG
@@ -143,9 +149,8 @@ def _remove_unnamed(
         wanted = []
         for text in loose:
             digest = Digest(text)
-            named = select(edges.c.target).where(edges.c.repository_id == place, edges.c.source == text)
-            about = select(manifests.c.digest).where(manifests.c.repository_id == place, manifests.c.subject == text)
-            wanted += [*connection.execute(named).scalars(), *connection.execute(about).scalars()]
+            for around in (_NAMED, _ABOUT):
+                wanted += connection.execute(around, {"place": place, "it": text}).scalars()
             sweeping.release(connection, repository, digest, bin.now)
             lost += not trash.keep_manifest(connection, place, digest, bin, left)
             content.forget_manifest(connection, place, digest)

@@ -53,6 +53,18 @@ _NAMED: Final = or_(
     # What is in the trash can be brought back, with all that it names.
     exists().where(trash_targets.c.repository_id == links.c.repository_id, trash_targets.c.target == links.c.digest),
 )
+_RELEASE: Final = (
+    update(links)
+    .where(
+        links.c.repository_id == bindparam("place"),
+        links.c.digest.in_(
+            select(edges.c.target).where(
+                edges.c.repository_id == bindparam("place"), edges.c.source == bindparam("manifest")
+            )
+        ),
+    )
+    .values(created_at=bindparam("now"))
+)
 #: Nothing leaves what is read-only, whatever its age.
 _KEPT: Final = rules.keeping(links.c.repository_id)
 _STANDING: Final = (
@@ -131,9 +143,7 @@ def spare(database: Database, repository: Repository, digest: Digest, now: int) 
 def release(connection: Connection, repository: Repository, manifest: Digest, now: int) -> None:
     """Begins the grace of all links anew that *manifest* names: it is about to be removed."""
     place = repository_id(connection, repository)
-    named = select(edges.c.target).where(edges.c.repository_id == place, edges.c.source == manifest.text)
-    mine = (links.c.repository_id == place) & links.c.digest.in_(named)
-    connection.execute(update(links).where(mine).values(created_at=now))
+    connection.execute(_RELEASE, {"place": place, "manifest": manifest.text, "now": now})
 
 
 # links that go

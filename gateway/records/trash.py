@@ -17,6 +17,25 @@ from gateway.records import rules
 from gateway.records.schema import edges, manifest_bodies, manifests, projects, repositories, tags, trash, trash_targets
 
 _PAGE: Final = 1000
+
+# Built once: a retention throws thousands away.
+_BODY: Final = (
+    select(manifests.c.media_type, manifest_bodies.c.content)
+    .join(manifest_bodies, manifest_bodies.c.digest == manifests.c.digest)
+    .where(manifests.c.repository_id == bindparam("place"), manifests.c.digest == bindparam("named"))
+)
+_FORMER: Final = select(trash.c.id).where(
+    trash.c.repository_id == bindparam("place"), trash.c.digest == bindparam("named"), trash.c.tag == ""
+)
+_TARGETS: Final = select(edges.c.target).where(
+    edges.c.repository_id == bindparam("place"), edges.c.source == bindparam("named")
+)
+_TAGS: Final = select(tags.c.name).where(
+    tags.c.repository_id == bindparam("place"), tags.c.digest == bindparam("named")
+)
+_NEW: Final = insert(trash).returning(trash.c.id)
+_NEW_TAGS: Final = insert(trash)
+_NEW_TARGETS: Final = insert(trash_targets)
 _QUOTA: Final = (
     select(projects.c.id, projects.c.quota_bytes)
     .join(repositories, repositories.c.project_id == projects.c.id)
@@ -87,16 +106,11 @@ def keep_manifest(connection: Connection, place: int, digest: Digest, bin: Bin, 
     """
     if not bin.seconds:
         return True
-    mine = (manifests.c.repository_id == place) & (manifests.c.digest == digest.text)
-    found = connection.execute(
-        select(manifests.c.media_type, manifest_bodies.c.content)
-        .join(manifest_bodies, manifest_bodies.c.digest == manifests.c.digest)
-        .where(mine)
-    ).first()
+    mine = {"place": place, "named": digest.text}
+    found = connection.execute(_BODY, mine).first()
     if found is None:
         return True
-    former = (trash.c.repository_id == place) & (trash.c.digest == digest.text) & (trash.c.tag == "")
-    older = list(connection.execute(select(trash.c.id).where(former)).scalars())
+    older = list(connection.execute(_FORMER, mine).scalars())
     left = left or room(connection, place)
     if older:
         _drop(connection, older)
@@ -105,16 +119,12 @@ def keep_manifest(connection: Connection, place: int, digest: Digest, bin: Bin, 
             return False
         left.bytes -= len(found.content)
     row = {**_row(place, digest.text, bin), "tag": "", "media_type": found.media_type, "content": bytes(found.content)}
-    number = connection.execute(insert(trash).values(row).returning(trash.c.id)).scalar_one()
-    named = select(edges.c.target).where(edges.c.repository_id == place, edges.c.source == digest.text)
-    targets = [
-        {"repository_id": place, "target": target, "trash_id": number}
-        for target in connection.execute(named).scalars().all()
-    ]
+    number = connection.execute(_NEW, row).scalar_one()
+    named = connection.execute(_TARGETS, mine).scalars().all()
+    targets = [{"repository_id": place, "target": target, "trash_id": number} for target in named]
     if targets:
-        connection.execute(insert(trash_targets), targets)
-    names = select(tags.c.name).where(tags.c.repository_id == place, tags.c.digest == digest.text)
-    keep_tags(connection, place, connection.execute(names).scalars().all(), digest.text, bin)
+        connection.execute(_NEW_TARGETS, targets)
+    keep_tags(connection, place, connection.execute(_TAGS, mine).scalars().all(), digest.text, bin)
     return True
 
 
@@ -122,7 +132,7 @@ def keep_tags(connection: Connection, place: int | None, names: Sequence[str], d
     """Keeps tags of the repository *place* that pointed at *digest*; before they are forgotten."""
     if bin.seconds and names:
         row = {**_row(place, digest, bin), "media_type": "", "content": None}
-        connection.execute(insert(trash), [{**row, "tag": name} for name in names])
+        connection.execute(_NEW_TAGS, [{**row, "tag": name} for name in names])
 
 
 def _row(place: int | None, digest: str, bin: Bin) -> dict[str, object]:

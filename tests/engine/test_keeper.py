@@ -21,10 +21,12 @@ from gateway.engine.embedded.keeper import Keeper
 from gateway.engine.embedded.layout import IMPORTS_LOCK, blob_key, upload_key
 from gateway.engine.embedded.suspects import Suspects
 from gateway.engine.stores.filesystem import Stored
-from gateway.errors import ContentDamaged
+from gateway.errors import ContentDamaged, QuotaExceeded
 from gateway.flaws import REMARKS, Flaw, FlawKind, Progress, Stopped
 from gateway.oci.digest import Algorithm, Digest
 from gateway.oci.manifest import Manifest
+from gateway.records import projects
+from gateway.records.projects import Wishes
 from gateway.records.schema import blobs, edges, links, manifest_bodies, manifests, tags, uploads
 from tests.contract.house import OTHER, UI, WRITER, House, Houses, body, index, read, run
 
@@ -380,6 +382,25 @@ def test_a_file_without_a_row_that_is_damaged_gets_none(house: House, keeper: Ke
     assert house.database.read_now(lambda connection: connection.execute(select(blobs)).all()) == []
 
 
+def test_what_a_push_left_that_the_quota_refused_is_a_remark(house: House, keeper: Keeper) -> None:
+    async def story() -> None:
+        await house.push(UI, b"small")
+        await house.commit(projects.set_project(UI.project, Wishes(quota_bytes=MIB)))
+        pushes = [(await house.engine.uploads.begin(UI, WRITER)) for _ in range(2)]
+        linking = []
+        for (upload, change), content in zip(pushes, (LAYER, LAYER[1:]), strict=True):
+            await house.commit(change)
+            linking.append(await house.engine.uploads.finish(upload, body(content), None, Digest.of(content)))
+        await house.commit(linking[0][1])
+        with pytest.raises(QuotaExceeded):
+            await house.commit(linking[1][1])
+        await house.commit(await house.engine.uploads.cancel(pushes[1][0]))
+
+    run(story())
+    [flaw] = found(keeper)
+    assert (flaw.kind, flaw.kind in REMARKS) == (FlawKind.BLOB_STRAY, True)
+
+
 def test_what_an_upload_has_just_published_is_its_own_affair(house: House, keeper: Keeper) -> None:
     async def story() -> None:
         upload, change = await house.engine.uploads.begin(UI, WRITER)
@@ -663,4 +684,4 @@ def test_an_upload_with_nothing_yet_hides_no_old_file(house: House, keeper: Keep
     assert found(keeper) == []
     real = time.time
     monkeypatch.setattr("gateway.engine.embedded.examining.time.time", lambda: real() + 1000)
-    assert kinds(keeper) == [FlawKind.BLOB_UNRECORDED]
+    assert kinds(keeper) == [FlawKind.BLOB_STRAY]

@@ -149,8 +149,11 @@ class Examination:
             recorded = self._database.read_now(lambda connection: examination.blob_size(connection, digest))
         if recorded is not None or (time.time() - entry.changed < _IN_FLIGHT_SECONDS and self._spools.in_flight()):
             return None
-        text = f"{blob_key(digest)} is no blob of any repository: what is left of a push that was broken off."
-        return Flaw(FlawKind.BLOB_UNRECORDED, blob_key(digest), text, mend=partial(self._record, digest, entry.size))
+        key, mend = blob_key(digest), partial(self._record, digest, entry.size)
+        if self._database.read_now(lambda connection: examination.is_named(connection, digest)):
+            return Flaw(FlawKind.BLOB_UNRECORDED, key, f"{key} has no row, and something names it.", mend=mend)
+        text = f"{key} is what is left of a push that was refused or broken off; a sweep removes it."
+        return Flaw(FlawKind.BLOB_STRAY, key, text, mend=mend)
 
     def _record(self, digest: Digest, size_bytes: int) -> Mend | None:
         if self._integrity.judge(digest, size_bytes, deep=True) is not None:

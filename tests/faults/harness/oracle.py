@@ -13,7 +13,7 @@ from tests.faults.harness.operations import sha256
 from tests.faults.harness.site import Site, Unanswered
 
 #: What a write that was broken off may leave, unseen by any client; a repair or a sweep removes it.
-LITTER = frozenset({"blob_unrecorded", "blob_left", "upload_orphan", "import_left"})
+LITTER = frozenset({"blob_unrecorded", "blob_stray", "blob_left", "upload_orphan", "import_left"})
 _HTTP = (Noun.BLOB, Noun.MANIFEST, Noun.TAG, Noun.UPLOAD)
 _LISTED = {
     Noun.ACCOUNT: ("user", "list"),
