@@ -86,7 +86,7 @@ def test_what_was_got_with_the_password_alone_ends(entrance: Entrance) -> None:
 def test_it_is_ended_with_a_code_and_not_without(entrance: Entrance) -> None:
     writer, codes = entrance.enrolled()
     for code in (entrance.wrong(writer), "", codes[0][:-1]):
-        with pytest.raises(Denied, match="code is wrong|Type the code"):
+        with pytest.raises(Denied, match=r"code is wrong|Type the code"):
             entrance.rooms.run(entrance.second_factor.disable(writer, code))
     assert entrance.rooms.last("second_factor.disable")["detail"] == {"code": "wrong_code"}
 
