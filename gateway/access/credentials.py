@@ -106,6 +106,11 @@ class Believed:
         """The number of the personal token that was believed, or 0."""
         return int(self.credential.id) if self.credential.kind is CredentialKind.PERSONAL_TOKEN else 0
 
+    @property
+    def offline_token(self) -> int:
+        """The number of the offline token that was believed, or 0."""
+        return int(self.credential.id) if self.credential.kind is CredentialKind.OFFLINE_TOKEN else 0
+
 
 @dataclass(frozen=True, slots=True)
 class Disbelieved:

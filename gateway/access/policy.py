@@ -107,7 +107,8 @@ class Standing:
     """
     What the records say of one principal at one policy version.
 
-    *personal_tokens* are the numbers of those that were not revoked, with the UNIX second at which each ends.
+    *personal_tokens* are the numbers of those that were not revoked, with the UNIX second at which each ends;
+    *offline_tokens* the numbers of those that were not.
     """
 
     enabled: bool = True
@@ -117,6 +118,7 @@ class Standing:
     expires_at: datetime | None = None
     grants: tuple[Grant, ...] = ()
     personal_tokens: Mapping[int, int] = field(default_factory=dict)
+    offline_tokens: frozenset[int] = frozenset()
 
     def live(self, now: datetime) -> bool:
         return self.enabled and (self.expires_at is None or now < self.expires_at)
@@ -177,7 +179,7 @@ class Reason(StrEnum):
     CREDENTIAL_CHANGED = "credential_changed"
     """The password or secret was changed after the token was issued."""
     CREDENTIAL_REVOKED = "credential_revoked"
-    """The personal token that the caller came with, or got its token with, was revoked or is over."""
+    """The personal or offline token that the caller came with, or got its token with, was revoked or is over."""
     PROJECT_RECREATED = "project_recreated"
 
 
@@ -239,6 +241,8 @@ def suspended(caller: Caller, standing: Standing | None, now: datetime) -> Reaso
     if caller.credential.kind in _DATED and caller.generation != standing.generation:
         return Reason.CREDENTIAL_CHANGED
     if caller.personal_token and standing.personal_tokens.get(caller.personal_token, 0) <= now.timestamp():
+        return Reason.CREDENTIAL_REVOKED
+    if caller.offline_token and caller.offline_token not in standing.offline_tokens:
         return Reason.CREDENTIAL_REVOKED
     return None
 

@@ -85,7 +85,8 @@ class Caller:
     *generation* and *projects* are the account's generation and the ids of the projects named, as of the token's
     issue: a changed password or a recreated project has another, and the token is worth nothing there.
     *bound* is what a personal token may be used for at most, None where nothing bounds; *personal_token* is the number
-    of the one that the caller came with, or got its bearer with: 0 for none. When that is revoked, so is this.
+    of the one that the caller came with, or got its bearer with, *offline_token* that of an offline one: 0 for none.
+    When that is revoked, so is this.
     """
 
     principal: Principal
@@ -96,3 +97,4 @@ class Caller:
     projects: Mapping[str, int] = field(default_factory=dict)
     bound: Bound | None = None
     personal_token: int = 0
+    offline_token: int = 0

@@ -4,8 +4,15 @@
     account   from anywhere          from 100 failures an hour on: 2 s slower, and a pair has one failure instead of 5
     address   against anything       50 failures in 15 minutes, then none until those are over
 
+Codes of a second factor, six digits that whoever has the password may try, are counted apart, account and address:
+
+    pair      as above
+    account   from 10 failures an hour on a pair has one instead of 5; after 30 none until the hour is over, but from
+              an address where its owner is signed in
+
 Nobody can lock somebody else out: an account is only ever slowed down for an address that has not failed itself.
-Robots and offline tokens have keys of their own; a right one, unguessable as it is, is never refused for failures.
+Robots and offline tokens have keys of their own; a right one, unguessable as it is, is never refused for failures. A
+recovery code is as unguessable, and waits for no failures but those of its address: it always lets its owner in.
 """
 
 from __future__ import annotations
@@ -30,6 +37,9 @@ LONGEST_WAIT_SECONDS = 15 * 60
 ADDRESS_FAILURES = 50
 ACCOUNT_FAILURES = 100
 SLOWED_SECONDS = 2.0
+#: Of codes, an hour: one guess in 300,000 is right, so that so many can be let in from everywhere together.
+CODES_SLOWED = 10
+CODES_FAILURES = 30
 
 _PAIR, _ADDRESS, _ACCOUNT = "pair", "address", "account"
 #: How long failures under a key count: pairs from the last one, the others from the first.
@@ -83,13 +93,10 @@ def personal_keys(address: str) -> Keys:
     return Keys("", f"{_ADDRESS}:personal:{address_block(address)}")
 
 
-def code_keys(secret: bytes, account_id: int) -> Keys:
-    """
-    The key of a second factor: of the account, from wherever the codes are tried.
-
-    Only who knows the password gets so far, so nobody else can make its owner wait.
-    """
-    return Keys(f"{_PAIR}:code:{keyed_hash(secret, str(account_id))[:32]}", "")
+def code_keys(secret: bytes, account_id: int, address: str) -> Keys:
+    """The keys of a code of a second factor: apart from those of passwords."""
+    hashed, block = keyed_hash(secret, str(account_id))[:32], address_block(address)
+    return Keys(f"{_PAIR}:code:{hashed}:{block}", f"{_ADDRESS}:code:{block}", f"{_ACCOUNT}:code:{hashed}")
 
 
 def address_block(address: str) -> str:
@@ -134,6 +141,30 @@ def wait(keys: Keys, pair: Attempts | None, address: Attempts | None, account: A
     if seconds > 0:
         return Wait(seconds, key)
     return Wait(slowed_seconds=SLOWED_SECONDS if slowed else 0.0)
+
+
+def code_wait(
+    keys: Keys,
+    pair: Attempts | None,
+    address: Attempts | None,
+    account: Attempts | None,
+    now: datetime,
+    *,
+    known: bool,
+) -> int:
+    """The seconds before a phone's code may be tried; *known* says that its owner is signed in at this address."""
+    count = failures(keys.account, account, now)
+    over = account is not None and count >= CODES_FAILURES and not known
+    return max(
+        _pair_seconds(keys.pair, pair, 1 if count >= CODES_SLOWED else FAST_FAILURES, now),
+        _address_seconds(keys.address, address, now),
+        _until(account.first_at, _WINDOW_SECONDS[_ACCOUNT], now) if account is not None and over else 0,
+    )
+
+
+def recovery_wait(keys: Keys, address: Attempts | None, now: datetime) -> int:
+    """The seconds before a recovery code may be tried."""
+    return _address_seconds(keys.address, address, now)
 
 
 def _pair_seconds(key: str, seen: Attempts | None, allowance: int, now: datetime) -> int:

@@ -4,7 +4,8 @@ header   {"alg":"ES256","kid":…,"typ":"JWT"}, nothing else        the algorith
 claims   iss sub aud exp nbf iat jti access                       token specification, "Claim Set"
          knd pid gen prj                                          principal's kind and id, account's generation,
                                                                   ids of the projects named
-         pat                                                      number of the personal token it was got with
+         pat off                                                  number of the personal, or the offline, token it was
+                                                                  got with
 """
 
 from __future__ import annotations
@@ -68,6 +69,7 @@ class Bearer:
     kid: str
     expires_at: datetime
     personal_token: int = 0
+    offline_token: int = 0
 
 
 class _Malformed(Exception):
@@ -101,13 +103,14 @@ class Tokens:
         now: datetime,
         at_least_seconds: int = 0,
         personal_token: int = 0,
+        offline_token: int = 0,
     ) -> IssuedToken:
         """
         A bearer for *principal* that carries *access*, signed by the current key.
 
         *generation* and *projects* (ids by name) are those that *access* was granted under. It lives as long as tokens
-        do here, or *at_least_seconds* if that is more, 900 at most; one that was got with the *personal_token* of that
-        number ends with it. Raises `Unavailable` when there is no key.
+        do here, or *at_least_seconds* if that is more, 900 at most; one that was got with the *personal_token* or the
+        *offline_token* of that number ends with it. Raises `Unavailable` when there is no key.
         """
         key = self._ring.current()
         assert key.private is not None
@@ -129,6 +132,8 @@ class Tokens:
         }
         if personal_token:
             claims["pat"] = personal_token
+        if offline_token:
+            claims["off"] = offline_token
         payload = json.dumps(claims, separators=(",", ":")).encode()
         text = self._signatures.encode(payload, key.private, algorithm=ALGORITHM, headers={"kid": key.kid})
         return IssuedToken(text, lifetime_seconds, datetime.fromtimestamp(issued, UTC), token_id)
@@ -178,8 +183,8 @@ class Tokens:
         principal, generation, projects = _whose(claims)
         access = read_claims(claims.get("access")) or Access()
         expires_at = datetime.fromtimestamp(claims["exp"], UTC)
-        personal = _whole(claims.get("pat", 0))
-        return Bearer(principal, access, generation, projects, claims["jti"], kid, expires_at, personal)
+        personal, offline = (_whole(claims.get(name, 0)) for name in ("pat", "off"))
+        return Bearer(principal, access, generation, projects, claims["jti"], kid, expires_at, personal, offline)
 
     def _check_claims(self, claims: Mapping[str, Any]) -> None:
         # Compared as values of the right type: a list that holds our name is not our name.

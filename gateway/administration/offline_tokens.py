@@ -33,7 +33,7 @@ class OfflineTokens:
         return found
 
     async def revoke_token(self, caller: Caller, token_id: int) -> OfflineTokenRow:
-        """Revokes one token by its number; the next use of it is refused. Raises `Unknown`."""
+        """Revokes one token by its number; it and every bearer got with it are worth nothing then. Raises `Unknown`."""
         asked = {"offline_token": token_id}
         async with self.gate.passage(caller, Kind.OFFLINE_TOKEN_REVOKE, MANAGE_SYSTEM, detail=asked) as passage:
             notes = await passage.commit(rows.revoke_token(token_id))

@@ -156,7 +156,7 @@ class SecondFactor:
         number = caller.principal.id
         async with self.codes.turn(number), self.gate.passage(caller, kind) as passage:
             await require_own(self.gate, caller)
-            found = await self.codes.check(number, code, self.clock())
+            found = await self.codes.check(number, code, caller.origin.address, self.clock())
             if isinstance(found, Wrong):
                 await refuse(self.gate, passage, found)
             await passage.commit(together(found.change, change))

@@ -109,7 +109,7 @@ class SignIn:
         caller = await self._awaited(ticket, origin)
         number = caller.principal.id
         async with self.codes.turn(number):
-            found = await self.codes.check(number, code, self.clock())
+            found = await self.codes.check(number, code, origin.address, self.clock())
             if isinstance(found, Wrong):
                 await self._deny(found.refusal, found.reason, origin, name=caller.principal.name, change=found.change)
             async with self.gate.passage(caller, Kind.SIGN_IN) as passage:
@@ -145,7 +145,7 @@ class SignIn:
         if not belief.second_factor:
             return await passage.commit(together(factors.require_none(number), change))
         async with self.codes.turn(number):
-            found = await self.codes.check(number, code, self.clock())
+            found = await self.codes.check(number, code, passage.caller.origin.address, self.clock())
             if isinstance(found, Wrong):
                 await refuse(self.gate, passage, found)
             return await passage.commit(together(found.change, change))

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Final
 
-from gateway.access.names import is_robot, parse_principal
+from gateway.access.keys import LEEWAY_SECONDS, LONGEST_TOKEN_SECONDS
+from gateway.access.names import AccountName, is_robot, parse_principal
 from gateway.access.passwords import HashingPool, generate_password
 from gateway.access.policy import Need, parse_target
-from gateway.access.principals import Caller
+from gateway.access.principals import Caller, CredentialKind
 from gateway.access.scopes import Action
 from gateway.access.secrets import Secrets, keyed_hash, new_robot_secret
 from gateway.administration.gathering import everywhere, newest
@@ -22,17 +24,33 @@ from gateway.audit.chain import Sealed, Told, told
 from gateway.audit.event import TAG_MOVES, Kind, Outcome
 from gateway.audit.trail import SealedPart, Search, Trail
 from gateway.change import Change, together
-from gateway.errors import ContentRefusal, Invalid, Unknown
+from gateway.errors import Conflict, ContentRefusal, Invalid, Unknown
 from gateway.gate import Gate
 from gateway.oci.digest import Digest
 from gateway.oci.names import ProjectName, Repository, Tag
 from gateway.records import personal_tokens
-from gateway.records.accounts import find, get, no_account, offline_tokens_of, revoke_token, set_secret
+from gateway.records.accounts import (
+    Account,
+    find,
+    find_offline_token,
+    get,
+    keep_an_administrator,
+    revoke_token,
+    set_secret,
+)
 from gateway.records.database import Database
 from gateway.records.tracing import PULLS, Tally, Unreadable, tallied
 
 #: Events looked at, the newest.
 MOST: Final = 50_000
+#: How a token is spelled where any credential may stand; its number begins with no 0, and either database has room.
+_KINDS: Final = {
+    "offline": CredentialKind.OFFLINE_TOKEN,
+    "personal": CredentialKind.PERSONAL_TOKEN,
+}
+_NUMBER: Final = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
+#: How long before a bearer was used it may have been issued.
+_LONGEST: Final = timedelta(seconds=LONGEST_TOKEN_SECONDS + LEEWAY_SECONDS)
 #: An event, and what it says.
 _Said = tuple[Sealed, Told]
 #: What each kind of act does with the content it names.
@@ -149,34 +167,35 @@ class Tracing:
         looked = sum(pull.count for pull in found)
         return Trace(target, digest.text, tagged, found, looked, looked < MOST, unread)
 
-    async def leak(self, caller: Caller, credential: str, since: datetime, *, plan: bool = False) -> Leak:
+    async def leak(
+        self, caller: Caller, credential: str, since: datetime, *, plan: bool = False, force: bool = False
+    ) -> Leak:
         """
         Revokes *credential*, and tells every digest it was used for since then; with *plan* it only tells.
 
         An account's name: its secret becomes one that nobody knows, and all tokens got with it are worth nothing; give
-        it another when it is to go on. The number of an offline token, or `personal:7` for a personal token: that alone
-        is revoked. Raises `Unknown`.
+        it another when it is to go on. `offline:7` for an offline token, `personal:7` for a personal one: that alone
+        is revoked. A bare number is an offline token's too, unless a user has it for a name, who is `user:12` then.
+        Raises `Unknown`, and `Conflict` for such a number, and for the last enabled administrator unless *force*.
         """
-        held = await self._held(credential)
+        named = _named(credential)
         action = Action.REVIEW if plan else Action.MANAGE
-        need = Need(action, held.project) if held.project is not None else Need(action)
-        asked = {"account": held.principal, "credential": credential, "since": since.isoformat(), "plan": plan}
+        need = Need(action, named.project) if named.project is not None else Need(action)
+        asked = {"account": named.account, "credential": credential, "since": since.isoformat(), "plan": plan}
         async with self.gate.passage(caller, Kind.CREDENTIAL_LEAK, need, detail=asked) as passage:
-            if not held.known:
-                unknown = Unknown(f"There is no {held.told}; list the tokens to see their numbers.")
-                raise no_account(held.principal) if held.principal else unknown
+            owner = await self._owner(named)
+            passage.note(detail={**asked, "account": owner.name})
             if plan:
                 await passage.seal()
             else:
-                await passage.commit(await self._revocation(held))
+                await passage.commit(await self._revocation(named, owner, force=force))
         # What was revoked is revoked: whoever ended it waits for what it touched, and is not sent away.
         if plan:
-            events, whole = await self.looks.run(caller, self._acts, held, since)
+            events, whole, part = await self.looks.run(caller, self._acts, named, owner.name, since)
         else:
-            events, whole = await self.looks.queue(self._acts, held, since)
-        part = await asyncio.to_thread(self.trail.sealed, Search(since=since))
+            events, whole, part = await self.looks.queue(self._acts, named, owner.name, since)
         unread = part.read() if part is not None else None
-        return Leak(held.told, held.principal, not plan, since, _touched(events), len(events), whole, unread)
+        return Leak(named.told, owner.name, not plan, since, _touched(events), len(events), whole, unread)
 
     async def _resolved(
         self,
@@ -232,65 +251,95 @@ class Tracing:
             raise Unknown(f"{told}.{also} give a digest instead." if also else f"{told}; give a digest instead.")
         return last[0], Digest.parse(last[1])
 
-    async def _held(self, credential: str) -> _Held:
-        kind, _, number = credential.partition(":")
-        if kind == "personal" and _is_number(number):
-            row = await self.database.read(lambda connection: personal_tokens.find(connection, int(number)))
-            owner = row.account if row is not None else ""
-            return _Held(f"personal token {number}", owner, None, row is not None, personal=int(number))
-        if _is_number(credential):
-            tokens = await self.database.read(lambda connection: offline_tokens_of(connection, None))
-            token = next((each for each in tokens if each.id == int(credential)), None)
-            told = f"offline token {credential}"
-            return _Held(told, token.principal if token is not None else "", None, token is not None, int(credential))
-        name = parse_principal(credential)
-        account = await self.database.read(lambda connection: find(connection, name))
-        project = ProjectName(name.partition("+")[0]) if is_robot(name) else None
-        noun = "robot" if project is not None else "user"
-        return _Held(f"{noun} {name}", name, project, account is not None)
+    async def _owner(self, named: _Named) -> Account:
+        """Whose credential it is; raises `Unknown`, and `Conflict` for a number that is a user's name as well."""
+        if named.bare:
+            text = str(named.number)
+            if await self.database.read(lambda connection: find(connection, text)) is not None:
+                told = f"There is a user {text}: say offline:{text} for the offline token, or user:{text} for the user."
+                raise Conflict(told)
+        name = named.account
+        if named.kind is CredentialKind.PERSONAL_TOKEN:
+            personal = await self.database.read(lambda connection: personal_tokens.find(connection, named.number))
+            name = personal.account if personal is not None else ""
+        elif named.kind is CredentialKind.OFFLINE_TOKEN:
+            offline = await self.database.read(lambda connection: find_offline_token(connection, named.number))
+            name = offline.principal if offline is not None else ""
+        if not name:
+            raise Unknown(f"There is no {named.told}; list the tokens to see their numbers.")
+        return await self.database.read(lambda connection: get(connection, name))
 
-    async def _revocation(self, held: _Held) -> Change:
-        if held.personal is not None:
-            return personal_tokens.revoke(held.personal)
-        if held.token is not None:
-            return revoke_token(held.token)
+    async def _revocation(self, named: _Named, owner: Account, *, force: bool) -> Change:
+        if named.kind is CredentialKind.PERSONAL_TOKEN:
+            return personal_tokens.revoke(named.number)
+        if named.kind is CredentialKind.OFFLINE_TOKEN:
+            return revoke_token(named.number)
         now = int(datetime.now(UTC).timestamp())
-        account = await self.database.read(lambda connection: get(connection, held.principal))
-        if held.project is not None:
+        if named.project is not None:
             hashed = keyed_hash(self.secrets.robots, new_robot_secret())
-            expires_at = int(account.expires_at.timestamp()) if account.expires_at is not None else None
-            return set_secret(account.id, hashed, now=now, expires_at=expires_at)
-        ended = set_secret(account.id, await self.hashing.hash(generate_password()), now=now)
-        return together(personal_tokens.revoke_all(held.principal), ended)
+            expires_at = int(owner.expires_at.timestamp()) if owner.expires_at is not None else None
+            return set_secret(owner.id, hashed, now=now, expires_at=expires_at)
+        ended = set_secret(owner.id, await self.hashing.hash(generate_password()), now=now)
+        kept = () if force else (keep_an_administrator(owner.id),)
+        return together(*kept, personal_tokens.revoke_all(owner.name), ended)
 
-    def _acts(self, held: _Held, since: datetime) -> tuple[list[Sealed], bool]:
-        """The acts on content that the credential did since then, newest first, and whether these are all."""
-        search = Search(principal=held.principal, since=since, outcome=Outcome.ALLOWED.value)
+    def _acts(self, named: _Named, owner: str, since: datetime) -> tuple[list[Sealed], bool, SealedPart | None]:
+        """
+        The acts on content that the credential did since then, newest first, whether these are all, and what of the
+        trail was sealed away.
+        """
+        search = Search(principal=owner, since=since, outcome=Outcome.ALLOWED.value)
         found = everywhere(self.trail, [search], MOST + 1)
         acts, whole = [event for event in found[:MOST] if _verb(event)], len(found) <= MOST
-        kind, number = ("offline_token", held.token) if held.personal is None else ("personal_token", held.personal)
-        if number is None:
-            return acts, whole
-        issued = everywhere(self.trail, [replace(search, kind=Kind.TOKEN_ISSUE.value)], MOST)
+        if named.kind is None:
+            return acts, whole, self.trail.sealed(Search(since=since))
+        # A bearer may have been used since then that was issued before.
+        earlier = since - _LONGEST if since - datetime.min.replace(tzinfo=UTC) > _LONGEST else since
+        issuing = replace(search, kind=Kind.TOKEN_ISSUE.value, since=earlier)
+        issued = everywhere(self.trail, [issuing], MOST + 1)
         # What it did itself, and what was done with the tokens that were issued for it.
-        ids = {str(number)}
-        for event in issued:
+        itself = (named.kind.value, str(named.number))
+        proofs = {itself}
+        for event in issued[:MOST]:
             record: dict[str, Any] = event.record()
-            if record.get("credential") == kind and record.get("credential_id") == str(number):
-                ids.add(str((record.get("detail") or {}).get("id", "")))
-        return [event for event in acts if event.record().get("credential_id") in ids], whole
+            if _proof(record) == itself:
+                proofs.add((CredentialKind.BEARER.value, str((record.get("detail") or {}).get("id", ""))))
+        whole = whole and len(issued) <= MOST
+        its = [event for event in acts if _proof(event.record()) in proofs]
+        return its, whole, self.trail.sealed(Search(since=earlier))
 
 
 @dataclass(frozen=True, slots=True)
-class _Held:
-    """A credential: whose, and of which project's robot; an offline token by its number, else the account's own."""
+class _Named:
+    """
+    The credential that a text names: a token by its *kind* and *number*, else an *account*, in *project* if a robot's.
+
+    *bare* says that the number alone was given, which may be meant for a user's name.
+    """
 
     told: str
-    principal: str
-    project: ProjectName | None
-    known: bool
-    token: int | None = None
-    personal: int | None = None
+    account: str = ""
+    project: ProjectName | None = None
+    kind: CredentialKind | None = None
+    number: int = 0
+    bare: bool = False
+
+
+def _named(credential: str) -> _Named:
+    """What *credential* names, before anything is looked up; raises `Invalid`."""
+    prefix, colon, rest = credential.rpartition(":")
+    kind = _KINDS.get(prefix) if colon else CredentialKind.OFFLINE_TOKEN
+    if kind is not None and _NUMBER.fullmatch(rest):
+        return _Named(f"{kind.value.replace('_', ' ')} {rest}", kind=kind, number=int(rest), bare=not colon)
+    name = AccountName.parse(rest).name if colon and prefix == "user" else parse_principal(credential)
+    if is_robot(name):
+        return _Named(f"robot {name}", name, ProjectName(name.partition("+")[0]))
+    return _Named(f"user {name}", name)
+
+
+def _proof(record: Mapping[str, Any]) -> tuple[str, str]:
+    """What the caller of an event proved itself with: numbers of different kinds are no more than alike."""
+    return str(record.get("credential", "")), str(record.get("credential_id", ""))
 
 
 def _counted(event: Sealed | None, digest: Digest, tally: Tally) -> Told:
@@ -301,11 +350,6 @@ def _counted(event: Sealed | None, digest: Digest, tally: Tally) -> Told:
     if (says.digest, says.principal, says.address, says.repository) != (digest.text, *tally[:3]):
         raise Unreadable
     return says
-
-
-def _is_number(text: str) -> bool:
-    """Whether *text* can number a token: no longer than either database has room for."""
-    return text.isdecimal() and len(text) <= 18
 
 
 def _target(text: str) -> tuple[Repository | None, Tag | Digest]:

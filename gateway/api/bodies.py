@@ -232,11 +232,15 @@ class Proposed(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LeakTold(Struct, frozen=True, forbid_unknown_fields=True):
-    """*credential* is an account's name, the number of an offline token, or `personal:7` for a personal token."""
+    """
+    *credential* is an account's name, `offline:7` for an offline token (or its number alone), or `personal:7` for a
+    personal token; `user:12` is a user called 12. *force* ends the last administrator's too.
+    """
 
     credential: Annotated[str, Meta(max_length=140)]
     since: words.Moment
     plan: bool = False
+    force: bool = False
 
 
 class SearchWanted(Struct, frozen=True, forbid_unknown_fields=True):

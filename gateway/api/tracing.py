@@ -34,7 +34,7 @@ async def leak(request: Request) -> Reply:
     """Revoke a credential that leaked, and list every digest it touched; with `plan`, list only"""
     body = request.body_as(LeakTold)
     tracing = request.administration.tracing
-    return reply(await tracing.leak(request.caller, body.credential, body.since, plan=body.plan))
+    return reply(await tracing.leak(request.caller, body.credential, body.since, plan=body.plan, force=body.force))
 
 
 async def searches(request: Request) -> Reply:

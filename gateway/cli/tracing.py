@@ -99,16 +99,20 @@ def leak(
         str,
         typer.Argument(
             metavar="ACCOUNT|TOKEN",
-            help="A user, a robot, the number of an offline token, or personal:N for the personal token number N.",
+            help="A user, a robot, offline:N for the offline token number N, or personal:N for a personal token.",
         ),
     ],
     since: Annotated[str, typer.Option("--since", metavar="DATE", help="Since when it may have been out.")],
     plan: Annotated[bool, typer.Option("--plan", help="Revoke nothing, only tell.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="End the last administrator's, too.")] = False,
     as_json: Json = False,
 ) -> None:
     """Revoke a credential that leaked, and list every digest it pulled or pushed since then."""
     when = moment(since, datetime.now(UTC))
-    found = run(ctx, lambda administration, caller: administration.tracing.leak(caller, credential, when, plan=plan))
+    found = run(
+        ctx,
+        lambda administration, caller: administration.tracing.leak(caller, credential, when, plan=plan, force=force),
+    )
     if as_json:
         show_json(asdict(found))
         return

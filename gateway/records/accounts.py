@@ -107,6 +107,12 @@ def offline_tokens_of(connection: Connection, name: str | None) -> tuple[Offline
     return tuple(_token(row) for row in connection.execute(wanted.order_by(offline_tokens.c.id)))
 
 
+def find_offline_token(connection: Connection, number: int) -> OfflineTokenRow | None:
+    """The live offline token of this number."""
+    row = connection.execute(_tokens().where(offline_tokens.c.id == number)).first()
+    return _token(row) if row is not None else None
+
+
 def offline_token_count(connection: Connection, account: int) -> int:
     counted = select(func.count()).select_from(offline_tokens).where(offline_tokens.c.account_id == account)
     return int(connection.execute(counted).scalar_one())
@@ -202,6 +208,23 @@ def set_secret(
     return Change(apply, policy=True)
 
 
+def keep_an_administrator(account_id: int) -> Change:
+    """Changes nothing; on commit raises `Conflict` if nobody could administer any more without this account."""
+
+    def apply(connection: Connection) -> Notes:
+        account = numbered(connection, account_id)
+        if account is not None:
+            _keep_one(
+                connection,
+                account,
+                "nobody could administer afterwards. Make another user one first, or give it another password instead; "
+                f"to do it nevertheless, force it (gateway leak {account.name} --force).",
+            )
+        return Notes()
+
+    return Change(apply)
+
+
 def remove(name: str) -> Change:
     """Removes the account, its grants and offline tokens. On commit `Unknown`, or `Conflict`: see `_keep_one`."""
 
@@ -221,10 +244,9 @@ def revoke_token(token: int) -> Change:
     """Revokes the offline token numbered *token*; on commit raises `Unknown`."""
 
     def apply(connection: Connection) -> Notes:
-        row = connection.execute(_tokens().where(offline_tokens.c.id == token)).first()
-        if row is None:
+        before = find_offline_token(connection, token)
+        if before is None:
             raise Unknown(f"There is no offline token {token}; list the tokens to see their numbers.")
-        before = _token(row)
         connection.execute(delete(offline_tokens).where(offline_tokens.c.id == token))
         shown = {"offline_token": token, "account": before.principal, "client": before.client}
         return Notes(before=shown, result=before)
@@ -274,14 +296,14 @@ def _changed(connection: Connection, before: Account, changed: dict[str, bool]) 
     return Notes(before=told(before), after=told(after), result=after)
 
 
-def _keep_one(connection: Connection, account: Account) -> None:
+def _keep_one(connection: Connection, account: Account, advice: str = "make another user one first.") -> None:
     """Raises `Conflict` if *account* is the last enabled administrator."""
     if not (account.administrator and account.enabled):
         return
     others = select(func.count()).select_from(accounts).where(accounts.c.administrator.is_(True))
     others = others.where(accounts.c.enabled.is_(True), accounts.c.id != account.id)
     if connection.execute(others).scalar_one() == 0:
-        raise Conflict(f"{account.name} is the last enabled administrator; make another user one first.")
+        raise Conflict(f"{account.name} is the last enabled administrator; {advice}")
 
 
 def drop_offline_tokens(connection: Connection, account: int) -> int:

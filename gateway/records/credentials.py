@@ -151,7 +151,8 @@ class CredentialRecords:
             assert made.inserted_primary_key is not None
             return Notes(result=int(made.inserted_primary_key[0]))
 
-        return Change(apply)
+        # What a bearer that was got with it may do is policy's to say.
+        return Change(apply, policy=True)
 
     def touch_offline_token(self, token_id: int, now: datetime) -> Change:
         """Notes when an offline token was last used; on commit raises `Unauthorized` when it was revoked meanwhile."""

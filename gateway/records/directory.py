@@ -12,18 +12,25 @@ from gateway.access.policy import ANONYMOUS_STANDING, OPERATOR_STANDING, Grant, 
 from gateway.access.principals import Principal, PrincipalKind
 from gateway.oci.names import ProjectName
 from gateway.records.database import Database
-from gateway.records.schema import accounts, grants, personal_tokens, projects
+from gateway.records.schema import accounts, grants, offline_tokens, personal_tokens, projects
 from gateway.records.versions import settled
 
 #: Entries kept per kind; when there are more the cache starts afresh.
 _ENTRIES = 20_000
 
-#: Number and end of each personal token, in one text: one query says all of an account but its grants.
+#: Number and end of each personal token, and the numbers of the offline ones, in a text each: one query says all of an
+#: account but its grants.
 _TOKENS = (
     select(
         func.aggregate_strings(cast(personal_tokens.c.id, Text) + ":" + cast(personal_tokens.c.expires_at, Text), " ")
     )
     .where(personal_tokens.c.account_id == accounts.c.id)
+    .correlate(accounts)
+    .scalar_subquery()
+)
+_OFFLINE = (
+    select(func.aggregate_strings(cast(offline_tokens.c.id, Text), " "))
+    .where(offline_tokens.c.account_id == accounts.c.id)
     .correlate(accounts)
     .scalar_subquery()
 )
@@ -34,6 +41,7 @@ _ACCOUNT = select(
     accounts.c.auditor,
     accounts.c.expires_at,
     _TOKENS.label("tokens"),
+    _OFFLINE.label("offline"),
 ).where(accounts.c.id == bindparam("account"))
 _GRANTS = (
     select(grants.c.role, grants.c.pattern, grants.c.expires_at, projects.c.name)
@@ -139,6 +147,7 @@ def read_standing(connection: Connection, account: int) -> Standing | None:
             for role, pattern, expires_at, name in held
         ),
         personal_tokens=_numbered(row.tokens or ""),
+        offline_tokens=frozenset(map(int, (row.offline or "").split())),
     )
 
 

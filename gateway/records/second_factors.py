@@ -84,7 +84,8 @@ def confirm(account_id: int, sealed: bytes, step: int, codes: Sequence[str], now
         }
         return Notes(detail=detail)
 
-    return Change(apply)
+    # The bearers of the offline tokens end too.
+    return Change(apply, policy=True)
 
 
 def use_step(account_id: int, step: int) -> Change:

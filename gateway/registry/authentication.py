@@ -60,6 +60,7 @@ async def authenticate(request: Request, kind: Kind, scope: str) -> Caller:
         bearer.generation,
         bearer.projects,
         personal_token=bearer.personal_token,
+        offline_token=bearer.offline_token,
     )
 
 

@@ -128,6 +128,7 @@ async def _issue(request: Request, ask: Ask) -> Reply:
             generation=belief.generation,
             bound=belief.bound,
             personal_token=belief.personal_token,
+            offline_token=belief.offline_token,
         )
     async with request.parts.gate.passage(caller, Kind.TOKEN_ISSUE) as passage:
         issued, access = await _sign(request, caller, ask)
@@ -156,6 +157,7 @@ async def _sign(request: Request, caller: Caller, ask: Ask) -> tuple[IssuedToken
         projects=bound,
         now=now,
         personal_token=caller.personal_token,
+        offline_token=caller.offline_token,
         at_least_seconds=parts.containerd_push_seconds if pushes and ask.client == CONTAINERD else 0,
     )
     return issued, access

@@ -52,8 +52,8 @@ class Entrance:
         assert isinstance(needed, SecondFactorNeeded)
         return needed.ticket
 
-    def code(self, ticket: str, code: str) -> Caller:
-        return self.rooms.run(self.sign_in.second_factor(ticket, code, ORIGIN))
+    def code(self, ticket: str, code: str, origin: Origin = ORIGIN) -> Caller:
+        return self.rooms.run(self.sign_in.second_factor(ticket, code, origin))
 
     def enrolled(self, name: str = "writer") -> tuple[Caller, tuple[str, ...]]:
         """A new user with a second factor, and its recovery codes; a minute has passed since it was confirmed."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from gateway.access.passwords import HashingPool
-from gateway.access.principals import Caller, CredentialKind
+from gateway.access.principals import Caller, CredentialKind, Origin
 from gateway.access.secrets import new_personal_token
 from gateway.administration import SecondFactorNeeded
 from gateway.errors import Conflict, Denied, Invalid, TooManyRequests
@@ -163,25 +163,90 @@ def test_a_recovery_code_signs_in_once(entrance: Entrance) -> None:
         entrance.code(entrance.ticket("writer"), codes[3])
 
 
-def test_guesses_sent_at_once_are_counted_and_then_made_to_wait(entrance: Entrance) -> None:
-    writer, _ = entrance.enrolled()
+def guessed(entrance: Entrance, addresses: Iterable[str]) -> list[type]:
+    """How wrong codes of the writer are answered that are sent at once, one from each of *addresses*."""
+    writer = entrance.rooms.caller("writer")
     ticket, wrong = entrance.ticket("writer"), entrance.wrong(writer)
 
     async def all_at_once() -> list[object]:
-        tries = (
-            entrance.sign_in.second_factor(ticket, wrong, replace(ORIGIN, address=f"192.0.2.{number}"))
-            for number in range(20)
-        )
+        tries = (entrance.sign_in.second_factor(ticket, wrong, at(address)) for address in addresses)
         return await asyncio.gather(*tries, return_exceptions=True)
 
-    outcomes = entrance.rooms.run(all_at_once())
-    assert sum(type(outcome) is Denied for outcome in outcomes) == 5
-    assert sum(isinstance(outcome, TooManyRequests) for outcome in outcomes) == 15
+    return [type(outcome) for outcome in entrance.rooms.run(all_at_once())]
+
+
+def at(address: str) -> Origin:
+    return replace(ORIGIN, address=address)
+
+
+def elsewhere(count: int) -> list[str]:
+    return [f"198.51.100.{number}" for number in range(count)]
+
+
+def test_guesses_sent_at_once_are_counted_and_then_made_to_wait(entrance: Entrance) -> None:
+    writer, _ = entrance.enrolled()
+
+    outcomes = guessed(entrance, [ORIGIN.address] * 20)
+
+    assert (outcomes.count(Denied), outcomes.count(TooManyRequests)) == (5, 15)
     with pytest.raises(TooManyRequests):
-        entrance.code(ticket, entrance.shown(writer))
+        entrance.code(entrance.ticket("writer"), entrance.shown(writer))
     entrance.move(seconds=15)
     entrance.code(entrance.ticket("writer"), entrance.shown(writer))
-    assert column(entrance.rooms.house, attempts.c.key) == []
+    assert [key for key in column(entrance.rooms.house, attempts.c.key) if key.startswith("pair")] == []
+
+
+def test_who_guesses_codes_elsewhere_refuses_the_owner_none_of_hers(entrance: Entrance) -> None:
+    writer, _ = entrance.enrolled()
+    for _ in range(15):
+        guessed(entrance, elsewhere(1) * 5)
+        entrance.move(seconds=901)
+    guessed(entrance, elsewhere(1))
+    assert entrance.code(entrance.ticket("writer"), entrance.shown(writer)).principal == writer.principal
+
+
+def test_a_recovery_code_is_taken_while_the_codes_of_the_phone_have_to_wait(entrance: Entrance) -> None:
+    writer, codes = entrance.enrolled()
+    guessed(entrance, [ORIGIN.address] * 10)
+    guessed(entrance, elsewhere(60))
+    with pytest.raises(TooManyRequests, match="A recovery code is taken at once"):
+        entrance.code(entrance.ticket("writer"), entrance.shown(writer))
+    assert entrance.code(entrance.ticket("writer"), codes[0]).principal == writer.principal
+
+
+def test_guesses_of_recovery_codes_count_against_their_address_alone(entrance: Entrance) -> None:
+    writer, codes = entrance.enrolled()
+    near, far = at("198.51.100.1"), at("198.51.100.2")
+    for _ in range(50):
+        with pytest.raises(Denied):
+            entrance.code(entrance.ticket("writer"), "aaaa-aaaa-aaaa-aaaa", near)
+    with pytest.raises(TooManyRequests):
+        entrance.code(entrance.ticket("writer"), codes[0], near)
+    assert entrance.code(entrance.ticket("writer"), codes[0], far).principal == writer.principal
+    assert entrance.code(entrance.ticket("writer"), entrance.shown(writer)).principal == writer.principal
+
+
+def test_guesses_from_many_addresses_are_few_an_hour_all_together(entrance: Entrance) -> None:
+    writer, _ = entrance.enrolled()
+    rooms = entrance.rooms
+    opened = replace(rooms.acts.sessions, clock=entrance.now.timestamp)
+    rooms.run(opened.open(replace(writer, origin=at("192.0.2.200"))))
+
+    outcomes = guessed(entrance, elsewhere(200))
+
+    assert outcomes.count(Denied) == 30
+    with pytest.raises(TooManyRequests):
+        entrance.code(entrance.ticket("writer"), entrance.shown(writer), at("203.0.113.9"))
+    known = entrance.code(entrance.ticket("writer"), entrance.shown(writer), at("192.0.2.200"))
+    assert known.principal == writer.principal
+    entrance.move(hours=1)
+    assert entrance.code(entrance.ticket("writer"), entrance.shown(writer), at("203.0.113.9")) is not None
+
+
+def test_after_some_guesses_elsewhere_each_address_has_one(entrance: Entrance) -> None:
+    entrance.enrolled()
+    assert guessed(entrance, elsewhere(10)) == [Denied] * 10
+    assert guessed(entrance, ["203.0.113.9"] * 3) == [Denied, TooManyRequests, TooManyRequests]
 
 
 def test_nobody_who_lacks_the_password_makes_codes_wait(entrance: Entrance) -> None:

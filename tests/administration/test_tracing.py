@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection
 
 from gateway.access.principals import Caller, Credential, CredentialKind
 from gateway.administration import Proposal, Verb, tracing
 from gateway.audit.chain import told
 from gateway.audit.event import Event, Kind, Outcome
 from gateway.audit.trail import Search
-from gateway.errors import Denied, Invalid, Unknown
+from gateway.errors import Conflict, Denied, Invalid, Unknown
 from gateway.gate import Act
+from gateway.records import accounts
+from gateway.records.database import Database
 from tests.administration.rooms import Rooms
 from tests.house import GATEWAY, OPERATOR
 from tests.records.rows import an_offline_token
@@ -251,6 +255,106 @@ def test_a_personal_token_that_leaked_is_revoked_alone_and_followed_alone(rooms:
     for gone in (name, "personal:999"):
         with pytest.raises(Unknown, match="personal token"):
             rooms.run(rooms.acts.tracing.leak(OPERATOR, gone, BEGUN))
+
+
+def by(caller: Caller, kind: CredentialKind, number: object) -> Caller:
+    return replace(caller, credential=Credential(kind, str(number)))
+
+
+def test_who_may_not_ask_after_a_credential_costs_no_look_at_tokens(
+    rooms: Rooms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jane, ann = rooms.user("jane"), rooms.user("ann", auditor=True)
+    number = an_offline_token(rooms.house, jane.principal.id)
+    looked: list[object] = []
+    read = Database.read
+
+    async def counted(self: Database, work: Callable[[Connection], Any]) -> Any:
+        looked.append(work)
+        return await read(self, work)
+
+    def never(*asked: object) -> Any:
+        raise AssertionError("every token was read")
+
+    rooms.run(rooms.house.directory.standing(jane.principal))
+    monkeypatch.setattr(Database, "read", counted)
+    monkeypatch.setattr(accounts, "offline_tokens_of", never)
+    for credential in (f"offline:{number}", str(number), f"personal:{number}", "offline:999", "ann", "user:ann"):
+        with pytest.raises(Denied):
+            rooms.run(rooms.acts.tracing.leak(jane, credential, BEGUN, plan=True))
+    assert looked == []
+    assert rooms.run(rooms.acts.tracing.leak(ann, str(number), BEGUN, plan=True)).principal == "jane"
+
+
+def test_a_number_that_is_a_users_name_is_said_which_of_them(rooms: Rooms) -> None:
+    jane, number = rooms.user("jane"), 0
+    while number < 10:
+        number = an_offline_token(rooms.house, jane.principal.id)
+    for name in (str(number), "01"):
+        rooms.user(name)
+    leak = rooms.acts.tracing.leak
+
+    with pytest.raises(Conflict, match=f"offline:{number} .*user:{number}"):
+        rooms.run(leak(OPERATOR, str(number), BEGUN))
+    assert rooms.run(leak(OPERATOR, f"user:{number}", BEGUN)).credential == f"user {number}"
+    assert rooms.run(leak(OPERATOR, "01", BEGUN)).credential == "user 01"
+    for text in ("offline:01", "offline:", ":7", "personal:07", "user:gallery/ci", "7:7"):
+        with pytest.raises(Invalid):
+            rooms.run(leak(OPERATOR, text, BEGUN))
+    assert len(rooms.run(rooms.acts.offline_tokens.list_tokens(OPERATOR, "jane"))) == 10
+    done = rooms.run(leak(OPERATOR, f"offline:{number}", BEGUN))
+    assert (done.credential, done.principal, done.revoked) == (f"offline token {number}", "jane", True)
+    assert rooms.run(leak(OPERATOR, "1", BEGUN)).credential == "offline token 1"
+    assert len(rooms.run(rooms.acts.offline_tokens.list_tokens(OPERATOR, "jane"))) == 8
+
+
+def test_what_a_leaked_tokens_bearer_did_is_told_when_it_was_issued_just_before(rooms: Rooms) -> None:
+    jane = rooms.user("jane")
+    number = an_offline_token(rooms.house, jane.principal.id)
+    since = BEGUN + timedelta(minutes=60)
+    happened(rooms, Kind.TOKEN_ISSUE, 46, by(jane, CredentialKind.OFFLINE_TOKEN, number), detail={"id": "jti-before"})
+    happened(rooms, Kind.MANIFEST_PULL, 61, by(jane, CredentialKind.BEARER, "jti-before"), digest=A)
+
+    for credential in (f"offline:{number}", str(number)):
+        found = rooms.run(rooms.acts.tracing.leak(OPERATOR, credential, since, plan=True))
+        assert ([each.digest for each in found.touched], found.whole) == ([A], True)
+    first = datetime.min.replace(tzinfo=UTC)
+    assert rooms.run(rooms.acts.tracing.leak(OPERATOR, str(number), first, plan=True)).touched
+
+
+def test_a_leak_says_when_not_every_issue_of_a_token_was_looked_at(
+    rooms: Rooms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jane = rooms.user("jane")
+    number = an_offline_token(rooms.house, jane.principal.id)
+    offline = by(jane, CredentialKind.OFFLINE_TOKEN, number)
+    for minutes in range(56, 60):
+        happened(rooms, Kind.TOKEN_ISSUE, minutes, offline, detail={"id": f"jti-{minutes}"})
+    monkeypatch.setattr(tracing, "MOST", 3)
+    since = BEGUN + timedelta(minutes=60)
+    assert not rooms.run(rooms.acts.tracing.leak(OPERATOR, f"offline:{number}", since, plan=True)).whole
+
+
+def test_a_credential_of_another_kind_with_the_same_number_is_not_the_one_that_leaked(rooms: Rooms) -> None:
+    jane = rooms.user("jane")
+    number = an_offline_token(rooms.house, jane.principal.id)
+    happened(rooms, Kind.MANIFEST_DELETE, 1, by(jane, CredentialKind.SESSION, number), digest=A)
+    happened(rooms, Kind.MANIFEST_PULL, 2, by(jane, CredentialKind.PERSONAL_TOKEN, number), digest=A)
+    happened(rooms, Kind.MANIFEST_PULL, 3, by(jane, CredentialKind.BEARER, number), digest=A)
+    found = rooms.run(rooms.acts.tracing.leak(OPERATOR, f"offline:{number}", BEGUN, plan=True))
+    assert found.touched == ()
+
+
+def test_the_leak_switch_leaves_an_administrator_unless_it_is_forced(rooms: Rooms) -> None:
+    root = rooms.user("root", administrator=True)
+    before = rooms.run(rooms.house.directory.standing(root.principal))
+    assert not rooms.run(rooms.acts.tracing.leak(root, "root", BEGUN, plan=True)).revoked
+    with pytest.raises(Conflict, match=r"another user one first.*--force"):
+        rooms.run(rooms.acts.tracing.leak(root, "root", BEGUN))
+    assert rooms.run(rooms.house.directory.standing(root.principal)) == before
+    assert rooms.run(rooms.acts.tracing.leak(root, "root", BEGUN, force=True)).revoked
+    rooms.user("rick", administrator=True)
+    assert rooms.run(rooms.acts.tracing.leak(OPERATOR, "root", BEGUN)).revoked
 
 
 def requested(rooms: Rooms, caller: Caller, action: str, outcome: Outcome, repository: str = "gallery/ui") -> None:

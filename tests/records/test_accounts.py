@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, cast
 
 import pytest
 
@@ -16,6 +17,7 @@ from gateway.errors import Conflict
 from gateway.gate import Act
 from gateway.oci.names import ProjectName
 from gateway.records import accounts, grants, projects, robots, rules
+from gateway.records.credentials import CredentialRecords
 from gateway.records.directory import SqlDirectory
 from gateway.records.schema import accounts as account_table
 from tests.house import GATEWAY, House, opened
@@ -81,6 +83,9 @@ def test_an_id_is_never_given_twice(house: House) -> None:
         accounts.set_secret(1, "other", now=6),
         accounts.remove("ann"),
         accounts.revoke_tokens("ann"),
+        CredentialRecords(cast(Any, None)).add_offline_token(
+            1, "h" * 64, "registry", "docker", "192.0.2.7", datetime(2026, 5, 1, tzinfo=UTC), generation=0
+        ),
         projects.set_project(GALLERY, projects.Wishes(public=True)),
         rules.set_freeze("a new disk", 5),
         projects.remove(GALLERY, (), force=True),
