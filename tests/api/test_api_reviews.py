@@ -89,6 +89,15 @@ def test_a_leaked_robot_is_ended_and_what_it_touched_is_told(each_desk: Desk) ->
     assert desk.world.ask("GET", f"/v2/{name}/app/manifests/v1", token=token).status == 401
 
 
+def test_the_last_administrator_is_ended_by_force_alone(desk: Desk) -> None:
+    body = {"credential": "root", "since": lately()["since"]}
+    refused = desk.ask("root", "POST", f"{PREFIX}/audit/leak", body)
+    assert (refused.status, "another user one first" in refused.body.decode()) == (409, True)
+    assert desk.ask("root", "GET", f"{PREFIX}/users").status == 200
+    assert desk.ask("root", "POST", f"{PREFIX}/audit/leak", {**body, "force": True}).status == 200
+    assert desk.ask("root", "GET", f"{PREFIX}/users").status == 401
+
+
 def test_a_search_is_looked_at_as_a_whole_and_saved(each_desk: Desk) -> None:
     desk, name = each_desk, each_desk.project()
     seen = desk.ask("auditor", "GET", f"{PREFIX}/audit/overview?project={name}").json()
