@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -12,7 +11,6 @@ from functools import partial
 from typing import Any, Final
 
 from gateway.access.keys import LEEWAY_SECONDS, LONGEST_TOKEN_SECONDS
-from gateway.access.names import AccountName, is_robot, parse_principal
 from gateway.access.passwords import HashingPool, generate_password
 from gateway.access.policy import Need, parse_target
 from gateway.access.principals import Caller, CredentialKind
@@ -20,6 +18,7 @@ from gateway.access.scopes import Action
 from gateway.access.secrets import Secrets, keyed_hash, new_robot_secret
 from gateway.administration.gathering import everywhere, newest
 from gateway.administration.looks import Looks
+from gateway.administration.naming import NamedCredential, named_credential
 from gateway.audit.chain import Sealed, Told, told
 from gateway.audit.event import TAG_MOVES, Kind, Outcome
 from gateway.audit.trail import SealedPart, Search, Trail
@@ -27,7 +26,7 @@ from gateway.change import Change, together
 from gateway.errors import Conflict, ContentRefusal, Invalid, Unknown
 from gateway.gate import Gate
 from gateway.oci.digest import Digest
-from gateway.oci.names import ProjectName, Repository, Tag
+from gateway.oci.names import Repository, Tag
 from gateway.records import personal_tokens
 from gateway.records.accounts import (
     Account,
@@ -43,12 +42,6 @@ from gateway.records.tracing import PULLS, Tally, Unreadable, tallied
 
 #: Events looked at, the newest.
 MOST: Final = 50_000
-#: How a token is spelled where any credential may stand; its number begins with no 0, and either database has room.
-_KINDS: Final = {
-    "offline": CredentialKind.OFFLINE_TOKEN,
-    "personal": CredentialKind.PERSONAL_TOKEN,
-}
-_NUMBER: Final = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
 #: How long before a bearer was used it may have been issued.
 _LONGEST: Final = timedelta(seconds=LONGEST_TOKEN_SECONDS + LEEWAY_SECONDS)
 #: An event, and what it says.
@@ -178,7 +171,7 @@ class Tracing:
         is revoked. A bare number is an offline token's too, unless a user has it for a name, who is `user:12` then.
         Raises `Unknown`, and `Conflict` for such a number, and for the last enabled administrator unless *force*.
         """
-        named = _named(credential)
+        named = named_credential(credential)
         action = Action.REVIEW if plan else Action.MANAGE
         need = Need(action, named.project) if named.project is not None else Need(action)
         asked = {"account": named.account, "credential": credential, "since": since.isoformat(), "plan": plan}
@@ -251,7 +244,7 @@ class Tracing:
             raise Unknown(f"{told}.{also} give a digest instead." if also else f"{told}; give a digest instead.")
         return last[0], Digest.parse(last[1])
 
-    async def _owner(self, named: _Named) -> Account:
+    async def _owner(self, named: NamedCredential) -> Account:
         """Whose credential it is; raises `Unknown`, and `Conflict` for a number that is a user's name as well."""
         if named.bare:
             text = str(named.number)
@@ -269,7 +262,7 @@ class Tracing:
             raise Unknown(f"There is no {named.told}; list the tokens to see their numbers.")
         return await self.database.read(lambda connection: get(connection, name))
 
-    async def _revocation(self, named: _Named, owner: Account, *, force: bool) -> Change:
+    async def _revocation(self, named: NamedCredential, owner: Account, *, force: bool) -> Change:
         if named.kind is CredentialKind.PERSONAL_TOKEN:
             return personal_tokens.revoke(named.number)
         if named.kind is CredentialKind.OFFLINE_TOKEN:
@@ -283,7 +276,9 @@ class Tracing:
         kept = () if force else (keep_an_administrator(owner.id),)
         return together(*kept, personal_tokens.revoke_all(owner.name), ended)
 
-    def _acts(self, named: _Named, owner: str, since: datetime) -> tuple[list[Sealed], bool, SealedPart | None]:
+    def _acts(
+        self, named: NamedCredential, owner: str, since: datetime
+    ) -> tuple[list[Sealed], bool, SealedPart | None]:
         """
         The acts on content that the credential did since then, newest first, whether these are all, and what of the
         trail was sealed away.
@@ -307,34 +302,6 @@ class Tracing:
         whole = whole and len(issued) <= MOST
         its = [event for event in acts if _proof(event.record()) in proofs]
         return its, whole, self.trail.sealed(Search(since=earlier))
-
-
-@dataclass(frozen=True, slots=True)
-class _Named:
-    """
-    The credential that a text names: a token by its *kind* and *number*, else an *account*, in *project* if a robot's.
-
-    *bare* says that the number alone was given, which may be meant for a user's name.
-    """
-
-    told: str
-    account: str = ""
-    project: ProjectName | None = None
-    kind: CredentialKind | None = None
-    number: int = 0
-    bare: bool = False
-
-
-def _named(credential: str) -> _Named:
-    """What *credential* names, before anything is looked up; raises `Invalid`."""
-    prefix, colon, rest = credential.rpartition(":")
-    kind = _KINDS.get(prefix) if colon else CredentialKind.OFFLINE_TOKEN
-    if kind is not None and _NUMBER.fullmatch(rest):
-        return _Named(f"{kind.value.replace('_', ' ')} {rest}", kind=kind, number=int(rest), bare=not colon)
-    name = AccountName.parse(rest).name if colon and prefix == "user" else parse_principal(credential)
-    if is_robot(name):
-        return _Named(f"robot {name}", name, ProjectName(name.partition("+")[0]))
-    return _Named(f"user {name}", name)
 
 
 def _proof(record: Mapping[str, Any]) -> tuple[str, str]:

@@ -6,10 +6,11 @@ import hashlib
 import io
 import zipfile
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from urllib.parse import quote
 
 from gateway.api.routes import PREFIX
-from tests.api.desk import Desk
+from tests.api.desk import Desk, desk_on
 
 
 def lately() -> dict[str, str]:
@@ -87,6 +88,16 @@ def test_a_leaked_robot_is_ended_and_what_it_touched_is_told(each_desk: Desk) ->
     assert told["revoked"] is True
     assert [(touched["verb"], touched["repository"]) for touched in told["touched"]] == [("pull", f"{name}/app")]
     assert desk.world.ask("GET", f"/v2/{name}/app/manifests/v1", token=token).status == 401
+
+
+def test_the_last_administrator_is_ended_by_force_alone(tmp_path: Path) -> None:
+    with desk_on(f"sqlite:///{tmp_path / 'gateway.db'}", tmp_path) as desk:
+        body = {"credential": "root", "since": lately()["since"]}
+        refused = desk.ask("root", "POST", f"{PREFIX}/audit/leak", body)
+        assert (refused.status, "another user one first" in refused.body.decode()) == (409, True)
+        assert desk.ask("root", "GET", f"{PREFIX}/users").status == 200
+        assert desk.ask("root", "POST", f"{PREFIX}/audit/leak", {**body, "force": True}).status == 200
+        assert desk.ask("root", "GET", f"{PREFIX}/users").status == 401
 
 
 def test_a_search_is_looked_at_as_a_whole_and_saved(each_desk: Desk) -> None:
