@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -36,10 +36,11 @@ NOTE_CHARACTERS: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class ReviewDetail:
-    """A review with all that it found."""
+    """A review with all that it found; *shown* is the SHA-256 of it as it is here, to be signed off as it was seen."""
 
     review: Review
     findings: tuple[Finding, ...]
+    shown: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ class Reviews:
     trail: Trail
     evidence: Evidence
     looks: Looks
+    clock: Callable[[], float] = time.time
 
     async def begin(
         self,
@@ -69,15 +71,20 @@ class Reviews:
         """
         Looks through the period (*until* exclusive, UTC) with every rule and keeps what they find.
 
+        A period has whole seconds: both ends are rounded down. One that is not over ends now, and the review says so:
+        nobody signs for what has not happened yet.
         Takes some seconds where much happened: of each rule at most the newest 100,000 events are looked at, and the
         review says so. Raises `Invalid` for a period that is empty or has not begun.
         """
         name = ProjectName.parse(project) if project else None
         asked = {"since": since.isoformat(), "until": until.isoformat()}
+        since, until = _second(since), _second(min(until, datetime.fromtimestamp(self.clock(), UTC)))
         need = Need(Action.REVIEW, name)
         async with self.gate.passage(caller, Kind.REVIEW_BEGIN, need, detail=asked) as passage:
-            if since >= until or since > datetime.now(UTC):
-                raise Invalid("A period begins before it ends, and has begun already.", detail={"field": "since"})
+            if since >= until:
+                told = "A period begins a second or more before it ends, and has begun already."
+                raise Invalid(told, detail={"field": "since"})
+            passage.note(detail={"since": since.isoformat(), "until": until.isoformat()})
             rules = policy or Policy()
             scope = name.name if name is not None else ""
             picked, runs = await self.looks.run(caller, self._look, scope, since, until, rules)
@@ -115,14 +122,16 @@ class Reviews:
         assert isinstance(notes.result, Finding)
         return notes.result
 
-    async def sign_off(self, caller: Caller, number: int, note: str = "") -> Review:
+    async def sign_off(self, caller: Caller, number: int, note: str = "", *, shown: str = "") -> Review:
         """
         Closes the review for good; the event of it holds the SHA-256 of everything that was signed.
 
-        Raises `Conflict` while a finding has no mark.
+        Raises `Conflict` while a finding has no mark, and if it is not any more what was *shown* (see `ReviewDetail`),
+        where that is given.
         """
         async with self._passage(caller, Kind.REVIEW_SIGN_OFF, number, {"review": number}) as passage:
-            change = rows.sign_off(number, _note(note), by=caller.principal.name, now=int(time.time()))
+            by = caller.principal.name
+            change = rows.sign_off(number, _note(note), by=by, now=int(time.time()), shown=shown)
             notes = await passage.commit(change)
         assert isinstance(notes.result, Review)
         return notes.result
@@ -197,7 +206,13 @@ def _detail(connection: Any, number: int) -> ReviewDetail:
     review = rows.find(connection, number)
     if review is None:
         raise rows.no_review(number)
-    return ReviewDetail(review, rows.findings_of(connection, number))
+    found = rows.findings_of(connection, number)
+    return ReviewDetail(review, found, rows.fingerprint(review, found, review.note))
+
+
+def _second(moment: datetime) -> datetime:
+    """The second that *moment* lies in."""
+    return moment.astimezone(UTC).replace(microsecond=0)
 
 
 def _mark(text: str) -> Mark:
