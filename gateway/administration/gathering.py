@@ -87,14 +87,23 @@ def everywhere(trail: Trail, searches: Sequence[Search], most: int) -> list[Seal
 
 
 def gather(
-    database: Database, trail: Trail, project: str, since: datetime, until: datetime, policy: Policy
+    database: Database,
+    trail: Trail,
+    project: str,
+    since: datetime,
+    until: datetime,
+    policy: Policy,
+    first: datetime | None = None,
 ) -> Material:
     """
     The material of a review of *project* ("" for all) from *since* to *until*, which is not in the future.
 
+    Nothing from before *first* is looked at, if that is given: it is of another project of the name.
     Reads for some seconds at most, but where the period reaches into sealed months, some tenths of a second a file.
     """
-    return _Gathering(database, trail, Search(project=project, since=since, until=until), since, until).material(policy)
+    since = since if first is None else max(since, first)
+    scope = Search(project=project, since=since, until=until)
+    return _Gathering(database, trail, scope, since, until, first).material(policy)
 
 
 @dataclass(slots=True)
@@ -104,6 +113,7 @@ class _Gathering:
     scope: Search
     since: datetime
     until: datetime
+    first: datetime | None = None
     partial: set[str] = field(default_factory=set)
     #: What sealed months hold of the searches of one review, all read in one go.
     sealed: dict[Search, dict[int, Happening]] = field(default_factory=dict)
@@ -132,7 +142,8 @@ class _Gathering:
 
     def _scope_before(self, minutes: int) -> Search:
         """The period, begun so much earlier: what ends in it may have begun before it."""
-        return replace(self.scope, since=_before(self.since, timedelta(minutes=minutes)))
+        earlier = _before(self.since, timedelta(minutes=minutes))
+        return replace(self.scope, since=earlier if self.first is None else max(earlier, self.first))
 
     def _events(self, name: str, searches: Iterable[Search]) -> list[Happening]:
         """The events that any of *searches* finds, oldest first."""
@@ -202,7 +213,11 @@ class _Gathering:
         if len(rows) == _PAGE:
             self.partial.add("arrivals")
         events = [happening(event) for event in self.trail.events(row.seq for row in rows).values()]
-        mine = [each for each in events if not self.scope.project or each.project == self.scope.project]
+        mine = [
+            each
+            for each in events
+            if each.time >= self.since and (not self.scope.project or each.project == self.scope.project)
+        ]
         known = {
             each.seq: self.database.read_now(partial(arrivals.networks_before, principal=each.principal, seq=each.seq))
             for each in mine

@@ -16,6 +16,7 @@ from gateway.access.principals import Caller
 from gateway.access.scopes import Action
 from gateway.administration.evidence import Evidence
 from gateway.administration.gathering import gather
+from gateway.administration.horizon import horizon
 from gateway.administration.looks import Looks
 from gateway.audit.chain import Sealed
 from gateway.audit.event import Kind
@@ -46,7 +47,8 @@ class ReviewDetail:
 @dataclass(frozen=True, slots=True)
 class Reviews:
     """
-    For administrators and auditors; a review of one project is its owner's as well. Every act is an event.
+    For administrators and auditors; a review of one project is its owner's as well, to see and to hand over: marking
+    and signing it off is for whoever reviews the system, and for who began it. Every act is an event.
 
     Raises `Unknown` for a review that is not there or not theirs to see, `Conflict` for one that was signed off: that
     stays as it is.
@@ -87,7 +89,8 @@ class Reviews:
             passage.note(detail={"since": since.isoformat(), "until": until.isoformat()})
             rules = policy or Policy()
             scope = name.name if name is not None else ""
-            picked, runs = await self.looks.run(caller, self._look, scope, since, until, rules)
+            first = await self._horizon(caller, name)
+            picked, runs = await self.looks.run(caller, self._look, scope, since, until, rules, first)
             span = int(since.timestamp()), int(until.timestamp())
             by = caller.principal.name
             change = rows.begin(scope, *span, rules, picked, runs, by=by, now=int(time.time()))
@@ -100,8 +103,9 @@ class Reviews:
         async with self.gate.passage(caller, Kind.REVIEW_LIST, Need(Action.REVIEW, name)) as passage:
             scope = name.name if name is not None else None
             found = await self.database.read(lambda connection: rows.newest(connection, scope))
+            first = await self._horizon(caller, name)
             await passage.seal()
-        return found
+        return tuple(review for review in found if first is None or review.begun_at >= _second(first))
 
     async def show(self, caller: Caller, number: int) -> ReviewDetail:
         """The review with its findings."""
@@ -113,7 +117,7 @@ class Reviews:
     async def mark(self, caller: Caller, number: int, finding: int, mark: str, note: str = "") -> Finding:
         """Says `fine` or `follow_up` of a finding, with a note; again changes it. Raises `Invalid`."""
         asked = {"review": number, "finding": finding}
-        async with self._passage(caller, Kind.REVIEW_MARK, number, asked) as passage:
+        async with self._passage(caller, Kind.REVIEW_MARK, number, asked, deciding=True) as passage:
             said, remark = _mark(mark), _note(note)
             if said is Mark.FOLLOW_UP and not remark:
                 raise Invalid("Say in the note what is to be followed up.", detail={"field": "note"})
@@ -129,7 +133,7 @@ class Reviews:
         Raises `Conflict` while a finding has no mark, and if it is not any more what was *shown* (see `ReviewDetail`),
         where that is given.
         """
-        async with self._passage(caller, Kind.REVIEW_SIGN_OFF, number, {"review": number}) as passage:
+        async with self._passage(caller, Kind.REVIEW_SIGN_OFF, number, {"review": number}, deciding=True) as passage:
             by = caller.principal.name
             change = rows.sign_off(number, _note(note), by=by, now=int(time.time()), shown=shown)
             notes = await passage.commit(change)
@@ -164,41 +168,60 @@ class Reviews:
         )
         named = {number for each in found.findings for number in each.events[:SHOWN]}
         shown = await asyncio.to_thread(self.trail.events, named)
-        return Pack(told, partial(self._events, review), shown.get, checkpoint.statement, chained=not review.project)
+        first = await self._horizon(caller, ProjectName(review.project) if review.project else None)
+        return Pack(
+            told, partial(self._events, review, first), shown.get, checkpoint.statement, chained=not review.project
+        )
 
     def _look(
-        self, scope: str, since: datetime, until: datetime, policy: Policy
+        self, scope: str, since: datetime, until: datetime, policy: Policy, first: datetime | None
     ) -> tuple[list[tuple[Rule, Found]], list[Run]]:
-        return run(gather(self.database, self.trail, scope, since, until, policy))
+        return run(gather(self.database, self.trail, scope, since, until, policy, first))
 
-    def _events(self, review: Review) -> Iterator[Sealed]:
+    def _events(self, review: Review, first: datetime | None) -> Iterator[Sealed]:
         """
         The events from the period's first to now, oldest first: a part of the chain without gaps. Of a review of one
-        project, the events of that project alone.
+        project, the events of that project alone, from its *first* on.
         """
         if review.project:
-            yield from self.trail.export(Search(project=review.project, since=review.since))
+            since = review.since if first is None else max(review.since, first)
+            yield from self.trail.export(Search(project=review.project, since=since))
             return
-        first = next(iter(self.trail.export(Search(since=review.since))), None)
-        if first is None:
+        begin = next(iter(self.trail.export(Search(since=review.since))), None)
+        if begin is None:
             return
         # Events sealed at one moment may be out of the order of their times: the chain is cut by its numbers.
-        yield from self.trail.stretch(first.seq)
+        yield from self.trail.stretch(begin.seq)
+
+    async def _horizon(self, caller: Caller, project: ProjectName | None) -> datetime | None:
+        return await horizon(self.gate, self.database, self.trail, caller, project)
 
     @asynccontextmanager
     async def _passage(
-        self, caller: Caller, kind: Kind, number: int, asked: Mapping[str, object]
+        self, caller: Caller, kind: Kind, number: int, asked: Mapping[str, object], *, deciding: bool = False
     ) -> AsyncIterator[Passage]:
-        """A passage for an act on the review *number*, which needs what its scope needs; `Unknown` to all others."""
+        """
+        A passage for an act on the review *number*, which needs what its scope needs; `Unknown` to all others.
+
+        *deciding* is for who began it, or reviews the system: `Denied` to others.
+        """
         review = await self.database.read(lambda connection: rows.find(connection, number))
         name = ProjectName(review.project) if review is not None and review.project else None
         async with AsyncExitStack() as inside:
+            unseen = Unknown(f"There is no review {number} that you may see; list those you may.")
             passage = self.gate.passage(caller, kind, Need(Action.REVIEW, name), detail=asked)
             try:
                 await inside.enter_async_context(passage)
             except Denied as refusal:
                 # It would name the review's project, which may be none that they know of.
-                raise Unknown(f"There is no review {number} that you may see; list those you may.") from refusal
+                raise unseen from refusal
+            first = await self._horizon(caller, name)
+            if review is not None and first is not None:
+                if review.begun_at < _second(first):
+                    raise unseen
+                if deciding and review.begun_by != caller.principal.name:
+                    told = f"Review {number} is to be marked and signed off by {review.begun_by}, who began it"
+                    raise Denied(f"{told}, or by an auditor or administrator.")
             yield passage
 
 

@@ -25,7 +25,7 @@ from gateway.errors import Conflict, Denied, Invalid, Unknown
 from gateway.gate import Act
 from gateway.records.trail import project_tail
 from tests.administration.rooms import Rooms
-from tests.house import GATEWAY, OPERATOR
+from tests.house import GATEWAY, OPERATOR, second_over
 
 SINCE = datetime.now(UTC) - timedelta(days=1)
 STRICT = Policy(denials=2, failures=1, secret_days=1)
@@ -265,6 +265,46 @@ def test_a_review_is_signed_as_it_was_shown_or_not_at_all(rooms: Rooms) -> None:
             rooms.run(reviews.sign_off(OPERATOR, number, "all is fine", shown=shown))
     now = rooms.run(reviews.show(OPERATOR, number)).shown
     assert rooms.run(reviews.sign_off(OPERATOR, number, "one is open", shown=now)).signed_by
+
+
+def test_an_owner_reads_the_auditors_review_and_neither_marks_nor_signs_it(rooms: Rooms) -> None:
+    reviews, auditor, owner = rooms.acts.reviews, rooms.user("auditor", auditor=True), rooms.owner("jane", "gallery")
+    number = begun(rooms, auditor, project="gallery").review.number
+
+    assert rooms.run(reviews.show(owner, number)).findings
+    for act in (reviews.mark(owner, number, 1, "fine"), reviews.sign_off(owner, number)):
+        with pytest.raises(Denied, match="signed off by auditor, who began it, or by an auditor or administrator"):
+            rooms.run(act)
+    assert rooms.last("review.sign_off")["outcome"] == "denied"
+    assert rooms.run(reviews.mark(OPERATOR, number, 1, "fine")).marked_by
+    assert signed(rooms, owner, project="gallery").review.signed_by == "jane"
+
+
+def test_an_owner_sees_no_review_of_a_project_that_had_the_name_before(rooms: Rooms) -> None:
+    reviews = rooms.acts.reviews
+    rooms.owner("jane", "gallery")
+    refused(rooms, "gallery", 5)
+    number = begun(rooms, OPERATOR, project="gallery").review.number
+    rooms.run(rooms.acts.projects.remove_project(OPERATOR, "gallery"))
+    second_over()
+    owner = rooms.owner("joe", "gallery")
+
+    assert rooms.run(reviews.list_reviews(owner, "gallery")) == ()
+    for act in (
+        reviews.show(owner, number),
+        reviews.mark(owner, number, 1, "fine"),
+        reviews.sign_off(owner, number),
+        reviews.export(owner, number),
+    ):
+        with pytest.raises(Unknown, match=f"^There is no review {number} that you may see; list those you may.$"):
+            rooms.run(act)
+    assert [each.number for each in rooms.run(reviews.list_reviews(OPERATOR, "gallery"))] == [number]
+
+    detail = signed(rooms, owner, project="gallery")
+    assert "denied_bursts" not in by_rule(detail)
+    events = list(rooms.run(reviews.export(owner, detail.review.number)).events())
+    assert events[0].record()["kind"] == "project.add"
+    assert "denied_bursts" in by_rule(begun(rooms, OPERATOR, project="gallery"))
 
 
 def test_a_mark_that_says_nothing_is_refused(rooms: Rooms) -> None:

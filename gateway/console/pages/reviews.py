@@ -99,8 +99,17 @@ async def _page(visit: Visit, detail: ReviewDetail, status: int = 200) -> Respon
     # What is to be looked at comes before what found nothing.
     rules.sort(key=lambda row: not row[2])
     unmarked = sum(not found.mark for found in detail.findings)
+    begun = detail.review.begun_by == visit.caller.principal.name
+    deciding = detail.review.signed_at is None and (begun or Action.REVIEW in await visit.rights())
     return await render(
-        visit, "review.html", status, review=detail.review, rules=rules, unmarked=unmarked, shown=detail.shown
+        visit,
+        "review.html",
+        status,
+        review=detail.review,
+        rules=rules,
+        unmarked=unmarked,
+        shown=detail.shown,
+        deciding=deciding,
     )
 
 
