@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -49,6 +50,11 @@ class House:
     def records(self, **search: Any) -> list[dict[str, Any]]:
         """The events that match, oldest first, as mappings."""
         return [event.record() for event in self.trail.export(Search(**search))]
+
+
+def second_over() -> None:
+    """Waits until this second is over: a period of whole seconds up to now holds what has happened then."""
+    time.sleep(1.01 - time.time() % 1)
 
 
 @contextmanager

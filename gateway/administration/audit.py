@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 
 from gateway.access.policy import Need
 from gateway.access.principals import Caller
 from gateway.access.scopes import Action
+from gateway.administration.horizon import horizon
 from gateway.administration.sight import standing_of
 from gateway.audit.chain import GENESIS, Head, Sealed, fault
-from gateway.audit.event import Kind
+from gateway.audit.event import Kind, time_text
 from gateway.audit.overview import Overview
 from gateway.audit.searching import search_of
 from gateway.audit.trail import SealedPart, Search, Trail, Verification
@@ -111,7 +112,8 @@ class Audit:
         async with self.gate.passage(caller, Kind.AUDIT_LIST, need, detail=_asked(search)) as passage:
             if not 1 <= limit <= PAGE_LIMIT:
                 raise Invalid(f"A page has 1 to {PAGE_LIMIT} events; use the export for more.")
-            found = await asyncio.to_thread(self._page, search, before, limit, files)
+            seen = await self._seen(caller, search)
+            found = await asyncio.to_thread(self._page, seen, before, limit, files if search.since is not None else 0)
             await passage.seal()
         return found
 
@@ -119,7 +121,7 @@ class Audit:
         found = list(self.trail.page(search, before=before, limit=limit))
         part = self.trail.sealed(search, before) if len(found) < limit else None
         on: int | None = found[-1].seq if len(found) == limit else None
-        if part is not None and search.since is not None:
+        if part is not None and files != 0:
             numbers = {event.seq for event in found}
             for each in self.trail.older([search], before=before, files=files):
                 if isinstance(each, int):
@@ -141,6 +143,9 @@ class Audit:
             async with self.gate.passage(caller, Kind.AUDIT_SHOW, need, detail={"event": seq}) as passage:
                 if event is None:
                     raise Unknown(f"There is no event {seq}; list the events to see their numbers.")
+                first = await self._horizon(caller, need.project)
+                if first is not None and str(event.record()["time"]) < time_text(first):
+                    raise Unknown(f"There is no event {seq} that you may see; search for those you may.")
                 await passage.seal()
         except Denied as refusal:
             # It would name the event's project, which may be none that they know of.
@@ -174,8 +179,9 @@ class Audit:
         need = Need(Action.REVIEW, _project(search))
         async with self.gate.passage(caller, Kind.AUDIT_OVERVIEW, need, detail=_asked(search)) as passage:
             now = datetime.now(UTC)
+            seen = await self._seen(caller, search)
             found = await asyncio.to_thread(
-                self.database.read_now, lambda connection: overview(connection, search, now, top=TOP)
+                self.database.read_now, lambda connection: overview(connection, seen, now, top=TOP)
             )
             await passage.seal()
         return found
@@ -222,8 +228,9 @@ class Audit:
         """
         need = Need(Action.REVIEW, _project(search))
         async with self.gate.passage(caller, Kind.AUDIT_EXPORT, need, detail=_asked(search)) as passage:
+            seen = await self._seen(caller, search)
             await passage.seal()
-        return self.trail.export(search)
+        return self.trail.export(seen)
 
     async def export_lines(self, caller: Caller, search: Search) -> Iterator[str]:
         """
@@ -233,8 +240,19 @@ class Audit:
         """
         need = Need(Action.REVIEW, _project(search))
         async with self.gate.passage(caller, Kind.AUDIT_EXPORT, need, detail=_asked(search)) as passage:
+            seen = await self._seen(caller, search)
             await passage.seal()
-        return self.trail.lines(search)
+        return self.trail.lines(seen)
+
+    async def _seen(self, caller: Caller, search: Search) -> Search:
+        """*search*, of no more than *caller* sees."""
+        first = await self._horizon(caller, _project(search))
+        if first is None or (search.since is not None and search.since >= first):
+            return search
+        return replace(search, since=first)
+
+    async def _horizon(self, caller: Caller, project: ProjectName | None) -> datetime | None:
+        return await horizon(self.gate, self.database, self.trail, caller, project)
 
     async def sealed_away(self) -> tuple[int, str]:
         """The number and time of the last event that no list shows, for it is in a segment; (0, "") without any."""

@@ -87,14 +87,23 @@ def everywhere(trail: Trail, searches: Sequence[Search], most: int) -> list[Seal
 
 
 def gather(
-    database: Database, trail: Trail, project: str, since: datetime, until: datetime, policy: Policy
+    database: Database,
+    trail: Trail,
+    project: str,
+    since: datetime,
+    until: datetime,
+    policy: Policy,
+    first: datetime | None = None,
 ) -> Material:
     """
-    The material of a review of *project* ("" for all) from *since* to *until*.
+    The material of a review of *project* ("" for all) from *since* to *until*, which is not in the future.
 
+    Nothing from before *first* is looked at, if that is given: it is of another project of the name.
     Reads for some seconds at most, but where the period reaches into sealed months, some tenths of a second a file.
     """
-    return _Gathering(database, trail, Search(project=project, since=since, until=until), since, until).material(policy)
+    since = since if first is None else max(since, first)
+    scope = Search(project=project, since=since, until=until)
+    return _Gathering(database, trail, scope, since, until, first).material(policy)
 
 
 @dataclass(slots=True)
@@ -104,30 +113,37 @@ class _Gathering:
     scope: Search
     since: datetime
     until: datetime
+    first: datetime | None = None
     partial: set[str] = field(default_factory=set)
     #: What sealed months hold of the searches of one review, all read in one go.
     sealed: dict[Search, dict[int, Happening]] = field(default_factory=dict)
 
     def material(self, policy: Policy) -> Material:
-        self._read_sealed()
-        denied = self._events("denied", [replace(self.scope, outcome=Outcome.DENIED)])
+        refused = replace(self._scope_before(policy.denial_minutes), outcome=Outcome.DENIED)
+        tried = replace(self._scope_before(policy.failure_minutes), kind=Kind.SIGN_IN.value)
+        self._read_sealed(refused, tried)
+        denied = self._events("denied", [refused])
         found, networks = self._arrivals()
-        moment = min(self.until, datetime.now(UTC))
         return Material(
             since=self.since,
-            until=moment,
+            until=self.until,
             policy=policy,
             denied=denied,
-            sign_ins=self._sign_ins(policy),
+            sign_ins=self._sign_ins(tried, policy),
             arrivals=found,
             networks=networks,
             changes=self._events("changes", [replace(self.scope, kind=kind.value) for kind in CHANGES]),
             moves=self._events("moves", [replace(self.scope, kind=kind.value) for kind in MOVES]),
             secrets=self._secrets(),
-            access=self._access(moment, policy),
+            access=self._access(self.until, policy),
             protected={row.name: row.rules.immutable for row in self.database.read_now(every_project)},
             partial=frozenset(self.partial),
         )
+
+    def _scope_before(self, minutes: int) -> Search:
+        """The period, begun so much earlier: what ends in it may have begun before it."""
+        earlier = _before(self.since, timedelta(minutes=minutes))
+        return replace(self.scope, since=earlier if self.first is None else max(earlier, self.first))
 
     def _events(self, name: str, searches: Iterable[Search]) -> list[Happening]:
         """The events that any of *searches* finds, oldest first."""
@@ -141,18 +157,26 @@ class _Gathering:
             found |= {seq: some[seq] for seq in sorted(some, reverse=True)[:MOST]}
         return [found[seq] for seq in sorted(found)]
 
-    def _read_sealed(self) -> None:
-        """Reads the sealed months of the period once, for every rule that looks at events by their kind or outcome."""
-        sealed = self.trail.sealed(self.scope)
-        if sealed is None:
-            return
-        if sealed.purged:
-            # Who was refused then, or what was changed, nobody can say any more.
-            self.partial |= {"denied", "sign_ins", "arrivals", "changes", "moves"}
-        denied = replace(self.scope, outcome=Outcome.DENIED)
+    def _read_sealed(self, refused: Search, tried: Search) -> None:
+        """
+        Reads the sealed months of the period, and of the time before it that is looked at, once, for every rule that
+        looks at events by their kind or outcome.
+        """
         kinds = [replace(self.scope, kind=kind.value) for kind in (*CHANGES, *MOVES)]
-        sign_ins = [] if self.scope.project else [replace(denied, kind=Kind.SIGN_IN.value)]
-        self._collect(dict.fromkeys((denied, *kinds, *sign_ins), MOST + 1))
+        # Who was refused then, or what was changed, nobody can say any more.
+        wanted = self._searched(self.scope, kinds, {"arrivals", "changes", "moves"})
+        wanted += self._searched(refused, [refused], {"denied"})
+        if not self.scope.project:
+            wanted += self._searched(tried, [replace(tried, outcome=Outcome.DENIED)], {"sign_ins"})
+        if wanted:
+            self._collect(dict.fromkeys(wanted, MOST + 1))
+
+    def _searched(self, period: Search, searches: list[Search], lost: set[str]) -> list[Search]:
+        """Those of *searches* that look into sealed months of *period*; *lost* is in part what was purged of it."""
+        sealed = self.trail.sealed(period)
+        if sealed is not None and sealed.purged:
+            self.partial |= lost
+        return searches if sealed is not None else []
 
     def _collect(self, wanted: Mapping[Search, int]) -> None:
         """Keeps of what sealed months hold the newest events that each search wants, at most so many."""
@@ -165,12 +189,11 @@ class _Gathering:
                     some[event.seq] = happening(event)
         self.sealed |= kept
 
-    def _sign_ins(self, policy: Policy) -> list[Happening]:
-        """The sign-ins, refused and not, of the names that were refused often. They are of no project."""
+    def _sign_ins(self, scope: Search, policy: Policy) -> list[Happening]:
+        """The sign-ins of *scope*, refused and not, of the names that were refused often. They are of no project."""
         if self.scope.project:
             # Who fails at the door of the gateway is not one project's to see.
             return []
-        scope = replace(self.scope, kind=Kind.SIGN_IN.value)
         refused = self._events("sign_ins", [replace(scope, outcome=Outcome.DENIED)])
         counts = Counter(each.principal for each in refused)
         often = [name for name, count in counts.most_common() if count >= policy.failures]
@@ -190,7 +213,11 @@ class _Gathering:
         if len(rows) == _PAGE:
             self.partial.add("arrivals")
         events = [happening(event) for event in self.trail.events(row.seq for row in rows).values()]
-        mine = [each for each in events if not self.scope.project or each.project == self.scope.project]
+        mine = [
+            each
+            for each in events
+            if each.time >= self.since and (not self.scope.project or each.project == self.scope.project)
+        ]
         known = {
             each.seq: self.database.read_now(partial(arrivals.networks_before, principal=each.principal, seq=each.seq))
             for each in mine
@@ -209,7 +236,7 @@ class _Gathering:
     def _access(self, until: datetime, policy: Policy) -> list[HeldAccess]:
         """The grants and system roles held for long, with their last use in the time that the policy looks at."""
         longest = timedelta(days=policy.unused_days)
-        since = until - longest
+        since = _before(until, longest)
         uses = [use for use in (*self._granted(until, since), *self._roles(since)) if use.given_at < since]
         used = {use: self._used(newest(self.trail, use.search, use.most), use) for use in uses}
         unseen = {use.search: use.most for use in uses if used[use] is None}
@@ -248,6 +275,11 @@ class _Gathering:
             if each.repository and use.reach.covers(Repository(each.repository)):
                 return each.time
         return None
+
+
+def _before(moment: datetime, span: timedelta) -> datetime:
+    """*span* before *moment*, or the first moment that there is."""
+    return moment - min(span, moment - datetime.min.replace(tzinfo=UTC))
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from gateway.access.policy import Allowed, Grant, Need, Project, Reach, Role, St
 from gateway.access.principals import Caller, Origin, Principal, PrincipalKind
 from gateway.access.scopes import Action
 from gateway.administration.gathering import everywhere
+from gateway.administration.horizon import horizon
 from gateway.administration.looks import Looks
 from gateway.audit.chain import Sealed
 from gateway.audit.event import Kind
@@ -123,6 +124,8 @@ class Replays:
         if standing is None:
             raise no_account(name)
         changed = with_grant(standing, reach, role)
+        first = await horizon(self.gate, self.database, self.trail, caller, reach.project)
+        since = max(since, first) if first is not None else since
         search = Search(project=reach.project.name, principal=name, since=since)
         # One more than is looked at tells whether there are more.
         events = await self.looks.run(caller, everywhere, self.trail, [search], MOST + 1)

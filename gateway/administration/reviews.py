@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +16,7 @@ from gateway.access.principals import Caller
 from gateway.access.scopes import Action
 from gateway.administration.evidence import Evidence
 from gateway.administration.gathering import gather
+from gateway.administration.horizon import horizon
 from gateway.administration.looks import Looks
 from gateway.audit.chain import Sealed
 from gateway.audit.event import Kind, Outcome
@@ -37,16 +38,18 @@ NOTE_CHARACTERS: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class ReviewDetail:
-    """A review with all that it found."""
+    """A review with all that it found; *shown* is the SHA-256 of it as it is here, to be signed off as it was seen."""
 
     review: Review
     findings: tuple[Finding, ...]
+    shown: str
 
 
 @dataclass(frozen=True, slots=True)
 class Reviews:
     """
-    For administrators and auditors; a review of one project is its owner's as well. Every act is an event.
+    For administrators and auditors; a review of one project is its owner's as well, to see and to hand over: marking
+    and signing it off is for whoever reviews the system, and for who began it. Every act is an event.
 
     Raises `Unknown` for a review that is not there or not theirs to see, `Conflict` for one that was signed off: that
     stays as it is.
@@ -57,6 +60,7 @@ class Reviews:
     trail: Trail
     evidence: Evidence
     looks: Looks
+    clock: Callable[[], float] = time.time
 
     async def begin(
         self,
@@ -70,20 +74,26 @@ class Reviews:
         """
         Looks through the period (*until* exclusive, UTC) with every rule and keeps what they find.
 
+        A period has whole seconds: both ends are rounded down. One that is not over ends now, and the review says so:
+        nobody signs for what has not happened yet.
         Takes some seconds where much happened: of each rule at most the newest 100,000 events are looked at, and the
         review says so. Raises `Invalid` for a period that is empty or has not begun, `Unknown` for a project that there
         never was: one that was removed can be reviewed.
         """
         name = ProjectName.parse(project) if project else None
         asked = {"since": since.isoformat(), "until": until.isoformat()}
+        since, until = _second(since), _second(min(until, datetime.fromtimestamp(self.clock(), UTC)))
         need = Need(Action.REVIEW, name)
         async with self.gate.passage(caller, Kind.REVIEW_BEGIN, need, detail=asked) as passage:
-            if since >= until or since > datetime.now(UTC):
-                raise Invalid("A period begins before it ends, and has begun already.", detail={"field": "since"})
+            if since >= until:
+                told = "A period begins a second or more before it ends, and has begun already."
+                raise Invalid(told, detail={"field": "since"})
+            passage.note(detail={"since": since.isoformat(), "until": until.isoformat()})
             await self._require_project(name)
             rules = policy or Policy()
             scope = name.name if name is not None else ""
-            picked, runs = await self.looks.run(caller, self._look, scope, since, until, rules)
+            first = await self._horizon(caller, name)
+            picked, runs = await self.looks.run(caller, self._look, scope, since, until, rules, first)
             span = int(since.timestamp()), int(until.timestamp())
             by = caller.principal.name
             change = rows.begin(scope, *span, rules, picked, runs, by=by, now=int(time.time()))
@@ -98,8 +108,9 @@ class Reviews:
             found = await self.database.read(lambda connection: rows.newest(connection, scope))
             if not found:
                 await self._require_project(name)
+            first = await self._horizon(caller, name)
             await passage.seal()
-        return found
+        return tuple(review for review in found if first is None or review.begun_at >= _second(first))
 
     async def show(self, caller: Caller, number: int) -> ReviewDetail:
         """The review with its findings."""
@@ -111,7 +122,7 @@ class Reviews:
     async def mark(self, caller: Caller, number: int, finding: int, mark: str, note: str = "") -> Finding:
         """Says `fine` or `follow_up` of a finding, with a note; again changes it. Raises `Invalid`."""
         asked = {"review": number, "finding": finding}
-        async with self._passage(caller, Kind.REVIEW_MARK, number, asked) as passage:
+        async with self._passage(caller, Kind.REVIEW_MARK, number, asked, deciding=True) as passage:
             said, remark = _mark(mark), _note(note)
             if said is Mark.FOLLOW_UP and not remark:
                 raise Invalid("Say in the note what is to be followed up.", detail={"field": "note"})
@@ -120,14 +131,16 @@ class Reviews:
         assert isinstance(notes.result, Finding)
         return notes.result
 
-    async def sign_off(self, caller: Caller, number: int, note: str = "") -> Review:
+    async def sign_off(self, caller: Caller, number: int, note: str = "", *, shown: str = "") -> Review:
         """
         Closes the review for good; the event of it holds the SHA-256 of everything that was signed.
 
-        Raises `Conflict` while a finding has no mark.
+        Raises `Conflict` while a finding has no mark, and if it is not any more what was *shown* (see `ReviewDetail`),
+        where that is given.
         """
-        async with self._passage(caller, Kind.REVIEW_SIGN_OFF, number, {"review": number}) as passage:
-            change = rows.sign_off(number, _note(note), by=caller.principal.name, now=int(time.time()))
+        async with self._passage(caller, Kind.REVIEW_SIGN_OFF, number, {"review": number}, deciding=True) as passage:
+            by = caller.principal.name
+            change = rows.sign_off(number, _note(note), by=by, now=int(time.time()), shown=shown)
             notes = await passage.commit(change)
         assert isinstance(notes.result, Review)
         return notes.result
@@ -163,7 +176,10 @@ class Reviews:
         )
         named = {number for each in found.findings for number in each.events[:SHOWN]}
         shown = await asyncio.to_thread(self.trail.events, named)
-        return Pack(told, partial(self._events, review), shown.get, checkpoint.statement, chained=not review.project)
+        first = await self._horizon(caller, ProjectName(review.project) if review.project else None)
+        return Pack(
+            told, partial(self._events, review, first), shown.get, checkpoint.statement, chained=not review.project
+        )
 
     async def _require_project(self, name: ProjectName | None) -> None:
         """Raises `Unknown` for a project that is not there and never was, as far back as the trail can be read."""
@@ -177,38 +193,54 @@ class Reviews:
         return bool(self.trail.page(removal, limit=1)) or next(iter(self.trail.older([removal])), None) is not None
 
     def _look(
-        self, scope: str, since: datetime, until: datetime, policy: Policy
+        self, scope: str, since: datetime, until: datetime, policy: Policy, first: datetime | None
     ) -> tuple[list[tuple[Rule, Found]], list[Run]]:
-        return run(gather(self.database, self.trail, scope, since, until, policy))
+        return run(gather(self.database, self.trail, scope, since, until, policy, first))
 
-    def _events(self, review: Review) -> Iterator[Sealed]:
+    def _events(self, review: Review, first: datetime | None) -> Iterator[Sealed]:
         """
         The events from the period's first to now, oldest first: a part of the chain without gaps. Of a review of one
-        project, the events of that project alone.
+        project, the events of that project alone, from its *first* on.
         """
         if review.project:
-            yield from self.trail.export(Search(project=review.project, since=review.since))
+            since = review.since if first is None else max(review.since, first)
+            yield from self.trail.export(Search(project=review.project, since=since))
             return
-        first = next(iter(self.trail.export(Search(since=review.since))), None)
-        if first is None:
+        begin = next(iter(self.trail.export(Search(since=review.since))), None)
+        if begin is None:
             return
         # Events sealed at one moment may be out of the order of their times: the chain is cut by its numbers.
-        yield from self.trail.stretch(first.seq)
+        yield from self.trail.stretch(begin.seq)
+
+    async def _horizon(self, caller: Caller, project: ProjectName | None) -> datetime | None:
+        return await horizon(self.gate, self.database, self.trail, caller, project)
 
     @asynccontextmanager
     async def _passage(
-        self, caller: Caller, kind: Kind, number: int, asked: Mapping[str, object]
+        self, caller: Caller, kind: Kind, number: int, asked: Mapping[str, object], *, deciding: bool = False
     ) -> AsyncIterator[Passage]:
-        """A passage for an act on the review *number*, which needs what its scope needs; `Unknown` to all others."""
+        """
+        A passage for an act on the review *number*, which needs what its scope needs; `Unknown` to all others.
+
+        *deciding* is for who began it, or reviews the system: `Denied` to others.
+        """
         review = await self.database.read(lambda connection: rows.find(connection, number))
         name = ProjectName(review.project) if review is not None and review.project else None
         async with AsyncExitStack() as inside:
+            unseen = Unknown(f"There is no review {number} that you may see; list those you may.")
             passage = self.gate.passage(caller, kind, Need(Action.REVIEW, name), detail=asked)
             try:
                 await inside.enter_async_context(passage)
             except Denied as refusal:
                 # It would name the review's project, which may be none that they know of.
-                raise Unknown(f"There is no review {number} that you may see; list those you may.") from refusal
+                raise unseen from refusal
+            first = await self._horizon(caller, name)
+            if review is not None and first is not None:
+                if review.begun_at < _second(first):
+                    raise unseen
+                if deciding and review.begun_by != caller.principal.name:
+                    told = f"Review {number} is to be marked and signed off by {review.begun_by}, who began it"
+                    raise Denied(f"{told}, or by an auditor or administrator.")
             yield passage
 
 
@@ -216,7 +248,13 @@ def _detail(connection: Any, number: int) -> ReviewDetail:
     review = rows.find(connection, number)
     if review is None:
         raise rows.no_review(number)
-    return ReviewDetail(review, rows.findings_of(connection, number))
+    found = rows.findings_of(connection, number)
+    return ReviewDetail(review, found, rows.fingerprint(review, found, review.note))
+
+
+def _second(moment: datetime) -> datetime:
+    """The second that *moment* lies in."""
+    return moment.astimezone(UTC).replace(microsecond=0)
 
 
 def _mark(text: str) -> Mark:

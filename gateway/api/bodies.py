@@ -209,8 +209,11 @@ class Said(Struct, frozen=True, forbid_unknown_fields=True):
     note: words.Remark = ""
 
 
-class Note(Struct, frozen=True, forbid_unknown_fields=True):
+class SignOff(Struct, frozen=True, forbid_unknown_fields=True):
+    """*shown* is that of the review as it was looked at: what was marked otherwise since is not signed."""
+
     note: words.Remark = ""
+    shown: Annotated[str, Meta(pattern="^([0-9a-f]{64})?$")] = ""
 
 
 class Traced(Struct, frozen=True, forbid_unknown_fields=True):

@@ -9,7 +9,7 @@ from typing import IO, Final
 
 from gateway.administration import ReviewDetail
 from gateway.administration.reviews import Finding, Pack, Review
-from gateway.api.bodies import NewReview, Note, OfProject, Said
+from gateway.api.bodies import NewReview, OfProject, Said, SignOff
 from gateway.api.replies import Reply, reply
 from gateway.api.request import Request
 
@@ -48,9 +48,9 @@ async def mark(request: Request) -> Reply:
 
 
 async def sign_off(request: Request) -> Reply:
-    """Close a review for good, once every finding is marked"""
-    note = request.body_as(Note).note
-    return reply(await request.administration.reviews.sign_off(request.caller, _number(request), note))
+    """Close a review for good, once every finding is marked; with `shown`, only as it was shown"""
+    body, reviews = request.body_as(SignOff), request.administration.reviews
+    return reply(await reviews.sign_off(request.caller, _number(request), body.note, shown=body.shown))
 
 
 async def pack(request: Request) -> Reply:

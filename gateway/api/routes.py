@@ -270,7 +270,7 @@ TABLE: Final = (
     Row("PUT",    REVIEW + "/findings/{finding}", reviews.mark, reviewer, Kind.REVIEW_MARK, reviews.Finding,
         body=bodies.Said),
     Row("POST",   REVIEW + "/sign-off", reviews.sign_off, reviewer, Kind.REVIEW_SIGN_OFF, reviews.Review,
-        body=bodies.Note),
+        body=bodies.SignOff),
     Row("GET",    REVIEW + "/pack", reviews.pack, reviewer, Kind.REVIEW_EXPORT, bytes, media_type=reviews.ZIP,
         conflicts=True),
     Row("GET",    PERSONAL, tokens.index, oneself, Kind.PERSONAL_TOKEN_LIST, Page[answers.PersonalToken],

@@ -155,7 +155,7 @@ STEPS = frozenset(
         Kind.SESSION_USE,
     }
 )
-#: Kinds of events that say in *before* and *after* where tags pointed: what moves tags, removes or restores them.
+#: What moves tags, removes them or brings them back; *before* and *after* say where they pointed.
 TAG_MOVES = (Kind.MANIFEST_PUSH, Kind.MANIFEST_DELETE, Kind.TAG_DELETE, Kind.TAG_RESTORE, Kind.MANIFEST_RESTORE)
 
 

@@ -92,6 +92,7 @@ class Material:
     """
     What the rules look at: events of the period, oldest first, and what the records say besides.
 
+    *denied* and *sign_ins* begin as long before the period as a burst, or a row of failures, that ends in it may begin.
     *arrivals* are the first transfers of a principal from a network, *networks* those it had used before that event.
     *sign_ins* are those of the names that failed often. *partial* names what was cut at the newest, being too much.
     """
@@ -176,11 +177,11 @@ def denied_bursts(material: Material) -> Iterator[Found]:
         by_address[each.address].append(each)
     window = timedelta(minutes=policy.denial_minutes)
     for (principal, address), refused in by_caller.items():
-        for burst in bursts(refused, policy.denials, window):
+        for burst in _ending(material, bursts(refused, policy.denials, window)):
             kinds = ", ".join(sorted({each.kind for each in burst}))
             yield _found(principal, f"{len(burst)} refusals from {address} ({kinds}).", burst)
     for address, refused in by_address.items():
-        for burst in bursts(refused, policy.denials, window):
+        for burst in _ending(material, bursts(refused, policy.denials, window)):
             names = {each.principal for each in burst}
             if len(names) >= _NAMES:
                 yield _found(address, f"{len(burst)} refusals under {len(names)} names from one address.", burst)
@@ -198,7 +199,7 @@ def late_sign_ins(material: Material) -> Iterator[Found]:
                 failed.append(each)
                 continue
             recent = [one for one in failed if each.time - one.time <= timedelta(minutes=policy.failure_minutes)]
-            if len(recent) >= policy.failures:
+            if len(recent) >= policy.failures and each.time >= material.since:
                 where = "there as well" if each.address in {one.address for one in recent} else "elsewhere"
                 said = f"Signed in from {each.address} after {len(recent)} failures, {where}."
                 yield _found(name, said, [*recent, each])
@@ -337,6 +338,11 @@ def bursts(found: Sequence[Happening], least: int, window: timedelta) -> Iterato
         begin, end = (first if begin < 0 else begin), last
     if begin >= 0:
         yield list(found[begin : end + 1])
+
+
+def _ending(material: Material, found: Iterable[list[Happening]]) -> Iterator[list[Happening]]:
+    """Those of the bursts that end in the period: one that ended before belongs to the period before."""
+    return (burst for burst in found if burst[-1].time >= material.since)
 
 
 def _found(subject: str, summary: str, events: Sequence[Happening]) -> Found:

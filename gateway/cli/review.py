@@ -91,9 +91,16 @@ def mark(
     say(f"Marked finding {finding} of review {number}: {said}.")
 
 
-def sign_off(ctx: typer.Context, number: Number, note: Note = "") -> None:
+def sign_off(
+    ctx: typer.Context,
+    number: Number,
+    note: Note = "",
+    shown: Annotated[
+        str, typer.Option("--shown", metavar="SHA256", help="Only what `show` showed with this SHA-256.")
+    ] = "",
+) -> None:
     """Sign a review off, for good, once every finding has a mark."""
-    signed = run(ctx, lambda administration, caller: administration.reviews.sign_off(caller, number, note))
+    signed = run(ctx, lambda administration, caller: administration.reviews.sign_off(caller, number, note, shown=shown))
     say(f"Signed off review {number} as {cell(signed.signed_by)}. SHA-256 of what was signed: {signed.content}")
 
 
@@ -116,7 +123,14 @@ def export(
 def _show(detail: ReviewDetail, *, as_json: bool) -> None:
     review = detail.review
     if as_json:
-        show_json({**_review(review), "runs": [asdict(run) for run in review.runs], "findings": _rows(detail.findings)})
+        show_json(
+            {
+                **_review(review),
+                "runs": [asdict(run) for run in review.runs],
+                "findings": _rows(detail.findings),
+                "shown": detail.shown,
+            }
+        )
         return
     scope = f"project {review.project}" if review.project else "every project"
     say(f"Review {review.number}, {scope}, from {time_text(review.since)} to {time_text(review.until)}.")
@@ -137,7 +151,7 @@ def _show(detail: ReviewDetail, *, as_json: bool) -> None:
     unmarked = sum(not each.mark for each in detail.findings)
     say("")
     if review.signed_at is None:
-        say(f"{unmarked} of {len(detail.findings)} findings have no mark.")
+        say(f"{unmarked} of {len(detail.findings)} findings have no mark. SHA-256 of what is shown: {detail.shown}")
 
 
 def _rows(found: tuple[Finding, ...] | list[Finding]) -> list[dict[str, object]]:

@@ -102,6 +102,11 @@ def content(review: Review, found: Sequence[Finding], note: str) -> str:
     return canonical(told)
 
 
+def fingerprint(review: Review, found: Sequence[Finding], note: str) -> str:
+    """The SHA-256 of `content`."""
+    return hashlib.sha256(content(review, found, note).encode()).hexdigest()
+
+
 # changing
 
 
@@ -151,11 +156,12 @@ def mark(review: int, number: int, said: Mark, note: str, *, by: str, now: int) 
     return Change(apply)
 
 
-def sign_off(number: int, note: str, *, by: str, now: int) -> Change:
+def sign_off(number: int, note: str, *, by: str, now: int, shown: str = "") -> Change:
     """
     Closes the review for good; its event holds the SHA-256 of what was signed.
 
-    On commit raises `Unknown`, and `Conflict` if it was signed off, or while a finding has no mark.
+    On commit raises `Unknown`, and `Conflict` if it was signed off, while a finding has no mark, or if its fingerprint
+    is not the one that was *shown* ("": it is not asked).
     """
 
     def apply(connection: Connection) -> Notes:
@@ -166,7 +172,9 @@ def sign_off(number: int, note: str, *, by: str, now: int) -> Change:
             raise Conflict(
                 f"Mark every finding of review {number} first; {len(unmarked)} have no mark, such as {unmarked[0]}."
             )
-        signed = hashlib.sha256(content(review, found, note).encode()).hexdigest()
+        if shown and shown.lower() != fingerprint(review, found, review.note):
+            raise Conflict(f"Review {number} was marked otherwise since you looked at it; look again before you sign.")
+        signed = fingerprint(review, found, note)
         values = {"signed_at": now, "signed_by": by, "note": note, "content": signed}
         connection.execute(update(reviews).where(reviews.c.id == number).values(values))
         follow = sum(each.mark == Mark.FOLLOW_UP for each in found)

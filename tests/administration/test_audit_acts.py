@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import text
 
+from gateway.access.principals import Caller
 from gateway.administration import FIELDS
 from gateway.audit.trail import Search
 from gateway.errors import Denied, Invalid, NameInvalid, Unknown
@@ -92,6 +93,38 @@ def test_what_happened_in_a_project_that_is_gone_is_the_auditors_to_read(rooms: 
         rooms.run(rooms.acts.audit.list_events(owner, search))
     with pytest.raises(Unknown, match="that you may see"):
         rooms.run(rooms.acts.audit.show_event(owner, number))
+
+
+def counted(rooms: Rooms, caller: Caller, search: Search) -> int:
+    overview = rooms.run(rooms.acts.audit.overview(caller, search))
+    return sum(bucket.allowed for bucket in overview.timeline.buckets)
+
+
+def test_an_owner_sees_nothing_of_a_project_that_had_the_name_before(rooms: Rooms) -> None:
+    audit, projects = rooms.acts.audit, rooms.acts.projects
+    rooms.owner("jane", "gallery")
+    (former, *_) = rooms.run(audit.list_events(OPERATOR, Search(project="gallery")))
+    rooms.run(projects.remove_project(OPERATOR, "gallery"))
+    auditor, owner = rooms.user("auditor", auditor=True), rooms.owner("joe", "gallery")
+    long_ago = datetime(2020, 1, 1, tzinfo=UTC)
+
+    for since in (None, long_ago):
+        search = Search(project="gallery", since=since)
+        seen = rooms.run(audit.list_events(owner, search))
+        kinds = [str(event["kind"]) for event in seen]
+        assert [kind for kind in kinds if not kind.startswith("audit.")] == ["grant.add", "project.add"]
+        exported = list(rooms.run(audit.export_events(owner, search)))
+        assert exported[0].record()["kind"] == "project.add"
+        lines = list(rooms.run(audit.export_lines(owner, search)))
+        assert lines[0] == exported[0].line()
+        assert counted(rooms, owner, search) < counted(rooms, auditor, search)
+        whole = rooms.run(audit.list_events(auditor, search))
+        assert "project.remove" in [event["kind"] for event in whole]
+    number = former["id"]
+    assert isinstance(number, int)
+    with pytest.raises(Unknown, match=f"^There is no event {number} that you may see"):
+        rooms.run(audit.show_event(owner, number))
+    assert rooms.run(audit.show_event(auditor, number))["kind"] == "grant.add"
 
 
 def test_a_search_cannot_borrow_another_projects_right(rooms: Rooms) -> None:

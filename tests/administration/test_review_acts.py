@@ -7,7 +7,9 @@ import io
 import json
 import subprocess
 import sys
+import time
 import zipfile
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ from gateway.errors import Conflict, Denied, Invalid, Unknown
 from gateway.gate import Act
 from gateway.records.trail import project_tail
 from tests.administration.rooms import Rooms
-from tests.house import GATEWAY, OPERATOR
+from tests.house import GATEWAY, OPERATOR, second_over
 
 SINCE = datetime.now(UTC) - timedelta(days=1)
 STRICT = Policy(denials=2, failures=1, secret_days=1)
@@ -47,7 +49,9 @@ def refused(rooms: Rooms, project: str, count: int = 2) -> None:
 
 
 def begun(rooms: Rooms, caller: Caller, **more: Any) -> ReviewDetail:
-    return rooms.run(rooms.acts.reviews.begin(caller, SINCE, until(), policy=STRICT, **more))
+    """A review up to now: what happened a moment ago is in it, for its clock is ahead by as much."""
+    reviews = replace(rooms.acts.reviews, clock=lambda: time.time() + 1)
+    return rooms.run(reviews.begin(caller, SINCE, until(), policy=STRICT, **more))
 
 
 def signed(rooms: Rooms, caller: Caller, **more: Any) -> ReviewDetail:
@@ -169,8 +173,6 @@ def test_an_owner_reviews_its_own_project_and_sees_no_other(rooms: Rooms) -> Non
 
 
 def test_a_network_that_is_new_to_a_robot_is_found(rooms: Rooms) -> None:
-    from dataclasses import replace
-
     robot = replace(GATEWAY, principal=replace(GATEWAY.principal, name="gallery+ci"))
     away = replace(robot, origin=replace(robot.origin, address="203.0.113.9"))
     pull = Event(Kind.MANIFEST_PULL, robot, project="gallery", repository="gallery/ui")
@@ -212,6 +214,97 @@ def test_a_period_that_is_none_is_refused(rooms: Rooms) -> None:
     for since, end in ((SINCE, SINCE), (SINCE, SINCE - timedelta(days=3)), (later, later + timedelta(days=1))):
         with pytest.raises(Invalid):
             rooms.run(rooms.acts.reviews.begin(OPERATOR, since, end))
+
+
+def test_a_period_that_is_not_over_ends_now_and_is_signed_as_it_was_looked_at(rooms: Rooms) -> None:
+    late = datetime.now(UTC) + timedelta(days=27_000)
+    review = rooms.run(rooms.acts.reviews.begin(OPERATOR, SINCE.replace(microsecond=900_000), late)).review
+    assert review.since == SINCE.replace(microsecond=0)
+    assert timedelta(0) <= datetime.now(UTC) - review.until < timedelta(seconds=10)
+    assert rooms.last("review.begin")["detail"]["until"] == review.until.isoformat()
+
+
+def test_a_part_of_a_second_at_its_beginning_belongs_to_the_period(rooms: Rooms) -> None:
+    early = SINCE.replace(microsecond=100_000)
+    refused_then = Event(Kind.MANIFEST_PUSH, GATEWAY, Outcome.DENIED, time=early)
+    happened(rooms, refused_then, refused_then)
+    act = rooms.acts.reviews.begin(OPERATOR, SINCE.replace(microsecond=900_000), until(), policy=STRICT)
+    assert "denied_bursts" in by_rule(rooms.run(act))
+
+
+def test_what_ends_in_a_period_and_began_before_it_is_found_once(rooms: Rooms) -> None:
+    seam = (SINCE + timedelta(hours=2)).replace(microsecond=0)
+    jane = replace(GATEWAY, principal=replace(GATEWAY.principal, name="jane"))
+    failed = Event(Kind.SIGN_IN, jane, Outcome.DENIED)
+    happened(
+        rooms,
+        *(failed.but(time=seam - timedelta(seconds=10 + each)) for each in range(8, 0, -1)),
+        *(failed.but(time=seam + timedelta(seconds=each)) for each in range(4)),
+        failed.but(time=seam + timedelta(seconds=5), outcome=Outcome.ALLOWED),
+    )
+    policy = Policy(denials=10, failures=7)
+    found = []
+    for since, end in ((-2, -1), (-1, 0), (0, 1), (1, 2)):
+        span = seam + timedelta(hours=since), seam + timedelta(hours=end)
+        detail = rooms.run(rooms.acts.reviews.begin(OPERATOR, *span, policy=policy))
+        found.append({rule: each[0].count for rule, each in by_rule(detail).items() if each[0].subject == "jane"})
+    assert found == [{}, {}, {"denied_bursts": 12, "late_sign_ins": 13}, {}]
+
+
+def test_a_review_is_signed_as_it_was_shown_or_not_at_all(rooms: Rooms) -> None:
+    rooms.user("joe")
+    reviews, detail = rooms.acts.reviews, begun(rooms, OPERATOR)
+    number = detail.review.number
+    for finding in detail.findings:
+        rooms.run(reviews.mark(OPERATOR, number, finding.number, "fine"))
+    seen = rooms.run(reviews.show(OPERATOR, number))
+    rooms.run(reviews.mark(OPERATOR, number, 1, "follow_up", "meanwhile"))
+
+    for shown in (detail.shown, seen.shown):
+        with pytest.raises(Conflict, match="marked otherwise since"):
+            rooms.run(reviews.sign_off(OPERATOR, number, "all is fine", shown=shown))
+    now = rooms.run(reviews.show(OPERATOR, number)).shown
+    assert rooms.run(reviews.sign_off(OPERATOR, number, "one is open", shown=now)).signed_by
+
+
+def test_an_owner_reads_the_auditors_review_and_neither_marks_nor_signs_it(rooms: Rooms) -> None:
+    reviews, auditor, owner = rooms.acts.reviews, rooms.user("auditor", auditor=True), rooms.owner("jane", "gallery")
+    number = begun(rooms, auditor, project="gallery").review.number
+
+    assert rooms.run(reviews.show(owner, number)).findings
+    for act in (reviews.mark(owner, number, 1, "fine"), reviews.sign_off(owner, number)):
+        with pytest.raises(Denied, match="signed off by auditor, who began it, or by an auditor or administrator"):
+            rooms.run(act)
+    assert rooms.last("review.sign_off")["outcome"] == "denied"
+    assert rooms.run(reviews.mark(OPERATOR, number, 1, "fine")).marked_by
+    assert signed(rooms, owner, project="gallery").review.signed_by == "jane"
+
+
+def test_an_owner_sees_no_review_of_a_project_that_had_the_name_before(rooms: Rooms) -> None:
+    reviews = rooms.acts.reviews
+    rooms.owner("jane", "gallery")
+    refused(rooms, "gallery", 5)
+    number = begun(rooms, OPERATOR, project="gallery").review.number
+    rooms.run(rooms.acts.projects.remove_project(OPERATOR, "gallery"))
+    second_over()
+    owner = rooms.owner("joe", "gallery")
+
+    assert rooms.run(reviews.list_reviews(owner, "gallery")) == ()
+    for act in (
+        reviews.show(owner, number),
+        reviews.mark(owner, number, 1, "fine"),
+        reviews.sign_off(owner, number),
+        reviews.export(owner, number),
+    ):
+        with pytest.raises(Unknown, match=f"^There is no review {number} that you may see; list those you may.$"):
+            rooms.run(act)
+    assert [each.number for each in rooms.run(reviews.list_reviews(OPERATOR, "gallery"))] == [number]
+
+    detail = signed(rooms, owner, project="gallery")
+    assert "denied_bursts" not in by_rule(detail)
+    events = list(rooms.run(reviews.export(owner, detail.review.number)).events())
+    assert events[0].record()["kind"] == "project.add"
+    assert "denied_bursts" in by_rule(begun(rooms, OPERATOR, project="gallery"))
 
 
 def test_a_mark_that_says_nothing_is_refused(rooms: Rooms) -> None:

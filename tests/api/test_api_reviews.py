@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from gateway.api.routes import PREFIX
 from tests.api.desk import Desk, desk_on
+from tests.house import second_over
 
 
 def lately() -> dict[str, str]:
@@ -18,11 +19,19 @@ def lately() -> dict[str, str]:
     return {"since": (now - timedelta(hours=1)).isoformat(), "until": (now + timedelta(minutes=1)).isoformat()}
 
 
+def test_a_review_of_the_first_days_that_there_are_finds_nothing_and_does_not_fail(desk: Desk) -> None:
+    period = {"since": "0001-01-01T00:00:00Z", "until": "0001-01-03T00:00:00Z"}
+    begun = desk.ask("auditor", "POST", f"{PREFIX}/reviews", period)
+    assert begun.status == 201
+    assert begun.json()["review"]["since"] == "0001-01-01T00:00:00Z"
+
+
 def test_a_period_is_reviewed_signed_off_and_handed_over(each_desk: Desk) -> None:
     desk, name = each_desk, each_desk.project()
     desk.grant("alice", "puller", name)
     for _ in range(25):
         desk.ask("alice", "PATCH", f"{PREFIX}/projects/{name}", {"public": True})
+    second_over()
     begun = desk.ask("auditor", "POST", f"{PREFIX}/reviews", {**lately(), "project": name})
     assert begun.status == 201
     path, findings = begun.headers["location"], begun.json()["findings"]
@@ -35,7 +44,12 @@ def test_a_period_is_reviewed_signed_off_and_handed_over(each_desk: Desk) -> Non
     for other in others:
         assert desk.ask("auditor", "PUT", other, {"mark": "fine"}).status == 200
     assert desk.ask("auditor", "GET", f"{path}/pack").status == 409, "it is open"
-    signed = desk.ask("auditor", "POST", f"{path}/sign-off", {"note": "seen"}).json()
+    assert desk.ask("auditor", "POST", f"{path}/sign-off", {"shown": begun.json()["shown"]}).status == 409, (
+        "marked since"
+    )
+    assert desk.ask("auditor", "POST", f"{path}/sign-off", {"shown": "x"}).status == 400
+    shown = desk.ask("auditor", "GET", path).json()["shown"]
+    signed = desk.ask("auditor", "POST", f"{path}/sign-off", {"note": "seen", "shown": shown}).json()
     assert (signed["signed_by"], len(signed["content"])) == ("auditor", 64)
     pack = desk.ask("auditor", "GET", f"{path}/pack")
     assert pack.headers["content-type"] == "application/zip"

@@ -24,7 +24,10 @@ def test_a_review_from_begin_to_a_pack_that_verifies_elsewhere(furnished: Line, 
     shown = furnished.done("review", "show", "1").out
     assert "ask the writer" in shown
     assert "0 of" in shown
-    said = furnished.done("review", "sign-off", "1", "--note", "looked through").out
+    assert furnished("review", "sign-off", "1", "--shown", begun["shown"]).status == 4, "it was marked since"
+    now = furnished.done("review", "show", "1", "--json").json["shown"]
+    assert now in shown
+    said = furnished.done("review", "sign-off", "1", "--note", "looked through", "--shown", now).out
     assert "Signed off review 1" in said
     assert furnished("review", "mark", "1", "1", "fine").status == 4
     (listed,) = furnished.done("review", "list", "--json").json

@@ -22,7 +22,7 @@ from gateway.console.download import Download
 from gateway.gate import Act
 from gateway.records.trail import project_tail
 from tests.console.browsing import Desk
-from tests.house import GATEWAY, OPERATOR
+from tests.house import GATEWAY, OPERATOR, second_over
 
 DIGEST = "sha256:" + "4f" * 32
 HOSTILE = '"><script>alert(1)'
@@ -258,6 +258,7 @@ def test_a_replay_is_asked_before_a_grant_is_changed(desk: Desk) -> None:
 def test_an_auditor_reviews_signs_and_takes_the_pack_away(desk: Desk) -> None:
     browser = desk.browser("ann", auditor=True)
     desk.project("gallery")
+    second_over()
     begun = browser.post("/console/reviews", {"since": "1d"})
     page = browser.follow(begun)
     assert page.heading == "Review 1"
@@ -272,7 +273,11 @@ def test_an_auditor_reviews_signs_and_takes_the_pack_away(desk: Desk) -> None:
     for number in numbers:
         marked = browser.post("/console/reviews/1/mark", {"finding": number, "mark": "fine", f"note-{number}": HOSTILE})
         assert marked.status == 303
-    signed = browser.follow(browser.post("/console/reviews/1/sign-off", {"note": "seen"}))
+    for stale in ({}, {"shown": page.fields["shown"]}):
+        refused = browser.post("/console/reviews/1/sign-off", {"note": "seen", **stale})
+        assert (refused.status, "look again before you sign" in refused.error("note")) == (422, True)
+    seen = {"note": "seen", "shown": browser.get("/console/reviews/1").fields["shown"]}
+    signed = browser.follow(browser.post("/console/reviews/1/sign-off", seen))
     assert "The review was signed off." in signed.words
     assert "<script>alert" not in signed.text
     assert "Sign off" not in signed.text

@@ -70,8 +70,10 @@ async def mark(visit: Visit) -> Response:
 async def sign_off(visit: Visit) -> Response:
     """Closes the review for good."""
     number, form = _number(visit), visit.form
+    # A form that says nothing of it is none of ours.
+    shown = form.value("shown") or "-"
     with form.blaming("note"):
-        await visit.acts.reviews.sign_off(visit.caller, number, form.text("note"))
+        await visit.acts.reviews.sign_off(visit.caller, number, form.text("note"), shown=shown)
         return visit.go(f"/reviews/{number}", said="signed-off")
     return await _page(visit, await visit.acts.reviews.show(visit.caller, number), 422)
 
@@ -97,7 +99,18 @@ async def _page(visit: Visit, detail: ReviewDetail, status: int = 200) -> Respon
     # What is to be looked at comes before what found nothing.
     rules.sort(key=lambda row: not row[2])
     unmarked = sum(not found.mark for found in detail.findings)
-    return await render(visit, "review.html", status, review=detail.review, rules=rules, unmarked=unmarked)
+    begun = detail.review.begun_by == visit.caller.principal.name
+    deciding = detail.review.signed_at is None and (begun or Action.REVIEW in await visit.rights())
+    return await render(
+        visit,
+        "review.html",
+        status,
+        review=detail.review,
+        rules=rules,
+        unmarked=unmarked,
+        shown=detail.shown,
+        deciding=deciding,
+    )
 
 
 async def _reviewable(visit: Visit) -> list[str]:
