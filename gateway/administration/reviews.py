@@ -160,8 +160,10 @@ class Reviews:
                 raise Conflict(f"Review {number} is open; sign it off before it is handed over.")
             # Made before the event of this export, so that the checkpoint names that, which is in every such pack.
             key = await self.evidence.signing_key(caller)
-            first = await asyncio.to_thread(lambda: next(self._events(found.review), None))
-            passage.note(detail={"review": number, "first": first.seq if first is not None else None})
+            project = ProjectName(found.review.project) if found.review.project else None
+            events = partial(self._events, found.review, await self._horizon(caller, project))
+            begins = await asyncio.to_thread(lambda: next(events(), None))
+            passage.note(detail={"review": number, "first": begins.seq if begins is not None else None})
             await passage.seal()
         checkpoint = await self.evidence.fresh(caller, key)
         review = found.review
@@ -176,10 +178,7 @@ class Reviews:
         )
         named = {number for each in found.findings for number in each.events[:SHOWN]}
         shown = await asyncio.to_thread(self.trail.events, named)
-        first = await self._horizon(caller, ProjectName(review.project) if review.project else None)
-        return Pack(
-            told, partial(self._events, review, first), shown.get, checkpoint.statement, chained=not review.project
-        )
+        return Pack(told, events, shown.get, checkpoint.statement, chained=not review.project)
 
     async def _require_project(self, name: ProjectName | None) -> None:
         """Raises `Unknown` for a project that is not there and never was, as far back as the trail can be read."""
