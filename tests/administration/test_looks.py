@@ -84,10 +84,11 @@ def test_a_review_a_replay_and_a_trace_are_refused_while_enough_are_under_way(ro
     acts = rooms.acts
 
     async def trying(act: Coroutine[Any, Any, object]) -> None:
-        with filled(acts.looks, 1, 1, 2, 2):
+        with filled(acts.looks, 1, 1, 2, 2) as running:
             await asyncio.sleep(0)
             with pytest.raises(TooManyRequests, match="Enough looks"):
                 await act
+        await asyncio.gather(*running)
 
     for act in (
         acts.reviews.begin(OPERATOR, since, until),
