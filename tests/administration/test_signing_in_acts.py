@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -246,7 +247,7 @@ def test_guesses_from_many_addresses_are_few_an_hour_all_together(entrance: Entr
 def test_after_some_guesses_elsewhere_each_address_has_one(entrance: Entrance) -> None:
     entrance.enrolled()
     assert guessed(entrance, elsewhere(10)) == [Denied] * 10
-    assert guessed(entrance, ["203.0.113.9"] * 3) == [Denied, TooManyRequests, TooManyRequests]
+    assert Counter(guessed(entrance, ["203.0.113.9"] * 3)) == {Denied: 1, TooManyRequests: 2}
 
 
 def test_nobody_who_lacks_the_password_makes_codes_wait(entrance: Entrance) -> None:

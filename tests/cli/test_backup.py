@@ -87,7 +87,7 @@ def test_what_is_backed_up_comes_back_elsewhere(filled: Line, target: Path, tmp_
     there = elsewhere(filled, tmp_path / "there")
     restored = filled.done("restore", str(target), "--data", str(there.folder), "--json").json
     assert (restored["restored"], restored["blobs"]["copied"], restored["damaged"]) == (True, 3, [])
-    assert sorted(path.name for path in there.folder.iterdir()) == ["blobs", "gateway.db", "keys"]
+    assert sorted(path.name for path in there.folder.iterdir()) == ["blobs", "gateway.db", "keys", "trail-mark"]
     assert blobs_in(there.folder) == blobs_in(filled.folder)
     assert there.done("audit", "verify").status == 0
     assert there.done("user", "show", "writer", "--json").json == filled.done("user", "show", "writer", "--json").json

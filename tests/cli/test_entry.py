@@ -63,7 +63,7 @@ def test_help_of_an_import_explains_links_above_where_it_says_so(line: Line) -> 
 
 def test_help_of_a_leak_names_every_kind_of_credential_that_it_takes(line: Line) -> None:
     said = words_of_help(line, "leak")
-    assert all(kind in said for kind in ("A user", "a robot", "number of an offline token", "personal:N"))
+    assert all(kind in said for kind in ("A user", "a robot", "offline:N", "personal:N"))
 
 
 def test_advice_keeps_to_the_settings_file_in_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -83,7 +83,9 @@ def test_either_database_is_made_from_the_snapshot_of_either(
         assert made.database.read_now(rows) == before
         goes_on(made, newest)
     snapshot.bring_up(file)
-    with opened(f"sqlite:///{file}", there) as made:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    with opened(f"sqlite:///{file}", elsewhere) as made:
         assert made.database.read_now(rows) == before
         goes_on(made, newest)
 
