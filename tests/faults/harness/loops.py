@@ -123,9 +123,14 @@ def _recover(site: Site, each: Pass, figures: Figures, *, command: bool, struck:
         site.down()
         site.lose_power()
     if site.alive:
-        figures.recovered(each.fault, site.answers())
-    else:
-        figures.recovered(each.fault, site.up())
+        try:
+            figures.recovered(each.fault, site.answers())
+            return
+        except Unanswered:
+            # What is struck may be what it does beside, after it has answered.
+            if site.alive or not each.kills:
+                raise
+    figures.recovered(each.fault, site.up())
 
 
 def _again(site: Site, act: Act, operation: Operation, each: Pass, figures: Figures, at: int) -> None:

@@ -151,14 +151,14 @@ class Site:
         return time.monotonic() - begun
 
     def answers(self, within_seconds: float = 60.0) -> float:
-        """Waits until it gives a token and takes it; how many seconds that took."""
+        """Waits until it gives a token and takes it; how many seconds that took. Raises `Unanswered` if it has died."""
         begun = time.monotonic()
         while True:
             try:
                 self.client.ask("GET", "/v2/", 200)
                 return time.monotonic() - begun
             except Unanswered:
-                if time.monotonic() - begun > within_seconds:
+                if time.monotonic() - begun > within_seconds or not self.alive:
                     raise
                 time.sleep(0.05)
 
