@@ -42,11 +42,6 @@ def current_key(connection: Connection, secrets: Secrets) -> CheckpointKey | Non
     return None if row is None else CheckpointKey.opened(bytes(row.sealed), row.kid, secrets.checkpoints)
 
 
-def public_keys(connection: Connection) -> dict[str, str]:
-    """Every key's public half, in PEM, by its id; needs no secret."""
-    return {row.kid: row.public for row in connection.execute(select(checkpoint_keys.c.kid, checkpoint_keys.c.public))}
-
-
 def make_key(secrets: Secrets) -> Change:
     """The first key, unless there is one; the result is the key that signs."""
     fresh = CheckpointKey.new()
