@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from gateway.engine.stores.filesystem import Filesystem
 
+MIB = 1024 * 1024
 CONTENT = b"0123456789" * 30_000
 
 
@@ -75,6 +76,36 @@ def test_a_write_the_system_takes_only_a_part_of_is_carried_on(
     spool = store.grow("one")
     spool.write([b"abc", b"", b"defghij", b"k" * 30])
     assert b"".join(spool.pieces(100)) == b"abcdefghij" + b"k" * 30
+    spool.release()
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_the_disk_begins_with_a_large_spool_long_before_its_sync(
+    store: Filesystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, copied: bool
+) -> None:
+    begun: list[tuple[int, int]] = []
+    whole = os.posix_fadvise
+
+    def told(descriptor: int, offset: int, size: int, advice: int) -> None:
+        assert advice == os.POSIX_FADV_DONTNEED
+        begun.append((offset, size))
+        whole(descriptor, offset, size, advice)
+
+    monkeypatch.setattr("os.posix_fadvise", told)
+    content = os.urandom(MIB) * 30
+    (tmp_path / "source").write_bytes(content)
+    spool = store.grow("one")
+    with (tmp_path / "source").open("rb") as source:
+        while spool.size < len(content):
+            if copied:
+                assert spool.take(source.fileno(), MIB)
+            else:
+                spool.write([content[spool.size : spool.size + MIB]])
+    assert begun == [(0, 8 * MIB), (8 * MIB, 8 * MIB), (16 * MIB, 8 * MIB)]
+    spool.truncate(20 * MIB)
+    spool.write([content[20 * MIB :]])
+    assert begun[3:] == [(20 * MIB, 10 * MIB)]
+    assert b"".join(spool.pieces(spool.size)) == content
     spool.release()
 
 

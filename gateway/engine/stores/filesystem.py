@@ -23,6 +23,8 @@ from gateway.engine.stores.folders import identity, place
 #: The system takes at most so many buffers in one call (IOV_MAX).
 _BUFFERS: Final = 1024
 _READ_BYTES: Final = 1024 * 1024
+#: The disk begins with what was written after so much of it, not only when `Spool.sync` waits for all.
+_BEGUN_BYTES: Final = 8 * 1024 * 1024
 
 
 class _Open:
@@ -75,19 +77,21 @@ class _Open:
 class Spool(_Open):
     """A file that grows, locked against every other opener of any process until it is released."""
 
-    __slots__ = ("_fresh", "path", "size")
+    __slots__ = ("_begun", "_fresh", "path", "size")
 
     def __init__(self, descriptor: int, path: Path) -> None:
         super().__init__(descriptor)
         self.path = path
         self.size = os.fstat(descriptor).st_size
         self._fresh = self.size == 0
+        self._begun = self.size
 
     def write(self, pieces: Sequence[bytes]) -> None:
         """Appends *pieces*; durable only after `sync`. Raises `OSError`."""
         with self._using() as descriptor:
             for start in range(0, len(pieces), _BUFFERS):
                 self._write_all(descriptor, list(pieces[start : start + _BUFFERS]))
+            self._begin(descriptor)
 
     def _write_all(self, descriptor: int, pieces: list[bytes]) -> None:
         left: list[bytes | memoryview] = list(pieces)
@@ -108,7 +112,14 @@ class Spool(_Open):
         with self._using() as descriptor:
             count = os.copy_file_range(source, descriptor, size, self.size, self.size)
             self.size += count
+            self._begin(descriptor)
             return count
+
+    def _begin(self, descriptor: int) -> None:
+        # Nothing else begins it without waiting. What is not on the disk yet stays in memory all the same.
+        if self.size - self._begun >= _BEGUN_BYTES:
+            os.posix_fadvise(descriptor, self._begun, self.size - self._begun, os.POSIX_FADV_DONTNEED)
+            self._begun = self.size
 
     def read(self, offset: int, size: int) -> bytes:
         """At most *size* bytes from *offset*, b"" at the end."""
@@ -136,6 +147,7 @@ class Spool(_Open):
         with self._using() as descriptor:
             os.ftruncate(descriptor, size)
             self.size = size
+            self._begun = min(self._begun, size)
 
     def sync(self) -> None:
         """Makes the bytes durable, not yet their name. After an `OSError` the file is worth nothing."""
