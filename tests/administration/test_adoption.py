@@ -276,6 +276,9 @@ SPOILED: dict[str, Mapping[str, Callable[[], Answer]]] = {
     "tags without end": {
         r"GET .*/tags/list": lambda: Answer(200, {"link": "</v2/x?n=1>; rel=next"}, b'{"tags": ["v1"]}')
     },
+    "empty pages without end": {
+        r"GET .*/tags/list": lambda: Answer(200, {"link": "</v2/x?n=1>; rel=next"}, b'{"tags": []}')
+    },
     "a next page that is nowhere": {
         r"GET .*/tags/list": lambda: Answer(200, {"link": "</v2/x>; rel=next"}, b'{"tags": ["v1"]}')
     },

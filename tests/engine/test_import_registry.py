@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from tests.faults.peer import Line, Request, misbehaving
 from tests.services.volume import IMAGE, INDEX, WrittenVolume, digest_of, named
 
 Answer = tuple[int, dict[str, str], bytes]
+TAGS = f"/v2/{UI}/tags/list"
 
 
 @pytest.fixture
@@ -145,7 +147,7 @@ def test_a_list_of_referrers_that_leads_to_itself_ends_and_is_told(stage: Stage,
 def test_a_list_of_referrers_with_more_than_anybody_has_is_read_no_further(
     stage: Stage, elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.engine.upstream.source._NAMES", 5)
+    monkeypatch.setattr("gateway.engine.upstream.testimony._NAMES", 5)
     image = elsewhere.image("v1", layer=b"one")
     place = referrers_of(image)
     pages = [listing([b"%d" % each], f'<{place}?last={each}>; rel="next"') for each in range(50)]
@@ -153,3 +155,71 @@ def test_a_list_of_referrers_with_more_than_anybody_has_is_read_no_further(
     (left,) = imported(stage, elsewhere).broken
     assert "without end" in left.reason
     assert sum(target.startswith(place) for target in elsewhere.asked) == 6
+
+
+def names(key: str, listed: list[str], link: str = "") -> Answer:
+    """A page of a list of names."""
+    return 200, {"Link": f'<{link}>; rel="next"'} if link else {}, json.dumps({"name": UI, key: listed}).encode()
+
+
+@pytest.mark.parametrize(("place", "key", "listed"), [("/v2/_catalog", "repositories", UI), (TAGS, "tags", "v1")])
+def test_a_page_that_is_empty_is_not_the_last_if_it_names_one_that_follows(
+    stage: Stage, elsewhere: Elsewhere, place: str, key: str, listed: str
+) -> None:
+    elsewhere.image("v1", layer=b"one")
+    elsewhere.answers = {
+        f"{place}?n=1000": [names(key, [], f"{place}?last=a")],
+        f"{place}?last=a": [names(key, [], f"{place}?last=b")],
+        f"{place}?last=b": [names(key, [listed])],
+    }
+    assert imported(stage, elsewhere).broken == []
+    assert stage.tags() == ["v1"]
+
+
+def test_pages_that_stay_empty_end_and_are_told(stage: Stage, elsewhere: Elsewhere) -> None:
+    elsewhere.image("v1", layer=b"one")
+    circle = names("tags", [], f"{TAGS}?last=a")
+    elsewhere.answers = {f"{TAGS}?n=1000": [circle], f"{TAGS}?last=a": [circle] * 500}
+    (left,) = imported(stage, elsewhere).broken
+    assert (left.repository, left.reason) == (UI, "The registry lists its tags without end; look into its log.")
+
+
+@pytest.mark.parametrize(
+    "answer", [(404, {"Content-Type": "text/html"}, b"<html>"), (404, {}, b""), (403, {}, b"{}"), (200, {}, b"{}")]
+)
+def test_tags_that_no_registry_says_are_none_are_told_as_broken(
+    stage: Stage, elsewhere: Elsewhere, answer: Answer
+) -> None:
+    elsewhere.image("v1", layer=b"one")
+    elsewhere.answers = {f"{TAGS}?n=1000": [answer]}
+    report = imported(stage, elsewhere)
+    assert [left.repository for left in report.broken] == [UI]
+
+
+def test_a_repository_that_the_registry_knows_without_tags_is_whole(stage: Stage, elsewhere: Elsewhere) -> None:
+    own = {"Content-Type": "application/json"}
+    elsewhere.answers = {f"{TAGS}?n=1000": [(404, own, b'{"errors":[{"code":"NAME_UNKNOWN"}]}')]}
+    assert imported(stage, elsewhere).broken == []
+
+
+def test_many_damaged_tags_stay_behind_and_what_comes_after_them_comes(stage: Stage, elsewhere: Elsewhere) -> None:
+    elsewhere.image(*(f"a{each}" for each in range(12)), layer=b"damaged")
+    elsewhere.image("v1", layer=b"one")
+    own = {"Content-Type": "application/json", "Docker-Distribution-Api-Version": "registry/2.0"}
+    for each in range(12):
+        stumbles = (500, own, b'{"errors":[{"code":"UNKNOWN"}]}')
+        elsewhere.answers[f"/v2/{UI}/manifests/a{each}"] = [stumbles, stumbles]
+    report = imported(stage, elsewhere)
+    assert sorted(left.what for left in report.broken) == sorted(f"a{each}" for each in range(12))
+    assert stage.tags() == ["v1"]
+
+
+def test_a_registry_that_is_left_alone_for_a_while_is_waited_for(stage: Stage, elsewhere: Elsewhere) -> None:
+    elsewhere.image("v1", layer=b"one")
+    with misbehaving(elsewhere) as peer:
+        client = Client(Peer(peer.url))
+        client._circuit.open("It was away.")
+        began = time.monotonic()
+        assert stage.run(RegistrySource(client)).broken == []
+    assert 4 < time.monotonic() - began < 15
+    assert stage.tags() == ["v1"]

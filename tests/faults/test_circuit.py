@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.engine.upstream.circuit import FAILURES, REST_SECONDS, WITHIN_SECONDS, Circuit
+from gateway.engine.upstream.circuit import FAILURES, REST_SECONDS, WITHIN_SECONDS, Circuit, Turn
 from gateway.errors import UpstreamFailed, UpstreamUnavailable
 
 WHY = "The registry behind takes no connection."
@@ -29,7 +29,7 @@ def opened(clock: Clock) -> Circuit:
 
 def test_a_circuit_opens_with_the_fifth_failure_in_a_row() -> None:
     circuit = Circuit(Clock())
-    assert [circuit.failed(WHY) for _ in range(FAILURES)] == [False] * (FAILURES - 1) + [True]
+    assert [circuit.failed(WHY) for _ in range(FAILURES)] == [Turn.NONE] * (FAILURES - 1) + [Turn.OPENED]
     assert circuit.trouble == WHY
     with pytest.raises(UpstreamUnavailable) as refused:
         circuit.enter()
@@ -43,7 +43,7 @@ def test_an_answer_in_between_forgives_what_failed_before() -> None:
     for _ in range(FAILURES - 1):
         circuit.failed(WHY)
     circuit.answered()
-    assert not circuit.failed(WHY)
+    assert circuit.failed(WHY) is Turn.NONE
     circuit.enter()
 
 
@@ -51,7 +51,7 @@ def test_failures_that_are_far_apart_do_not_open_it() -> None:
     clock = Clock()
     circuit = Circuit(clock)
     for _ in range(3 * FAILURES):
-        assert not circuit.failed(WHY)
+        assert circuit.failed(WHY) is Turn.NONE
         clock.now += WITHIN_SECONDS / (FAILURES - 1) + 0.1
 
 
@@ -79,7 +79,7 @@ def test_a_try_that_fails_begins_the_rest_anew() -> None:
     circuit = opened(clock)
     clock.now += REST_SECONDS
     circuit.enter()
-    assert not circuit.failed(WHY)
+    assert circuit.failed(WHY) is Turn.NONE
     clock.now += REST_SECONDS - 0.1
     with pytest.raises(UpstreamUnavailable):
         circuit.enter()
@@ -90,4 +90,15 @@ def test_the_first_sign_of_life_closes_it() -> None:
     circuit.alive()
     assert not circuit.trouble
     circuit.enter()
-    assert not circuit.failed(WHY)
+    assert circuit.failed(WHY) is Turn.NONE
+
+
+@pytest.mark.parametrize("particular", range(1, FAILURES + 1))
+def test_failures_of_which_any_may_be_the_fault_of_what_was_asked_leave_it_closed_and_in_doubt(particular: int) -> None:
+    circuit = Circuit(Clock())
+    turns = [circuit.failed(WHY, particular=number < particular) for number in range(FAILURES)]
+    assert turns == [Turn.NONE] * (FAILURES - 1) + [Turn.DOUBTFUL]
+    circuit.enter()
+    circuit.open(WHY)
+    with pytest.raises(UpstreamUnavailable, match="takes no connection"):
+        circuit.enter()

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gateway.engine.port import Interrupted
+from gateway.engine.upstream.answers import promised
 from gateway.engine.upstream.client import Answer, Client, Patience
 from gateway.errors import UpstreamFailed, UpstreamSlow, UpstreamUnavailable
 from tests.faults.asking import BLOB, UPLOAD, body, way, with_client
@@ -234,3 +235,22 @@ def test_errors_of_the_peer_and_of_a_flood_are_answers_to_judge() -> None:
             answer = with_client(peer, way("ask"))
             assert isinstance(answer, Answer)
             assert answer.status == status
+
+
+@pytest.mark.parametrize(("status", "uncertain"), [(201, True), (500, True), (400, False)])
+def test_more_of_an_answer_to_a_write_than_is_read_says_whether_it_may_have_been_done(
+    status: int, uncertain: bool
+) -> None:
+    flood = always(status, body=b"x" * (5 * 1024 * 1024))
+    with misbehaving(flood) as peer, pytest.raises(UpstreamFailed, match="more than it may") as refused:
+        with_client(peer, way("write"))
+    assert refused.value.uncertain is uncertain
+
+
+@pytest.mark.parametrize(("method", "uncertain"), [("PUT", True), ("HEAD", False)])
+def test_a_digest_that_is_none_does_not_mean_that_a_write_was_not_done(method: str, uncertain: bool) -> None:
+    with misbehaving(always(201, {"Docker-Content-Digest": "sha256:junk"})) as peer:
+        answer = with_client(peer, lambda client: client.ask(method, BLOB))
+    with pytest.raises(UpstreamFailed, match="names a digest that is none") as refused:
+        promised(answer)
+    assert refused.value.uncertain is uncertain

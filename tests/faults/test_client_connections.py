@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -302,6 +303,12 @@ def test_who_is_cancelled_leaves_no_connection() -> None:
         with_client(peer, cancelled)
 
 
+async def until(came: Callable[[], bool]) -> None:
+    async with asyncio.timeout(2):
+        while not came():  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
 def cut_stream(request: Request, line: Line) -> None:
     line.say(head(200, {"Content-Length": "1000"}) + b"x")
     raise ConnectionError
@@ -319,6 +326,9 @@ def test_a_peer_that_fails_five_times_is_left_alone_until_it_answers(
             assert not client.trouble
             with suppress(UpstreamFailed):
                 await read(client)
+        if fault is cut_stream:
+            # That may be the fault of what was read: the peer is asked for something else first.
+            await until(lambda: bool(client.trouble))
         assert client.trouble.startswith("The registry behind ")
         heads = len(peer.heads)
         for name in ALL:
@@ -329,10 +339,63 @@ def test_a_peer_that_fails_five_times_is_left_alone_until_it_answers(
         assert len(peer.heads) == heads
         peer.behaviour = always(200)
         # Nobody asks for anything; it finds out by itself.
-        async with asyncio.timeout(2):
-            while client.trouble:  # noqa: ASYNC110
-                await asyncio.sleep(0.02)
+        await until(lambda: not client.trouble)
         assert (await client.ask("GET", BLOB)).status == 200
 
     with misbehaving(fault) as peer:
+        with_client(peer, story)
+
+
+OWN = {"Docker-Distribution-Api-Version": "registry/2.0", "Content-Type": "application/json"}
+
+
+def stumbling(request: Request, line: Line) -> None:
+    """A registry that fails at what it is asked for, as Distribution does at a manifest it cannot read."""
+    if request.target == "/v2/_catalog?n=1":
+        line.answer(200, OWN, b'{"repositories":[]}')
+    else:
+        line.answer(500, OWN, b'{"errors":[{"code":"UNKNOWN","message":"unknown error"}]}')
+
+
+def cutting(request: Request, line: Line) -> None:
+    if request.target == "/v2/_catalog?n=1":
+        line.answer(403, OWN, b'{"errors":[{"code":"DENIED","message":"no"}]}')
+    else:
+        cut_stream(request, line)
+
+
+@pytest.mark.parametrize("fault", [stumbling, cutting])
+def test_a_registry_that_fails_at_some_things_and_answers_for_its_storage_goes_on_being_asked(fault: Behaviour) -> None:
+    async def story(client: Client) -> None:
+        for _ in range(23):
+            with suppress(UpstreamFailed):
+                await read(client)
+            assert not client.trouble
+        await until(lambda: client._asking is not None and client._asking.done())
+        assert not client.trouble
+
+    with misbehaving(fault) as peer:
+        with_client(peer, story)
+        assert 1 <= [target for _, target, _ in peer.heads].count("/v2/_catalog?n=1") <= 4
+
+
+def test_a_registry_whose_storage_is_gone_is_left_alone_until_that_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.engine.upstream.client.REST_SECONDS", 0.2)
+    monkeypatch.setattr("gateway.engine.upstream.circuit.REST_SECONDS", 0.2)
+
+    def greeting(request: Request, line: Line) -> None:
+        # What its API's root says has nothing to do with its storage.
+        line.answer(200 if request.target == "/v2/" else 500, OWN, b"{}")
+
+    async def story(client: Client) -> None:
+        for _ in range(5):
+            with suppress(UpstreamFailed):
+                await read(client)
+        await until(lambda: bool(client.trouble))
+        await asyncio.sleep(0.7)
+        assert client.trouble == "The registry behind has failed with status 500."
+        peer.behaviour = stumbling
+        await until(lambda: not client.trouble)
+
+    with misbehaving(greeting) as peer:
         with_client(peer, story)

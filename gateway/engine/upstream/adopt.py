@@ -14,6 +14,7 @@ from gateway.engine.upstream.client import Answer, Client
 from gateway.engine.upstream.testimony import (
     LISTING_BYTES,
     SCHEMA1,
+    Pages,
     code_in,
     manifest_in,
     names_in,
@@ -31,7 +32,6 @@ REQUESTS: Final = 16
 #: Tags read together; with all that their manifests list they enter the records in one transaction.
 _TAGS_TOGETHER: Final = 128
 PAGE: Final = 1000
-_NAMES: Final = 1_000_000
 _LEVELS: Final = 32
 _ACCEPT: Final = {"Accept": ", ".join(sorted(MANIFEST_MEDIA_TYPES | SCHEMA1))}
 
@@ -133,18 +133,14 @@ class Survey:
             return []
 
     async def _listed(self, path: str, key: str, scope: str) -> list[str]:
-        names: dict[str, None] = {}
+        pages: Pages[str] = Pages(key)
         query = f"n={self._page}"
-        while True:
+        while query:
             answer = await self._listing(path, query, scope)
             page = names_in(answer, key)
-            before = len(names)
-            names.update(dict.fromkeys(page))
             query = next_query(answer)
-            if not query or not page:
-                return list(names)
-            if len(names) == before or len(names) > _NAMES:
-                raise UpstreamFailed(f"The registry lists its {key} without end; look into its log.")
+            pages.add(page, query)
+        return list(pages.found)
 
     async def _listing(self, path: str, query: str, scope: str) -> Answer:
         answer = await self._ask("GET", f"{path}?{query}", scope)

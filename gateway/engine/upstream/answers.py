@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from gateway.engine.upstream.client import Answer
+from gateway.engine.upstream.lines import READS
 from gateway.errors import DigestInvalid, UpstreamFailed
 from gateway.oci.digest import Digest
 from gateway.oci.document import strict_json
@@ -60,11 +61,12 @@ def require_manifest(body: bytes, media_type: str) -> None:
 
 
 def promised(answer: Answer) -> Digest | None:
-    """The digest that the answer says its content has, if it says so."""
+    """The digest that the answer says its content has, if it says so; what cannot be read leaves a write uncertain."""
     text = answer.headers.get("docker-content-digest")
     if text is None:
         return None
     try:
         return Digest.parse(text)
     except DigestInvalid as fault:
-        raise UpstreamFailed("The registry behind names a digest that is none.") from fault
+        uncertain = answer.method not in READS and answer.status < 300
+        raise UpstreamFailed("The registry behind names a digest that is none.", uncertain=uncertain) from fault

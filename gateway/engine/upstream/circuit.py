@@ -1,4 +1,8 @@
-"""A peer that fails again and again is left alone for a while, so that nobody waits for it in vain."""
+"""A peer that fails again and again is left alone for a while, so that nobody waits for it in vain.
+
+five failures in a row ─▶ it opens
+some of them may be the fault of what was asked for (a 500 of the registry's own, a cut body) ─▶ in doubt: ask first
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable
+from enum import Enum, auto
 
 from gateway.errors import UpstreamUnavailable
 
@@ -14,16 +19,25 @@ WITHIN_SECONDS = 30.0
 REST_SECONDS = 5.0
 
 
+class Turn(Enum):
+    """What a failure has come to."""
+
+    NONE = auto()
+    DOUBTFUL = auto()
+    OPENED = auto()
+
+
 class Circuit:
     """
     Opens after five failures in a row within 30 seconds; while it is open one request each 5 seconds may try.
 
-    Any answer that makes sense closes it. It belongs to one thread.
+    It stays closed, and in doubt, if any of the five may be the fault of what was asked for. Any answer that makes
+    sense closes it. It belongs to one thread.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._failures: deque[float] = deque(maxlen=FAILURES)
+        self._failures: deque[tuple[float, bool]] = deque(maxlen=FAILURES)
         self._next_try = 0.0
         self.trouble = ""
         """Why it is open, as a sentence of our own; "" while it is closed."""
@@ -39,17 +53,28 @@ class Circuit:
         # Whoever comes now tries; if nothing is heard of it, the next one does after another rest.
         self._next_try = now + REST_SECONDS
 
-    def failed(self, why: str) -> bool:
-        """Counts a failure, told in the sentence *why*; whether the circuit has opened by it."""
+    def failed(self, why: str, *, particular: bool = False) -> Turn:
+        """
+        Counts a failure, told in the sentence *why*, and says what it has come to.
+
+        *particular* is one that says nothing of other requests: whoever may push a manifest that the peer stumbles
+        over, or pull what is damaged there, would otherwise keep everybody else out.
+        """
         now = self._clock()
-        self._failures.append(now)
+        self._failures.append((now, particular))
         if self.trouble:
             self.trouble, self._next_try = why, now + REST_SECONDS
-            return False
-        if len(self._failures) < FAILURES or now - self._failures[0] > WITHIN_SECONDS:
-            return False
-        self.trouble, self._next_try = why, now + REST_SECONDS
-        return True
+            return Turn.NONE
+        if len(self._failures) < FAILURES or now - self._failures[0][0] > WITHIN_SECONDS:
+            return Turn.NONE
+        if any(each for _, each in self._failures):
+            return Turn.DOUBTFUL
+        self.open(why)
+        return Turn.OPENED
+
+    def open(self, why: str) -> None:
+        """Leaves the peer alone from now on."""
+        self.trouble, self._next_try = why, self._clock() + REST_SECONDS
 
     def alive(self) -> None:
         """The peer has begun to answer: an open circuit closes; failures in the middle of answers still count."""

@@ -13,16 +13,22 @@ import aiohttp
 from yarl import URL
 
 from gateway.engine.upstream import lines, places
-from gateway.engine.upstream.circuit import REST_SECONDS, Circuit
+from gateway.engine.upstream.circuit import REST_SECONDS, Circuit, Turn
 from gateway.engine.upstream.credential import Credential
 from gateway.engine.upstream.flow import Flow, Streamed, headers_of, whole
 from gateway.engine.upstream.lines import READS, Lines, Patience
 from gateway.engine.upstream.slots import Shares, Use
-from gateway.errors import UpstreamFailed, UpstreamUnavailable
+from gateway.errors import Lack, UpstreamDistrust, UpstreamFailed, UpstreamUnavailable
+from gateway.oci.media import essence
 
 #: A manifest has at most 4 MiB.
 LIMIT_BYTES = 4 * 1024 * 1024 + 64 * 1024
 _LITTLE_BYTES = 64 * 1024
+_GREETING = "/v2/"
+#: What a registry answers only if its storage does.
+_STORED = "/v2/_catalog?n=1"
+_CATALOG = "registry:catalog:*"
+_VERSION = "Docker-Distribution-Api-Version"
 _PATIENCE = Patience()
 _SHARES = Shares()
 
@@ -65,6 +71,7 @@ class Client:
     Whatever keeps an answer from coming is an `UpstreamFailed`, or an `UpstreamSlow` when it took too long; *uncertain*
     if it was a write that may have arrived. After five of them in a row every request is refused for some seconds, by
     `UpstreamUnavailable`; so is one for which all connections of its kind are in use, and that counts against nobody.
+    A registry that stumbles over five requests, and answers others, goes on being asked.
     Nothing of what a caller of the gateway sent goes along but what is passed in here. *words* gives the message of a
     refusal for whoever asks otherwise than from behind a gateway.
     """
@@ -85,6 +92,7 @@ class Client:
         self._credential = Credential(self._home, peer.username, peer.password, self._fetch)
         self._lines: dict[asyncio.AbstractEventLoop, Lines] = {}
         self._watching: asyncio.Task[None] | None = None
+        self._asking: asyncio.Task[None] | None = None
 
     async def ask(
         self,
@@ -130,7 +138,7 @@ class Client:
         """
         if not self._credential.proven:
             # A body can be sent only once: how to sign in has to be known before.
-            await self.ask("GET", "/v2/", limit_bytes=_LITTLE_BYTES)
+            await self.ask("GET", _GREETING, limit_bytes=_LITTLE_BYTES)
         flow = Flow(body, self._patience)
         async with self._held().slots.taken(Use.UPLOAD):
             with self._watched(method, flow):
@@ -170,10 +178,11 @@ class Client:
 
     async def close(self) -> None:
         """Lets go of the connections that the loop which runs has open."""
-        if self._watching is not None and self._watching.get_loop() is asyncio.get_running_loop():
-            self._watching.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._watching
+        for task in (self._asking, self._watching):
+            if task is not None and task.get_loop() is asyncio.get_running_loop():
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
         held = self._lines.pop(asyncio.get_running_loop(), None)
         if held is not None:
             await held.session.close()
@@ -185,7 +194,7 @@ class Client:
                 async with asyncio.timeout(self._patience.answer_seconds):
                     answer = await self._answer("GET", path, headers, None, scope)
             try:
-                yield Streamed(answer, self._patience, self._failed, self._circuit.answered)
+                yield Streamed(answer, self._patience, self._broke_off, self._circuit.answered)
             except UpstreamUnavailable as refusal:
                 self._put(refusal)
                 raise
@@ -212,7 +221,7 @@ class Client:
             if renewed:
                 answer = await held.follow(method, path, headers or {}, renewed, body)
         if answer.status >= 500:
-            self._failed(f"The registry behind has failed with status {answer.status}.")
+            self._failed(_failure(answer.status), particular=_is_particular(answer))
             return answer
         self._circuit.alive()
         if answer.status in (401, 403) and self._is_own(answer):
@@ -269,15 +278,54 @@ class Client:
             held = self._lines[loop] = Lines(self._home, self._ca_file, self._patience, self._shares)
         return held
 
-    def _failed(self, why: str) -> None:
-        if self._circuit.failed(why):
-            _log.warning("%s It is left alone until it answers again.", why)
-            self._watching = asyncio.get_running_loop().create_task(self._watch())
+    def _failed(self, why: str, *, particular: bool = False) -> None:
+        match self._circuit.failed(why, particular=particular):
+            case Turn.OPENED:
+                self._opened(why, _GREETING)
+            case Turn.DOUBTFUL if self._asking is None or self._asking.done():
+                self._asking = asyncio.get_running_loop().create_task(self._ask_whether(why))
 
-    async def _watch(self) -> None:
+    def _broke_off(self, refusal: UpstreamUnavailable) -> None:
+        # Of a body that is cut, the reason may be that very content; of one that does not come, hardly.
+        self._failed(refusal.message, particular=isinstance(refusal, UpstreamFailed))
+
+    def _opened(self, why: str, question: str) -> None:
+        _log.warning("%s It is left alone until it answers again.", why)
+        self._watching = asyncio.get_running_loop().create_task(self._watch(question))
+
+    async def _ask_whether(self, why: str) -> None:
+        """Opens the circuit if the peer does not even answer for what is in nobody's hands."""
+        if not await self._answers(_STORED) and not self._circuit.trouble:
+            self._circuit.open(why)
+            self._opened(why, _STORED)
+
+    async def _answers(self, question: str) -> bool:
+        try:
+            answer = await self.ask("GET", question, scope=_CATALOG if question == _STORED else "")
+        except UpstreamDistrust as refusal:
+            # Our credential may not list: it was the registry that said so.
+            sound = refusal.lack in {Lack.CREDENTIAL, Lack.RIGHT}
+        except UpstreamUnavailable:
+            return False
+        else:
+            sound = answer.status < 500
+        if sound:
+            self._circuit.answered()
+        return sound
+
+    async def _watch(self, question: str) -> None:
         # Nobody may come while we say that we are not ready: what opened by itself has to close by itself.
         while self._circuit.trouble:
             await asyncio.sleep(REST_SECONDS)
-            with suppress(UpstreamUnavailable):
-                await self.ask("GET", "/v2/", limit_bytes=_LITTLE_BYTES)
+            await self._answers(question)
         _log.warning("The registry behind answers again.")
+
+
+def _failure(status: int) -> str:
+    return f"The registry behind has failed with status {status}."
+
+
+def _is_particular(answer: aiohttp.ClientResponse) -> bool:
+    """Whether a registry itself says that it has failed at what it was asked; a proxy in its place says 502 to 504."""
+    own = _VERSION in answer.headers or essence(answer.headers.get("Content-Type")).endswith("json")
+    return answer.status == 500 and own

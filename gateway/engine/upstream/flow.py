@@ -9,7 +9,7 @@ from contextlib import suppress
 import aiohttp
 
 from gateway.engine.upstream import lines
-from gateway.engine.upstream.lines import Patience
+from gateway.engine.upstream.lines import READS, Patience
 from gateway.errors import UpstreamFailed, UpstreamSlow, UpstreamUnavailable
 
 
@@ -20,7 +20,7 @@ class Streamed:
         self,
         answer: aiohttp.ClientResponse,
         patience: Patience,
-        failed: Callable[[str], None],
+        failed: Callable[[UpstreamUnavailable], None],
         answered: Callable[[], None],
     ) -> None:
         self._answer = answer
@@ -45,10 +45,10 @@ class Streamed:
                 del came
         except lines.FAILURES as error:
             refusal = lines.told(error, self.method)
-            self._failed(refusal.message)
+            self._failed(refusal)
             raise refusal from error
         except UpstreamUnavailable as refusal:
-            self._failed(refusal.message)
+            self._failed(refusal)
             raise
         if self.status < 500:
             self._answered()
@@ -88,13 +88,15 @@ class Flow:
 
 async def whole(answer: aiohttp.ClientResponse, limit: int) -> bytes:
     """The body; raises `UpstreamFailed`, and reads no further, when it is longer than *limit* bytes."""
+    uncertain = answer.method not in READS and not 300 <= answer.status < 500
     pieces: list[bytes] = []
     size = 0
     while piece := await answer.content.readany():
         size += len(piece)
         if size > limit:
             answer.close()
-            raise UpstreamFailed("The registry behind answers with more than it may; try again.")
+            message = "The registry behind answers with more than it may; try again."
+            raise UpstreamFailed(message, uncertain=uncertain)
         pieces.append(piece)
     return b"".join(pieces)
 

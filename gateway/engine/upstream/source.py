@@ -8,8 +8,9 @@ from typing import Final
 
 from gateway.engine.port import StoredManifest
 from gateway.engine.source import Found, media_type_of
+from gateway.engine.upstream.answers import is_absent, is_unsupported
 from gateway.engine.upstream.client import LIMIT_BYTES, Answer, Client
-from gateway.engine.upstream.testimony import LISTING_BYTES, SCHEMA1, names_in, next_query, told_digest
+from gateway.engine.upstream.testimony import LISTING_BYTES, SCHEMA1, Pages, names_in, next_query, told_digest
 from gateway.errors import (
     BlobUnknown,
     ManifestInvalid,
@@ -18,6 +19,7 @@ from gateway.errors import (
     TagInvalid,
     UpstreamFailed,
     UpstreamSlow,
+    UpstreamUnavailable,
 )
 from gateway.oci.digest import Digest
 from gateway.oci.document import strict_json
@@ -27,7 +29,8 @@ from gateway.oci.names import Repository, Tag
 
 _REQUESTS: Final = 8
 _PAGE: Final = 1000
-_NAMES: Final = 1_000_000
+#: How long a registry that is left alone is waited for.
+_WAIT_SECONDS: Final = 30
 _ACCEPT: Final = {"Accept": ", ".join(sorted(MANIFEST_MEDIA_TYPES | SCHEMA1))}
 _ACCEPT_INDEX: Final = {"Accept": OCI_INDEX}
 
@@ -58,28 +61,27 @@ class RegistrySource:
         return ()
 
     async def referrers(self, repository: Repository, subject: Digest) -> Sequence[Digest]:
-        found: dict[Digest, None] = {}
+        pages: Pages[Digest] = Pages("referrers")
         query = ""
         while self._lists_referrers:
             path = f"/v2/{repository}/referrers/{subject}{f'?{query}' if query else ''}"
-            answer = await self._ask("GET", path, repository, _ACCEPT_INDEX, LISTING_BYTES)
+            answer = await self._ask("GET", path, _scope(repository), _ACCEPT_INDEX, LISTING_BYTES)
             if _lists_none(answer):
                 # It has no such list: then the tags that stand for it come in like all others.
                 self._lists_referrers = False
                 break
             if answer.status != 200:
                 raise self._client.refuse(answer)
-            before, page = len(found), _listed_in(answer)
-            found.update(dict.fromkeys(page))
             query = next_query(answer)
-            if not query or not page:
+            pages.add(_listed_in(answer), query)
+            if not query:
                 break
-            if len(found) == before or len(found) > _NAMES:
-                raise _endless("referrers")
-        return list(found)
+        return list(pages.found)
 
     async def manifest(self, repository: Repository, digest: Digest) -> StoredManifest:
-        answer = await self._ask("GET", f"/v2/{repository}/manifests/{digest}", repository, _ACCEPT, LIMIT_BYTES)
+        answer = await self._ask(
+            "GET", f"/v2/{repository}/manifests/{digest}", _scope(repository), _ACCEPT, LIMIT_BYTES
+        )
         if answer.status == 404:
             raise ManifestUnknown("the registry has no such manifest")
         if answer.status != 200:
@@ -89,7 +91,7 @@ class RegistrySource:
         return StoredManifest(digest, named if named in MANIFEST_MEDIA_TYPES else found, answer.content)
 
     async def find(self, repository: Repository, digest: Digest) -> Found:
-        answer = await self._ask("HEAD", f"/v2/{repository}/blobs/{digest}", repository)
+        answer = await self._ask("HEAD", f"/v2/{repository}/blobs/{digest}", _scope(repository))
         if answer.status == 404:
             raise BlobUnknown("the repository does not hold it")
         if answer.status != 200:
@@ -114,10 +116,12 @@ class RegistrySource:
         """The digest that a tag names."""
         try:
             tag = Tag.parse(name)
-            answer = await self._ask("HEAD", f"/v2/{repository}/manifests/{tag}", repository, _ACCEPT)
+            answer = await self._ask("HEAD", f"/v2/{repository}/manifests/{tag}", _scope(repository), _ACCEPT)
             if answer.status == 200 and (told := told_digest(answer)) is not None:
                 return told
-            answer = await self._ask("GET", f"/v2/{repository}/manifests/{tag}", repository, _ACCEPT, LIMIT_BYTES)
+            answer = await self._ask(
+                "GET", f"/v2/{repository}/manifests/{tag}", _scope(repository), _ACCEPT, LIMIT_BYTES
+            )
         except (TagInvalid, UpstreamFailed, UpstreamSlow) as refusal:
             return refusal
         if answer.status == 404:
@@ -127,39 +131,39 @@ class RegistrySource:
         return told_digest(answer) or Digest.of(answer.content)
 
     async def _listed(self, path: str, key: str, scope: str) -> list[str] | None:
-        """The names in every page of a list; None if there is no such list."""
-        names: dict[str, None] = {}
+        """The names in every page of a list; None if the registry itself says that there is no such list."""
+        pages: Pages[str] = Pages(key)
         query = f"n={_PAGE}"
-        while True:
-            async with self._turns:
-                answer = await self._client.ask("GET", f"{path}?{query}", limit_bytes=LISTING_BYTES, scope=scope)
-            if answer.status in (404, 405) and not names:
+        while query:
+            answer = await self._ask("GET", f"{path}?{query}", scope, limit_bytes=LISTING_BYTES)
+            if (is_absent(answer) or is_unsupported(answer)) and not pages.found:
                 return None
             if answer.status != 200:
                 raise self._client.refuse(answer)
-            before, page = len(names), names_in(answer, key)
-            names.update(dict.fromkeys(page))
+            page = names_in(answer, key)
             query = next_query(answer)
-            if not query or not page:
-                return list(names)
-            if len(names) == before or len(names) > _NAMES:
-                raise _endless(key)
+            pages.add(page, query)
+        return list(pages.found)
 
     async def _ask(
         self,
         method: str,
         path: str,
-        repository: Repository,
+        scope: str,
         headers: Mapping[str, str] | None = None,
         limit_bytes: int = LIMIT_BYTES,
     ) -> Answer:
-        async with self._turns:
-            scope = _scope(repository)
-            return await self._client.ask(method, path, headers=headers, limit_bytes=limit_bytes, scope=scope)
-
-
-def _endless(key: str) -> UpstreamFailed:
-    return UpstreamFailed(f"The registry lists its {key} without end; look into its log.")
+        left = _WAIT_SECONDS
+        while True:
+            try:
+                async with self._turns:
+                    return await self._client.ask(method, path, headers=headers, limit_bytes=limit_bytes, scope=scope)
+            except UpstreamUnavailable as refusal:
+                # A registry that is left alone for some seconds may be back after them: nobody waits for us.
+                if isinstance(refusal, UpstreamFailed | UpstreamSlow) or left <= 0:
+                    raise
+                left -= refusal.retry_after_seconds
+                await asyncio.sleep(refusal.retry_after_seconds)
 
 
 def _lists_none(answer: Answer) -> bool:

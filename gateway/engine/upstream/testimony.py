@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Final, Generic, TypeVar
 
 from gateway.engine.upstream.client import Answer
 from gateway.errors import ContentRefusal, DigestInvalid, UpstreamFailed
@@ -15,6 +15,8 @@ from gateway.oci.media import essence
 from gateway.oci.names import Reference
 from gateway.records.adoption import Remark
 
+T = TypeVar("T")
+
 #: A registry that does not page sends all its names at once.
 LISTING_BYTES: Final = 32 * 1024 * 1024
 SCHEMA1: Final = frozenset(
@@ -23,6 +25,8 @@ SCHEMA1: Final = frozenset(
         "application/vnd.docker.distribution.manifest.v1+prettyjws",
     }
 )
+_NAMES: Final = 1_000_000
+_EMPTY_PAGES: Final = 100
 _NEXT: Final = re.compile(r'rel\s*=\s*"?next\b', re.IGNORECASE)
 _QUERY: Final = re.compile(r"[A-Za-z0-9._~%=&+:/-]{1,2048}", re.ASCII)
 
@@ -56,6 +60,29 @@ def told_digest(answer: Answer) -> Digest | None:
         return Digest.parse(answer.headers.get("docker-content-digest", ""))
     except DigestInvalid:
         return None
+
+
+class Pages(Generic[T]):
+    """What the pages of a list hold, each once, in their order; *what* is what they list, in words."""
+
+    def __init__(self, what: str) -> None:
+        self.found: dict[T, None] = {}
+        self._what = what
+        self._empty = 0
+
+    def add(self, page: Sequence[T], query: str) -> None:
+        """
+        Takes a page, after which *query* is to be asked ("" for nothing more).
+
+        Where a registry leaves out what the caller may not see, a page is empty and has a next one all the same. Raises
+        `UpstreamFailed` for a list that goes on without anything new.
+        """
+        before = len(self.found)
+        self.found.update(dict.fromkeys(page))
+        self._empty = 0 if page else self._empty + 1
+        endless = (page and len(self.found) == before) or len(self.found) > _NAMES or self._empty > _EMPTY_PAGES
+        if query and endless:
+            raise UpstreamFailed(f"The registry lists its {self._what} without end; look into its log.")
 
 
 def names_in(answer: Answer, key: str) -> list[str]:
