@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets as randomness
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -146,6 +146,9 @@ class _Listings:
         seen = (projects is None or here.project in projects) and admits(here)
         return Page((here.name,) if seen else ())
 
-    async def referrers(self, repository: Repository, subject: Digest, *, after: str, limit: int) -> Page[Descriptor]:
-        here = repository == self.canary.repository and not after
-        return Page((self.canary.manifest.descriptor,) if here else ())
+    async def referrers(
+        self, repository: Repository, subject: Digest, *, after: str, limit: int, types: Collection[str] = ()
+    ) -> Page[Descriptor]:
+        told = self.canary.manifest.descriptor
+        here = repository == self.canary.repository and not after and (not types or told.artifact_type in types)
+        return Page((told,) if here else ())

@@ -6,7 +6,7 @@ commits together with its event. Engines raise content refusals and know no stat
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Generic, Protocol, TypeAlias, TypeVar
@@ -196,8 +196,14 @@ class Listings(Protocol):
         """Repositories after *after* that *admits* lets pass, of *projects* (None: of all)."""
         ...
 
-    async def referrers(self, repository: Repository, subject: Digest, *, after: str, limit: int) -> Page[Descriptor]:
-        """Manifests whose subject is *subject*, by digest after *after*; empty if there is none, or no repository."""
+    async def referrers(
+        self, repository: Repository, subject: Digest, *, after: str, limit: int, types: Collection[str] = ()
+    ) -> Page[Descriptor]:
+        """
+        Manifests whose subject is *subject*, by digest after *after*; empty if there is none, or no repository.
+
+        With *types* only those of one of these artifact types.
+        """
         ...
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
@@ -126,15 +126,23 @@ async def admitted_names(
 
 
 def referrers(
-    connection: Connection, repository: Repository, subject: Digest, after: str, limit: int
+    connection: Connection,
+    repository: Repository,
+    subject: Digest,
+    after: str,
+    limit: int,
+    types: Collection[str] = (),
 ) -> tuple[list[Descriptor], bool]:
     """
     Up to *limit* manifests of *repository* about *subject*, by digest after *after*; and whether more follow.
 
+    With *types* only those of one of these artifact types: others are not read, however many there are.
     Fewer, but one at least, when they are large: together they may be 4 MiB, since their annotations are told.
     """
     place = select(repositories.c.id).where(repositories.c.name == repository.name).scalar_subquery()
     mine = (manifests.c.repository_id == place) & (manifests.c.subject == subject.text) & (manifests.c.digest > after)
+    if types:
+        mine &= manifests.c.artifact_type.in_(types)
     sizes = select(manifests.c.digest, manifests.c.size_bytes).where(mine).order_by(manifests.c.digest).limit(limit + 1)
     weighed = connection.execute(sizes).all()
     summed = accumulate(row.size_bytes for row in weighed[:limit])

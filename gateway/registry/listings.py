@@ -72,9 +72,10 @@ async def referrers(request: Request, passage: Passage) -> Reply:
     (distribution-spec, "Listing Referrers").
     """
     subject = Digest(request.reference)
-    types = frozenset(request.parameters("artifactType"))
+    # One without a value asks for nothing: no manifest has that type.
+    types = frozenset(request.parameters("artifactType")) - {""}
     after = _keepable(request.parameter("last"))
-    found, more = await _collect(_referrers(request, subject, after), types)
+    found, more = await _collect(_referrers(request, subject, after, types), types)
     emulated = request.engine.emulated.get(Feature.REFERRERS, "")
     headers: tuple[Header, ...] = (("Content-Type", OCI_INDEX), *warning(emulated))
     if types:
@@ -85,12 +86,14 @@ async def referrers(request: Request, passage: Passage) -> Reply:
     return Reply(200, headers, referrers_index(found))
 
 
-async def _referrers(request: Request, subject: Digest, after: str) -> AsyncIterator[Descriptor]:
-    """Every referrer after *after*, by digest, those of the fallback tag among them."""
+async def _referrers(request: Request, subject: Digest, after: str, types: frozenset[str]) -> AsyncIterator[Descriptor]:
+    """Every referrer after *after* that is of *types*, by digest, and those of the fallback tag among them."""
     kept = [each for each in await _fallback(request, subject) if each.digest.text > after]
     page: Page[Descriptor] = Page((), more=True)
     while page.more:
-        page = await request.engine.listings.referrers(request.repository, subject, after=after, limit=ENTRIES)
+        page = await request.engine.listings.referrers(
+            request.repository, subject, after=after, limit=ENTRIES, types=types
+        )
         for entry in page.entries:
             while kept and kept[0].digest < entry.digest:
                 yield kept.pop(0)

@@ -20,7 +20,7 @@ from gateway.engine.embedded.keeper import Keeper
 from gateway.engine.embedded.layout import blob_key
 from gateway.engine.embedded.suspects import Suspects
 from gateway.engine.port import Engine
-from gateway.engine.stores.filesystem import Stored
+from gateway.engine.stores.files import Stored
 from gateway.errors import ContentDamaged, Denied
 from gateway.flaws import Stopped
 from gateway.gate import Act

@@ -11,7 +11,8 @@ import pytest
 from gateway.engine.embedded.blobs import BlobDamaged
 from gateway.engine.embedded.layout import blob_key, upload_key
 from gateway.engine.port import Blob
-from gateway.engine.stores.filesystem import Filesystem, Stored
+from gateway.engine.stores.files import Stored
+from gateway.engine.stores.filesystem import Filesystem
 from gateway.errors import BlobUnknown, Unavailable
 from gateway.oci.digest import Algorithm, Digest
 from tests.contract.house import UI, House, Houses, read, run

@@ -16,7 +16,8 @@ import pytest
 
 from gateway.change import Notes
 from gateway.engine.port import Upload
-from gateway.engine.stores.filesystem import Filesystem, Spool
+from gateway.engine.stores.files import Spool
+from gateway.engine.stores.filesystem import Filesystem
 from gateway.errors import BlobUnknown, BlobUploadUnknown, DigestInvalid, RangeInvalid, Unavailable, UploadBusy
 from gateway.oci.digest import Algorithm, Digest
 from tests.contract.house import OTHER, UI, WRITER, House, Houses, body, run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import threading
 from collections.abc import Callable
@@ -255,6 +256,65 @@ def test_bytes_are_synced_before_they_get_their_name_and_every_new_directory_aft
         move,
         f"fsync {data}/blobs/sha256/ab",
     ]
+
+
+def test_a_directory_that_somebody_else_has_made_is_made_durable_before_anything_is_published_there(
+    store: Filesystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tmp_path / "data"
+    # By a process that was killed before it synced any of them, or has not yet.
+    for folder in ("uploads", "blobs/sha256/ab"):
+        (data / folder).mkdir(parents=True)
+    recorder = Recorder(monkeypatch)
+    publish(store, "blobs/sha256/ab/abc", b"x")
+    move = recorder.steps.index(f"rename {data}/uploads/one->{data}/blobs/sha256/ab/abc")
+    for parent in (data, data / "blobs", data / "blobs/sha256"):
+        assert f"fsync {parent}" in recorder.steps[:move]
+    recorder.steps.clear()
+    publish(store, "blobs/sha256/ab/abd", b"x")
+    assert [step for step in recorder.steps if step.startswith("fsync")] == [
+        f"fsync {data}/uploads/one",
+        f"fsync {data}/blobs/sha256/ab",
+    ]
+
+
+def test_a_directory_that_was_removed_is_made_again(store: Filesystem, tmp_path: Path) -> None:
+    publish(store, "blobs/sha256/ab/abc", b"x")
+    shutil.rmtree(tmp_path / "data/blobs")
+    publish(store, "blobs/sha256/ab/abc", b"y")
+    shutil.rmtree(tmp_path / "data/uploads")
+    publish(store, "blobs/sha256/ab/abd", b"z")
+    assert store.open("blobs/sha256/ab/abc").read(0, 9) == b"y"
+
+
+def test_the_name_of_a_spool_that_was_left_with_bytes_nobody_acknowledged_is_synced(
+    store: Filesystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = store.grow("uploads/one")
+    left.write([b"never acknowledged"])
+    left.release()
+    spool = store.grow("uploads/one")
+    recorder = Recorder(monkeypatch)
+    spool.truncate(0)
+    spool.write([b"x"])
+    spool.sync()
+    spool.sync_name()
+    assert f"fsync {tmp_path}/data/uploads" in recorder.steps
+    spool.release()
+
+
+def test_a_spool_that_was_released_is_not_published_any_more(store: Filesystem) -> None:
+    spool = store.grow("uploads/one")
+    spool.write([b"whole"])
+    spool.sync()
+    spool.release()
+    # By now it is somebody else's, who goes on writing.
+    other = store.grow("uploads/one")
+    with pytest.raises(ValueError, match="released"):
+        store.publish(spool, "blobs/abc")
+    assert other.is_named()
+    assert store.size("blobs/abc") is None
+    other.release()
 
 
 def test_the_name_of_a_new_spool_is_synced_once(

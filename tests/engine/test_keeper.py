@@ -20,7 +20,7 @@ from gateway.engine.embedded.blobs import BlobDamaged
 from gateway.engine.embedded.keeper import Keeper
 from gateway.engine.embedded.layout import IMPORTS_LOCK, blob_key, upload_key
 from gateway.engine.embedded.suspects import Suspects
-from gateway.engine.stores.filesystem import Stored
+from gateway.engine.stores.files import Stored
 from gateway.errors import ContentDamaged, QuotaExceeded
 from gateway.flaws import REMARKS, Flaw, FlawKind, Progress, Stopped
 from gateway.oci.digest import Algorithm, Digest

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.oci.media import OCI_INDEX, OCI_MANIFEST
+from gateway.records import listings as records
 from gateway.registry import listings
 from tests.house import OPERATOR
 from tests.protocol.harness import (
@@ -267,6 +268,40 @@ def test_referrers_are_filtered_by_any_of_the_types_asked_for(world: World) -> N
         assert answer.header("oci-filters-applied") == "artifactType"
         found = {entry["digest"] for entry in answer.json()["manifests"]}
         assert found == {sha256(made[kind]) for kind in kinds if kind in made}
+
+
+def test_a_filter_without_a_value_is_none(world: World) -> None:
+    name = world.name()
+    token = world.widest("alice", name)
+    subject = world.push_image(token, name, "v1")
+    made = push_referrer(world, token, name, subject, artifactType="a/w")
+    for query in ("?artifactType=", "?artifactType=&artifactType="):
+        answer = referrers(world, token, name, subject, query)
+        assert answer.header("oci-filters-applied") == ""
+        assert [entry["digest"] for entry in answer.json()["manifests"]] == [sha256(made)]
+    answer = referrers(world, token, name, subject, "?artifactType=&artifactType=a/z")
+    assert answer.header("oci-filters-applied") == "artifactType"
+    assert answer.json()["manifests"] == []
+
+
+def test_referrers_of_other_types_are_not_read(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = world.name()
+    token = world.widest("alice", name)
+    subject = world.push_image(token, name, "v1")
+    for n in range(5):
+        push_referrer(world, token, name, subject, artifactType="a/u", annotations={"n": str(n)})
+    wanted = push_referrer(world, token, name, subject, artifactType="a/w")
+    read: list[str] = []
+    whole = records.Descriptor
+
+    def made(*fields: object) -> object:
+        read.append(str(fields[1]))
+        return whole(*fields)
+
+    monkeypatch.setattr(records, "Descriptor", made)
+    answer = referrers(world, token, name, subject, "?artifactType=a/w")
+    assert [entry["digest"] for entry in answer.json()["manifests"]] == [sha256(wanted)]
+    assert read == [sha256(wanted)]
 
 
 def test_pages_of_referrers_miss_nothing_and_keep_the_filter(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from gateway.engine.embedded.sweep import EmbeddedSweep
 from gateway.engine.stores.clearing import Doomed
-from gateway.engine.stores.filesystem import Spool
+from gateway.engine.stores.files import Spool
 from gateway.errors import BlobUnknown, ContentReferenced, ManifestBlobUnknown, Unavailable
 from gateway.oci.digest import Digest
 from gateway.oci.manifest import Manifest

@@ -15,7 +15,8 @@ from gateway.change import Change, Notes
 from gateway.engine.embedded.layout import blob_key
 from gateway.engine.embedded.suspects import Suspects
 from gateway.engine.port import PIECE_BYTES, Appetite, Blob, greedy
-from gateway.engine.stores.filesystem import Filesystem, Stored
+from gateway.engine.stores.files import Stored
+from gateway.engine.stores.filesystem import Filesystem
 from gateway.errors import BlobUnknown, ContentDamaged
 from gateway.oci.digest import Digest
 from gateway.oci.names import Repository

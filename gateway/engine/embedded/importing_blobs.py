@@ -25,7 +25,8 @@ from gateway.engine.embedded.layout import blob_key, import_key
 from gateway.engine.embedded.volume import open_file
 from gateway.engine.port import Interrupted
 from gateway.engine.source import Found, Source
-from gateway.engine.stores.filesystem import Filesystem, Spool
+from gateway.engine.stores.files import Spool
+from gateway.engine.stores.filesystem import Filesystem
 from gateway.errors import BlobUnknown, Refusal, Unavailable
 from gateway.oci.digest import Algorithm, Digest
 from gateway.oci.names import Repository

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Final
 
-from gateway.engine.stores.filesystem import Spool
+from gateway.engine.stores.files import Spool
 from gateway.oci.digest import Algorithm
 
 if TYPE_CHECKING:

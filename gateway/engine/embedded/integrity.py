@@ -18,7 +18,8 @@ from typing import Final
 from gateway.change import Change, Notes
 from gateway.engine.embedded.layout import QUARANTINE, blob_key, quarantine_key
 from gateway.engine.embedded.suspects import Suspects
-from gateway.engine.stores.filesystem import Filesystem, Stored
+from gateway.engine.stores.files import Stored
+from gateway.engine.stores.filesystem import Filesystem
 from gateway.engine.stores.folders import Folders
 from gateway.flaws import FlawKind, Mend
 from gateway.oci.digest import Digest

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TypeVar
 
 from gateway.engine.port import Page
@@ -40,9 +40,11 @@ class EmbeddedListings:
     ) -> Page[str]:
         return _page(await listings.admitted_names(self._database, after, limit + 1, projects, admits), limit)
 
-    async def referrers(self, repository: Repository, subject: Digest, *, after: str, limit: int) -> Page[Descriptor]:
+    async def referrers(
+        self, repository: Repository, subject: Digest, *, after: str, limit: int, types: Collection[str] = ()
+    ) -> Page[Descriptor]:
         found, more = await self._database.read(
-            lambda connection: listings.referrers(connection, repository, subject, after, limit)
+            lambda connection: listings.referrers(connection, repository, subject, after, limit, types)
         )
         return Page(tuple(found), more)
 

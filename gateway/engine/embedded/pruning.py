@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from gateway.engine.embedded.layout import upload_key
-from gateway.engine.stores.filesystem import Filesystem, Spool
+from gateway.engine.stores.files import Spool
+from gateway.engine.stores.filesystem import Filesystem
 from gateway.records import sweeping
 from gateway.records.database import Database
 

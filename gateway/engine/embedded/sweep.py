@@ -25,7 +25,8 @@ from gateway.engine.embedded.layout import IMPORTS, SWEEP_LOCK, SWEPT, UPLOADS, 
 from gateway.engine.embedded.shelves import Shelf, amount_of, shared_bytes
 from gateway.engine.embedded.steps import Steps
 from gateway.engine.stores.clearing import Clearing, Doomed, Lying, Removal
-from gateway.engine.stores.filesystem import Filesystem, Spool
+from gateway.engine.stores.files import Spool
+from gateway.engine.stores.filesystem import Filesystem
 from gateway.engine.sweeping import Amount, Plan, Receipt, Stock, Swept
 from gateway.errors import Conflict
 from gateway.oci.digest import Algorithm

@@ -31,7 +31,8 @@ from gateway.engine.embedded.intake import Intake, SpoolDamaged
 from gateway.engine.embedded.layout import blob_key, upload_key
 from gateway.engine.embedded.pruning import discard_expired
 from gateway.engine.port import Appended, Blob, Interrupted, Upload
-from gateway.engine.stores.filesystem import Filesystem, Spool
+from gateway.engine.stores.files import Spool
+from gateway.engine.stores.filesystem import Filesystem
 from gateway.errors import BlobUploadUnknown, DigestInvalid, RangeInvalid, Refusal, Unavailable, UploadBusy
 from gateway.oci.digest import Algorithm, Digest
 from gateway.oci.names import Repository

@@ -28,6 +28,7 @@ class Folders:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._durable: set[Path] = set()
 
     def entries(self, folder: str) -> list[Entry]:
         """What is in *folder*, in no order; nothing if there is no such folder."""
@@ -111,10 +112,12 @@ class Folders:
             os.unlink(self._root / key)
 
     def _make(self, folder: Path) -> None:
-        if not folder.is_dir():
+        if folder not in self._durable or not folder.is_dir():
             with suppress(FileExistsError):
                 folder.mkdir(mode=0o700)
+            # Whoever else made it may not have got so far.
             _sync(folder.parent)
+            self._durable.add(folder)
 
 
 def place(source: Path, target: Path) -> None:

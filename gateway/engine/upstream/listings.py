@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import parse_qsl, urlencode
@@ -71,9 +71,11 @@ class UpstreamListings:
         names = await listings.admitted_names(self._database, after, limit + 1, projects, admits)
         return Page(tuple(names[:limit]), len(names) > limit)
 
-    async def referrers(self, repository: Repository, subject: Digest, *, after: str, limit: int) -> Page[Descriptor]:
+    async def referrers(
+        self, repository: Repository, subject: Digest, *, after: str, limit: int, types: Collection[str] = ()
+    ) -> Page[Descriptor]:
         found, more = await self._database.read(
-            lambda connection: listings.referrers(connection, repository, subject, after, limit)
+            lambda connection: listings.referrers(connection, repository, subject, after, limit, types)
         )
         return Page(tuple(found), more)
 
