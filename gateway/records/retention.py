@@ -140,7 +140,7 @@ def _remove_unnamed(
     which ones, and for how many the trash had no room.
     """
     removed: list[str] = []
-    lost, left = 0, trash.room(connection, place)
+    lost = 0
     wanted = list(dict.fromkeys(digests))
     for _ in range(_DEPTH):
         loose = [digest for digest in wanted if _is_unnamed(connection, place, digest)]
@@ -152,7 +152,7 @@ def _remove_unnamed(
             for around in (_NAMED, _ABOUT):
                 wanted += connection.execute(around, {"place": place, "it": text}).scalars()
             sweeping.release(connection, repository, digest, bin.now)
-            lost += not trash.keep_manifest(connection, place, digest, bin, left)
+            lost += not trash.keep_manifest(connection, place, digest, bin)
             content.forget_manifest(connection, place, digest)
             removed.append(text)
         wanted = list(dict.fromkeys(wanted))
