@@ -5,12 +5,12 @@ delete ─▶ trash (a manifest: its bytes, and what it names) ─▶ restored, 
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Select, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, delete, exists, func, insert, literal, select, tuple_, update
 
 from gateway.oci.digest import Digest
 from gateway.oci.names import ProjectName, Repository
@@ -214,33 +214,95 @@ def take_out(connection: Connection, place: int, digest: str, names: Sequence[st
     _drop(connection, list(connection.execute(select(trash.c.id).where(mine)).scalars()))
 
 
-def overdue(connection: Connection, now: int, *, writable: bool = False) -> list[Repository]:
-    """The repositories of which something has been in the trash for its time, by name; if *writable*, only those."""
-    statement = select(repositories.c.name).join(trash, trash.c.repository_id == repositories.c.id)
-    if writable:
-        statement = statement.where(~rules.keeping(trash.c.repository_id))
-    names = connection.execute(statement.where(trash.c.until <= now).distinct().order_by(repositories.c.name))
-    return [Repository(name) for name in names.scalars()]
-
-
-def empty(
-    connection: Connection, repository: Repository | None, until: int | None, *, writable: bool = False
-) -> tuple[int, int]:
+@dataclass(frozen=True, slots=True)
+class Going:
     """
-    Drops what is there (of *repository*; whose time is over at *until*): how many things, of how many bytes.
+    What is to go for good: of *repository* (None: of all), what has been there for its time at *until* (None: all).
 
-    If *writable*, what is read-only keeps its trash.
+    If *spares*, what is read-only keeps its trash; otherwise nothing goes while something is.
     """
-    statement = _listed()
-    if writable:
-        statement = statement.where(~rules.keeping(trash.c.repository_id))
-    if repository is not None:
-        statement = statement.where(repositories.c.name == repository.name)
-    if until is not None:
-        statement = statement.where(trash.c.until <= until)
-    gone = [_trashed(row) for row in connection.execute(statement)]
-    _drop(connection, [each.id for each in gone])
-    return len(gone), sum(each.size_bytes for each in gone)
+
+    repository: Repository | None = None
+    until: int | None = None
+    spares: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Heap:
+    """How many things there are, the bytes they have, and the id of the last: what comes later is none of them."""
+
+    count: int
+    bytes: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class Thing:
+    """One of them; *key* and *id* say where it is in their order."""
+
+    id: int
+    key: str | int
+    repository: str
+    size_bytes: int
+
+
+def heap(connection: Connection, going: Going) -> Heap:
+    """What is to go now."""
+    summed = select(func.count(), func.coalesce(func.sum(_SIZE), 0), func.coalesce(func.max(trash.c.id), 0))
+    [(count, size, last)] = driver.rows_once(connection, _going(summed.select_from(trash), going))
+    return Heap(int(count), int(size), int(last))
+
+
+def any_of(connection: Connection, going: Going) -> bool:
+    """Whether there is any of what is to go."""
+    return bool(driver.rows_once(connection, _going(select(trash.c.id), going).limit(1)))
+
+
+def page(connection: Connection, going: Going, last: int, after: Thing | None, limit: int) -> list[Thing]:
+    """The next *limit* of what is to go after *after*, of those up to the id *last*, in the order of an index."""
+    key = trash.c.digest if going.repository is not None else trash.c.until
+    statement = _going(select(trash.c.id, key, repositories.c.name, _SIZE), going).where(trash.c.id <= last)
+    statement = statement.join(repositories, repositories.c.id == trash.c.repository_id)
+    if after is not None:
+        statement = statement.where(tuple_(key, trash.c.id) > tuple_(literal(after.key), literal(after.id)))
+    found = driver.rows_once(connection, statement.order_by(key, trash.c.id).limit(limit))
+    return [Thing(*row) for row in found]
+
+
+def _going(statement: Select[Any], going: Going) -> Select[Any]:
+    if going.repository is not None:
+        mine = select(repositories.c.id).where(repositories.c.name == going.repository.name)
+        statement = statement.where(trash.c.repository_id == mine.scalar_subquery())
+    if going.until is not None:
+        statement = statement.where(trash.c.until <= going.until)
+    return statement.where(~rules.keeping(trash.c.repository_id)) if going.spares else statement
+
+
+def require_droppable(connection: Connection, going: Going) -> None:
+    """Raises `ReadOnly` while a project that something of it would be dropped of keeps its content as it is."""
+    if going.repository is not None:
+        rules.require_writable(connection, going.repository.project)
+        return
+    filled = exists().where(trash.c.repository_id == repositories.c.id)
+    held = select(repositories.c.name).where(filled, rules.keeping(repositories.c.id)).limit(1)
+    for name in connection.execute(held).scalars():
+        rules.require_writable(connection, Repository(name).project)
+
+
+def drop(connection: Connection, going: Going, things: Sequence[Thing]) -> tuple[int, int]:
+    """Drops those of *things*, a page, that are still there: how many, and their bytes. Raises `ReadOnly`."""
+    mine: defaultdict[ProjectName, list[int]] = defaultdict(list)
+    for thing in things:
+        mine[Repository(thing.repository).project].append(thing.id)
+    count, size = 0, 0
+    for project, ids in mine.items():
+        held = rules.read(connection, project)
+        if going.spares and (held.frozen or held.read_only):
+            continue
+        held.require_writable(project)
+        gone = _drop(connection, ids)
+        count, size = count + gone[0], size + gone[1]
+    return count, size
 
 
 def forget(connection: Connection, place: int) -> None:
@@ -251,15 +313,16 @@ def forget(connection: Connection, place: int) -> None:
         connection.execute(delete(table).where(table.c.repository_id == place))
 
 
-def _drop(connection: Connection, ids: Sequence[int]) -> None:
-    for start in range(0, len(ids), 500):
-        some = {"some": driver.listed(connection, ids[start : start + 500])}
-        driver.rows(connection, _GONE_TARGETS, some)
-        lost: Counter[int] = Counter()
-        for place, size in driver.rows(connection, _GONE, some):
-            lost[place] += size
-        for place, size in lost.items():
-            _count(connection, place, -size)
+def _drop(connection: Connection, ids: Sequence[int]) -> tuple[int, int]:
+    some = {"some": driver.listed(connection, ids)}
+    driver.rows(connection, _GONE_TARGETS, some)
+    gone = driver.rows(connection, _GONE, some)
+    lost: Counter[int] = Counter()
+    for place, size in gone:
+        lost[place] += size
+    for place, size in lost.items():
+        _count(connection, place, -size)
+    return len(gone), lost.total()
 
 
 def _count(connection: Connection, place: int, more: int) -> None:
