@@ -113,6 +113,7 @@ def joined(settings: Settings, secrets: Secrets) -> Iterator[Rooms]:
             hashing,
             stored_keys,
             settings.upkeep.trash_days * 86_400,
+            settings.upkeep.grace_hours * 3600,
         )
         stored = CredentialRecords(database)
         credentials = Credentials(stored, stored, secrets, hashing, stored)

@@ -133,6 +133,7 @@ class Administration:
     hashing: HashingPool
     stored_keys: StoredKeys
     trash_seconds: int = 0
+    grace_seconds: int = 86_400
     platforms: Platforms = field(default_factory=Platforms)
     exporting: Exports = field(default_factory=Exports)
     looks: Looks = field(default_factory=Looks)
@@ -199,7 +200,7 @@ class Administration:
 
     @property
     def retention(self) -> Retentions:
-        return Retentions(self.gate, self.database, self.engine, self.trail, self.trash_seconds)
+        return Retentions(self.gate, self.database, self.engine, self.trail, self.trash_seconds, self.grace_seconds)
 
     @property
     def contents(self) -> Contents:

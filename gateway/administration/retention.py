@@ -61,13 +61,19 @@ class Applied:
 
 @dataclass(frozen=True, slots=True)
 class Retentions:
-    """Needs manage on the project. Raises `Unknown`, and `Unsupported` where another registry keeps the content."""
+    """
+    Needs manage on the project. Raises `Unknown`, and `Unsupported` where another registry keeps the content.
+
+    What is removed can be had back for *trash_seconds*; what was pushed again lately, and has lost only the index that
+    named it, is not removed in the *grace_seconds* after.
+    """
 
     gate: Gate
     database: Database
     engine: Engine
     trail: Trail
     trash_seconds: int = 0
+    grace_seconds: int = 86_400
     clock: Callable[[], float] = time.time
 
     async def show(self, caller: Caller, project: str) -> Retention:
@@ -137,7 +143,7 @@ class Retentions:
         bin = Bin(int(self.clock()), owner_of(caller), self.trash_seconds)
 
         def apply(connection: Any) -> Notes:
-            return rows.remove(connection, repository, going, bin)
+            return rows.remove(connection, repository, going, bin, grace_seconds=self.grace_seconds)
 
         facts = {"project": project.name, "repository": repository.name}
         need = Need(Action.MANAGE, project)

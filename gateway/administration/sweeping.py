@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from gateway.access.principals import Caller
+from gateway.administration.emptying import Emptying
 from gateway.administration.values import MANAGE_SYSTEM
 from gateway.audit.event import Kind
 from gateway.change import Change, Notes
@@ -16,6 +19,7 @@ from gateway.engine.sweeping import Amount, Plan, Receipt, Stock, Swept
 from gateway.gate import Act, Gate, Passage
 from gateway.records import sweeping, trash
 from gateway.records.database import Database
+from gateway.records.trash import Going
 
 __all__ = ["Amount", "Plan", "Receipt", "Stock", "Sweeper", "Sweeps", "Swept"]
 
@@ -90,7 +94,7 @@ class Sweeps:
         async def commit(change: Change) -> Notes:
             return await ledger.commit(Act(passage.event(), change, silent=True))
 
-        await self._clear_trash(passage)
+        await self._clear_trash(passage.caller)
         plan = await sweeper.plan()
         facts = {"grace_seconds": grace_seconds}
         if not plan.empty:
@@ -105,19 +109,12 @@ class Sweeps:
         passage.note(bytes=receipt.gone.freed_bytes, detail=detail)
         return receipt
 
-    async def _clear_trash(self, passage: Passage) -> None:
-        """What has been in the trash for its time goes for good, unless it is read-only, with an event of its own."""
-        now = int(self.clock())
-        names = tuple(await self.database.read(lambda connection: trash.overdue(connection, now, writable=True)))
-        if not names:
-            return
-
-        def apply(connection: Any) -> Notes:
-            count, size = trash.empty(connection, None, now, writable=True)
-            return Notes(detail={"count": count, "bytes": size, "overdue": True})
-
-        event = passage.event().but(kind=Kind.TRASH_EMPTY)
-        await self.gate.ledger.commit(Act(event, Change(apply, repositories=names)))
+    async def _clear_trash(self, caller: Caller) -> None:
+        """What has been in the trash for its time goes for good, unless it is read-only, with events of its own."""
+        going = Going(until=int(self.clock()), spares=True)
+        if await asyncio.to_thread(self.database.read_now, partial(trash.any_of, going=going)):
+            async with self.gate.passage(caller, Kind.TRASH_EMPTY, MANAGE_SYSTEM) as passage:
+                await Emptying(passage, self.database, going, overdue=True).run()
 
     def _ended(self, connection: Any) -> Notes:
         sweeping.keep_time(connection, int(self.clock()))

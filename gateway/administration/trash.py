@@ -13,6 +13,7 @@ from typing import Any, Final
 from gateway.access.policy import Need, parse_target
 from gateway.access.principals import Caller
 from gateway.access.scopes import Action
+from gateway.administration.emptying import Emptying
 from gateway.administration.values import MANAGE_SYSTEM, owner_of
 from gateway.audit.event import TAG_MOVES, Kind
 from gateway.audit.trail import Search, Trail
@@ -22,12 +23,12 @@ from gateway.errors import Invalid, Unsupported
 from gateway.gate import Gate
 from gateway.oci.digest import Digest
 from gateway.oci.names import ProjectName, Repository, Tag
-from gateway.records import restoring, rules, trash
+from gateway.records import restoring, trash
 from gateway.records.accounts import account_names
 from gateway.records.content import Act
 from gateway.records.database import Database
 from gateway.records.projects import get
-from gateway.records.trash import Trashed
+from gateway.records.trash import Going, Trashed
 
 LIMIT: Final = 1000
 #: How many events of one kind are looked at for the history of a tag, newest first.
@@ -163,26 +164,13 @@ class Trash:
         """
         Drops everything there (of the repository): how many things. They cannot be restored any more.
 
-        Raises `ReadOnly` while a project that something would be dropped of keeps its content as it is.
+        Raises `ReadOnly` while a project that something would be dropped of keeps its content as it is. Much of it goes
+        in several commits: what has gone when something is raised has gone, and the event tells how much that is.
         """
         name = parse_target(repository) if repository else None
-        if name is None:
-            names = tuple(await self.database.read(lambda connection: trash.overdue(connection, 2**62)))
-        else:
-            names = (name,)
-
-        def apply(connection: Any) -> Notes:
-            going = trash.overdue(connection, 2**62) if name is None else [name]
-            for project in dict.fromkeys(each.project for each in going):
-                rules.require_writable(connection, project)
-            count, size = trash.empty(connection, name, None)
-            return Notes(detail={"count": count, "bytes": size}, result=count)
-
         need = Need(Action.DELETE, name) if name is not None else MANAGE_SYSTEM
         async with self.gate.passage(caller, Kind.TRASH_EMPTY, need) as passage:
-            notes = await passage.commit(Change(apply, repositories=names))
-        count: int = notes.result
-        return count
+            return await Emptying(passage, self.database, Going(name)).run()
 
     def _require(self) -> None:
         if Feature.TRASH in self.engine.emulated:

@@ -96,6 +96,7 @@ class Kind(StrEnum):
     MANIFEST_RESTORE = "manifest.restore"
     TRASH_LIST = "trash.list"
     TRASH_EMPTY = "trash.empty"
+    TRASH_EMPTY_BEGUN = "trash.empty.begun"
     RETENTION_SET = "retention.set"
     RETENTION_PLAN = "retention.plan"
     RETENTION_APPLY = "retention.apply"

@@ -21,12 +21,16 @@ from gateway.records.trash import Bin
 #: Manifests that nothing names any more may name others: so deep an index of indexes is followed.
 _DEPTH: Final = 16
 _CHUNK: Final = 500
+_GRACE: Final = 86_400
 _REMOVE: Final = delete(tags).where(tags.c.repository_id == bindparam("place"), tags.c.name == bindparam("tag"))
 _NAMED: Final = select(edges.c.target).where(
     edges.c.repository_id == bindparam("place"), edges.c.source == bindparam("it")
 )
 _ABOUT: Final = select(manifests.c.digest).where(
     manifests.c.repository_id == bindparam("place"), manifests.c.subject == bindparam("it")
+)
+_PUSHED: Final = select(manifests.c.pushed_at).where(
+    manifests.c.repository_id == bindparam("place"), manifests.c.digest == bindparam("it")
 )
 _OF_TAG: Final = (manifests.c.repository_id == tags.c.repository_id) & (manifests.c.digest == tags.c.digest)
 _STATES: Final = select(tags.c.name, tags.c.digest, tags.c.moved_at, manifests.c.pushed_at).outerjoin(
@@ -97,9 +101,14 @@ def _state(row: Any) -> TagState:
     return TagState(row.name, row.digest, row.moved_at, pushed_at=row.pushed_at or 0)
 
 
-def remove(connection: Connection, repository: Repository, doomed: Sequence[TagState], bin: Bin) -> Notes:
+def remove(
+    connection: Connection, repository: Repository, doomed: Sequence[TagState], bin: Bin, *, grace_seconds: int = _GRACE
+) -> Notes:
     """
     Removes those of the tags *doomed* that are still as they were, then the manifests that nothing names any more.
+
+    Of these, what was pushed again since the index that named it stays: whoever was told in the last *grace_seconds*
+    that it is there may be about to push another one.
 
     The result is the names of the tags and the digests of the manifests. Raises `ReadOnly`; what has become immutable
     stays.
@@ -119,7 +128,10 @@ def remove(connection: Connection, repository: Repository, doomed: Sequence[TagS
         connection.execute(_REMOVE, {"place": place, "tag": tag.name})
         gone[tag.name] = tag.digest
     digests = list(gone.values())
-    removed, lost = _remove_unnamed(connection, repository, place, digests, bin) if place is not None else ([], 0)
+    since = bin.now - grace_seconds
+    removed, lost = (
+        _remove_unnamed(connection, repository, place, digests, bin, since) if place is not None else ([], 0)
+    )
     where = {"project": repository.project.name, "repository": repository.name}
     also = tuple(
         (
@@ -133,30 +145,41 @@ def remove(connection: Connection, repository: Repository, doomed: Sequence[TagS
 
 
 def _remove_unnamed(
-    connection: Connection, repository: Repository, place: int, digests: Sequence[str], bin: Bin
+    connection: Connection, repository: Repository, place: int, digests: Sequence[str], bin: Bin, since: int
 ) -> tuple[list[str], int]:
     """
     Removes those of *digests* that neither a tag nor a manifest names, what only they named, and what is about them:
-    which ones, and for how many the trash had no room.
+    which ones, and for how many the trash had no room. What was pushed after *since* and after all that named it stays.
     """
     removed: list[str] = []
-    lost, left = 0, trash.room(connection, place)
+    lost = 0
     wanted = list(dict.fromkeys(digests))
+    # When the last of those that named it was pushed.
+    named: dict[str, int] = {}
     for _ in range(_DEPTH):
         loose = [digest for digest in wanted if _is_unnamed(connection, place, digest)]
+        loose = [
+            text for text in loose if text not in named or _pushed(connection, place, text) <= max(named[text], since)
+        ]
         if not loose:
             break
         wanted = []
         for text in loose:
-            digest = Digest(text)
-            for around in (_NAMED, _ABOUT):
-                wanted += connection.execute(around, {"place": place, "it": text}).scalars()
+            digest, pushed_at = Digest(text), _pushed(connection, place, text)
+            for target in connection.execute(_NAMED, {"place": place, "it": text}).scalars():
+                named[target] = max(pushed_at, named.get(target, pushed_at))
+                wanted.append(target)
+            wanted += connection.execute(_ABOUT, {"place": place, "it": text}).scalars()
             sweeping.release(connection, repository, digest, bin.now)
-            lost += not trash.keep_manifest(connection, place, digest, bin, left)
+            lost += not trash.keep_manifest(connection, place, digest, bin)
             content.forget_manifest(connection, place, digest)
             removed.append(text)
         wanted = list(dict.fromkeys(wanted))
     return removed, lost
+
+
+def _pushed(connection: Connection, place: int, digest: str) -> int:
+    return int(connection.execute(_PUSHED, {"place": place, "it": digest}).scalar_one())
 
 
 def _is_unnamed(connection: Connection, place: int, digest: str) -> bool:

@@ -89,6 +89,7 @@ projects = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("quota_bytes", BigInteger),  # NULL: no quota
     Column("used_bytes", BigInteger, nullable=False, server_default="0"),  # of what is linked, each digest once
+    Column("trash_bytes", BigInteger, nullable=False, server_default="0"),  # of the manifests in the trash
     Column("immutable", Text, nullable=False, server_default=""),  # patterns of tags, one a line
     Column("read_only", Text, nullable=False, server_default=""),  # why; "" when it is not
     Column("retain_last", BigInteger),  # NULL: not a reason to keep a tag

@@ -5,15 +5,16 @@ delete ─▶ trash (a manifest: its bytes, and what it names) ─▶ restored, 
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Select, bindparam, delete, func, insert, select
+from sqlalchemy import Connection, Row, Select, bindparam, delete, exists, func, insert, literal, select, tuple_, update
 
 from gateway.oci.digest import Digest
 from gateway.oci.names import ProjectName, Repository
-from gateway.records import rules
+from gateway.records import driver, rules
 from gateway.records.schema import edges, manifest_bodies, manifests, projects, repositories, tags, trash, trash_targets
 
 _PAGE: Final = 1000
@@ -36,16 +37,22 @@ _TAGS: Final = select(tags.c.name).where(
 _NEW: Final = insert(trash).returning(trash.c.id)
 _NEW_TAGS: Final = insert(trash)
 _NEW_TARGETS: Final = insert(trash_targets)
-_QUOTA: Final = (
-    select(projects.c.id, projects.c.quota_bytes)
+_ROOM: Final = (
+    select(projects.c.quota_bytes, projects.c.trash_bytes)
     .join(repositories, repositories.c.project_id == projects.c.id)
     .where(repositories.c.id == bindparam("place"))
 )
-_TAKEN: Final = (
-    select(func.coalesce(func.sum(func.length(trash.c.content)), 0))
-    .join(repositories, repositories.c.id == trash.c.repository_id)
-    .where(repositories.c.project_id == bindparam("project"), trash.c.tag == "")
+_HOME: Final = select(repositories.c.project_id).where(repositories.c.id == bindparam("place"))
+_COUNT: Final = (
+    update(projects)
+    .where(projects.c.id == _HOME.scalar_subquery())
+    .values(trash_bytes=projects.c.trash_bytes + bindparam("more"))
 )
+_SIZE: Final = func.coalesce(func.length(trash.c.content), 0)
+_GONE_TARGETS: Final = (
+    delete(trash_targets).where(driver.among(trash_targets.c.trash_id, "some")).returning(trash_targets.c.trash_id)
+)
+_GONE: Final = delete(trash).where(driver.among(trash.c.id, "some")).returning(trash.c.repository_id, _SIZE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,31 +85,13 @@ class Trashed:
 # into the trash
 
 
-@dataclass(slots=True)
-class Room:
-    """How many bytes of manifests still fit into the trash of a project; None: any number."""
-
-    bytes: int | None = None
-
-
-def room(connection: Connection, place: int) -> Room:
-    """
-    What fits into the trash of the project that the repository *place* is in: its quota, beside what it holds.
-
-    Whoever pushes and deletes again and again would fill the database by way of the trash otherwise.
-    """
-    found = connection.execute(_QUOTA, {"place": place}).first()
-    if found is None or found.quota_bytes is None:
-        return Room()
-    taken = connection.execute(_TAKEN, {"project": found.id}).scalar_one()
-    return Room(int(found.quota_bytes) - int(taken))
-
-
-def keep_manifest(connection: Connection, place: int, digest: Digest, bin: Bin, left: Room | None = None) -> bool:
+def keep_manifest(connection: Connection, place: int, digest: Digest, bin: Bin) -> bool:
     """
     Keeps the manifest of the repository *place*, and its tags; before it is forgotten. False if there is no room.
 
-    Of what was thrown away several times, the last is kept. *left* is the project's `room`, if it was looked up.
+    The manifests in the trash of a project have as much room as its quota, beside what it uses: whoever pushes and
+    deletes again and again would fill the database by way of the trash otherwise. Of what was thrown away several
+    times, the last is kept.
     """
     if not bin.seconds:
         return True
@@ -111,13 +100,13 @@ def keep_manifest(connection: Connection, place: int, digest: Digest, bin: Bin, 
     if found is None:
         return True
     older = list(connection.execute(_FORMER, mine).scalars())
-    left = left or room(connection, place)
     if older:
         _drop(connection, older)
-    elif left.bytes is not None:
-        if len(found.content) > left.bytes:
+    else:
+        [(quota_bytes, taken)] = driver.rows(connection, _ROOM, {"place": place})
+        if quota_bytes is not None and taken + len(found.content) > quota_bytes:
             return False
-        left.bytes -= len(found.content)
+    _count(connection, place, len(found.content))
     row = {**_row(place, digest.text, bin), "tag": "", "media_type": found.media_type, "content": bytes(found.content)}
     number = connection.execute(_NEW, row).scalar_one()
     named = connection.execute(_TARGETS, mine).scalars().all()
@@ -184,9 +173,10 @@ def tags_with(connection: Connection, place: int, thrown: Trashed) -> list[str]:
 
 def _listed(*more: Any) -> Select[Any]:
     columns = (trash.c.id, repositories.c.name, trash.c.tag, trash.c.digest, trash.c.media_type)
-    size = func.coalesce(func.length(trash.c.content), 0).label("size_bytes")
     told = (trash.c.deleted_at, trash.c.deleted_by, trash.c.until)
-    return select(*columns, size, *told, *more).join(repositories, repositories.c.id == trash.c.repository_id)
+    return select(*columns, _SIZE.label("size_bytes"), *told, *more).join(
+        repositories, repositories.c.id == trash.c.repository_id
+    )
 
 
 def _trashed(row: Row[Any]) -> Trashed:
@@ -224,43 +214,118 @@ def take_out(connection: Connection, place: int, digest: str, names: Sequence[st
     _drop(connection, list(connection.execute(select(trash.c.id).where(mine)).scalars()))
 
 
-def overdue(connection: Connection, now: int, *, writable: bool = False) -> list[Repository]:
-    """The repositories of which something has been in the trash for its time, by name; if *writable*, only those."""
-    statement = select(repositories.c.name).join(trash, trash.c.repository_id == repositories.c.id)
-    if writable:
-        statement = statement.where(~rules.keeping(trash.c.repository_id))
-    names = connection.execute(statement.where(trash.c.until <= now).distinct().order_by(repositories.c.name))
-    return [Repository(name) for name in names.scalars()]
-
-
-def empty(
-    connection: Connection, repository: Repository | None, until: int | None, *, writable: bool = False
-) -> tuple[int, int]:
+@dataclass(frozen=True, slots=True)
+class Going:
     """
-    Drops what is there (of *repository*; whose time is over at *until*): how many things, of how many bytes.
+    What is to go for good: of *repository* (None: of all), what has been there for its time at *until* (None: all).
 
-    If *writable*, what is read-only keeps its trash.
+    If *spares*, what is read-only keeps its trash; otherwise nothing goes while something is.
     """
-    statement = _listed()
-    if writable:
-        statement = statement.where(~rules.keeping(trash.c.repository_id))
-    if repository is not None:
-        statement = statement.where(repositories.c.name == repository.name)
-    if until is not None:
-        statement = statement.where(trash.c.until <= until)
-    gone = [_trashed(row) for row in connection.execute(statement)]
-    _drop(connection, [each.id for each in gone])
-    return len(gone), sum(each.size_bytes for each in gone)
+
+    repository: Repository | None = None
+    until: int | None = None
+    spares: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Heap:
+    """How many things there are, the bytes they have, and the id of the last: what comes later is none of them."""
+
+    count: int
+    bytes: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class Thing:
+    """One of them; *key* and *id* say where it is in their order."""
+
+    id: int
+    key: str | int
+    repository: str
+    size_bytes: int
+
+
+def heap(connection: Connection, going: Going) -> Heap:
+    """What is to go now."""
+    summed = select(func.count(), func.coalesce(func.sum(_SIZE), 0), func.coalesce(func.max(trash.c.id), 0))
+    [(count, size, last)] = driver.rows_once(connection, _going(summed.select_from(trash), going))
+    return Heap(int(count), int(size), int(last))
+
+
+def any_of(connection: Connection, going: Going) -> bool:
+    """Whether there is any of what is to go."""
+    return bool(driver.rows_once(connection, _going(select(trash.c.id), going).limit(1)))
+
+
+def page(connection: Connection, going: Going, last: int, after: Thing | None, limit: int) -> list[Thing]:
+    """The next *limit* of what is to go after *after*, of those up to the id *last*, in the order of an index."""
+    key = trash.c.digest if going.repository is not None else trash.c.until
+    statement = _going(select(trash.c.id, key, repositories.c.name, _SIZE), going).where(trash.c.id <= last)
+    statement = statement.join(repositories, repositories.c.id == trash.c.repository_id)
+    if after is not None:
+        statement = statement.where(tuple_(key, trash.c.id) > tuple_(literal(after.key), literal(after.id)))
+    found = driver.rows_once(connection, statement.order_by(key, trash.c.id).limit(limit))
+    return [Thing(*row) for row in found]
+
+
+def _going(statement: Select[Any], going: Going) -> Select[Any]:
+    if going.repository is not None:
+        mine = select(repositories.c.id).where(repositories.c.name == going.repository.name)
+        statement = statement.where(trash.c.repository_id == mine.scalar_subquery())
+    if going.until is not None:
+        statement = statement.where(trash.c.until <= going.until)
+    return statement.where(~rules.keeping(trash.c.repository_id)) if going.spares else statement
+
+
+def require_droppable(connection: Connection, going: Going) -> None:
+    """Raises `ReadOnly` while a project that something of it would be dropped of keeps its content as it is."""
+    if going.repository is not None:
+        rules.require_writable(connection, going.repository.project)
+        return
+    filled = exists().where(trash.c.repository_id == repositories.c.id)
+    held = select(repositories.c.name).where(filled, rules.keeping(repositories.c.id)).limit(1)
+    for name in connection.execute(held).scalars():
+        rules.require_writable(connection, Repository(name).project)
+
+
+def drop(connection: Connection, going: Going, things: Sequence[Thing]) -> tuple[int, int]:
+    """Drops those of *things*, a page, that are still there: how many, and their bytes. Raises `ReadOnly`."""
+    mine: defaultdict[ProjectName, list[int]] = defaultdict(list)
+    for thing in things:
+        mine[Repository(thing.repository).project].append(thing.id)
+    count, size = 0, 0
+    for project, ids in mine.items():
+        held = rules.read(connection, project)
+        if going.spares and (held.frozen or held.read_only):
+            continue
+        held.require_writable(project)
+        gone = _drop(connection, ids)
+        count, size = count + gone[0], size + gone[1]
+    return count, size
 
 
 def forget(connection: Connection, place: int) -> None:
     """The repository *place* goes, and with it what of it is in the trash."""
+    held = select(func.coalesce(func.sum(_SIZE), 0)).where(trash.c.repository_id == place)
+    _count(connection, place, -int(connection.execute(held).scalar_one()))
     for table in (trash_targets, trash):
         connection.execute(delete(table).where(table.c.repository_id == place))
 
 
-def _drop(connection: Connection, ids: Sequence[int]) -> None:
-    for start in range(0, len(ids), 500):
-        some = ids[start : start + 500]
-        connection.execute(delete(trash_targets).where(trash_targets.c.trash_id.in_(some)))
-        connection.execute(delete(trash).where(trash.c.id.in_(some)))
+def _drop(connection: Connection, ids: Sequence[int]) -> tuple[int, int]:
+    some = {"some": driver.listed(connection, ids)}
+    driver.rows(connection, _GONE_TARGETS, some)
+    gone = driver.rows(connection, _GONE, some)
+    lost: Counter[int] = Counter()
+    for place, size in gone:
+        lost[place] += size
+    for place, size in lost.items():
+        _count(connection, place, -size)
+    return len(gone), lost.total()
+
+
+def _count(connection: Connection, place: int, more: int) -> None:
+    """The counter of the project that the repository *place* is in moves by so many bytes of manifests."""
+    if more:
+        connection.execute(_COUNT, {"place": place, "more": more})

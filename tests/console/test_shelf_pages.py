@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
+from gateway.access.principals import Caller
+from gateway.administration.retention import Retention, Retentions
 from gateway.audit.event import Event, Kind
 from gateway.gate import Act
 from gateway.oci.manifest import Manifest
@@ -167,6 +170,29 @@ def test_whoever_saves_retention_second_sees_what_the_first_did(desk: Desk) -> N
     assert (second.status, "keeps the last 3 now" in second.words) == (409, True)
     assert second.fields["last"] == "5"
     assert jane.post(RETENTION, second.fields).status == 303
+
+
+def test_retention_that_somebody_saves_at_the_same_moment_is_not_lost(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jane, _ = pushed(desk)
+    form = jane.get(RETENTION).fields
+    save = Retentions.set
+
+    async def late(self: Retentions, caller: Caller, project: str, **wanted: Any) -> Retention:
+        # Whatever the console has looked at by now, somebody else is first to commit.
+        monkeypatch.undo()
+        await save(desk.acts.retention, OPERATOR, project, last=20, matching=("v*",))
+        return await save(self, caller, project, **wanted)
+
+    monkeypatch.setattr(Retentions, "set", late)
+    second = jane.post(RETENTION, {**form, "last": "1"})
+
+    assert (second.status, "keeps the last 20, tags matching v* now" in second.words) == (409, True)
+    assert second.fields["last"] == "1"
+    assert desk.run(desk.acts.retention.show(OPERATOR, "gallery")) == Retention(20, ("v*",))
+    assert jane.post(RETENTION, second.fields).status == 303
+    assert desk.run(desk.acts.retention.show(OPERATOR, "gallery")).last == 1
 
 
 def test_evidence_is_told_and_given_to_auditors(desk: Desk) -> None:

@@ -18,7 +18,7 @@ from gateway.administration import retention as administration
 from gateway.administration.retention import Applied
 from gateway.audit.event import Event, Kind
 from gateway.audit.trail import Search
-from gateway.change import Change
+from gateway.change import Change, Notes
 from gateway.errors import Denied, Invalid, ManifestUnknown
 from gateway.gate import Act
 from gateway.oci.digest import Digest
@@ -30,7 +30,7 @@ from gateway.records.projects import Wishes
 from gateway.records.trail import project_tail
 from gateway.records.trash import Bin
 from tests.administration.rooms import Rooms, rooms_of
-from tests.contract.house import index
+from tests.contract.house import image, index
 from tests.house import OPERATOR, House
 from tests.records.rows import written
 from tests.sweep.stage import DAY, UI, Stage
@@ -276,6 +276,61 @@ def test_an_index_goes_with_the_platforms_that_only_it_names_and_shared_ones_sta
     assert done.tags == ("old",)
     assert set(done.manifests) == {old.digest.text, one.digest.text}
     assert stage.run(stage.engine.manifests.find(UI, two.digest)).digest == two.digest
+
+
+def rebuilt(stage: Stage) -> tuple[Manifest, Manifest]:
+    """An index `v1` that `v2` has overtaken, and one of its platforms pushed again a day later, for another index."""
+    one, two = (stage.run(stage.push_image(UI, layer=layer)) for layer in (b"one", b"two"))
+    old = listing(one, two)
+    stage.run(stage.put(UI, old, "v1"))
+    stage.clock.now += DAY
+    stage.run(stage.push_image(UI, "v2", layer=b"three"))
+    stage.run(stage.put(UI, two))
+    return old, two
+
+
+def test_a_platform_that_was_pushed_again_for_another_index_stays_when_the_old_one_goes(stage: Stage) -> None:
+    old, two = rebuilt(stage)
+    retention = acts(stage).acts.retention
+    stage.run(retention.set(OPERATOR, "gallery", last=1))
+    [done] = stage.run(retention.apply(OPERATOR, "gallery"))
+    assert done.tags == ("v1",)
+    assert set(done.manifests) == {old.digest.text, old.manifests[0].digest.text}
+
+    # The index that it was pushed for finds it, and takes it along when it goes.
+    new = listing(two, stage.run(stage.push_image(UI, layer=b"new")))
+    stage.run(stage.put(UI, new, "v3"))
+    stage.clock.now += DAY
+    stage.run(stage.push_image(UI, "v4", layer=b"four"))
+    [done] = stage.run(retention.apply(OPERATOR, "gallery"))
+    assert {new.digest.text, *(each.digest.text for each in new.manifests)} < set(done.manifests)
+
+
+def test_a_platform_that_was_pushed_again_goes_with_its_index_once_its_grace_is_over(stage: Stage) -> None:
+    old, two = rebuilt(stage)
+    states = stage.house.database.read_now(lambda connection: retaining.tag_states(connection, [UI]))[UI.name]
+    going = [tag for tag in states if tag.name == "v1"]
+    bin = Bin(int(stage.clock.now) + 3600, "user:7", DAY)
+
+    def removed(connection: Connection) -> Notes:
+        return retaining.remove(connection, UI, going, bin, grace_seconds=3600)
+
+    notes = stage.run(stage.commit(Change(removed)))
+    assert set(notes.result[1]) == {old.digest.text, *(each.digest.text for each in old.manifests)}
+    assert two.digest.text in notes.result[1]
+
+
+def test_what_is_about_a_manifest_goes_with_it_though_it_was_pushed_later(stage: Stage) -> None:
+    subject = stage.run(stage.push_image(UI, "v1"))
+    stage.clock.now += 60
+    about = image(b"{}", b"a layer", subject=subject)
+    stage.run(stage.put(UI, about))
+    stage.clock.now += 60
+    stage.run(stage.push_image(UI, "v2", layer=b"two"))
+    retention = acts(stage).acts.retention
+    stage.run(retention.set(OPERATOR, "gallery", last=1))
+    [done] = stage.run(retention.apply(OPERATOR, "gallery"))
+    assert set(done.manifests) == {subject.digest.text, about.digest.text}
 
 
 def test_immutable_tags_stay(stage: Stage) -> None:

@@ -11,13 +11,14 @@ from typing import Final
 from starlette.responses import Response
 
 from gateway.access.rules import parse_patterns
+from gateway.administration import Condition, edition_of
 from gateway.administration.retention import Decision, Retention, RetentionPlan
 from gateway.console.form import Form
 from gateway.console.frame import plural, render, render_project
 from gateway.console.leaves import Leaf, leaf
 from gateway.console.plan import Group, Page
 from gateway.console.visit import Visit
-from gateway.errors import Invalid
+from gateway.errors import Invalid, Stale
 from gateway.oci.names import ProjectName
 
 #: So many tags are named in a question.
@@ -36,18 +37,19 @@ async def save(visit: Visit) -> Response:
     """Changes what is kept, unless somebody else has since the form was opened; nothing goes at once."""
     project, form = ProjectName.parse(visit.path["project"]), visit.form
     present = await visit.acts.retention.show(visit.caller, project.name)
-    if form.value("version") != str(present):
-        kept = [(name, value) for name, value in form.pairs if name != "version"]
-        return await _page(visit, project, present, Form([*kept, ("version", str(present))]), 409, changed=True)
     last = form.parsed("last", lambda text: Retention.parse(_number(text), (), None).last)
     days = form.parsed("pulled_days", lambda text: Retention.parse(None, (), _number(text)).pulled_days)
     matching = form.parsed("matching", lambda text: parse_patterns(text.split()))
     if form.sound:
-        with form.blaming(""):
-            await visit.acts.retention.set(
-                visit.caller, project.name, last=last, matching=matching or (), pulled_days=days
-            )
-            return visit.go(f"/projects/{project}/settings/retention", said="saved")
+        try:
+            seen = Condition.on_retention(project.name, frozenset({form.text("version")}))
+            with form.blaming(""):
+                await visit.acts.expecting(seen).retention.set(
+                    visit.caller, project.name, last=last, matching=matching or (), pulled_days=days
+                )
+                return visit.go(f"/projects/{project}/settings/retention", said="saved")
+        except Stale as stale:
+            return await _overtaken(visit, project, stale)
     return await _page(visit, project, present, form, 422)
 
 
@@ -128,10 +130,17 @@ async def _page(
     return await render_project(visit, project, "retention.html", status, **values)
 
 
+async def _overtaken(visit: Visit, project: ProjectName, stale: Stale) -> Response:
+    present = stale.present
+    assert isinstance(present, Retention)
+    kept = [(name, value) for name, value in visit.form.pairs if name != "version"]
+    return await _page(visit, project, present, Form([*kept, ("version", edition_of(present))]), 409, changed=True)
+
+
 def _filled(found: Retention) -> Form:
     last, days = (str(number) if number is not None else "" for number in (found.last, found.pulled_days))
     pairs = [("last", last), ("pulled_days", days), ("matching", "\n".join(found.matching))]
-    return Form([*pairs, ("version", str(found))])
+    return Form([*pairs, ("version", edition_of(found))])
 
 
 def _number(text: str) -> int | None:
