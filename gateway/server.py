@@ -57,6 +57,10 @@ class Plan:
     workers: int = 1
     drain_seconds: float = 30.0
 
+    def live_pair(self, fallback: Pair | None = None) -> LivePair:
+        """What new connections are served with, for the names the gateway answers to; raises as `LivePair` does."""
+        return LivePair(self.certificate, self.key, hosts=sorted(self.limits.hosts), fallback=fallback)
+
 
 @dataclass(frozen=True, slots=True)
 class Seat:
@@ -73,6 +77,8 @@ def _nothing() -> None:
 def _log_reload(reload: Reload) -> None:
     if reload.outcome is ReloadOutcome.ACCEPTED:
         log.info("certificate accepted: %s until %s", reload.pair.fingerprint, reload.pair.not_after)
+        if reload.reason:
+            log.warning("%s", reload.reason)
     else:
         log.error("certificate rejected, the old one stays: %s", reload.reason)
 
@@ -107,7 +113,7 @@ def serve(factory: Factory, plan: Plan, on_ready: Callable[[int], None] = lambda
     *on_ready* is called once, with the port, when every worker accepts. Raises `Conflict` when the port is taken and
     `Invalid` when the address or the pair cannot be used, before any worker starts.
     """
-    live = LivePair(plan.certificate, plan.key)
+    live = plan.live_pair()
     sockets = bind(plan.bind, plan.port)
     port: int = sockets[0].getsockname()[1]
     harden()
@@ -307,7 +313,7 @@ def _child(
         sys.exit(STARTUP_FAILED)
     harden()
     try:
-        seat = Seat(number, LivePair(plan.certificate, plan.key, fallback=pair))
+        seat = Seat(number, plan.live_pair(fallback=pair))
         status = _work(factory, plan, sockets, seat, lambda: report.send(None), watched=True)
     except Refusal as refusal:
         log.error("worker %d cannot start: %s", number, refusal.message)  # noqa: TRY400  (the sentence is enough)

@@ -222,18 +222,31 @@ def test_a_killed_worker_is_replaced_and_the_other_serves_on(folder: Path) -> No
         assert running.process.wait(15) == 0
 
 
-def test_killed_workers_are_replaced_while_the_pair_on_disk_is_damaged(folder: Path) -> None:
+def put_pair(authority: trustme.CA, folder: Path, name: str) -> None:
+    leaf = authority.issue_cert(name)
+    leaf.private_key_pem.write_to_path(folder / "leaf.key")
+    leaf.cert_chain_pems[0].write_to_path(folder / "leaf.crt")
+
+
+def damage(authority: trustme.CA, folder: Path) -> None:
+    (folder / "leaf.crt").write_bytes(b"garbage")
+
+
+def mistake(authority: trustme.CA, folder: Path) -> None:
+    put_pair(authority, folder, "mail.example")
+
+
+@pytest.mark.parametrize("spoil", [damage, mistake])
+def test_killed_workers_are_replaced_while_the_pair_on_disk_is_bad(folder: Path, spoil: Any) -> None:
     with member(folder, 2) as running:
         first = running.pids()
         authority = trustme.CA()
-        leaf = authority.issue_cert("localhost")
-        leaf.private_key_pem.write_to_path(folder / "leaf.key")
-        leaf.cert_chain_pems[0].write_to_path(folder / "leaf.crt")
+        put_pair(authority, folder, "localhost")
         authority.cert_pem.write_to_path(folder / "ca.crt")
         # The parent looks once a second, like each of them.
         time.sleep(2.5)
         assert running.pids() == first
-        (folder / "leaf.crt").write_bytes(b"garbage")
+        spoil(authority, folder)
         time.sleep(2.5)
         for pid in first.values():
             os.kill(pid, signal.SIGKILL)
@@ -335,9 +348,7 @@ def test_a_certificate_is_replaced_under_load_on_two_workers(folder: Path) -> No
             puller.start()
         time.sleep(0.3)
         authority = trustme.CA()
-        leaf = authority.issue_cert("localhost")
-        leaf.private_key_pem.write_to_path(folder / "leaf.key")
-        leaf.cert_chain_pems[0].write_to_path(folder / "leaf.crt")
+        put_pair(authority, folder, "localhost")
         authority.cert_pem.write_to_path(folder / "ca.crt")
 
         def renewed() -> bool:
