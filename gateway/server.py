@@ -3,7 +3,8 @@
     serve ─▶ bind ─┬─ 1 worker: in this process
                    └─ N workers: this process watches; each worker builds its own application and accepts by itself
 
-The first SIGTERM or SIGINT drains: no new connections, what is in hand finishes, exit 0. The second ends at once.
+The first SIGTERM or SIGINT drains: no new connections, what is in hand finishes, exit 0. The second ends at once. Who
+signals the whole group of processes may do so: workers take the first signal only, and leave the rest to their parent.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, wait
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from types import FrameType
@@ -33,14 +35,11 @@ from uvicorn._types import ASGI3Application
 
 from gateway.certificates import LivePair, Pair, Reload, ReloadOutcome
 from gateway.errors import Refusal
+from gateway.fleet import STARTUP_FAILED, Fleet, Wishes
 from gateway.protocol import Edge, EdgeLimits, Listener, StrictProtocol, bind, strict_protocol
 
 log = logging.getLogger("gateway.server")
 
-STARTUP_FAILED: Final = 3
-
-_STEADY_SECONDS: Final = 10.0
-_LONGEST_PAUSE_SECONDS: Final = 30.0
 _OPEN_FILES: Final = 1 << 20
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_DUMPABLE: Final = 4
@@ -58,6 +57,10 @@ class Plan:
     workers: int = 1
     drain_seconds: float = 30.0
 
+    def live_pair(self, fallback: Pair | None = None) -> LivePair:
+        """What new connections are served with, for the names the gateway answers to; raises as `LivePair` does."""
+        return LivePair(self.certificate, self.key, hosts=sorted(self.limits.hosts), fallback=fallback)
+
 
 @dataclass(frozen=True, slots=True)
 class Seat:
@@ -74,6 +77,8 @@ def _nothing() -> None:
 def _log_reload(reload: Reload) -> None:
     if reload.outcome is ReloadOutcome.ACCEPTED:
         log.info("certificate accepted: %s until %s", reload.pair.fingerprint, reload.pair.not_after)
+        if reload.reason:
+            log.warning("%s", reload.reason)
     else:
         log.error("certificate rejected, the old one stays: %s", reload.reason)
 
@@ -108,13 +113,17 @@ def serve(factory: Factory, plan: Plan, on_ready: Callable[[int], None] = lambda
     *on_ready* is called once, with the port, when every worker accepts. Raises `Conflict` when the port is taken and
     `Invalid` when the address or the pair cannot be used, before any worker starts.
     """
-    live = LivePair(plan.certificate, plan.key)
+    live = plan.live_pair()
     sockets = bind(plan.bind, plan.port)
     port: int = sockets[0].getsockname()[1]
+    harden()
     if plan.workers == 1:
-        harden()
         return _work(factory, plan, sockets, Seat(0, live), lambda: on_ready(port))
-    return Fleet(factory, plan, sockets, live).run(lambda: on_ready(port))
+    # Of a changed pair the workers tell; here the last good one is kept, for those that come later.
+    fleet = Fleet(
+        plan.workers, partial(_worker, factory, plan, sockets, live), sockets, live.refresh, plan.drain_seconds
+    )
+    return fleet.run(lambda: on_ready(port))
 
 
 def require_port(address: str, port: int) -> None:
@@ -126,7 +135,15 @@ def require_port(address: str, port: int) -> None:
 # one worker
 
 
-def _work(factory: Factory, plan: Plan, sockets: list[socket.socket], seat: Seat, ready: Callable[[], None]) -> int:
+def _work(
+    factory: Factory,
+    plan: Plan,
+    sockets: list[socket.socket],
+    seat: Seat,
+    ready: Callable[[], None],
+    *,
+    watched: bool = False,
+) -> int:
     worker = factory(seat)
     config = uvicorn.Config(
         worker.app,
@@ -140,7 +157,7 @@ def _work(factory: Factory, plan: Plan, sockets: list[socket.socket], seat: Seat
         proxy_headers=False,
         server_header=False,
     )
-    server = EdgeServer(config, worker, seat.live, plan.drain_seconds, ready)
+    server = EdgeServer(config, worker, seat.live, plan.drain_seconds, ready, watched=watched)
     server.run(sockets=sockets)
     return 0 if server.started else STARTUP_FAILED
 
@@ -160,16 +177,29 @@ def _prctl(option: int, value: int) -> None:
 
 
 class EdgeServer(uvicorn.Server):
-    """uvicorn's server with a bounded handshake, a pair that is watched, and a drain that ends."""
+    """
+    uvicorn's server with a bounded handshake, a pair that is watched, and a drain that ends.
+
+    A second signal ends it at once, unless it is *watched* by a parent, which kills it then.
+    """
 
     def __init__(
-        self, config: uvicorn.Config, worker: Worker, live: LivePair, drain_seconds: float, ready: Callable[[], None]
+        self,
+        config: uvicorn.Config,
+        worker: Worker,
+        live: LivePair,
+        drain_seconds: float,
+        ready: Callable[[], None],
+        *,
+        watched: bool = False,
     ) -> None:
         super().__init__(config)
         self._worker = worker
         self._live = live
         self._drain_seconds = drain_seconds
         self._ready = ready
+        self._watched = watched
+        self._wishes = Wishes()
         self._listeners: list[Listener] = []
 
     @property
@@ -221,8 +251,11 @@ class EdgeServer(uvicorn.Server):
                 signal.signal(number, handler)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if self.should_exit:
+        self._wishes.hear()
+        if self._wishes.count > 1 and not self._watched:
             os._exit(1)
+        if self.should_exit:
+            return
         self.should_exit = True
         # Should the loop be stuck, the process still ends: SIGALRM's default is to end it.
         signal.alarm(int(self._drain_seconds) + 15)
@@ -256,7 +289,18 @@ class EdgeServer(uvicorn.Server):
         return [each for each in self.server_state.connections if isinstance(each, StrictProtocol)]
 
 
-# several workers
+# one of several workers
+
+
+def _worker(
+    factory: Factory, plan: Plan, sockets: list[socket.socket], live: LivePair, number: int, report: Connection
+) -> SpawnProcess:
+    return multiprocessing.get_context("spawn").Process(
+        target=_child,
+        # Through a pipe: no list of processes shows the key.
+        args=(factory, plan, sockets, number, live.pair, os.getpid(), report),
+        name=f"gateway-worker-{number}",
+    )
 
 
 def _child(
@@ -269,125 +313,9 @@ def _child(
         sys.exit(STARTUP_FAILED)
     harden()
     try:
-        seat = Seat(number, LivePair(plan.certificate, plan.key, fallback=pair))
-        status = _work(factory, plan, sockets, seat, lambda: report.send(None))
+        seat = Seat(number, plan.live_pair(fallback=pair))
+        status = _work(factory, plan, sockets, seat, lambda: report.send(None), watched=True)
     except Refusal as refusal:
         log.error("worker %d cannot start: %s", number, refusal.message)  # noqa: TRY400  (the sentence is enough)
         status = STARTUP_FAILED
     sys.exit(status)
-
-
-@dataclass(slots=True)
-class _Place:
-    number: int
-    process: SpawnProcess | None = None
-    report: Connection | None = None
-    ready: bool = False
-    started: float = 0.0
-    failures: int = 0
-    due: float = field(default=0.0)
-
-
-class Fleet:
-    """The parent of several workers: starts them, replaces one that dies, stops them all."""
-
-    def __init__(self, factory: Factory, plan: Plan, sockets: list[socket.socket], live: LivePair) -> None:
-        self._factory = factory
-        self._plan = plan
-        self._sockets = sockets
-        self._live = live
-        self._spawn = multiprocessing.get_context("spawn")
-        self._places = [_Place(number) for number in range(plan.workers)]
-        self._signals = 0
-
-    def run(self, on_ready: Callable[[], None]) -> int:
-        """Watch until told to stop; `STARTUP_FAILED` when a worker ends before all of them once accepted."""
-        before = {number: signal.signal(number, self._heard) for number in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            harden()
-            return self._watch(on_ready)
-        finally:
-            self._kill()
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _heard(self, number: int, frame: FrameType | None) -> None:
-        self._signals += 1
-
-    def _watch(self, on_ready: Callable[[], None]) -> int:
-        announced = False
-        for place in self._places:
-            self._start(place)
-        while not self._signals:
-            self._listen()
-            # Of a changed pair the workers tell; here the last good one is kept, for those that come later.
-            self._live.refresh()
-            for place in self._places:
-                if place.process is not None and not place.process.is_alive():
-                    if not announced:
-                        log.error("worker %d ended before it was ready", place.number)
-                        self._stop()
-                        return STARTUP_FAILED
-                    self._bury(place)
-                if place.process is None and time.monotonic() >= place.due:
-                    self._start(place)
-            if not announced and all(place.ready for place in self._places):
-                announced = True
-                on_ready()
-        return self._stop()
-
-    def _start(self, place: _Place) -> None:
-        place.report, report = multiprocessing.Pipe(duplex=False)
-        place.process = self._spawn.Process(
-            target=_child,
-            # Through a pipe: no list of processes shows the key.
-            args=(self._factory, self._plan, self._sockets, place.number, self._live.pair, os.getpid(), report),
-            name=f"gateway-worker-{place.number}",
-        )
-        place.started, place.ready = time.monotonic(), False
-        place.process.start()
-        report.close()
-
-    def _listen(self) -> None:
-        reports = {place.report: place for place in self._places if place.report is not None}
-        sentinels = [place.process.sentinel for place in self._places if place.process is not None]
-        for found in wait([*reports, *sentinels], timeout=0.2):
-            if not isinstance(found, Connection):
-                continue
-            place = reports[found]
-            try:
-                found.recv()
-                place.ready = True
-            except (EOFError, OSError):
-                found.close()
-                place.report = None
-
-    def _bury(self, place: _Place) -> None:
-        assert place.process is not None
-        lived = time.monotonic() - place.started
-        place.failures = 0 if lived > _STEADY_SECONDS else place.failures + 1
-        pause = min(_LONGEST_PAUSE_SECONDS, 0.25 * 2**place.failures) if place.failures else 0.0
-        log.error("worker %d ended with %s; replaced in %g s", place.number, place.process.exitcode, pause)
-        place.due = time.monotonic() + pause
-        place.process.close()
-        place.process = None
-        place.ready = False
-
-    def _alive(self) -> list[SpawnProcess]:
-        return [place.process for place in self._places if place.process is not None and place.process.is_alive()]
-
-    def _stop(self) -> int:
-        # While one process holds a listener the system goes on queueing clients nobody will serve.
-        for listener in self._sockets:
-            listener.close()
-        for process in self._alive():
-            process.terminate()
-        end = time.monotonic() + self._plan.drain_seconds + 5
-        while (alive := self._alive()) and time.monotonic() < end and self._signals < 2:
-            wait([process.sentinel for process in alive], timeout=0.1)
-        return 1 if self._alive() else 0
-
-    def _kill(self) -> None:
-        for process in self._alive():
-            process.kill()
-            process.join()

@@ -223,6 +223,8 @@ class _Served:
             self._note(Kind.CERTIFICATE_REJECTED, {"reason": reload.reason})
         else:
             _log.info("certificate accepted: %s", reload.pair.fingerprint)
+            if reload.reason:
+                _log.warning("%s", reload.reason)
             self._note(Kind.CERTIFICATE_ACCEPTED, {"fingerprint": reload.pair.fingerprint})
 
     def _note(self, kind: Kind, detail: Mapping[str, object]) -> None:

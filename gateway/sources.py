@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import ipaddress
 import os
 import re
@@ -23,6 +24,16 @@ PREFIX = "GATEWAY_"
 NOWHERE = Path()
 Text: TypeAlias = Annotated[str, Meta(description="text in quotes")]
 Location: TypeAlias = Annotated[Path, Meta(description="a path in quotes")]
+
+#: No settings file is longer; the one that explains every setting has 8 kB.
+_MOST_BYTES = 256 * 1024
+#: No setting is nested deeper, by brackets or by dots; how long a key takes to read grows with the square of its parts.
+_MOST_DEPTH = 32
+_MANY_PARTS = re.compile(
+    r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){%d}""" % _MOST_DEPTH  # noqa: UP031
+)
+#: So many characters are read at most to find a line, those of a statement of many lines again and again.
+_MOST_LOOKED_THROUGH = 2 * 1024 * 1024
 
 #: How addresses of services begin that Kubernetes puts into the environment.
 _SERVICE = ("tcp://", "udp://", "sctp://")
@@ -47,8 +58,9 @@ class Values:
         """
         What *file* and *environment* say of *sections*.
 
-        Raises `Invalid` with file and line for a file that cannot be read, is not TOML or names an unknown section or
-        key; with the variable's name for a `GATEWAY_SECTION__KEY` that is unknown, or lacks an underscore.
+        Raises `Invalid` with file and line for a file that cannot be read, is no regular file or longer than 256 KiB,
+        is not TOML, is nested deeper than any setting or names an unknown section or key; with the variable's name for
+        a `GATEWAY_SECTION__KEY` that is unknown, or lacks an underscore.
         """
         text = _text(file) if file is not None else ""
         variables = _variables(sections, environment)
@@ -108,24 +120,47 @@ class Values:
 
 def line_of(text: str, path: tuple[str, ...]) -> int:
     """
-    The line, from 1, on which the statement that gives *path* its value begins in the TOML document *text*; 0 if none.
+    The line, from 1, on which the statement that gives *path* its value begins in the TOML document *text*; 0 if none,
+    or if looking for it would take long.
 
-    The shortest beginning of the document that is TOML and holds the path ends with that statement, and the one before
-    it ends where the statement begins: so quoted and dotted keys, inline tables and many-line values are all right.
+    A statement ends with the first line that makes TOML of it, and the next one begins there: so quoted and dotted
+    keys, inline tables and many-line values are all right.
     """
     lines = text.splitlines()
-    begun = 0
+    table: tuple[str, ...] | None = ()
+    begun = looked = 0
     for number in range(1, len(lines) + 1):
+        statement = "\n".join(lines[begun:number])
+        looked += len(statement)
+        if looked > _MOST_LOOKED_THROUGH:
+            return 0
         try:
-            value: object = tomllib.loads("\n".join(lines[:number]))
+            said = tomllib.loads(statement)
         except tomllib.TOMLDecodeError:
             continue
-        for name in path:
-            value = value.get(name) if isinstance(value, dict) else None
-        if value is not None:
+        if statement.lstrip().startswith("["):
+            table, rest = _named(said), path
+        else:
+            rest = path[len(table or ()) :] if path[: len(table or ())] == table else ()
+        if rest and _reaches(said, rest):
             return begun + 1
         begun = number
     return 0
+
+
+def _named(said: object) -> tuple[str, ...] | None:
+    """The table that a statement of nothing but its name names; None for one of an array, which no path leads into."""
+    names = []
+    while isinstance(said, dict) and said:
+        ((name, said),) = said.items()
+        names.append(name)
+    return tuple(names) if isinstance(said, dict) else None
+
+
+def _reaches(value: object, path: tuple[str, ...]) -> bool:
+    for name in path:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value is not None
 
 
 def read_secret(values: Values, section: str, key: str, file: Path) -> str:
@@ -135,7 +170,7 @@ def read_secret(values: Values, section: str, key: str, file: Path) -> str:
     Raises `Invalid` if it cannot be read, or if its group or others could read it: mode 0600 or 0400 it is.
     """
     try:
-        with file.open(encoding="utf-8") as stream:
+        with os.fdopen(_opened(file), encoding="utf-8") as stream:
             mode = stat.S_IMODE(os.fstat(stream.fileno()).st_mode)
             text = stream.read(64 * 1024)
     except (OSError, UnicodeDecodeError) as error:
@@ -180,11 +215,26 @@ def is_network(text: str) -> bool:
     return True
 
 
+def _opened(file: Path) -> int:
+    """A descriptor of the regular file *file*; raises `OSError` for anything else, and waits for nobody to write."""
+    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return descriptor
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    raise OSError(errno.EINVAL, "it is no regular file")
+
+
 def _text(file: Path) -> str:
     try:
-        content = file.read_bytes()
+        with os.fdopen(_opened(file), "rb") as stream:
+            content = stream.read(_MOST_BYTES + 1)
     except OSError as error:
         raise Invalid(f"{file} cannot be read: {_why(error)}.") from None
+    if len(content) > _MOST_BYTES:
+        raise Invalid(f"{file} is longer than {_MOST_BYTES // 1024} KiB: that is no file of settings.")
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -193,13 +243,38 @@ def _text(file: Path) -> str:
 
 
 def _toml(file: Path, text: str) -> dict[str, Any]:
+    many = _MANY_PARTS.search(text)
+    if many is not None:
+        line = text.count("\n", 0, many.start()) + 1
+        raise Invalid(f"{file}, line {line}: a key of more than {_MOST_DEPTH} parts, which no setting has.")
+    deep = f"{file}: lists or tables are nested more than {_MOST_DEPTH} deep, which no setting needs."
     try:
-        return tomllib.loads(text)
+        found = tomllib.loads(text)
+    except RecursionError:
+        raise Invalid(deep) from None
     except tomllib.TOMLDecodeError as error:
         place = re.search(r" \(at line (\d+), column (\d+)\)$", str(error))
         line = int(place[1]) if place else text.count("\n") + 1
         fault = str(error)[: place.start()] if place else str(error)
         raise Invalid(f"{file}, line {line}: not TOML: {fault[:1].lower()}{fault[1:]}.") from None
+    except ValueError:
+        # What remains is Python's own word about a number of thousands of digits.
+        raise Invalid(f"{file}: a number is longer than any setting.") from None
+    if _is_deep(found):
+        raise Invalid(deep)
+    return found
+
+
+def _is_deep(value: object) -> bool:
+    storey = [value]
+    for _ in range(_MOST_DEPTH):
+        storey = [
+            inner
+            for each in storey
+            if isinstance(each, dict | list)
+            for inner in (each.values() if isinstance(each, dict) else each)
+        ]
+    return bool(storey)
 
 
 def _variables(sections: Mapping[str, type[Struct]], environment: Mapping[str, str]) -> dict[tuple[str, str], str]:

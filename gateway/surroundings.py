@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from gateway.administration import Finding, State
-from gateway.certificates import LivePair, covers, fingerprint
+from gateway.certificates import LivePair, fingerprint
 from gateway.errors import Invalid
 from gateway.folder import Weakness, exposed_secret, local_disk, open_to_all
 from gateway.settings import Settings
@@ -131,12 +131,10 @@ def described(settings: Settings, now: datetime) -> dict[str, object]:
     where: dict[str, object] = {"certificate": str(paths.certificate), "key": str(paths.key)}
     unknown = dict.fromkeys(("names", "valid_from", "valid_until", "days_left", "fingerprint"))
     try:
-        live = LivePair(paths.certificate, paths.key)
+        live = LivePair(paths.certificate, paths.key, hosts=settings.server.names)
     except Invalid as refusal:
         return {**where, **unknown, "usable": False, "warning": refusal.message, **_authority(paths)}
     pair = live.pair
-    missing = [name for name in settings.server.names if not covers(pair, name)]
-    warnings = [live.warning, f"The certificate does not name {', '.join(missing)}." if missing else None]
     return {
         **where,
         "names": list(pair.names),
@@ -145,7 +143,7 @@ def described(settings: Settings, now: datetime) -> dict[str, object]:
         "days_left": pair.days_left(now),
         "fingerprint": pair.fingerprint,
         "usable": True,
-        "warning": " ".join(filter(None, warnings)) or None,
+        "warning": live.warning,
         **_authority(paths),
     }
 

@@ -100,7 +100,9 @@ TABLE = {
     "framing": ("errors", ""),
     "protocol": ("framing errors", "uvicorn httptools"),
     "certificates": ("errors", "trustme cryptography"),
-    "server": ("protocol certificates framing errors", "uvicorn trustme cryptography"),
+    # The parent of several workers knows of none what it does.
+    "fleet": ("", ""),
+    "server": ("protocol certificates framing fleet errors", "uvicorn trustme cryptography"),
     # What the gateway says of itself; the registry is handed to it.
     "front": ("errors", "starlette"),
     "logs": ("settings", "structlog"),

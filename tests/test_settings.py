@@ -285,6 +285,43 @@ def test_file_that_is_no_text_is_refused_with_its_line(tmp_path: Path) -> None:
         Settings.load(path, {})
 
 
+LISTS, TABLES = "[" * 100_000 + "]" * 100_000, "{a=" * 60_000 + "1" + "}" * 60_000
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (f"[server]\nnames = {LISTS}\n", "gateway.toml: lists or tables are nested more than 32 deep"),
+        (f"[server]\nnames = {TABLES}\n", "gateway.toml: lists or tables are nested more than 32 deep"),
+        (f"[server]\nnames = {'[' * 100}{']' * 100}\n", "gateway.toml: lists or tables are nested more than 32 deep"),
+        (f"\n{'a.' * 50_000}a = 1\n", "gateway.toml, line 2: a key of more than 32 parts"),
+        ("[server]\n" + " . ".join(["'a.b'", '"c"'] * 8_000) + " = 1\n", "line 2: a key of more than 32 parts"),
+        (f"[{'a.' * 50_000}a]\n", "gateway.toml, line 1: a key of more than 32 parts"),
+        (f"[server]\nport = {'1' * 100_000}\n", "gateway.toml: a number is longer than any setting"),
+        ("[server]\nnames = [\n" + "1,\n" * 60_000 + "]\n", "gateway.toml: [server] names must be a list of texts"),
+        (f"# {'-' * 300_000}\n", "gateway.toml is longer than 256 KiB: that is no file of settings"),
+    ],
+    ids=["lists", "tables", "a few lists", "dots", "quoted dots", "a dotted section", "digits", "lines", "bytes"],
+)
+@pytest.mark.timeout(30)
+def test_a_file_that_no_settings_need_is_refused_in_a_moment(tmp_path: Path, text: str, says: str) -> None:
+    message = refusal(tmp_path, text)
+    assert says in message
+    assert len(message) < 300
+    assert "\n" not in message
+
+
+@pytest.mark.timeout(30)
+def test_a_pipe_or_device_is_no_settings_file_and_no_secret(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    for path in (tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(Invalid, match="cannot be read: it is no regular file"):
+            Settings.load(path, {})
+    message = refusal(tmp_path, "[database]\nurl_file = 'pipe'\n")
+    assert "line 2: [database] url_file names" in message
+    assert "it is no regular file" in message
+
+
 def test_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Invalid, match="no such file"):
         Settings.load(tmp_path / "none.toml", {})

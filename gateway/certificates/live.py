@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -13,7 +13,7 @@ from typing import Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
 
-from gateway.certificates.pair import Pair, load_pair, server_context
+from gateway.certificates.pair import Pair, load_pair, server_context, uncovered
 from gateway.errors import Invalid
 
 WARN_DAYS: Final = 14
@@ -26,7 +26,11 @@ class ReloadOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Reload:
-    """What became of a changed pair: the new `Pair` when accepted, else why the old one stays."""
+    """
+    What became of a changed pair: the new `Pair` when accepted, else the old one.
+
+    *reason* is why the old one stays; of an accepted one, what an operator should know of it, "" for nothing.
+    """
 
     outcome: ReloadOutcome
     reason: str
@@ -42,6 +46,9 @@ class LivePair:
 
     It begins with what is on disk, or else with *fallback*, a pair that was live elsewhere; without one it raises
     `Invalid` when what is on disk is not fit to serve. Established connections never notice a change.
+
+    *hosts* are the names clients use, or else all that the live pair names: one that covers none of those that the
+    live one covers is not fit to take its place.
     """
 
     CHECK_SECONDS = 1.0
@@ -53,17 +60,19 @@ class LivePair:
         certificate: Path,
         key: Path,
         *,
+        hosts: Iterable[str] = (),
         fallback: Pair | None = None,
         now: Callable[[], datetime] | None = None,
     ) -> None:
         self._now = now or (lambda: datetime.now(UTC))
         self._paths = (certificate, key)
+        self._hosts = tuple(hosts)
         self._seen: Signature | None = self._signature()
         self._doubted: Signature | None = None
         self._rejection: str | None = None
         self._looked = self._refused = time.monotonic()
         try:
-            self.pair, self._current = self._judged()
+            self.pair, self._current = self._judged(fallback)
         except Invalid:
             if fallback is None:
                 raise
@@ -102,24 +111,37 @@ class LivePair:
         if signature == self._seen and not self._is_due():
             return None
         try:
-            pair, self._current = self._judged()
+            pair, self._current = self._judged(self.pair)
         except Invalid as refusal:
             return self._reject(signature, refusal.message)
         same = self._rejection is None and (pair.chain_pem, pair.key_pem) == (self.pair.chain_pem, self.pair.key_pem)
         self._seen, self._doubted, self._rejection, self.pair = signature, None, None, pair
-        return None if same else Reload(ReloadOutcome.ACCEPTED, "", pair)
+        return None if same else Reload(ReloadOutcome.ACCEPTED, self._lacks(), pair)
 
     def _is_due(self) -> bool:
         """Whether files that were refused are judged again."""
         return self._rejection is not None and time.monotonic() - self._refused >= self.AGAIN_SECONDS
 
-    def _judged(self) -> tuple[Pair, ssl.SSLContext]:
-        """The pair on disk and what serves it; raises `Invalid`, whatever is wrong."""
+    def _judged(self, before: Pair | None) -> tuple[Pair, ssl.SSLContext]:
+        """The pair on disk, fit to take the place of *before*, and what serves it; raises `Invalid` else."""
         try:
             pair = load_pair(*self._paths, self._now())
+            if before is not None:
+                self._check_names(pair, before)
             return pair, server_context(pair)
         except (OSError, ValueError, UnsupportedAlgorithm) as problem:
             raise Invalid(f"{self._paths[0]} cannot be judged: {problem}.") from problem
+
+    def _check_names(self, pair: Pair, before: Pair) -> None:
+        hosts = self._hosts or before.names
+        strange = uncovered(before, hosts)
+        kept = [host for host in hosts if host not in strange]
+        if kept and len(uncovered(pair, kept)) == len(kept):
+            raise Invalid(f"{pair.certificate} names none of {', '.join(kept)}: put one of this gateway in its place.")
+
+    def _lacks(self) -> str:
+        lacking = uncovered(self.pair, self._hosts)
+        return f"The certificate does not name {', '.join(lacking)}." if lacking else ""
 
     def _reject(self, signature: Signature, reason: str) -> Reload | None:
         known = signature == self._seen
@@ -132,7 +154,10 @@ class LivePair:
 
     @property
     def warning(self) -> str | None:
-        """What an operator should know about the certificate now, in one sentence; None when all is well."""
+        """What an operator should know about the certificate now, in a sentence or two; None when all is well."""
+        return " ".join(filter(None, (self._trouble(), self._lacks()))) or None
+
+    def _trouble(self) -> str:
         left = self.pair.days_left(self._now())
         if self._rejection is not None:
             return f"The new certificate was refused and the old one stays: {self._rejection}"
@@ -140,4 +165,4 @@ class LivePair:
             return f"The certificate expired on {self.pair.not_after:%Y-%m-%d}."
         if left < WARN_DAYS:
             return f"The certificate expires in {left} days, on {self.pair.not_after:%Y-%m-%d}."
-        return None
+        return ""

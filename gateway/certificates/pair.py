@@ -7,13 +7,15 @@ import ipaddress
 import os
 import ssl
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
@@ -64,6 +66,11 @@ def covers(pair: Pair, host: str) -> bool:
     return wanted in pair.names or (bool(label) and f"*.{parent}" in pair.names)
 
 
+def uncovered(pair: Pair, hosts: Iterable[str]) -> tuple[str, ...]:
+    """Those of *hosts* whose clients do not accept the pair."""
+    return tuple(host for host in hosts if not covers(pair, host))
+
+
 def canonical(host: str) -> str:
     bare = host.lower().strip("[]")
     try:
@@ -80,13 +87,16 @@ def load_pair(certificate: Path, key: Path, now: datetime | None = None) -> Pair
     Read and judge the pair at *certificate* (leaf first, then its chain) and *key*.
 
     Raises `Invalid` when a file is missing, unreadable or not PEM, the key is open to others, encrypted, weak or
-    another certificate's, or the leaf carries no names or is outside its validity.
+    another certificate's, the leaf carries no names or is outside its validity, or a certificate of the chain did not
+    issue the one before it.
     """
     chain_pem = read(certificate)
     check_private(key)
     key_pem = read(key)
-    leaf = _leaf(certificate, chain_pem)
+    chain = _chain(certificate, chain_pem)
+    leaf = chain[0]
     _check_key(key, key_pem, certificate, leaf)
+    _check_chain(certificate, chain)
     moment = now or datetime.now(UTC)
     if moment < leaf.not_valid_before_utc:
         raise Invalid(f"{certificate} is not valid before {leaf.not_valid_before_utc:%Y-%m-%d}: check the clock.")
@@ -122,11 +132,22 @@ def check_private(key: Path) -> None:
         raise Invalid(f"{key} can be read by others than its owner: run `chmod 600 {key}`.")
 
 
-def _leaf(path: Path, chain_pem: bytes) -> x509.Certificate:
+def _chain(path: Path, chain_pem: bytes) -> list[x509.Certificate]:
     try:
-        return x509.load_pem_x509_certificates(chain_pem)[0]
-    except (ValueError, IndexError) as problem:
+        return x509.load_pem_x509_certificates(chain_pem)
+    except ValueError as problem:
         raise Invalid(f"{path} is not a PEM certificate: give the leaf first, then its chain.") from problem
+
+
+def _check_chain(path: Path, chain: list[x509.Certificate]) -> None:
+    for number, (issued, issuer) in enumerate(pairwise(chain), start=2):
+        try:
+            issued.verify_directly_issued_by(issuer)
+        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as problem:
+            raise Invalid(
+                f"{path} is no chain: its certificate number {number} did not issue the one before it; "
+                f"give the leaf first, then who issued it, then who issued that one."
+            ) from problem
 
 
 def _check_key(path: Path, key_pem: bytes, certificate: Path, leaf: x509.Certificate) -> None:

@@ -24,7 +24,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr
 
 from gateway.framing import CHUNKED, Chunks, EdgeLimits, Framing, Misframed, judge, judge_part, judge_size
-from gateway.protocol.edge import Edge, OnRefused, plain, whence
+from gateway.protocol.edge import Edge, OnRefused, whence
 from gateway.protocol.exchange import Exchange
 from gateway.protocol.heads import HEAD_BYTES, Head
 from gateway.protocol.lost import LOST
@@ -81,7 +81,7 @@ class StrictProtocol(HttpToolsProtocol):
     def _locate(self, peer: tuple[str, int]) -> None:
         self.origin, address = whence(peer[0])
         self.client = (str(address) if address else peer[0], peer[1])
-        self._proxied = self.edge.trusts(address)
+        self._proxied = self.edge.hops.trusts(address)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.connections.discard(self)
@@ -270,26 +270,13 @@ class StrictProtocol(HttpToolsProtocol):
             "query_string": query,
             "headers": self.headers,
         }
-        client = self._client() if self._proxied else self.client
+        client = self.edge.hops.client(self.client, self.headers) if self._proxied else self.client
         scope = {**constant, "server": self.server, "client": client, "state": state}
         keep_alive = version == "1.1" and parser.should_keep_alive()
         if framing.length == 0 and keep_alive and len(framing.head) <= HEAD_BYTES and not self._proxied:
             state["head"] = Head(self.edge.heads, framing.head, framing.host, constant)
         self.cycle = cycle = Exchange(self, scope, framing.continues, keep_alive)
         self._begin(cycle)
-
-    def _client(self) -> tuple[str, int] | None:
-        """The right-most hop of `X-Forwarded-For` that is not one of the trusted proxies."""
-        lines = [value for name, value in self.headers if name == b"x-forwarded-for"]
-        hop = self.client
-        for text in reversed(b",".join(lines).decode("latin-1").split(",")):
-            address = plain(text.strip())
-            if address is None:
-                return hop
-            hop = (str(address), 0)
-            if not self.edge.trusts(address):
-                return hop
-        return hop
 
     def on_body(self, body: bytes) -> None:
         cycle = self.cycle

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from gateway.framing import EdgeLimits
 from gateway.protocol.heads import Heads
+from gateway.protocol.hops import Address, Hops, plain
 
 if TYPE_CHECKING:
     from gateway.protocol.connection import StrictProtocol
@@ -27,15 +28,6 @@ _TURN_SECONDS: Final = 0.001
 _REST_SECONDS: Final = 0.002
 
 OnRefused = Callable[[int, str, str], None]
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-
-
-def plain(text: str) -> Address | None:
-    try:
-        address = ipaddress.ip_address(text.partition("%")[0])
-    except ValueError:
-        return None
-    return getattr(address, "ipv4_mapped", None) or address
 
 
 def whence(peer: str) -> tuple[str, Address | None]:
@@ -57,6 +49,7 @@ class Edge:
         self.limits = limits
         self.on_refused = on_refused
         self.heads = Heads()
+        self.hops = Hops(limits.trusted_proxies)
         self.addresses: Counter[str] = Counter()
         self.knocking: Counter[str] = Counter()
         # Connections in their handshake; each counts once, there or in `addresses`.
@@ -80,7 +73,7 @@ class Edge:
     def knock(self, peer: str) -> str | None:
         """Count a handshake for *peer*; None when that address has so many connections that it is not worth one."""
         origin, address = whence(peer)
-        if self.trusts(address):
+        if self.hops.trusts(address):
             return self._begin(origin)
         limit = self.limits.connections_per_address
         # A few beyond the limit may shake hands, to be told why they are refused.
@@ -107,9 +100,6 @@ class Edge:
         origin = self.knocks.pop(connection, None)
         if origin is not None:
             _decrease(self.knocking, origin)
-
-    def trusts(self, address: Address | None) -> bool:
-        return address is not None and any(address in network for network in self.limits.trusted_proxies)
 
     def enter(self, connection: StrictProtocol) -> None:
         self.unknock(connection)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import errno
 import functools
 import json
 import logging
@@ -11,6 +12,7 @@ import os
 import resource
 import signal
 import sys
+from multiprocessing import util
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,7 @@ def worker(folder: Path, seat: Seat) -> Worker:
                     return
         await read_all(receive)
         if scope["path"].startswith("/wait"):
+            (folder / f"waiting-{os.getpid()}").touch()
             (folder / "waiting").touch()
             await asyncio.sleep(float(scope["query_string"]))
         shown = {
@@ -55,12 +58,27 @@ def worker(folder: Path, seat: Seat) -> Worker:
     return Worker(app, on_drain=lambda: draining.append(True))
 
 
+def crowd(folder: Path) -> None:
+    """Has the system give no process while *folder* has a file `full`; each time that shows in `refused`."""
+    start = util.spawnv_passfds  # type: ignore[attr-defined]
+
+    def spawn(*arguments: Any) -> int:
+        if (folder / "full").exists():
+            (folder / "refused").touch()
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        pid: int = start(*arguments)
+        return pid
+
+    util.spawnv_passfds = spawn  # type: ignore[attr-defined]
+
+
 def main() -> int:
     # Begun in the background of a shell, a process ignores it: who does so with a gateway means it, a test does not.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     logging.basicConfig(level=logging.INFO)
     folder, workers, drain = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
     limits = EdgeLimits(hosts=HOSTS)
+    crowd(folder)
     plan = Plan("127.0.0.1", 0, folder / "leaf.crt", folder / "leaf.key", limits, workers, drain)
     return serve(functools.partial(worker, folder), plan, lambda port: print(f"ready {port}", flush=True))
 

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from gateway.certificates import (
     LOCAL_NAMES,
     LivePair,
+    Reload,
     ReloadOutcome,
     covers,
     ensure_development_pair,
@@ -214,6 +215,38 @@ def test_a_leaf_without_names_is_refused(folder: Path) -> None:
         load(folder)
 
 
+def test_a_chain_whose_certificates_did_not_issue_each_other_is_refused(folder: Path, authority: trustme.CA) -> None:
+    issue(authority, folder)
+    leaf, foreign = (folder / "leaf.crt").read_bytes(), trustme.CA().cert_pem.bytes()
+    for rest in (authority.cert_pem.bytes(), b""):
+        (folder / "leaf.crt").write_bytes(leaf + rest)
+        load(folder)
+    # One of the same name that did not sign, too: trustme's authorities differ in name.
+    namesake = namesake_of(authority)
+    for rest, number in ((foreign, 2), (authority.cert_pem.bytes() + foreign, 3), (leaf, 2), (namesake, 2)):
+        (folder / "leaf.crt").write_bytes(leaf + rest)
+        with pytest.raises(Invalid, match=rf"leaf.crt is no chain: its certificate number {number} did not issue"):
+            load(folder)
+
+
+def namesake_of(authority: trustme.CA) -> bytes:
+    name = x509.load_pem_x509_certificate(authority.cert_pem.bytes()).subject
+    key = rsa.generate_private_key(65537, 2048)
+    made = x509.CertificateBuilder(name, name, key.public_key(), 1)
+    made = made.not_valid_before(NOW - timedelta(days=1)).not_valid_after(NOW + timedelta(days=1))
+    return made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def test_a_chain_of_several_issuers_serves(folder: Path, authority: trustme.CA) -> None:
+    between = authority.create_child_ca()
+    leaf = between.issue_cert("localhost")
+    leaf.private_key_pem.write_to_path(folder / "leaf.key")
+    (folder / "leaf.crt").write_bytes(
+        b"".join(each.bytes() for each in leaf.cert_chain_pems) + authority.cert_pem.bytes()
+    )
+    load(folder)
+
+
 def test_an_encrypted_key_is_refused(folder: Path) -> None:
     key = serialization.load_pem_private_key((folder / "leaf.key").read_bytes(), None)
     sealed = serialization.BestAvailableEncryption(b"word")
@@ -373,6 +406,54 @@ def test_a_bad_pair_is_refused_once_and_the_old_one_serves(folder: Path, authori
     accepted = live.refresh()
     assert accepted is not None
     assert accepted.outcome is ReloadOutcome.ACCEPTED
+    assert live.warning is None
+
+
+def settled(live: LivePair) -> list[Reload]:
+    return [told for told in (live.refresh() for _ in range(4)) if told is not None]
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("hosts", [("registry.example", "other.example"), ()])
+def test_a_pair_of_another_server_is_refused_and_the_old_one_serves(
+    tmp_path: Path, authority: trustme.CA, hosts: tuple[str, ...]
+) -> None:
+    issue(authority, tmp_path, "registry.example", "10.0.0.7")
+    live = LivePair(tmp_path / "leaf.crt", tmp_path / "leaf.key", hosts=hosts)
+    before = live.pair
+    issue(authority, tmp_path, "mail.example", "other.example")
+    (reload,) = settled(live)
+    assert reload.outcome is ReloadOutcome.REJECTED
+    assert "names none of registry.example" in reload.reason
+    assert live.pair == before
+    assert reload.reason in (live.warning or "")
+    # A worker that begins meanwhile has the old one from its parent.
+    late = LivePair(tmp_path / "leaf.crt", tmp_path / "leaf.key", hosts=hosts, fallback=before)
+    assert late.pair == before
+    assert [each.outcome for each in settled(late)] == [ReloadOutcome.REJECTED]
+    issue(authority, tmp_path, "*.example", "10.0.0.7")
+    assert [each.outcome for each in settled(live)] == [ReloadOutcome.ACCEPTED]
+    assert live.warning is None
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_pair_that_lacks_some_names_serves_with_a_warning(tmp_path: Path, authority: trustme.CA) -> None:
+    issue(authority, tmp_path, "a.example", "b.example")
+    live = LivePair(tmp_path / "leaf.crt", tmp_path / "leaf.key", hosts=("a.example", "b.example"))
+    assert live.warning is None
+    issue(authority, tmp_path, "b.example")
+    (reload,) = settled(live)
+    assert reload.outcome is ReloadOutcome.ACCEPTED
+    assert reload.reason == live.warning == "The certificate does not name a.example."
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_pair_that_was_wrong_from_the_start_can_be_mended(tmp_path: Path, authority: trustme.CA) -> None:
+    issue(authority, tmp_path, "mail.example")
+    live = LivePair(tmp_path / "leaf.crt", tmp_path / "leaf.key", hosts=("a.example",))
+    assert live.warning == "The certificate does not name a.example."
+    issue(authority, tmp_path, "a.example")
+    assert [each.outcome for each in settled(live)] == [ReloadOutcome.ACCEPTED]
     assert live.warning is None
 
 

@@ -375,6 +375,23 @@ def test_the_address_is_the_sockets_whatever_headers_say(tls_folder: Path) -> No
         (["X-Forwarded-For: 1.1.1.1, 9.9.9.9, 127.0.0.2"], "9.9.9.9"),
         (["X-Forwarded-For: 1.1.1.1", "X-Forwarded-For: 9.9.9.9"], "9.9.9.9"),
         (["X-Forwarded-For: 2001:db8::7"], "2001:db8::7"),
+        (["X-Forwarded-For: 9.9.9.9:51234"], "9.9.9.9"),
+        (["X-Forwarded-For: 1.1.1.1, 9.9.9.9:51234, 127.0.0.2:443"], "9.9.9.9"),
+        (["X-Forwarded-For: [2001:db8::7]:443"], "2001:db8::7"),
+        (["X-Forwarded-For: [2001:db8::7]"], "2001:db8::7"),
+        (["X-Forwarded-For: [::ffff:9.9.9.9]:1"], "9.9.9.9"),
+        *(
+            ([f"X-Forwarded-For: {text}"], "127.0.0.1")
+            for text in (
+                "9.9.9.9:",
+                "9.9.9.9:port",
+                "9.9.9.9:123456",
+                "9.9.9:80",
+                "[9.9.9.9]:80",
+                "[2001:db8::7",
+                "[]:1",
+            )
+        ),
         (["X-Forwarded-For: 9.9.9.9, nonsense"], "127.0.0.1"),
         (["X-Forwarded-For: nonsense, 127.0.0.2"], "127.0.0.2"),
         ([], "127.0.0.1"),
@@ -385,6 +402,31 @@ def test_a_trusted_proxy_names_its_client(tls_folder: Path, lines: list[str], cl
     with serving(tls_folder, trusted_proxies=trusted) as running, dial(running) as connection:
         connection.sendall(request("/scope", *lines))
         assert read_reply(connection).json["client"][0] == client
+
+
+def test_a_trusted_proxy_that_names_no_address_is_told_of_once_a_minute(
+    tls_folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trusted = (ipaddress.ip_network("127.0.0.0/8"),)
+
+    def told() -> list[str]:
+        return [each.getMessage() for each in caplog.records if "X-Forwarded-For" in each.getMessage()]
+
+    with serving(tls_folder, trusted_proxies=trusted) as running, dial(running) as connection:
+        for lines in ([], ["X-Forwarded-For: 9.9.9.9"]):
+            connection.sendall(request("/scope", *lines))
+            read_reply(connection)
+        assert told() == []
+        for _ in range(3):
+            connection.sendall(request("/scope", "X-Forwarded-For: a-secret"))
+            read_reply(connection)
+        (line,) = told()
+        assert "127.0.0.1" in line
+        assert "a-secret" not in line
+        monkeypatch.setattr("gateway.protocol.hops._TOLD_SECONDS", 0.0)
+        connection.sendall(request("/scope", "X-Forwarded-For: a-secret"))
+        read_reply(connection)
+        assert len(told()) == 2
 
 
 def test_one_address_has_only_so_many_connections(tls_folder: Path) -> None:

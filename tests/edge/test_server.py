@@ -21,8 +21,9 @@ import pytest
 import trustme
 
 from gateway.errors import Conflict, Invalid
+from gateway.fleet import STARTUP_FAILED
 from gateway.protocol import EdgeLimits, bind
-from gateway.server import STARTUP_FAILED, Plan, Seat, Worker, serve
+from gateway.server import Plan, Seat, Worker, serve
 from tests.edge.serving import closed, read_reply, request, trusting, wait_until
 
 BOTH = pytest.mark.parametrize("workers", [1, 2])
@@ -65,8 +66,11 @@ class Member:
 
 @contextlib.contextmanager
 def member(folder: Path, workers: int = 1, drain: float = 10.0) -> Iterator[Member]:
+    """The gateway of nothing but the edge, in a group of processes of its own."""
     command = [sys.executable, "-m", "tests.edge.member", str(folder), str(workers), str(drain)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
@@ -135,6 +139,75 @@ def test_a_second_signal_ends_at_once(folder: Path, workers: int) -> None:
         assert closed(busy)
 
 
+def tell_group(process: subprocess.Popen[str]) -> None:
+    """As systemd and supervisord do when told to."""
+    os.killpg(process.pid, signal.SIGTERM)
+
+
+def tell_both(process: subprocess.Popen[str]) -> None:
+    """As `timeout` does."""
+    process.terminate()
+    # For longer than that the two are apart only on a machine that is very busy.
+    time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGTERM)
+
+
+@BOTH
+@pytest.mark.parametrize("tell", [tell_group, tell_both])
+def test_a_signal_to_the_whole_group_drains(folder: Path, workers: int, tell: Any) -> None:
+    with member(folder, workers) as running, running.dial() as busy:
+        busy.sendall(request("/wait?1.5"))
+        wait_until((folder / "waiting").exists)
+        tell(running.process)
+        assert read_reply(busy).status == 200
+        assert running.process.wait(10) == 0
+        assert len(list(folder.glob("ended-*"))) == workers
+
+
+@BOTH
+def test_a_second_signal_to_the_whole_group_ends_at_once(folder: Path, workers: int) -> None:
+    with member(folder, workers, drain=60) as running, running.dial() as busy:
+        busy.sendall(request("/wait?60"))
+        wait_until((folder / "waiting").exists)
+        for _ in range(2):
+            tell_group(running.process)
+            time.sleep(0.5)
+        assert running.process.wait(5) == 1
+        assert closed(busy)
+
+
+def test_a_worker_that_the_system_refuses_to_start_is_tried_again_and_the_other_serves_on(folder: Path) -> None:
+    with member(folder, 2) as running:
+        first = running.pids()
+        (folder / "full").touch()
+        with running.dial() as busy:
+            busy.sendall(request("/wait?3"))
+            wait_until((folder / "waiting").exists)
+            shown = {number: pid for number, pid in first.items() if (folder / f"waiting-{pid}").exists()}
+            (idle,) = first.keys() - shown.keys()
+            os.kill(first[idle], signal.SIGKILL)
+            wait_until((folder / "refused").exists)
+            reply = read_reply(busy)
+            assert reply.status == 200
+        assert running.process.poll() is None
+        (folder / "full").unlink()
+        second = running.pids()
+        assert second[1 - idle] == first[1 - idle]
+        assert second[idle] != first[idle]
+        running.process.terminate()
+        assert running.process.wait(15) == 0
+
+
+def test_a_gateway_that_the_system_gives_no_process_at_its_start_says_so(folder: Path) -> None:
+    (folder / "full").touch()
+    with member(folder, 2) as running:
+        assert running.process.wait(20) == STARTUP_FAILED
+        assert running.process.stderr is not None
+        told = running.process.stderr.read()
+        assert "no worker can be started: Resource temporarily unavailable" in told
+        assert "Traceback" not in told
+
+
 def test_a_killed_worker_is_replaced_and_the_other_serves_on(folder: Path) -> None:
     with member(folder, 2) as running:
         first = running.pids()
@@ -149,18 +222,31 @@ def test_a_killed_worker_is_replaced_and_the_other_serves_on(folder: Path) -> No
         assert running.process.wait(15) == 0
 
 
-def test_killed_workers_are_replaced_while_the_pair_on_disk_is_damaged(folder: Path) -> None:
+def put_pair(authority: trustme.CA, folder: Path, name: str) -> None:
+    leaf = authority.issue_cert(name)
+    leaf.private_key_pem.write_to_path(folder / "leaf.key")
+    leaf.cert_chain_pems[0].write_to_path(folder / "leaf.crt")
+
+
+def damage(authority: trustme.CA, folder: Path) -> None:
+    (folder / "leaf.crt").write_bytes(b"garbage")
+
+
+def mistake(authority: trustme.CA, folder: Path) -> None:
+    put_pair(authority, folder, "mail.example")
+
+
+@pytest.mark.parametrize("spoil", [damage, mistake])
+def test_killed_workers_are_replaced_while_the_pair_on_disk_is_bad(folder: Path, spoil: Any) -> None:
     with member(folder, 2) as running:
         first = running.pids()
         authority = trustme.CA()
-        leaf = authority.issue_cert("localhost")
-        leaf.private_key_pem.write_to_path(folder / "leaf.key")
-        leaf.cert_chain_pems[0].write_to_path(folder / "leaf.crt")
+        put_pair(authority, folder, "localhost")
         authority.cert_pem.write_to_path(folder / "ca.crt")
         # The parent looks once a second, like each of them.
         time.sleep(2.5)
         assert running.pids() == first
-        (folder / "leaf.crt").write_bytes(b"garbage")
+        spoil(authority, folder)
         time.sleep(2.5)
         for pid in first.values():
             os.kill(pid, signal.SIGKILL)
@@ -262,9 +348,7 @@ def test_a_certificate_is_replaced_under_load_on_two_workers(folder: Path) -> No
             puller.start()
         time.sleep(0.3)
         authority = trustme.CA()
-        leaf = authority.issue_cert("localhost")
-        leaf.private_key_pem.write_to_path(folder / "leaf.key")
-        leaf.cert_chain_pems[0].write_to_path(folder / "leaf.crt")
+        put_pair(authority, folder, "localhost")
         authority.cert_pem.write_to_path(folder / "ca.crt")
 
         def renewed() -> bool:
