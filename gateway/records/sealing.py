@@ -78,6 +78,8 @@ def alone(database: Database) -> ExitStack:
             connection = held.enter_context(database.engine.connect())
             connection.exec_driver_sql("BEGIN")
             held.callback(_end, connection)
+            # A server that ends idle transactions would end this one while a file is written.
+            connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
             if not connection.exec_driver_sql(f"SELECT pg_try_advisory_xact_lock({_ADVISORY})").scalar():
                 raise Occupied(_OTHERS)
         for draft in (database.data / FOLDER).glob(f"{_DRAFT}*"):
