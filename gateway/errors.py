@@ -43,7 +43,8 @@ Refusal                          code, message, detail
 └─ AdministrationRefusal         an administrator's act cannot be done
    ├─ Unknown                    no such account, project, grant, key…
    ├─ Conflict                   it exists already, or something depends on it
-   │  └─ Stale                   it is not what its editor saw any more
+   │  ├─ Stale                   it is not what its editor saw any more
+   │  └─ Occupied                others are at the same work, of which there is only one at a time
    └─ Invalid                    a value outside its grammar
 
 Anything else that is raised is a fault: 500, a request id, a traceback in our own log, nothing leaked.
@@ -365,6 +366,10 @@ class Stale(Conflict):
     def __init__(self, message: str, *, present: object) -> None:
         super().__init__(message)
         self.present = present
+
+
+class Occupied(Conflict):
+    """Others are at the same work, of which there is only one at a time."""
 
 
 class Invalid(AdministrationRefusal):

@@ -7,13 +7,13 @@ import logging
 import socket
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Final, assert_never
 
 from gateway.access.principals import Caller
-from gateway.administration.evidence import months_before
+from gateway.administration.evidence import believed, months_before
 from gateway.app import Rooms
 from gateway.audit.event import Event, Kind
 from gateway.audit.sinks.port import Sink
@@ -21,7 +21,7 @@ from gateway.audit_section import Sink as SinkSettings
 from gateway.audit_section import SinkKind, secret_of
 from gateway.change import Change
 from gateway.delivery import Courier
-from gateway.errors import Refusal
+from gateway.errors import Occupied, Refusal
 from gateway.gate import Act
 from gateway.records import checkpoints, cursors
 from gateway.sources import NOWHERE
@@ -32,8 +32,6 @@ _log = logging.getLogger("gateway.evidence")
 _LOOK_SECONDS: Final = 1.0
 _TROUBLE_SECONDS: Final = 30.0
 _RETAIN_SECONDS: Final = 3600.0
-#: A clock that is further ahead of the newest event is not believed when old months are looked for.
-_AHEAD: Final = timedelta(days=1)
 
 
 def witnessing(rooms: Rooms, caller: Callable[[], Caller]) -> Iterator[tuple[str, Beginning]]:
@@ -115,12 +113,13 @@ async def _retain(rooms: Rooms, caller: Callable[[], Caller]) -> None:
         try:
             # By now, events may be as far ahead as the clock is; those of the look before are not.
             before, newest = newest, await evidence.newest_time()
-            known = before or newest
-            now = min(datetime.now(UTC), known + _AHEAD) if known is not None else datetime.now(UTC)
+            now = believed(datetime.now(UTC), before or newest)
             purge = months_before(now, audit.purge_months) if audit.purge_months else None
             receipt = await evidence.retain(caller(), months_before(now, audit.retain_months), purge)
             if receipt.events or receipt.purged:
                 _log.info("sealed %d events away, purged %d", receipt.events, receipt.purged)
+        except Occupied:
+            _log.info("others are sealing old months away; it is looked again in an hour")
         except Refusal as refusal:
             _log.warning("nothing was sealed away, it is tried again in an hour: %s", refusal.message)
         except Exception:

@@ -6,12 +6,13 @@ retain ─▶ events of a month ─▶ a file, on disk and read back ─▶ its 
 from __future__ import annotations
 
 import asyncio
+import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any, NoReturn
 
 from gateway.access.policy import Need
@@ -19,25 +20,38 @@ from gateway.access.principals import Caller
 from gateway.access.scopes import Action
 from gateway.access.secrets import Secrets
 from gateway.administration.values import MANAGE_SYSTEM
-from gateway.audit.chain import Head, Sealed, fault
+from gateway.audit.chain import Head, Sealed
 from gateway.audit.checkpoints import CheckpointKey
 from gateway.audit.event import Event, Kind, Outcome, time_text
 from gateway.audit.offline import fault_of, key_id, read_key
 from gateway.audit.trail import Trail, Verification
-from gateway.errors import Conflict, Unavailable
+from gateway.errors import Conflict
 from gateway.gate import Act, Gate
-from gateway.records import checkpoints, cursors, segments
+from gateway.records import checkpoints, cursors, sealing, segments
 from gateway.records.checkpoints import Stored
 from gateway.records.cursors import Lag
 from gateway.records.database import Database
-from gateway.records.proving import Keys, newest_time, oldest_event, owned_keys, prove, stub_fault
+from gateway.records.proving import (
+    Keys,
+    is_here,
+    newest_of_others,
+    newest_time,
+    oldest_event,
+    owned_keys,
+    prove,
+    stub_fault,
+)
+from gateway.records.sealing import Left
 from gateway.records.segments import Month, Segment, Unsealed
 
 __all__ = ["Evidence", "Kept", "Lag", "Month", "Plan", "PublicKey", "Receipt", "Stored", "months_before"]
 
 _REVIEW = Need(Action.REVIEW)
-#: So long a segment is kept once it was sealed: a clock that is wrong by years does not seal and purge at once.
+#: So long a segment is kept once it was sealed: a clock that is wrong by years does not seal and purge at once. So long
+#: its file is kept once it was purged: a database that takes over without the last seconds still asks for it.
 SETTLED = timedelta(days=1)
+#: A clock that is further ahead of the newest event is not believed.
+AHEAD = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +75,15 @@ class Receipt:
     """
     What `retain` did: so many *events* are in new *segments* now; *purged* events are gone for good.
 
-    So many segments that were to be purged are *waiting* until a day after they were sealed.
+    So many segments that were to be purged are *waiting* until a day after they were sealed, and so many files of
+    purged ones are *lingering* until a day after that.
     """
 
     segments: Sequence[Segment]
     events: int
     purged: int
     waiting: int
+    lingering: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,12 +191,19 @@ class Evidence:
         """
         Seals events before *cut* into segments, and takes them out of the database; *purge* removes older segments.
 
-        None is removed less than a day after it was sealed. Each segment sealed or purged is an event; what was
-        interrupted is finished first. Raises `Conflict` when the events to seal are damaged, a segment is not as it was
-        sealed, or others are sealing; `Unavailable` when a file cannot be written.
+        Both are counted back from `moment`, not from the clock. None is purged less than a day after it was sealed, nor
+        its file removed less than a day after that. Each segment sealed or purged is an event; what was interrupted is
+        finished first. Raises `Occupied` while others are at it, `Conflict` when the events to seal are damaged or a
+        segment is not as it was sealed, and `Unavailable` when a file cannot be written.
         """
-        async with self.gate.passage(caller, Kind.AUDIT_RETAIN, MANAGE_SYSTEM, detail=_told(cut, purge)) as passage:
-            await passage.seal()
+        async with AsyncExitStack() as stack:
+            async with self.gate.passage(caller, Kind.AUDIT_RETAIN, MANAGE_SYSTEM, detail=_told(cut, purge)) as passage:
+                held = await asyncio.to_thread(sealing.alone, self.database)
+                stack.push_async_callback(asyncio.to_thread, held.close)
+                await passage.seal()
+            return await self._retain(caller, cut, purge)
+
+    async def _retain(self, caller: Caller, cut: datetime, purge: datetime | None) -> Receipt:
         key = await self.signing_key(caller)
         await self._leave(caller)
         await self._finish_purges(caller)
@@ -191,7 +214,17 @@ class Evidence:
         old = [each for each in await self._read(segments.every) if _is_purged(each, purge)]
         gone = [segment for segment in old if await self._purge(caller, key, segment)]
         purged = sum(each.count for each in gone)
-        return Receipt(made, sum(each.count for each in made), purged, len(old) - len(gone))
+        lingering = await self._finish_purges(caller)
+        return Receipt(made, sum(each.count for each in made), purged, len(old) - len(gone), lingering)
+
+    async def moment(self) -> datetime:
+        """
+        Now, for whoever counts back the ages of events, but no later than a day after the newest event.
+
+        Those that sealing and purging left are not looked at: a clock that is ahead does not vouch for itself.
+        """
+        newest: datetime | None = await self._read(newest_of_others)
+        return believed(datetime.now(UTC), newest)
 
     async def newest_time(self) -> datetime | None:
         """When the newest event happened; for the gateway's own work."""
@@ -215,23 +248,23 @@ class Evidence:
 
     async def _seal(self, caller: Caller, key: CheckpointKey, found: Sequence[Sealed]) -> Segment:
         previous: Head = await self._read(segments.end_of)
-        last = await asyncio.to_thread(_checked, found, previous)
+        last = await asyncio.to_thread(sealing.checked, found, previous)
         statement = key.segment(found[0].seq, previous, last, datetime.now(UTC))
         data = self.database.data
-        segment = await asyncio.to_thread(segments.write, data, found, previous, statement)
-        await asyncio.to_thread(_read_back, data, segment)
+        segment = await asyncio.to_thread(sealing.write, data, found, previous, statement)
+        await asyncio.to_thread(sealing.read_back, data, segment)
         async with self.gate.passage(caller, Kind.AUDIT_RETAIN, MANAGE_SYSTEM) as passage:
-            await passage.commit(segments.record(segment))
+            await passage.commit(sealing.record(data, segment))
         return segment
 
     async def _purge(self, caller: Caller, key: CheckpointKey, segment: Segment) -> bool:
         """Whether the segment was purged: it is not as long as it was sealed a short while ago."""
         if not _is_settled(await self._prove(caller, segment)):
             return False
-        stub = key.purge(segment.first_seq, segment.previous, segment.head, datetime.now(UTC), segment.file_sha256)
+        ends = segment.first_seq, segment.previous, segment.head
+        stub = key.purge(*ends, datetime.now(UTC), segment.file_sha256, segment.period)
         async with self.gate.passage(caller, Kind.AUDIT_RETAIN, MANAGE_SYSTEM) as passage:
-            await passage.commit(segments.purge(segment, stub))
-        await asyncio.to_thread(segments.remove_file, self.database.data, segment)
+            await passage.commit(sealing.purge(segment, stub))
         return True
 
     async def _is_waiting(self, segment: Segment) -> bool:
@@ -243,44 +276,53 @@ class Evidence:
     async def _leave(self, caller: Caller) -> None:
         """Takes out of the table what is in segments; whoever else wants to write has turns in between."""
         event = Event(Kind.AUDIT_RETAIN, caller)
-        until = await self._proven(caller)
-        left = 1
-        while left:
-            left = (await self.gate.ledger.commit(Act(event, segments.leave(until), silent=True))).result
+        until, hashes = await self._proven(caller)
+        left = Left(1)
+        while left.events:
+            left = (await self.gate.ledger.commit(Act(event, sealing.leave(until, hashes), silent=True))).result
+        if left.foreign is not None:
+            await self._refuse_event(caller, left.foreign)
         # The statement at the end of each segment says what the checkpoints before it said.
         await self.gate.ledger.commit(Act(event, checkpoints.thin(until), silent=True))
 
-    async def _proven(self, caller: Caller) -> int:
-        """The number up to which events are in segments; the files of those that are in the table too were read."""
+    async def _proven(self, caller: Caller) -> tuple[int, dict[int, bytes]]:
+        """The number up to which events are in segments, and the hashes, from files, of those that are here as well."""
         oldest: int | None = await self._read(oldest_event)
         head = Head()
+        hashes: dict[int, bytes] = {}
         for segment in await self._read(segments.every):
-            if oldest is not None and segment.last_seq >= oldest:
+            near = oldest is not None and segment.last_seq >= oldest
+            if near and await self._read(partial(is_here, segment=segment)):
                 if segment.previous != head:
                     await self._refuse(caller, segment, "it does not follow the segment before it")
                 if segment.stub:
                     await self._refuse(caller, segment, "it is told to be purged, and its events are there")
-                await self._prove(caller, segment)
+                await self._prove(caller, segment, hashes)
             head = segment.head
-        return head.seq
+        return head.seq, hashes
 
-    async def _finish_purges(self, caller: Caller) -> None:
-        """Removes the files of purged segments, if any was left."""
-        keys = await self._own_keys()
+    async def _finish_purges(self, caller: Caller) -> int:
+        """Removes the files of segments that were purged a day ago; how many others there are."""
+        keys, data = await self._own_keys(), self.database.data
+        lingering = 0
         for segment in await self._read(segments.every):
             if segment.stub:
                 try:
                     if wrong := stub_fault(segment, keys):
                         raise Unsealed(wrong)
-                    await asyncio.to_thread(segments.remove_file, self.database.data, segment)
+                    if _is_settled(datetime.fromisoformat(json.loads(segment.stub)["time"])):
+                        await asyncio.to_thread(sealing.remove_file, data, segment)
+                    else:
+                        lingering += segments.path_of(data, segment).exists()
                 except Unsealed as error:
                     await self._refuse(caller, segment, str(error))
+        return lingering
 
-    async def _prove(self, caller: Caller, segment: Segment) -> datetime:
+    async def _prove(self, caller: Caller, segment: Segment, hashes: dict[int, bytes] | None = None) -> datetime:
         """When the segment was sealed, its file having been read; raises `Conflict` unless it is as it was sealed."""
         keys = await self._own_keys()
         try:
-            return await asyncio.to_thread(prove, self.database.data, segment, keys)
+            return await asyncio.to_thread(prove, self.database.data, segment, keys, hashes)
         except Unsealed as error:
             await self._refuse(caller, segment, str(error))
 
@@ -291,6 +333,17 @@ class Evidence:
         await self.gate.ledger.commit(Act(event))
         which = f"The segment {segment.file!r} of events {segment.first_seq} to {segment.last_seq}"
         raise Conflict(f"{which} is not as it was sealed: {fault}; nothing was removed. Run: gateway audit verify")
+
+    async def _refuse_event(self, caller: Caller, seq: int) -> NoReturn:
+        """As `_refuse`, of an event in the table that is not the one that was sealed."""
+        segment = await self._read(partial(segments.containing, seq=seq))
+        wrong = f"event {seq} in the database is not the one that was sealed away"
+        if segment is not None:
+            await self._refuse(caller, segment, wrong)
+        told = {"event": seq, "fault": wrong}
+        event = Event(Kind.INTEGRITY_FAILURE, caller, Outcome.FAILED, reason="segment_damaged", detail=told)
+        await self.gate.ledger.commit(Act(event))
+        raise Conflict(f"The trail is damaged: {wrong}; nothing was removed. Run: gateway audit verify")
 
     async def _own_keys(self) -> Keys:
         found: Keys = await self._read(partial(owned_keys, secret=self.secrets.checkpoints))
@@ -304,6 +357,11 @@ def months_before(now: datetime, months: int) -> datetime:
     """The beginning of the month that *now* lay in so many *months* ago: what was before is older, in whole months."""
     number = now.year * 12 + now.month - 1 - months
     return datetime(max(1, number // 12), number % 12 + 1, 1, tzinfo=UTC)
+
+
+def believed(clock: datetime, newest: datetime | None) -> datetime:
+    """What the *clock* says, as far as that is no more than a day after the *newest* event."""
+    return min(clock, newest + AHEAD) if newest is not None else clock
 
 
 def _last_of(found: Sequence[Stored]) -> int:
@@ -334,23 +392,3 @@ def _foreign(
         if wrong:
             return Verification(0, "", wrong, int(statement["seq"]))
     return None
-
-
-def _checked(found: Iterable[Sealed], previous: Head) -> Head:
-    """The place of the last of *found*; raises `Conflict` unless they follow one another, and *previous*."""
-    for event in found:
-        wrong = fault(previous, event)
-        if wrong:
-            raise Conflict(f"The trail is damaged: {wrong}; nothing more was sealed. Run: gateway audit verify")
-        previous = Head(event.seq, event.hash)
-    return previous
-
-
-def _read_back(data: Path, segment: Segment) -> None:
-    """Raises `Unavailable` unless the file gives back what was written: it is about to be the only copy."""
-    try:
-        last = _checked(segments.events_of(data, segment), segment.previous)
-    except (Unsealed, Conflict) as error:
-        raise Unavailable(f"The segment {segment.file} was not written as it should be; check the disk.") from error
-    if last != segment.head:
-        raise Unavailable(f"The segment {segment.file} was not written as it should be; check the disk.")

@@ -78,9 +78,19 @@ class CheckpointKey:
         """That the events from *first*, which follows *previous*, to *last* are in one file: one line of JSON."""
         return self._signed(_range("segment", first, previous, last), moment)
 
-    def purge(self, first: int, previous: Head, last: Head, moment: datetime, file_sha256: str) -> str:
-        """That the file of these events, with this digest, was removed: one line of JSON."""
-        return self._signed({**_range("purge", first, previous, last), "file_sha256": file_sha256}, moment)
+    def purge(
+        self,
+        first: int,
+        previous: Head,
+        last: Head,
+        moment: datetime,
+        file_sha256: str,
+        period: tuple[str, str] | None = None,
+    ) -> str:
+        """That the file of these events, with this digest and of this *period*, is purged: one line of JSON."""
+        times = {"first_time": period[0], "last_time": period[1]} if period is not None else {}
+        told = {**_range("purge", first, previous, last), **times, "file_sha256": file_sha256}
+        return self._signed(told, moment)
 
     def _signed(self, statement: Mapping[str, object], moment: datetime) -> str:
         told = {**statement, "time": time_text(moment), "key": self.kid}

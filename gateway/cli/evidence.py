@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.administration.evidence import Lag, Plan, Receipt
+from gateway.access.principals import Caller
+from gateway.administration.evidence import AHEAD, Lag, Plan, Receipt
 from gateway.audit.offline import Unreadable, lines_of, statements_in
 from gateway.cli.output import say, show_json, show_table
 from gateway.cli.session import run
 from gateway.cli.words import Json, before
 from gateway.errors import Invalid
+
+if TYPE_CHECKING:
+    from gateway.administration import Administration
 
 Output = Annotated[Path | None, typer.Option("--output", metavar="FILE", help="Instead of standard output.")]
 
@@ -82,6 +86,9 @@ def retain(
         str | None,
         typer.Option("--purge-older-than", metavar="AGE", help="Remove sealed events that are older, for good."),
     ] = None,
+    by_clock: Annotated[
+        bool, typer.Option("--by-clock", help="Count ages from the clock, however long before the newest event was.")
+    ] = False,
     plan: Annotated[bool, typer.Option("--plan", help="Say what would happen; change nothing.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -89,19 +96,48 @@ def retain(
     Seal old months into compressed files, and take them out of the database.
 
     The files are in the data directory, under segments/; they verify like the rest, and are exported with it. What is
-    purged is gone: a signed stub stays, by which the rest still verifies.
+    purged is gone: a signed stub stays, by which the rest still verifies. Ages are counted from no later than a day
+    after the newest event, in case the clock is wrong.
     """
-    now = datetime.now(UTC)
+    clock = datetime.now(UTC)
+    # Said wrongly, they are refused before anything is opened.
+    _ends(older_than, purge_older_than, clock)
+
+    async def act(administration: Administration, caller: Caller) -> _Retained:
+        moment = clock if by_clock else await administration.evidence.moment()
+        cut, purge = _ends(older_than, purge_older_than, moment)
+        if plan:
+            return _Retained(moment, cut, await administration.evidence.plan(caller, cut, purge))
+        return _Retained(moment, cut, await administration.evidence.retain(caller, cut, purge))
+
+    found = run(ctx, act)
+    match found.done:
+        case Plan() as planned:
+            show_json(_told_plan(planned, found.cut)) if as_json else _show_plan(planned, found.cut)
+        case Receipt() as receipt:
+            show_json(_told_receipt(receipt, found.cut)) if as_json else _show_receipt(receipt)
+    if found.moment < clock:
+        newest = f"The newest event is of {found.moment - AHEAD:%Y-%m-%d}, and the clock says {clock:%Y-%m-%d}"
+        told = f"{newest}: ages were counted from {found.moment:%Y-%m-%d}. If the clock is right, add --by-clock."
+        say(told, error=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Retained:
+    """What was *done*, or would be, with what is older than *cut*, as counted from the *moment*."""
+
+    moment: datetime
+    cut: datetime
+    done: Plan | Receipt
+
+
+def _ends(older_than: str, purge_older_than: str | None, now: datetime) -> tuple[datetime, datetime | None]:
+    """Before when events are sealed, and before when they are purged; raises `Invalid`."""
     cut = before(older_than, now)
     purge = before(purge_older_than, now) if purge_older_than is not None else None
     if purge is not None and purge > cut:
         raise Invalid("What is purged must be older than what is sealed; give --purge-older-than a longer time.")
-    if plan:
-        planned = run(ctx, lambda administration, caller: administration.evidence.plan(caller, cut, purge))
-        show_json(_told_plan(planned, cut)) if as_json else _show_plan(planned, cut)
-        return
-    receipt = run(ctx, lambda administration, caller: administration.evidence.retain(caller, cut, purge))
-    show_json(_told_receipt(receipt, cut)) if as_json else _show_receipt(receipt)
+    return cut, purge
 
 
 def statements(files: Sequence[Path]) -> list[Mapping[str, Any]]:
@@ -164,7 +200,7 @@ def _told_receipt(receipt: Receipt, cut: datetime) -> dict[str, object]:
         {"file": each.file, "sha256": each.file_sha256, "bytes": each.file_bytes, "events": each.count}
         for each in receipt.segments
     ]
-    gone = {"purged": receipt.purged, "waiting": receipt.waiting}
+    gone = {"purged": receipt.purged, "waiting": receipt.waiting, "lingering": receipt.lingering}
     return {"plan": False, "before": cut, "segments": made, "events": receipt.events, **gone}
 
 
@@ -184,3 +220,5 @@ def _show_receipt(receipt: Receipt) -> None:
         say(f"Removed {receipt.purged} events for good; signed stubs stand in their place.")
     if receipt.waiting:
         say(f"{receipt.waiting} files were sealed less than a day ago, and are removed by a run after that.")
+    if receipt.lingering:
+        say(f"{receipt.lingering} files were purged less than a day ago, and are removed by a run after that.")

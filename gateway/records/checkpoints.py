@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, delete, insert, select, tuple_
 
 from gateway.access.secrets import Secrets
 from gateway.audit.chain import Head
 from gateway.audit.checkpoints import CheckpointKey, is_due
+from gateway.audit.offline import fault_of, read_key
 from gateway.change import Change, Notes
 from gateway.records.evidence_tables import checkpoint_keys, checkpoints
 from gateway.records.schema import trail_head
@@ -67,10 +68,10 @@ def make(key: CheckpointKey, *, always: bool = False, clock: Callable[[], float]
     def apply(connection: Connection) -> Notes:
         now = clock()
         row = connection.execute(select(trail_head.c.seq, trail_head.c.hash)).one()
-        head, last = Head(row.seq, bytes(row.hash)), newest(connection)
+        head, last = Head(row.seq, bytes(row.hash)), newest(connection, key)
         if head.seq == 0 or not (always or is_due(last.seq if last else None, head, last.made_at if last else 0, now)):
             return Notes(result=last)
-        number = last.number + 1 if last is not None else 1
+        number = _next_number(connection, last)
         line = key.checkpoint(number, head, datetime.fromtimestamp(now, UTC))
         connection.execute(delete(checkpoints).where(checkpoints.c.seq == head.seq))
         made = Stored(number, head.seq, int(now), line)
@@ -88,10 +89,39 @@ def due(connection: Connection, now: float) -> bool:
     return head.seq > 0 and is_due(last.seq if last else None, head, last.made_at if last else 0, now)
 
 
-def newest(connection: Connection) -> Stored | None:
-    """The checkpoint made last."""
-    row = connection.execute(select(checkpoints).order_by(checkpoints.c.number.desc()).limit(1)).first()
+def newest(connection: Connection, key: CheckpointKey | None = None) -> Stored | None:
+    """The checkpoint about the newest event; with the *key*, of those that it signed."""
+    before: Stored | None = None
+    while stored := _before(connection, before):
+        if key is None or _is_signed(stored, key):
+            return stored
+        before = stored
+    return None
+
+
+def _before(connection: Connection, stored: Stored | None) -> Stored | None:
+    place = tuple_(checkpoints.c.seq, checkpoints.c.number)
+    found = select(checkpoints).order_by(checkpoints.c.seq.desc(), checkpoints.c.number.desc()).limit(1)
+    row = connection.execute(found if stored is None else found.where(place < (stored.seq, stored.number))).first()
     return None if row is None else Stored(row.number, row.seq, row.made_at, row.line)
+
+
+def _is_signed(stored: Stored, key: CheckpointKey) -> bool:
+    """Whether the row is of a checkpoint that the *key* signed: the database may hold anything."""
+    try:
+        statement = stored.statement
+        named = (statement["type"], statement["number"], statement["seq"])
+        return named == ("checkpoint", stored.number, stored.seq) and not fault_of(statement, read_key(key.public_pem))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def _next_number(connection: Connection, last: Stored | None) -> int:
+    number = last.number + 1 if last is not None else 1
+    # Numbers that others put there are passed over.
+    while connection.execute(select(checkpoints.c.number).where(checkpoints.c.number == number)).first() is not None:
+        number += 1
+    return number
 
 
 def between(connection: Connection, after: int, until: int, *, most: int = 1000) -> Sequence[Stored]:
@@ -123,7 +153,7 @@ def thin(until: int) -> Change:
 
     def apply(connection: Connection) -> Notes:
         last = newest(connection)
-        old = delete(checkpoints).where(checkpoints.c.seq < until, checkpoints.c.number < (last.number if last else 0))
+        old = delete(checkpoints).where(checkpoints.c.seq < min(until, last.seq if last else 0))
         return Notes(result=connection.execute(old).rowcount)
 
     return Change(apply)

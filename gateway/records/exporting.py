@@ -14,6 +14,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, func, literal, select
 
 from gateway.audit.trail import Search
+from gateway.errors import Unavailable
 from gateway.records import driver, segments
 from gateway.records.database import Database
 from gateway.records.matching import index_conditions, matches, narrowed, projected_until
@@ -54,6 +55,9 @@ def pages(database: Database, search: Search, after: int = 0) -> Iterator[Sequen
         if read(segments.sealed_until) <= after:
             yield page.matching
             after = page.end
+        elif read(partial(segments.containing, seq=after + 1)) is None:
+            told = f"The record of sealed months is damaged: event {after + 1} is in none, though later ones are."
+            raise Unavailable(f"{told} Run: gateway audit verify")
 
 
 def _unpacked(database: Database, segment: Segment, after: int) -> Iterator[Row]:

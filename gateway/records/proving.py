@@ -44,10 +44,23 @@ def oldest_event(connection: Connection) -> int | None:
     return int(seq) if seq is not None else None
 
 
+def is_here(connection: Connection, segment: Segment) -> bool:
+    """Whether the table has any of the segment's events."""
+    mine = (events.c.seq >= segment.first_seq) & (events.c.seq <= segment.last_seq)
+    return connection.execute(select(events.c.seq).where(mine).limit(1)).first() is not None
+
+
 def newest_time(connection: Connection) -> datetime | None:
     """When the newest event happened, as it says; None before the first."""
     row = connection.execute(select(events).order_by(events.c.seq.desc()).limit(1)).first()
-    return datetime.fromisoformat(time_of(Sealed(row.seq, row.body, bytes(row.hash)))) if row is not None else None
+    return _happened(row.body) if row is not None else None
+
+
+def newest_of_others(connection: Connection) -> datetime | None:
+    """As `newest_time`, of an event that no sealing or purging made; of none there is, None."""
+    others = select(events.c.body).where(events.c.body.not_like('%"kind":"audit.retain"%'))
+    body = connection.execute(others.order_by(events.c.seq.desc()).limit(1)).scalar()
+    return _happened(body) if body is not None else None
 
 
 def stub_fault(segment: Segment, keys: Keys, only: str = "") -> str:
@@ -60,24 +73,31 @@ def stub_fault(segment: Segment, keys: Keys, only: str = "") -> str:
         stub: dict[str, Any] = json.loads(segment.stub)
         wrong = _statement_fault(stub, "purge", segment, keys, only)
         edited = stub["file_sha256"] != segment.file_sha256
+        # Those of older gateways tell no period.
+        edited = edited or segment.period not in (None, (segment.first_time, segment.last_time))
     except (ValueError, KeyError, AttributeError, TypeError):
         return f"the stub of event {segment.last_seq} is damaged"
     return wrong or (f"the stub of event {segment.last_seq} was edited" if edited else "")
 
 
-def prove(data: Path, segment: Segment, keys: Keys) -> datetime:
+def prove(data: Path, segment: Segment, keys: Keys, hashes: dict[int, bytes] | None = None) -> datetime:
     """
     Reads all of the segment's file, and returns when it was sealed, as the signed statement at its end says.
 
-    Raises `Unsealed` unless the row names this file and its digest, and the numbers, times and hashes of its events,
-    which follow one another, and the statement says the same and is signed by one of *keys*. Some tenths of a second.
+    The *hashes* of its events, and of the one before, are put there by their numbers. Raises `Unsealed` unless the row
+    names this file and its digest, and the numbers, times and hashes of its events, which follow one another, and the
+    statement says the same and is signed by one of *keys*. Some tenths of a second.
     """
     lines = lines_of(data, segment)
     head, times = segment.previous, ("", "")
+    if hashes is not None:
+        hashes[head.seq] = head.hash
     for event in _events(lines, segment.count):
         if wrong := fault(head, event):
             raise Unsealed(f"in its file {segment.file} {wrong}")
         head = Head(event.seq, event.hash)
+        if hashes is not None:
+            hashes[head.seq] = head.hash
         times = times[0] or time_of(event), time_of(event)
     if head != segment.head or times != (segment.first_time, segment.last_time):
         raise Unsealed(f"its file {segment.file} holds other events")
@@ -90,6 +110,10 @@ def prove(data: Path, segment: Segment, keys: Keys) -> datetime:
     if wrong:
         raise Unsealed(f"in its file {segment.file} {wrong}")
     return sealed_at
+
+
+def _happened(body: str) -> datetime:
+    return datetime.fromisoformat(time_of(Sealed(0, body, b"")))
 
 
 def _events(lines: Iterator[bytes], count: int) -> Iterator[Sealed]:

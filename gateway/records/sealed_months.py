@@ -75,10 +75,11 @@ def numbered(database: Database, numbers: Iterable[int]) -> dict[int, Sealed]:
 
 
 def outside(segment: Segment, searches: Sequence[Search]) -> bool:
-    """Whether the period of none of *searches* meets the segment's."""
-    return not any(
-        (each.since is None or segment.last_time >= _time(each.since, -_DISORDER))
-        and (each.until is None or segment.first_time < _time(each.until, _DISORDER))
+    """Whether the period of none of *searches* meets the segment's; of a purged one without a signed period, never."""
+    period = segment.period
+    return period is not None and not any(
+        (each.since is None or period[1] >= _time(each.since, -_DISORDER))
+        and (each.until is None or period[0] < _time(each.until, _DISORDER))
         for each in searches
     )
 

@@ -3,30 +3,26 @@
     DATA/segments/2025-10-000000000001-000000020000.jsonl.gz      its lines are those of an export; the last is signed
 
 The file is on disk before its row, the row before its events leave the table, a few at a time: whatever happens in
-between, every event is in one place at least.
+between, every event is in one place at least. How they are made is in `sealing`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import hashlib
-import os
+import json
 import re
-import tempfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Final
+from typing import Any, Final
 
-from sqlalchemy import Connection, delete, func, insert, select, text, update
+from sqlalchemy import Connection, func, select
 
 from gateway.audit.chain import Head, Sealed, Told, told
 from gateway.audit.event import time_text
-from gateway.change import Change, Notes
-from gateway.errors import Conflict, Unavailable
 from gateway.records.evidence_tables import segments
 from gateway.records.schema import event_index, events
 
@@ -34,8 +30,6 @@ FOLDER = "segments"
 _EVENT: Final = b'{"hash":'
 #: The most events that one file holds.
 MOST = 20_000
-#: So many events leave the table in one transaction: it holds the writers' lock for some milliseconds.
-SLICE = 200
 #: As a search of the trail: events of one moment may be sealed out of the order of their times, so many at most.
 _DISORDER = 10_000
 _NAME: Final = re.compile(r"\d{4}-\d\d-\d{12,}-\d{12,}\.jsonl\.gz", re.ASCII)
@@ -74,6 +68,17 @@ class Segment:
         """The last event's place."""
         return Head(self.last_seq, self.last_hash)
 
+    @property
+    def period(self) -> tuple[str, str] | None:
+        """The times of its ends; of a purged one as its signed stub tells them, None if that does not."""
+        if not self.stub:
+            return self.first_time, self.last_time
+        try:
+            stub: dict[str, Any] = json.loads(self.stub)
+            return str(stub["first_time"]), str(stub["last_time"])
+        except (ValueError, KeyError, TypeError):
+            return None
+
 
 class Unsealed(Exception):
     """A segment's file cannot be read; the message says in words what is wrong with it."""
@@ -100,11 +105,16 @@ def every(connection: Connection) -> Sequence[Segment]:
     return [Segment(**row._mapping) for row in connection.execute(_EVERY)]
 
 
+def ending_after(connection: Connection, seq: int) -> Segment | None:
+    """The first segment that ends after the event of this number."""
+    query = select(segments).where(segments.c.last_seq > seq).order_by(segments.c.last_seq).limit(1)
+    row = connection.execute(query).first()
+    return Segment(**row._mapping) if row is not None else None
+
+
 def containing(connection: Connection, seq: int) -> Segment | None:
     """The segment that the event of this number is in."""
-    query = select(segments).where(segments.c.last_seq >= seq).order_by(segments.c.last_seq).limit(1)
-    row = connection.execute(query).first()
-    found = Segment(**row._mapping) if row is not None else None
+    found = ending_after(connection, seq - 1)
     return found if found is not None and found.first_seq <= seq else None
 
 
@@ -123,7 +133,7 @@ def path_of(data: Path, segment: Segment) -> Path:
     """Where the segment's file is; raises `Unsealed` unless it has the name that it was given when it was sealed."""
     # The row is whatever somebody wrote into the database: it does not lead out of the folder, nor to another file.
     try:
-        given = _name(segment.first_time, segment.first_seq, segment.last_seq)
+        given = name_of(segment.first_time, segment.first_seq, segment.last_seq)
     except (TypeError, ValueError):
         given = ""
     if segment.file != given or not _NAME.fullmatch(given):
@@ -131,19 +141,23 @@ def path_of(data: Path, segment: Segment) -> Path:
     return data / FOLDER / segment.file
 
 
-def events_of(data: Path, segment: Segment, after: int = 0, *, checked: bool = True) -> Iterator[Sealed]:
+def events_of(
+    data: Path, segment: Segment, after: int = 0, *, checked: bool = True, path: Path | None = None
+) -> Iterator[Sealed]:
     """The events of the segment with numbers above *after*, read as they are wanted; see `picked`."""
-    return picked(data, segment, lambda says: says.id > after, checked=checked)
+    return picked(data, segment, lambda says: says.id > after, checked=checked, path=path)
 
 
-def picked(data: Path, segment: Segment, wanted: Callable[[Told], bool], *, checked: bool = True) -> Iterator[Sealed]:
+def picked(
+    data: Path, segment: Segment, wanted: Callable[[Told], bool], *, checked: bool = True, path: Path | None = None
+) -> Iterator[Sealed]:
     """
-    Those events of the segment that are *wanted* by what they say, oldest first.
+    Those events of the segment that are *wanted* by what they say, oldest first; read at *path*, if that is given.
 
     Raises `Unsealed` before the first of them if the file is not the one that was sealed, by its SHA-256; only who
     follows the hashes of all its events may leave that out (*checked*).
     """
-    for line in lines_of(data, segment, checked=checked):
+    for line in lines_of(data, segment, checked=checked, path=path):
         if not line.startswith(_EVENT):
             continue
         says = told(line)
@@ -153,9 +167,9 @@ def picked(data: Path, segment: Segment, wanted: Callable[[Told], bool], *, chec
             yield _event_of(segment, line)
 
 
-def lines_of(data: Path, segment: Segment, *, checked: bool = True) -> Iterator[bytes]:
+def lines_of(data: Path, segment: Segment, *, checked: bool = True, path: Path | None = None) -> Iterator[bytes]:
     """The lines of the segment's file; raises `Unsealed` as `picked` does."""
-    path = path_of(data, segment)
+    path = path or path_of(data, segment)
     try:
         with path.open("rb") as file:
             if checked:
@@ -177,7 +191,7 @@ def _event_of(segment: Segment, line: bytes) -> Sealed:
         raise Unsealed(f"its file {segment.file} cannot be read: {error}") from None
 
 
-def _name(first_time: str, first: int, last: int) -> str:
+def name_of(first_time: str, first: int, last: int) -> str:
     return f"{first_time[:7]}-{first:012}-{last:012}.jsonl.gz"
 
 
@@ -221,119 +235,3 @@ def _range(connection: Connection, cut: datetime) -> tuple[int, int]:
     stays = connection.execute(select(func.min(near.c.seq))).scalar()
     newest = int(connection.execute(select(func.max(event_index.c.seq))).scalar() or 0)
     return first, min(newest, stays or newest) - 1
-
-
-# writing
-
-
-def write(data: Path, found: Sequence[Sealed], previous: Head, statement: str) -> Segment:
-    """
-    Puts *found*, which follow *previous*, into a file on disk, with the signed *statement* at its end.
-
-    Raises `Unavailable` when it cannot be written. What was there under its name is replaced: it was not recorded.
-    """
-    folder = data / FOLDER
-    first, last = found[0], found[-1]
-    name = _name(time_of(first), first.seq, last.seq)
-    lines = (f"{line}\n".encode() for line in (*(event.line() for event in found), statement))
-    try:
-        folder.mkdir(mode=0o700, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".", delete=False) as file:
-            try:
-                _pack(file, lines)
-                os.replace(file.name, folder / name)
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    os.unlink(file.name)
-                raise
-        _sync(folder)
-        content = (folder / name).read_bytes()
-    except OSError as error:
-        why = (error.strerror or "unknown reason").lower()
-        raise Unavailable(f"Nothing was sealed: {folder} cannot be written to ({why}).") from error
-    return Segment(
-        first_seq=first.seq,
-        last_seq=last.seq,
-        first_time=time_of(first),
-        last_time=time_of(last),
-        previous_hash=previous.hash,
-        last_hash=last.hash,
-        file=name,
-        file_bytes=len(content),
-        file_sha256=hashlib.sha256(content).hexdigest(),
-    )
-
-
-def record(segment: Segment) -> Change:
-    """
-    Keeps that the events are in the segment; from then on they may leave the table. Its file is on disk.
-
-    On commit raises `Conflict` if somebody else sealed meanwhile.
-    """
-
-    def apply(connection: Connection) -> Notes:
-        if end_of(connection) != segment.previous:
-            raise Conflict("Another process is sealing events; wait until it has ended.")
-        row = {name: getattr(segment, name) for name in Segment.__slots__}
-        connection.execute(insert(segments).values(row))
-        told = {"file": segment.file, "sha256": segment.file_sha256, "first": segment.first_seq}
-        return Notes(detail={**told, "last": segment.last_seq, "hash": segment.last_hash.hex()})
-
-    return Change(apply)
-
-
-def leave(proven: int) -> Change:
-    """
-    Takes a few events that are in segments out of the table; the result is how many there were.
-
-    The files up to the event with the number *proven* were read and hold what they should.
-    """
-
-    def apply(connection: Connection) -> Notes:
-        until = min(proven, sealed_until(connection))
-        oldest = connection.execute(select(func.min(events.c.seq)).where(events.c.seq <= until)).scalar()
-        if oldest is None:
-            return Notes(result=0)
-        last = min(until, oldest + SLICE - 1)
-        connection.execute(delete(event_index).where(event_index.c.seq <= last))
-        if connection.dialect.name == "sqlite":
-            return Notes(result=connection.execute(delete(events).where(events.c.seq <= last)).rowcount)
-        # The role that serves may not delete events; this function of the schema may, what segments cover.
-        return Notes(result=int(connection.execute(text("SELECT events_leave(:last)"), {"last": last}).scalar_one()))
-
-    return Change(apply)
-
-
-def purge(segment: Segment, stub: str) -> Change:
-    """Keeps the signed *stub* in the place of the segment, whose file may go from then on."""
-
-    def apply(connection: Connection) -> Notes:
-        mine = segments.c.last_seq == segment.last_seq
-        connection.execute(update(segments).where(mine).values(stub=stub))
-        told = {"purged": segment.file, "sha256": segment.file_sha256, "first": segment.first_seq}
-        return Notes(detail={**told, "last": segment.last_seq, "hash": segment.last_hash.hex()})
-
-    return Change(apply)
-
-
-def remove_file(data: Path, segment: Segment) -> None:
-    """Removes the file of a purged segment, durably; nothing if it is gone. Raises `Unsealed` as `path_of` does."""
-    with contextlib.suppress(FileNotFoundError):
-        path_of(data, segment).unlink()
-        _sync(data / FOLDER)
-
-
-def _pack(file: IO[bytes], lines: Iterable[bytes]) -> None:
-    with gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=file, mtime=0) as packed:
-        for line in lines:
-            packed.write(line)
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,7 +25,7 @@ from gateway.audit.offline import Reader, lines_of, read_key
 from gateway.audit.trail import Search
 from gateway.errors import Conflict, Denied, Unavailable
 from gateway.gate import Act
-from gateway.records import checkpoints, condition, segments
+from gateway.records import checkpoints, condition, sealing, segments
 from gateway.records.trail import project_tail
 from tests.administration.rooms import Rooms
 from tests.house import GATEWAY, OPERATOR, TRAIL_KEY, House
@@ -301,17 +301,17 @@ def test_a_damaged_trail_is_not_sealed(old: Rooms) -> None:
 
 
 def test_what_a_killed_process_left_is_finished(old: Rooms, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(segments, "SLICE", 7)
-    real = segments.leave
+    monkeypatch.setattr(sealing, "SLICE", 7)
+    real = sealing.leave
     calls = iter(range(100))
 
-    def dying(proven: int) -> Any:
+    def dying(proven: int, hashes: Mapping[int, bytes]) -> Any:
         if next(calls) == 3:
             raise RuntimeError("killed")
-        return real(proven)
+        return real(proven, hashes)
 
     with monkeypatch.context() as patched:
-        patched.setattr(segments, "leave", dying)
+        patched.setattr(sealing, "leave", dying)
         with pytest.raises(RuntimeError, match="killed"):
             old.run(old.acts.evidence.retain(OPERATOR, JUNE))
     half = old.house.trail.verify()
@@ -430,6 +430,21 @@ def test_the_hourly_look_does_not_believe_a_clock_far_ahead_of_the_newest_event(
     assert purge <= months_before(latest, 84)
 
 
+def test_the_moment_that_ages_are_counted_from_does_not_believe_what_sealing_itself_left(
+    old: Rooms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evidence, "datetime", FarAhead)
+    far = datetime.now(UTC) + timedelta(days=4000)
+
+    async def sealed() -> None:
+        await old.house.ledger.commit(Act(Event(Kind.AUDIT_RETAIN, OPERATOR, time=far)))
+
+    old.run(sealed())
+    assert old.run(old.acts.evidence.moment()) < datetime.now(UTC) + timedelta(days=2)
+    monkeypatch.undo()
+    assert old.run(old.acts.evidence.moment()) <= datetime.now(UTC)
+
+
 @ON_SQLITE
 def test_a_stub_that_was_edited_is_found(old: Rooms) -> None:
     old.run(old.acts.evidence.retain(OPERATOR, JUNE, APRIL))
@@ -453,12 +468,12 @@ def test_the_database_lets_only_what_is_sealed_leave(old: Rooms) -> None:
 @ON_SQLITE
 def test_two_that_seal_at_once_are_told(old: Rooms) -> None:
     found = old.house.database.read_now(lambda connection: segments.next_events(connection, APRIL))
-    segment = segments.write(old.house.data, found, Head(), "{}")
+    segment = sealing.write(old.house.data, found, Head(), "{}")
 
     async def both() -> None:
         for _ in range(2):
             event = Event(Kind.AUDIT_RETAIN, GATEWAY)
-            await old.house.ledger.commit(Act(event, segments.record(segment), silent=True))
+            await old.house.ledger.commit(Act(event, sealing.record(old.house.data, segment), silent=True))
 
     with pytest.raises(Conflict, match="Another process"):
         old.run(both())

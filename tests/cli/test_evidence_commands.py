@@ -18,6 +18,7 @@ from gateway.audit.chain import Head
 from gateway.audit.event import Event, Kind
 from gateway.audit.offline import main
 from gateway.backup import taking
+from gateway.cli.words import before
 from gateway.gate import Act
 from gateway.initialisation import initialise
 from gateway.records.database import Database
@@ -206,7 +207,31 @@ def test_old_months_are_planned_sealed_listed_exported_and_verified(
     monkeypatch.setattr("gateway.administration.evidence.SETTLED", timedelta(0))
     purged = aged.done("audit", "retain", "--older-than", "13mo", "--purge-older-than", "14mo")
     assert "Removed 20 events for good" in purged.out
+    assert "files were purged less than a day ago" not in purged.out
     assert "0 of them are in segments, 20 were purged" in aged.done("audit", "verify").out
+
+
+class Ahead(datetime):
+    """A clock that is eight years ahead."""
+
+    @classmethod
+    def now(cls, tz: Any = None) -> Any:
+        return datetime.now(tz) + timedelta(days=8 * 366)
+
+
+def test_ages_are_not_counted_from_a_clock_that_is_far_ahead_of_the_newest_event(
+    aged: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.cli.evidence.datetime", Ahead)
+    monkeypatch.setattr("gateway.administration.evidence.datetime", Ahead)
+    words = ("audit", "retain", "--older-than", "13mo", "--purge-older-than", "7y")
+    for more in (("--plan",), (), ()):
+        said = aged.done(*words, *more)
+        assert "ages were counted from" in said.err
+        assert "--by-clock" in said.err
+    assert "20 of them are in segments, 0 were purged" in aged.done("audit", "verify").out
+    planned = aged.done(*words, "--plan", "--by-clock")
+    assert planned.err == f"There is nothing to seal from before {before('13mo', Ahead.now(UTC)):%Y-%m-%d}.\n"
 
 
 def test_a_checkpoint_whose_event_was_purged_fails_the_verification(

@@ -15,7 +15,7 @@ from gateway.audit.trail import Search
 from gateway.errors import Conflict
 from gateway.flaws import Flaw, FlawKind
 from gateway.gate import Act
-from gateway.records import recounting, segments
+from gateway.records import recounting, sealing
 from gateway.records.recounting import counter_flaws
 from gateway.records.review_tables import event_counts
 from gateway.records.trail import project_tail
@@ -109,9 +109,10 @@ def test_counters_are_not_set_to_search_entries_that_are_not_what_events_say(hou
 def test_days_that_were_sealed_away_are_not_recounted(house: House) -> None:
     fill(house, 5)
     sealed = list(house.trail.export(Search()))
-    segment = segments.write(house.data, sealed, Head(), '{"type":"segment"}')
-    house.run(house.ledger.commit(Act(Event(Kind.AUDIT_RETAIN, GATEWAY), segments.record(segment))))
-    house.run(house.ledger.commit(Act(Event(Kind.AUDIT_RETAIN, GATEWAY), segments.leave(5))))
+    segment = sealing.write(house.data, sealed, Head(), '{"type":"segment"}')
+    house.run(house.ledger.commit(Act(Event(Kind.AUDIT_RETAIN, GATEWAY), sealing.record(house.data, segment))))
+    hashes = {0: Head().hash, **{event.seq: event.hash for event in sealed}}
+    house.run(house.ledger.commit(Act(Event(Kind.AUDIT_RETAIN, GATEWAY), sealing.leave(5, hashes))))
     project(house)
     assert flaws(house) == []
 

@@ -12,7 +12,7 @@ from gateway.audit.chain import Head, Sealed, seal
 from gateway.audit.event import Event, Kind
 from gateway.audit.trail import Search, Verification
 from gateway.gate import Act
-from gateway.records import runners, segments
+from gateway.records import runners, sealing, segments
 from gateway.records.runners import Answer, Statements, Stretch
 from gateway.records.schema import event_index, events
 from gateway.records.trail import project_tail
@@ -204,10 +204,12 @@ def test_segments_are_stretches_of_their_own(filled: House) -> None:
     before = Head()
     for first in (0, 6):
         found = kept[first : first + 6]
-        segment = segments.write(filled.data, found, before, '{"type":"segment"}')
-        filled.run(filled.ledger.commit(Act(Event(Kind.AUDIT_RETAIN, GATEWAY), segments.record(segment))))
+        segment = sealing.write(filled.data, found, before, '{"type":"segment"}')
+        change = sealing.record(filled.data, segment)
+        filled.run(filled.ledger.commit(Act(Event(Kind.AUDIT_RETAIN, GATEWAY), change)))
         before = segment.head
-    filled.run(filled.ledger.commit(Act(Event(Kind.AUDIT_RETAIN, GATEWAY), segments.leave(12))))
+    hashes = {0: Head().hash, **{event.seq: event.hash for event in kept}}
+    filled.run(filled.ledger.commit(Act(Event(Kind.AUDIT_RETAIN, GATEWAY), sealing.leave(12, hashes))))
     lines = list(filled.trail.lines(Search()))
 
     found_whole = filled.trail.verify()
