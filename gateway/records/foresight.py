@@ -72,18 +72,30 @@ def taken(repository: Repository, tag: Tag, pattern: str) -> TagImmutable:
     return immovable(repository, tag.name, pattern)
 
 
-def manifest_goes(connection: Connection, repository: Repository, digest: Digest) -> None:
-    """Raises `ReadOnly`, and `TagImmutable` while a tag known here names it that may not be removed."""
+def manifest_goes(connection: Connection, repository: Repository, digest: Digest) -> dict[str, object]:
+    """
+    What goes with it, as its intent says: `tags`, and its `twin`.
+
+    Raises `ReadOnly`, and `TagImmutable` while a tag names it, or is about to, that may not be removed.
+    """
     found = rules.require_writable(connection, repository.project)
-    place = content.repository_id(connection, repository)
-    if place is None:
-        return
-    going = [digest]
+    going = {"digest": digest.text}
     if digest.algorithm is not Algorithm.SHA256:
         kept = content.find_manifest(connection, repository, digest)
-        going += [] if kept is None else [Digest.of(kept[2])]
-    for each in going:
-        rules.require_removable(connection, found, place, repository, each)
+        going |= {} if kept is None else {"twin": Digest.of(kept[2]).text}
+    names: set[str] = set()
+    for act in _begun(connection, repository, "manifest.push"):
+        if act["digest"] in going.values():
+            names.update(act["tags"])
+    for name in sorted(names):
+        rules.require_unheld(found, repository, Tag(name))
+    place = content.repository_id(connection, repository)
+    if place is not None:
+        for text in going.values():
+            rules.require_removable(connection, found, place, repository, Digest(text))
+        mine = (tags.c.repository_id == place) & tags.c.digest.in_(going.values())
+        names.update(connection.execute(select(tags.c.name).where(mine)).scalars())
+    return {**going, "tags": sorted(names)}
 
 
 def tag_goes(connection: Connection, repository: Repository, tag: Tag) -> None:

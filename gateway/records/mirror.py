@@ -117,15 +117,15 @@ def hidden_tags(connection: Connection, repository: Repository) -> dict[str, str
     return {row.name: row.digest for row in connection.execute(_HIDDEN, {"repository": repository.name})}
 
 
-def hidden_since(connection: Connection, repository: Repository, tag: Tag, moment: int) -> bool:
-    """Whether the tag was removed here alone at *moment*, in UNIX seconds, or later."""
+def hidden_since(connection: Connection, repository: Repository, tag: Tag, digest: Digest, moment: int) -> bool:
+    """Whether the tag was removed here alone at *moment*, in UNIX seconds, or later, and is hidden at *digest*."""
     wanted = (
-        select(untagged.c.removed_at)
+        select(untagged.c.removed_at, untagged.c.digest)
         .join(repositories, repositories.c.id == untagged.c.repository_id)
         .where(repositories.c.name == repository.name, untagged.c.name == tag.name)
     )
     row = connection.execute(wanted).first()
-    return row is not None and row.removed_at >= moment
+    return row is not None and row.removed_at >= moment and row.digest == digest.text
 
 
 # blobs

@@ -17,14 +17,15 @@ from typing import Any, Final
 from gateway.change import Notes
 from gateway.engine.upstream.answers import is_absent, promised
 from gateway.engine.upstream.client import Answer, Client
-from gateway.engine.upstream.holds import Holds
+from gateway.engine.upstream.holds import Hold, Holds
+from gateway.engine.upstream.intention import WAITING_SECONDS
 from gateway.engine.upstream.sessions import COPIED_BYTES_PER_SECOND
 from gateway.errors import ContentRefusal, UpstreamFailed
 from gateway.oci.digest import Algorithm, Digest
 from gateway.oci.manifest import Manifest, load
 from gateway.oci.media import MANIFEST_MEDIA_TYPES, essence
 from gateway.oci.names import Repository, Tag
-from gateway.records import content, mirror, uploads
+from gateway.records import content, mirror, precedence, uploads
 from gateway.records.content import Act
 from gateway.records.database import Database
 from gateway.records.intents import Intent
@@ -57,9 +58,28 @@ class Settling:
         """The ids of intents whose acts some process is about to do or to record; asked after the intents are read."""
         return self._holds.held()
 
+    async def hold(self, intent: Intent) -> Hold | None:
+        """
+        The intent held, so that whoever begins on the same tags and digests waits; None while somebody is at it.
+
+        What is found out while it is held is still so when it is recorded, as far as what passes here goes.
+        """
+        hold = self._holds.take(intent.id, again=True)
+        try:
+            meeting = await self._database.read(
+                lambda found: precedence.meeting(found, intent.repository, intent.kind, intent.act, intent.id)
+            )
+            busy = self._holds.still(meeting)
+        except BaseException:
+            hold.release()
+            raise
+        if busy:
+            hold.release()
+        return None if busy else hold
+
     def lasting_seconds(self, intent: Intent) -> float:
         """So much longer than others the registry behind may go on with the act when nobody waits for it any more."""
-        return 2 * int(intent.act.get("size_bytes", 0)) / COPIED_BYTES_PER_SECOND
+        return WAITING_SECONDS + 2 * int(intent.act.get("size_bytes", 0)) / COPIED_BYTES_PER_SECOND
 
     async def find_out(self, intent: Intent) -> Finding:
         """
@@ -73,6 +93,9 @@ class Settling:
                 finding = await self._pushed_manifest(intent)
             case "manifest.delete":
                 finding = await self._deleted_manifest(intent)
+            case "tag.delete":
+                # It is hidden here in the transaction that ends its intent, or not at all.
+                finding = Finding(False)
             case "blob.push":
                 finding = await self._pushed_blob(intent)
             case "blob.mount":
@@ -99,7 +122,9 @@ class Settling:
         act = Act(int(self._clock()), intent.act["owner"], done=True)
 
         def apply(connection: Any) -> Notes:
-            shown = [tag for tag in moved if not mirror.hidden_since(connection, repository, tag, intent.begun_at)]
+            shown = [
+                tag for tag in moved if not mirror.hidden_since(connection, repository, tag, digest, intent.begun_at)
+            ]
             return mirror.index_manifest(connection, repository, manifest, shown, act)
 
         return Finding(bool(moved) or not names, apply)
