@@ -85,7 +85,7 @@ def manifest_goes(connection: Connection, repository: Repository, digest: Digest
         going |= {} if kept is None else {"twin": Digest.of(kept[2]).text}
     names: set[str] = set()
     for act in _begun(connection, repository, "manifest.push"):
-        if act["digest"] in going.values():
+        if not {act["digest"], act.get("pushed")}.isdisjoint(going.values()):
             names.update(act["tags"])
     for name in sorted(names):
         rules.require_unheld(found, repository, Tag(name))

@@ -98,6 +98,27 @@ def knows_manifest(connection: Connection, repository: Repository, digest: Diges
     return place is not None and content.has(connection, manifests, repository_id=place, digest=digest.text)
 
 
+def starting_point(
+    connection: Connection, repository: Repository, digest: Digest, names: Sequence[Tag]
+) -> dict[str, object]:
+    """
+    What there is as a push of the manifest begins, for its intent: whether it is `known`, and of each tag the digests
+    at which it is, or may be by then, as far as that is known here (`before`).
+    """
+    place = content.repository_id(connection, repository)
+    known = place is not None and content.has(connection, manifests, repository_id=place, digest=digest.text)
+    before: dict[str, set[str]] = {tag.name: set() for tag in names}
+    for table in (tags, untagged):
+        for name, found in before.items():
+            mine = select(table.c.digest).where(table.c.repository_id == place, table.c.name == name)
+            found.update(connection.execute(mine).scalars())
+    for act in _begun(connection, repository, "manifest.push"):
+        known = known or act["digest"] == digest.text
+        for name in before.keys() & set(act["tags"]):
+            before[name].add(act["digest"])
+    return {"known": known, "before": {name: sorted(found) for name, found in before.items()}}
+
+
 # tags
 
 

@@ -89,9 +89,10 @@ class UpstreamManifests:
         def check(connection: Any) -> None:
             mirror.require_undeleted(connection, repository, manifest)
             unseen[:] = foresight.manifest_comes(connection, repository, manifest, tags)
+            told.update(mirror.starting_point(connection, repository, plain.digest, tags))
 
         size = len(manifest.content) * len({plain.digest, manifest.digest})
-        told = {
+        told: dict[str, object] = {
             "digest": plain.digest.text,
             "pushed": manifest.digest.text,
             "tags": names,

@@ -9,7 +9,7 @@ intent ─▶ is there now what was to be there (or gone what was to go)?
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -116,18 +116,24 @@ class Settling:
         answer = await self._manifest(repository, digest.text)
         if answer is None:
             return Finding(False)
-        manifest = _loaded(answer, digest)
-        names = [Tag(name) for name in intent.act["tags"]]
-        moved = [tag for tag in names if await self._points_at(repository, tag, digest)]
+        manifest = _loaded(answer, digest, Digest.parse(intent.act.get("pushed", digest.text)))
+        places = {name: await self._place(repository, Tag(name)) for name in intent.act["tags"]}
+        moved = [Tag(name) for name, place in places.items() if place == digest.text]
+        unknown = _moved_on(intent, places)
+        # A manifest that was not there has come, wherever its tags are by now; another may have come long before.
+        happened = bool(moved or unknown) or not places or not intent.act.get("known", True)
+        if happened and not moved:
+            unknown = sorted(places)
         act = Act(int(self._clock()), intent.act["owner"], done=True)
 
         def apply(connection: Any) -> Notes:
             shown = [
                 tag for tag in moved if not mirror.hidden_since(connection, repository, tag, digest, intent.begun_at)
             ]
-            return mirror.index_manifest(connection, repository, manifest, shown, act)
+            notes = mirror.index_manifest(connection, repository, manifest, shown, act)
+            return replace(notes, detail={"tags_unknown": unknown}) if unknown else notes
 
-        return Finding(bool(moved) or not names, apply)
+        return Finding(happened, apply)
 
     async def _deleted_manifest(self, intent: Intent) -> Finding:
         digest, repository = _digest(intent), intent.repository
@@ -156,9 +162,10 @@ class Settling:
             raise self._client.refuse(answer)
         return answer
 
-    async def _points_at(self, repository: Repository, tag: Tag, digest: Digest) -> bool:
+    async def _place(self, repository: Repository, tag: Tag) -> str:
+        """The digest at which the tag is there, "" if there is no such tag."""
         answer = await self._manifest(repository, tag.name)
-        return answer is not None and Digest.of(answer.content) == digest
+        return "" if answer is None else Digest.of(answer.content).text
 
     # blobs
 
@@ -203,20 +210,32 @@ class Settling:
         answer = await self._client.ask("HEAD", _blob(repository, digest), scope=_pull(repository))
         if is_absent(answer, bodiless=True):
             return None
-        length = answer.headers.get("content-length", "")
-        if answer.status != 200 or promised(answer) not in {digest, None} or not length.isdecimal():
+        length, told = answer.headers.get("content-length", ""), promised(answer)
+        # Asked by SHA-512, some name the SHA-256 of the same bytes.
+        lies = told is not None and told.algorithm is digest.algorithm and told != digest
+        if answer.status != 200 or lies or not length.isdecimal():
             raise self._client.refuse(answer)
         return int(length)
 
 
-def _loaded(answer: Answer, digest: Digest) -> Manifest:
+def _moved_on(intent: Intent, places: Mapping[str, str]) -> list[str]:
+    """The tags of a push that are now where they neither were nor were to be: they may have been there in between."""
+    before = intent.act.get("before")
+    if before is None:
+        return []
+    expected = {name: {"", intent.act["digest"], *before.get(name, ())} for name in places}
+    return sorted(name for name, place in places.items() if place not in expected[name])
+
+
+def _loaded(answer: Answer, digest: Digest, pushed: Digest) -> Manifest:
+    """What was answered for *digest*, under the digest by which it was *pushed*."""
     try:
         manifest = load(answer.content, essence(answer.headers.get("content-type")))
     except ContentRefusal as refusal:
         raise UpstreamFailed("The registry behind sends a manifest that cannot be read.") from refusal
     if manifest.digest != digest:
         raise UpstreamFailed(f"The registry behind has other bytes than those of {digest}.")
-    return manifest
+    return replace(manifest, digest=pushed)
 
 
 def _digest(intent: Intent) -> Digest:
