@@ -88,17 +88,17 @@ class UpstreamManifests:
 
         def check(connection: Any) -> None:
             mirror.require_undeleted(connection, repository, manifest)
-            unseen[:] = foresight.manifest_comes(connection, repository, manifest, tags)
-            told.update(mirror.starting_point(connection, repository, plain.digest, tags))
+            coming = foresight.manifest_comes(connection, repository, manifest, tags)
+            unseen[:] = coming.unseen
+            told.update(mirror.starting_point(connection, repository, plain.digest, tags), layers=dict(coming.layers))
 
-        size = len(manifest.content) * len({plain.digest, manifest.digest})
         told: dict[str, object] = {
             "digest": plain.digest.text,
             "pushed": manifest.digest.text,
             "tags": names,
             "owner": owner,
             "names": required,
-            "size_bytes": size,
+            "size_bytes": len(manifest.content),
         }
         intention = Intention(self._holds, "manifest.push", repository, told, check)
 
