@@ -30,7 +30,8 @@ class Coming:
     What there is to say of a push that may begin.
 
     *unseen* are the tags that may not be moved and are not known here, each with its pattern: where they point has to
-    be asked. *layers* is what the manifest names and a project with a quota does not hold yet, with the sizes it claims.
+    be asked. *layers* is what the manifest names and a project with a quota does not hold yet, with the sizes that it
+    claims.
     """
 
     unseen: tuple[tuple[Tag, str], ...]
