@@ -40,7 +40,7 @@ class _Changed(Unavailable):
 
 
 @dataclass(frozen=True, slots=True)
-class _Base:
+class _Outset:
     """What was *known* of a repository, and the version of its content then."""
 
     known: Known
@@ -172,11 +172,11 @@ class _Run:
         return Adoption(tuple(sorted((*adopted, *refused), key=lambda each: each.repository)), fault)
 
     async def repository(self, repository: Repository) -> Adopted:
-        base = await self._base(repository)
-        reading = Reading(repository, base.known)
+        outset = await self._outset(repository)
+        reading = Reading(repository, outset.known)
         try:
-            async for each in self.source.read(repository, base.known):
-                found, base = await self._enter(repository, each, base)
+            async for each in self.source.read(repository, outset.known):
+                found, outset = await self._enter(repository, each, outset)
                 reading.add(found)
                 self.watch.read(len(found.manifests), found.read)
             fault = reading.fault
@@ -188,44 +188,44 @@ class _Run:
         self.watch.ended(adopted)
         return adopted
 
-    async def _base(self, repository: Repository) -> _Base:
+    async def _outset(self, repository: Repository) -> _Outset:
         if self.database is None:
-            return _Base(Known(), 0)
+            return _Outset(Known(), 0)
         # In this order: what changes in between is noticed.
         version = self.database.versions.content(repository.name)
-        return _Base(await self.database.read(lambda connection: rows.known(connection, repository)), version)
+        return _Outset(await self.database.read(lambda connection: rows.known(connection, repository)), version)
 
-    async def _enter(self, repository: Repository, found: Found, base: _Base) -> tuple[Found, _Base]:
+    async def _enter(self, repository: Repository, found: Found, outset: _Outset) -> tuple[Found, _Outset]:
         """
-        Enters what was *found* beyond the *base*; answers what has entered, and the base of the next part.
+        Enters what was *found* beyond the *outset*; answers what has entered, and the outset of the next part.
 
         What has changed through the gateway since is not undone: the part is read again then, a few times at most.
         """
         if self.gate is None or self.caller is None or self.database is None:
-            return found, base
+            return found, outset
         for _ in range(_TRIES):
             if not (found.manifests or found.tags):
-                return found, base
+                return found, outset
             with suppress(_Changed):
-                await self._commit(repository, found, base, self.database, self.gate, self.caller)
+                await self._commit(repository, found, outset, self.database, self.gate, self.caller)
                 # Entering it is one change itself, of two steps of the counter.
-                return found, _Base(replace(base.known, project=True), base.version + 2)
-            base = await self._base(repository)
-            found = await self.source.again(repository, found.names, base.known)
+                return found, _Outset(replace(outset.known, project=True), outset.version + 2)
+            outset = await self._outset(repository)
+            found = await self.source.again(repository, found.names, outset.known)
         changing = Remark(found.names[0], "the repository changes all the time while it is read; adopt it again")
-        return replace(found, manifests=(), tags={}, lost=(*found.lost, changing)), base
+        return replace(found, manifests=(), tags={}, lost=(*found.lost, changing)), outset
 
     async def _commit(
-        self, repository: Repository, found: Found, base: _Base, database: Database, gate: Gate, caller: Caller
+        self, repository: Repository, found: Found, outset: _Outset, database: Database, gate: Gate, caller: Caller
     ) -> None:
-        known = base.known
-        if not _is_at(database, repository, base.version):
+        known = outset.known
+        if not _is_at(database, repository, outset.version):
             raise _Changed
         owner = f"{caller.principal.kind.value}:{caller.principal.id}"
         act = Act(int(time.time()), owner, makes_project=not known.project)
 
         def apply(connection: Any) -> Notes:
-            if not _is_at(database, repository, base.version):
+            if not _is_at(database, repository, outset.version):
                 raise _Changed
             return rows.index(connection, repository, found, known, act)
 

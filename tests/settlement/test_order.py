@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import subprocess
+import sys
 import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -32,6 +34,15 @@ from tests.settlement.front import LAYER, NEW_LAYER, UI, Front
 WRITER = ("writer", "writer's-long-password")
 NEWER = image(b"{}", LAYER, annotations={"newer": "yes"})
 LATEST = Tag("latest")
+HOLDER = """
+import sys
+from pathlib import Path
+from gateway.engine.upstream.holds import Holds
+
+held = Holds(Path(sys.argv[1])).take(sys.argv[2], again=True)
+print("held", flush=True)
+sys.stdin.read()
+"""
 
 
 def held_up(change: Change, until: asyncio.Event) -> Change:
@@ -217,6 +228,29 @@ def test_nobody_waits_for_an_act_that_was_given_up(front: Front) -> None:
 
     front.run(asyncio.wait_for(front.commit(Kind.MANIFEST_PUSH, front.put("latest", manifest=NEWER)), 2))
 
+    assert tagged(front)["latest"] == NEWER.digest.text
+
+
+def test_who_waits_for_a_process_goes_on_when_that_is_killed(front: Front) -> None:
+    async def push(front: Front) -> Change:
+        return front.put("latest")
+
+    front.leave(Kind.MANIFEST_PUSH, push, done=True)
+    [left] = front.house.database.read_now(lambda connection: intents.open_intents(connection, 1e12))
+    command = [sys.executable, "-c", HOLDER, str(front.house.data), left.id]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+
+        async def story() -> None:
+            waiting = asyncio.create_task(front.commit(Kind.MANIFEST_PUSH, front.put("latest", manifest=NEWER)))
+            await asyncio.sleep(0.5)
+            assert not waiting.done()
+            assert await behind_at(front, LATEST) == front.pushed.digest.text
+            holder.kill()
+            await asyncio.wait_for(waiting, 5)
+
+        front.run(story())
     assert tagged(front)["latest"] == NEWER.digest.text
 
 
