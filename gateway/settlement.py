@@ -45,7 +45,7 @@ class Settlement:
 
         What has not been done is said to be so only of intents older than a minute, and than what large blobs take: it
         may be done yet. What the registry behind does not say now, it is asked again the next time. `Unavailable`
-        without a trail.
+        without a trail, or room for a hold.
         """
         now = self.clock()
         found = await self.database.read(lambda connection: intents.open_intents(connection, now - after_seconds))
