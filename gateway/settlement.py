@@ -45,7 +45,7 @@ class Settlement:
 
         What has not been done is said to be so only of intents older than a minute, and than what large blobs take: it
         may be done yet. What the registry behind does not say now, it is asked again the next time. `Unavailable`
-        without a trail.
+        without a trail, or room for a hold.
         """
         now = self.clock()
         found = await self.database.read(lambda connection: intents.open_intents(connection, now - after_seconds))
@@ -53,23 +53,40 @@ class Settlement:
         return sum([await self._settle(intent, now) for intent in found if intent.id not in under_way])
 
     async def _settle(self, intent: Intent, now: float) -> bool:
+        hold = await self.settling.hold(intent)
+        if hold is None:
+            return False
+        try:
+            finished = await self._found_out(intent, now)
+        except BaseException:
+            hold.release()
+            raise
+        if finished is None:
+            hold.release()
+            return False
+        event, change = finished
+        # Held until it is recorded, even if nobody waits for the trail any more.
+        notes = await self.ledger.commit(Act(event, replace(change, release=hold.release), silent=True))
+        return bool(notes.result)
+
+    async def _found_out(self, intent: Intent, now: float) -> tuple[Event, Change] | None:
+        """The event that tells how *intent* ended, and what ends it; None if that cannot be said now."""
         try:
             finding = await self.settling.find_out(intent)
         except UpstreamUnavailable as refusal:
             _log.warning(
                 "what became of %s on %s is not known yet: %s", intent.kind, intent.repository, refusal.message
             )
-            return False
+            return None
         except Exception:
             # One that cannot be read must not keep the others from being settled.
             _log.exception("how %s on %s ended cannot be found out", intent.kind, intent.repository)
-            return False
+            return None
         if not finding.happened and now - intent.begun_at < PATIENCE_SECONDS + self.settling.lasting_seconds(intent):
-            return False
+            return None
         outcome = Outcome.ALLOWED if finding.happened else Outcome.FAILED
         event = recollected(intent.event, outcome, "" if finding.happened else NOT_DONE)
-        notes = await self.ledger.commit(Act(event, _change(intent, finding, event), silent=True))
-        return bool(notes.result)
+        return event, _change(intent, finding, event)
 
 
 def _change(intent: Intent, finding: Finding, event: Event) -> Change:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
@@ -16,16 +17,34 @@ from gateway.administration.fates import Adopted, Fate, Reading
 from gateway.administration.values import MANAGE_SYSTEM
 from gateway.audit.event import Kind
 from gateway.change import Change, Notes
-from gateway.errors import NameInvalid, UpstreamFailed, UpstreamUnavailable
+from gateway.errors import NameInvalid, Unavailable, UpstreamFailed, UpstreamUnavailable
 from gateway.gate import Gate
 from gateway.oci.names import Repository
 from gateway.records import adoption as rows
-from gateway.records.adoption import Found, Known
+from gateway.records.adoption import Found, Known, Remark
 from gateway.records.content import Act
 from gateway.records.database import Database
+from gateway.records.versions import settled
 
 #: Repositories read at once; the source itself says how many requests that makes.
 _TOGETHER: Final = 8
+#: So often a part is read while others change its repository through the gateway.
+_TRIES: Final = 10
+
+
+class _Changed(Unavailable):
+    """Something of the repository has changed since it was looked up what is known of it."""
+
+    def __init__(self) -> None:
+        super().__init__("The repository has changed while it was read; it is read again.")
+
+
+@dataclass(frozen=True, slots=True)
+class _Outset:
+    """What was *known* of a repository, and the version of its content then."""
+
+    known: Known
+    version: int
 
 
 class Source(Protocol):
@@ -41,6 +60,10 @@ class Source(Protocol):
 
     def read(self, repository: Repository, known: Known) -> AsyncIterator[Found]:
         """What it holds of *repository* beyond what is *known*, in parts; raises `UpstreamUnavailable`."""
+        ...
+
+    async def again(self, repository: Repository, names: Sequence[str], known: Known) -> Found:
+        """The part whose tags were *names*, read anew: what is *known* has changed; raises `UpstreamUnavailable`."""
         ...
 
     async def close(self) -> None:
@@ -149,14 +172,11 @@ class _Run:
         return Adoption(tuple(sorted((*adopted, *refused), key=lambda each: each.repository)), fault)
 
     async def repository(self, repository: Repository) -> Adopted:
-        known = Known()
-        if self.database is not None:
-            known = await self.database.read(lambda connection: rows.known(connection, repository))
-        reading = Reading(repository, known)
+        outset = await self._outset(repository)
+        reading = Reading(repository, outset.known)
         try:
-            async for found in self.source.read(repository, known):
-                if found.manifests or found.tags:
-                    await self._enter(repository, found, replace(known, project=known.project or reading.entered))
+            async for each in self.source.read(repository, outset.known):
+                found, outset = await self._enter(repository, each, outset)
                 reading.add(found)
                 self.watch.read(len(found.manifests), found.read)
             fault = reading.fault
@@ -168,14 +188,46 @@ class _Run:
         self.watch.ended(adopted)
         return adopted
 
-    async def _enter(self, repository: Repository, found: Found, known: Known) -> None:
-        if self.gate is None or self.caller is None:
-            return
-        owner = f"{self.caller.principal.kind.value}:{self.caller.principal.id}"
+    async def _outset(self, repository: Repository) -> _Outset:
+        if self.database is None:
+            return _Outset(Known(), 0)
+        # In this order: what changes in between is noticed.
+        version = self.database.versions.content(repository.name)
+        return _Outset(await self.database.read(lambda connection: rows.known(connection, repository)), version)
+
+    async def _enter(self, repository: Repository, found: Found, outset: _Outset) -> tuple[Found, _Outset]:
+        """
+        Enters what was *found* beyond the *outset*; answers what has entered, and the outset of the next part.
+
+        What has changed through the gateway since is not undone: the part is read again then, a few times at most.
+        """
+        if self.gate is None or self.caller is None or self.database is None:
+            return found, outset
+        for _ in range(_TRIES):
+            if not (found.manifests or found.tags):
+                return found, outset
+            with suppress(_Changed):
+                await self._commit(repository, found, outset, self.database, self.gate, self.caller)
+                # Entering it is one change itself, of two steps of the counter.
+                return found, _Outset(replace(outset.known, project=True), outset.version + 2)
+            outset = await self._outset(repository)
+            found = await self.source.again(repository, found.names, outset.known)
+        changing = Remark(found.names[0], "the repository changes all the time while it is read; adopt it again")
+        return replace(found, manifests=(), tags={}, lost=(*found.lost, changing)), outset
+
+    async def _commit(
+        self, repository: Repository, found: Found, outset: _Outset, database: Database, gate: Gate, caller: Caller
+    ) -> None:
+        known = outset.known
+        if not _is_at(database, repository, outset.version):
+            raise _Changed
+        owner = f"{caller.principal.kind.value}:{caller.principal.id}"
         act = Act(int(time.time()), owner, makes_project=not known.project)
 
         def apply(connection: Any) -> Notes:
-            return rows.index(connection, repository, found, known.tags, act)
+            if not _is_at(database, repository, outset.version):
+                raise _Changed
+            return rows.index(connection, repository, found, known, act)
 
         detail = {
             "manifests": len(found.manifests),
@@ -184,7 +236,7 @@ class _Run:
             "tags_moved": sum(name in known.tags for name in found.tags),
         }
         facts = {"project": repository.project.name, "repository": repository.name, "detail": detail}
-        async with self.gate.passage(self.caller, Kind.REPOSITORY_ADOPT, MANAGE_SYSTEM, **facts) as passage:
+        async with gate.passage(caller, Kind.REPOSITORY_ADOPT, MANAGE_SYSTEM, **facts) as passage:
             await passage.commit(Change(apply, policy=act.makes_project, repositories=(repository,)))
 
     async def _record_fault(self, adopted: Adopted) -> None:
@@ -196,6 +248,11 @@ class _Run:
                 raise UpstreamFailed(adopted.fault)
         except UpstreamFailed:
             return
+
+
+def _is_at(database: Database, repository: Repository, version: int) -> bool:
+    """Whether nothing has changed since *version*; inside a transaction of its own the counter is odd."""
+    return settled(version) and database.versions.content(repository.name) | 1 == version | 1
 
 
 async def _at_once(run: _Run, wanted: Sequence[Repository]) -> list[Adopted]:

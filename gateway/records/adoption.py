@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from sqlalchemy import Connection, UpdateBase, bindparam, delete, exists, select, update
+from sqlalchemy import Connection, Table, UpdateBase, bindparam, delete, exists, select, update
 
 from gateway.change import Notes
 from gateway.oci.manifest import Manifest
@@ -59,8 +59,8 @@ class Found:
     if the registry holds it.
 
     *manifests* are those the records lack; *tags* those that are new or have moved, with their digests, each of a
-    manifest that is here or known. *read* counts the tags looked at. *left* can never be taken over as it is, *lost*
-    could not be read now; *absent* counts what is named by a manifest and not there.
+    manifest that is here or known. *read* counts the tags looked at, which are *names*. *left* can never be taken over
+    as it is, *lost* could not be read now; *absent* counts what is named by a manifest and not there.
     """
 
     manifests: tuple[Manifest, ...] = ()
@@ -69,6 +69,7 @@ class Found:
     left: tuple[Remark, ...] = ()
     lost: tuple[Remark, ...] = ()
     absent: int = 0
+    names: tuple[str, ...] = ()
 
 
 def known(connection: Connection, repository: Repository) -> Known:
@@ -97,12 +98,12 @@ def holds_content(connection: Connection) -> bool:
     return any(connection.execute(select(next(iter(table.c))).limit(1)).first() for table in (manifests, links))
 
 
-def index(connection: Connection, repository: Repository, found: Found, before: Mapping[str, str], act: Act) -> Notes:
+def index(connection: Connection, repository: Repository, found: Found, before: Known, act: Act) -> Notes:
     """
     Enters what was *found* under *repository*, which is made with its project if it is missing.
 
-    A tag enters only if it is on record as it was *before* the registry was asked: whoever moved it since knows
-    better. The result is the number of manifests that entered.
+    A tag enters only if it is on record, or removed here, as it was *before* the registry was asked: whoever moved or
+    removed it since knows better, and who has deleted its manifest. The result is the number of manifests that entered.
     """
     place, also = ensure_repository(connection, repository, act)
     wanted = {manifest.digest.text: manifest for manifest in found.manifests}
@@ -128,15 +129,18 @@ def index(connection: Connection, repository: Repository, found: Found, before: 
     usage.charge(connection, place, manifests, list(fresh), bound=False)
     # It is there already, whatever a quota says.
     link_layers(connection, place, fresh.values(), replace(act, done=True))
-    _move_tags(connection, place, found.tags, before, act)
+    named = held(connection, manifests, place, sorted(set(found.tags.values())))
+    _move_tags(connection, place, {name: each for name, each in found.tags.items() if each in named}, before, act)
     return Notes(also=also, result=len(fresh))
 
 
-def _move_tags(
-    connection: Connection, place: int, wanted: Mapping[str, str], before: Mapping[str, str], act: Act
-) -> None:
-    now = _tags_now(connection, place, list(wanted))
-    free = {name: digest for name, digest in wanted.items() if now.get(name) == before.get(name)}
+def _move_tags(connection: Connection, place: int, wanted: Mapping[str, str], before: Known, act: Act) -> None:
+    now, hidden = (_digests_now(connection, table, place, list(wanted)) for table in (tags, untagged))
+    free = {
+        name: digest
+        for name, digest in wanted.items()
+        if now.get(name) == before.tags.get(name) and hidden.get(name) == before.untagged.get(name)
+    }
     moved = {"moved_at": act.now, "moved_by": act.owner}
     insert_all(
         connection,
@@ -151,15 +155,15 @@ def _move_tags(
     moving = update(tags).where(mine).values(digest=bindparam("target"), **moved)
     _execute(connection, moving, [{"tag": name, "target": digest} for name, digest in free.items() if name in now])
     # A tag that was removed here is hidden for as long as the registry has it unmoved.
-    hidden = delete(untagged).where(untagged.c.repository_id == place, untagged.c.name == bindparam("tag"))
-    _execute(connection, hidden, [{"tag": name} for name in free])
+    shown = delete(untagged).where(untagged.c.repository_id == place, untagged.c.name == bindparam("tag"))
+    _execute(connection, shown, [{"tag": name} for name in free])
 
 
-def _tags_now(connection: Connection, place: int, names: Sequence[str]) -> dict[str, str]:
+def _digests_now(connection: Connection, table: Table, place: int, names: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for start in range(0, len(names), _CHUNK):
-        among = tags.c.name.in_(names[start : start + _CHUNK])
-        chosen = select(tags.c.name, tags.c.digest).where(tags.c.repository_id == place, among)
+        among = table.c.name.in_(names[start : start + _CHUNK])
+        chosen = select(table.c.name, table.c.digest).where(table.c.repository_id == place, among)
         found.update({row.name: row.digest for row in connection.execute(chosen)})
     return found
 

@@ -1,12 +1,14 @@
 """What the rules say of an act that is about to be done in a registry behind the gateway: it cannot be undone after.
 
-Room is counted with what other acts, begun and not recorded yet, will bring: together they never exceed a quota.
+Room is counted with what other acts, begun and not recorded yet, will bring, each digest once: together they never
+exceed a quota.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, or_, select
@@ -22,6 +24,20 @@ from gateway.records.schema import intents, links, manifests, tags
 _OF_REPOSITORY: Final = select(intents.c.kind, intents.c.act).where(intents.c.repository == bindparam("repository"))
 
 
+@dataclass(frozen=True, slots=True)
+class Coming:
+    """
+    What there is to say of a push that may begin.
+
+    *unseen* are the tags that may not be moved and are not known here, each with its pattern: where they point has to
+    be asked. *layers* is what the manifest names and a project with a quota does not hold yet, with the sizes that it
+    claims.
+    """
+
+    unseen: tuple[tuple[Tag, str], ...]
+    layers: Mapping[str, int]
+
+
 def blob_comes(connection: Connection, repository: Repository, digest: Digest, size_bytes: int) -> None:
     """Raises `ReadOnly`, or `QuotaExceeded` if the blob has no room in its project."""
     found = rules.require_writable(connection, repository.project)
@@ -33,12 +49,9 @@ def blob_goes(connection: Connection, repository: Repository) -> None:
     rules.require_writable(connection, repository.project)
 
 
-def manifest_comes(
-    connection: Connection, repository: Repository, manifest: Manifest, names: Iterable[Tag]
-) -> list[tuple[Tag, str]]:
+def manifest_comes(connection: Connection, repository: Repository, manifest: Manifest, names: Iterable[Tag]) -> Coming:
     """
-    Which of the tags *names* may not be moved and are not known here, each with its pattern: where they point has to
-    be asked.
+    What there is to say of a push of *manifest* under the tags *names*.
 
     Raises `ReadOnly`, `QuotaExceeded`, `ManifestInvalid` for indexes nested too deep, and `TagImmutable` for a tag that
     points elsewhere, or is about to.
@@ -47,24 +60,25 @@ def manifest_comes(
     plain = mirror.twin(manifest)
     digest = plain.digest.text
     weights = dict.fromkeys((digest, manifest.digest.text), len(manifest.content))
-    _require_room(connection, repository.project, found.quota_bytes, mirror.layer_sizes([manifest]), weights)
+    layers = _require_room(connection, repository.project, found.quota_bytes, mirror.layer_sizes([manifest]), weights)
     place = content.repository_id(connection, repository)
     if place is not None:
         nesting.require_shallow(connection, place, manifest)
     held = [(tag, pattern) for tag in names if (pattern := found.holding(tag.name))]
     if not held:
-        return []
+        return Coming((), layers)
     if place is not None:
         rules.require_movable(connection, found, place, repository, [tag for tag, _ in held], digest)
     for act in _begun(connection, repository, "manifest.push"):
         for tag, pattern in held:
             if tag.name in act["tags"] and act["digest"] != digest:
                 raise immovable(repository, tag.name, pattern)
-    return [
+    unseen = [
         (tag, pattern)
         for tag, pattern in held
         if place is None or not content.has(connection, tags, repository_id=place, name=tag.name)
     ]
+    return Coming(tuple(unseen), layers)
 
 
 def taken(repository: Repository, tag: Tag, pattern: str) -> TagImmutable:
@@ -72,18 +86,30 @@ def taken(repository: Repository, tag: Tag, pattern: str) -> TagImmutable:
     return immovable(repository, tag.name, pattern)
 
 
-def manifest_goes(connection: Connection, repository: Repository, digest: Digest) -> None:
-    """Raises `ReadOnly`, and `TagImmutable` while a tag known here names it that may not be removed."""
+def manifest_goes(connection: Connection, repository: Repository, digest: Digest) -> dict[str, object]:
+    """
+    What goes with it, as its intent says: `tags`, and its `twin`.
+
+    Raises `ReadOnly`, and `TagImmutable` while a tag names it, or is about to, that may not be removed.
+    """
     found = rules.require_writable(connection, repository.project)
-    place = content.repository_id(connection, repository)
-    if place is None:
-        return
-    going = [digest]
+    going = {"digest": digest.text}
     if digest.algorithm is not Algorithm.SHA256:
         kept = content.find_manifest(connection, repository, digest)
-        going += [] if kept is None else [Digest.of(kept[2])]
-    for each in going:
-        rules.require_removable(connection, found, place, repository, each)
+        going |= {} if kept is None else {"twin": Digest.of(kept[2]).text}
+    names: set[str] = set()
+    for act in _begun(connection, repository, "manifest.push"):
+        if not {act["digest"], act.get("pushed")}.isdisjoint(going.values()):
+            names.update(act["tags"])
+    for name in sorted(names):
+        rules.require_unheld(found, repository, Tag(name))
+    place = content.repository_id(connection, repository)
+    if place is not None:
+        for text in going.values():
+            rules.require_removable(connection, found, place, repository, Digest(text))
+        mine = (tags.c.repository_id == place) & tags.c.digest.in_(going.values())
+        names.update(connection.execute(select(tags.c.name).where(mine)).scalars())
+    return {**going, "tags": sorted(names)}
 
 
 def tag_goes(connection: Connection, repository: Repository, tag: Tag) -> None:
@@ -98,23 +124,42 @@ def _require_room(
     quota_bytes: int | None,
     blob_sizes: dict[str, int],
     manifest_sizes: dict[str, int],
-) -> None:
+) -> dict[str, int]:
+    """The blobs that the project does not hold yet, if room is counted; raises `QuotaExceeded`."""
     if quota_bytes is None:
-        return
-    wanted = usage.new_bytes(connection, project, links, blob_sizes)
-    wanted += usage.new_bytes(connection, project, manifests, manifest_sizes)
+        return {}
+    layers = usage.new_sizes(connection, project, links, blob_sizes)
+    wanted = _sum(layers) + _sum(usage.new_sizes(connection, project, manifests, manifest_sizes))
     if not wanted:
-        return
-    used = usage.used_bytes(connection, project) + _promised(connection, project)
+        return {}
+    coming_blobs, coming_manifests = _promised(connection, project)
+    together = _sum(usage.new_sizes(connection, project, links, coming_blobs | blob_sizes))
+    together += _sum(usage.new_sizes(connection, project, manifests, coming_manifests | manifest_sizes))
+    used = usage.used_bytes(connection, project) + together - wanted
     if used + wanted > quota_bytes:
         raise over_quota(project, quota_bytes, used, wanted)
+    return layers
 
 
-def _promised(connection: Connection, project: ProjectName) -> int:
-    """The bytes that acts will bring which are begun and not recorded yet."""
+def _promised(connection: Connection, project: ProjectName) -> tuple[dict[str, int], dict[str, int]]:
+    """The blobs and the manifests, with their sizes, that acts will bring which are begun and not recorded yet."""
     below = intents.c.repository.startswith(f"{project.name}/", autoescape=True)
-    acts = connection.execute(select(intents.c.act).where(or_(intents.c.repository == project.name, below))).scalars()
-    return sum(int(json.loads(act).get("size_bytes", 0)) for act in acts)
+    mine = or_(intents.c.repository == project.name, below)
+    coming: dict[str, int] = {}
+    pushed: dict[str, int] = {}
+    for row in connection.execute(select(intents.c.kind, intents.c.act).where(mine)):
+        act = json.loads(row.act)
+        size_bytes = int(act.get("size_bytes", 0))
+        if row.kind == "manifest.push":
+            pushed.update(dict.fromkeys((act["digest"], act.get("pushed", act["digest"])), size_bytes))
+            coming.update(act.get("layers", {}))
+        elif size_bytes:
+            coming[act["digest"]] = size_bytes
+    return coming, pushed
+
+
+def _sum(sizes: Mapping[str, int]) -> int:
+    return sum(sizes.values())
 
 
 def _begun(connection: Connection, repository: Repository, kind: str) -> Iterator[dict[str, Any]]:

@@ -5,11 +5,16 @@
 
 What an intent's *act* holds, by kind of event; digests, tags and repositories as text:
 
-    manifest.push      digest, tags (a list), owner (`kind:id`)
-    manifest.delete    digest
+    manifest.push      digest (its SHA-256), pushed (by which it was pushed), tags (a list), owner (`kind:id`),
+                       names (what it requires), size_bytes, layers (of `foresight.Coming`), known and before (of
+                       `mirror.starting_point`)
+    manifest.delete    digest, twin (the SHA-256, if that is another), tags (those that go along)
+    tag.delete         tags (a list of one); nothing is done there, only asked
     blob.push          digest, size_bytes, owner, upload (its id)
-    blob.mount         digest, source (a repository)
+    blob.mount         digest, source (a repository), size_bytes (0 if it is not known here)
     blob.delete        digest
+
+Which of them come one after the other is in `gateway.records.precedence`.
 """
 
 from __future__ import annotations

@@ -98,6 +98,27 @@ def knows_manifest(connection: Connection, repository: Repository, digest: Diges
     return place is not None and content.has(connection, manifests, repository_id=place, digest=digest.text)
 
 
+def starting_point(
+    connection: Connection, repository: Repository, digest: Digest, names: Sequence[Tag]
+) -> dict[str, object]:
+    """
+    What there is as a push of the manifest begins, for its intent: whether it is `known`, and of each tag the digests
+    at which it is, or may be by then, as far as that is known here (`before`).
+    """
+    place = content.repository_id(connection, repository)
+    known = place is not None and content.has(connection, manifests, repository_id=place, digest=digest.text)
+    before: dict[str, set[str]] = {tag.name: set() for tag in names}
+    for table in (tags, untagged):
+        for name, found in before.items():
+            mine = select(table.c.digest).where(table.c.repository_id == place, table.c.name == name)
+            found.update(connection.execute(mine).scalars())
+    for act in _begun(connection, repository, "manifest.push"):
+        known = known or act["digest"] == digest.text
+        for name in before.keys() & set(act["tags"]):
+            before[name].add(act["digest"])
+    return {"known": known, "before": {name: sorted(found) for name, found in before.items()}}
+
+
 # tags
 
 
@@ -117,15 +138,15 @@ def hidden_tags(connection: Connection, repository: Repository) -> dict[str, str
     return {row.name: row.digest for row in connection.execute(_HIDDEN, {"repository": repository.name})}
 
 
-def hidden_since(connection: Connection, repository: Repository, tag: Tag, moment: int) -> bool:
-    """Whether the tag was removed here alone at *moment*, in UNIX seconds, or later."""
+def hidden_since(connection: Connection, repository: Repository, tag: Tag, digest: Digest, moment: int) -> bool:
+    """Whether the tag was removed here alone at *moment*, in UNIX seconds, or later, and is hidden at *digest*."""
     wanted = (
-        select(untagged.c.removed_at)
+        select(untagged.c.removed_at, untagged.c.digest)
         .join(repositories, repositories.c.id == untagged.c.repository_id)
         .where(repositories.c.name == repository.name, untagged.c.name == tag.name)
     )
     row = connection.execute(wanted).first()
-    return row is not None and row.removed_at >= moment
+    return row is not None and row.removed_at >= moment and row.digest == digest.text
 
 
 # blobs

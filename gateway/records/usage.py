@@ -129,8 +129,8 @@ def used_bytes(connection: Connection, project: ProjectName) -> int:
     return 0 if row is None else int(row.used_bytes)
 
 
-def new_bytes(connection: Connection, project: ProjectName, table: Table, sizes: Mapping[str, int]) -> int:
-    """The bytes of those digests, with their *sizes*, that the project has nowhere in *table*."""
+def new_sizes(connection: Connection, project: ProjectName, table: Table, sizes: Mapping[str, int]) -> dict[str, int]:
+    """Those of the digests, with their *sizes*, that the project has nowhere in *table*."""
     digests, known = list(sizes), set[str]()
     for start in range(0, len(digests), _CHUNK):
         chosen = (
@@ -140,7 +140,7 @@ def new_bytes(connection: Connection, project: ProjectName, table: Table, sizes:
             .where(projects.c.name == project.name, table.c.digest.in_(digests[start : start + _CHUNK]))
         )
         known.update(connection.execute(chosen).scalars())
-    return sum(size for digest, size in sizes.items() if digest not in known)
+    return {digest: size for digest, size in sizes.items() if digest not in known}
 
 
 def measured(connection: Connection, project: int) -> tuple[int, int]:

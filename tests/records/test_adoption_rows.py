@@ -6,9 +6,10 @@ from typing import Any
 from gateway.oci.digest import Digest
 from gateway.oci.manifest import Manifest, load
 from gateway.oci.media import OCI_MANIFEST
-from gateway.oci.names import Repository
-from gateway.records.adoption import Found, holds_content, index, known, known_repositories
+from gateway.oci.names import Repository, Tag
+from gateway.records.adoption import Found, Known, holds_content, index, known, known_repositories
 from gateway.records.content import Act
+from gateway.records.mirror import hide_tag
 from gateway.records.repositories import rows_of
 from gateway.records.schema import repositories, tags
 from tests.house import House
@@ -31,7 +32,7 @@ def descriptor(media_type: str, size: int) -> dict[str, Any]:
 
 
 def entered(house: House, found: Found, before: dict[str, str] | None = None) -> Any:
-    return written(house, lambda connection: index(connection, UI, found, before or {}, ACT).result)
+    return written(house, lambda connection: index(connection, UI, found, Known(tags=before or {}), ACT).result)
 
 
 def test_what_was_found_makes_project_and_repository_and_counts_each_layer_once(house: House) -> None:
@@ -71,3 +72,17 @@ def test_a_repository_row_alone_is_no_content(house: House) -> None:
     assert not house.database.read_now(holds_content)
     entered(house, Found((image(1),)))
     assert house.database.read_now(holds_content)
+
+
+def test_a_tag_whose_manifest_was_deleted_since_does_not_enter(house: House) -> None:
+    entered(house, Found((), {"v1": image(1).digest.text}))
+    assert column(house, tags.c.name) == []
+
+
+def test_a_tag_that_was_removed_since_stays_removed(house: House) -> None:
+    new = image(1)
+    entered(house, Found((new,)))
+    written(house, lambda connection: hide_tag(connection, UI, Tag("v1"), new.digest, ACT))
+    entered(house, Found((), {"v1": new.digest.text}))
+    assert column(house, tags.c.name) == []
+    assert house.database.read_now(lambda connection: known(connection, UI)).untagged == {"v1": new.digest.text}

@@ -84,7 +84,7 @@ class Front:
     async def upload(self, repository: Repository, content: bytes) -> tuple[Blob, Change]:
         upload, begun = await self.engine.uploads.begin(repository, OWNER)
         await self.commit(Kind.UPLOAD_BEGIN, begun)
-        return await self.engine.uploads.finish(upload, _body(content), None, Digest.of(content))
+        return await self.engine.uploads.finish(upload, body(content), None, Digest.of(content))
 
     def put(self, *tags: str, manifest: Manifest | None = None) -> Change:
         return self.engine.manifests.put(UI, manifest or self.pushed, [Tag(tag) for tag in tags], OWNER)
@@ -175,7 +175,7 @@ def _lost(elsewhere: Elsewhere, *, done: bool) -> Elsewhere:
     return replace(elsewhere, run=run)
 
 
-async def _body(content: bytes) -> AsyncIterator[bytes]:
+async def body(content: bytes) -> AsyncIterator[bytes]:
     yield content
 
 

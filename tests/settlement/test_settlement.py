@@ -357,3 +357,54 @@ def test_without_a_trail_nothing_is_settled(front: Front) -> None:
 
     assert not isinstance(refused.value, UpstreamUnavailable)
     assert front.open_intents() == ["manifest.push"]
+
+
+async def push_latest(front: Front) -> Change:
+    return front.put("latest", manifest=NEWER)
+
+
+def test_a_push_whose_tag_moved_on_before_it_was_settled_has_happened(front_on_each: Front) -> None:
+    front = front_on_each
+    front.leave(Kind.MANIFEST_PUSH, push_latest, done=True)
+    front.run(front.commit(Kind.MANIFEST_PUSH, front.put("latest")))
+
+    assert front.settle() == 1
+
+    settled = front.last()
+    assert (settled["outcome"], settled.get("reason"), settled["digest"]) == ("allowed", None, NEWER.digest.text)
+    assert (settled["before"], settled["after"]) == ({"tags": {}}, {"tags": {}})
+    assert settled["detail"]["tags_unknown"] == ["latest"]
+    assert has_manifest(NEWER.digest)(front)
+    assert ("latest", front.pushed.digest.text) in rows(front, tags.c.name, tags.c.digest)
+
+
+def test_a_push_of_a_known_manifest_whose_tag_moved_on_is_not_said_to_have_failed(front: Front) -> None:
+    front.run(front.commit(Kind.MANIFEST_PUSH, front.put("other", manifest=NEWER)))
+    front.leave(Kind.MANIFEST_PUSH, push_latest, done=True)
+    front.run(front.commit(Kind.MANIFEST_PUSH, front.put("latest")))
+
+    assert front.settle() == 1
+
+    assert front.last()["outcome"] == "allowed"
+    assert front.last()["detail"]["tags_unknown"] == ["latest"]
+
+
+def test_a_push_of_a_known_manifest_that_moved_nothing_has_failed(front: Front) -> None:
+    front.run(front.commit(Kind.MANIFEST_PUSH, front.put("other", manifest=NEWER)))
+    front.run(front.commit(Kind.MANIFEST_PUSH, front.put("latest")))
+    front.leave(Kind.MANIFEST_PUSH, push_latest, done=False)
+
+    assert front.settle() == 0
+    assert front.settle(later=120) == 1
+
+    assert (front.last()["outcome"], front.last()["reason"]) == ("failed", "not_done")
+
+
+def test_a_push_that_moved_only_some_tags_says_of_which_others_nobody_knows(front: Front) -> None:
+    front.leave(Kind.MANIFEST_PUSH, push_manifest, done=True)
+    front.run(front.commit(Kind.MANIFEST_PUSH, front.put("v3")))
+
+    assert front.settle() == 1
+
+    assert front.last()["after"] == {"tags": {"v2": NEWER.digest.text}}
+    assert front.last()["detail"]["tags_unknown"] == ["v3"]

@@ -120,6 +120,10 @@ class Survey:
             if len(found.lost) >= _TAGS_TOGETHER:
                 return
 
+    async def again(self, repository: Repository, names: Sequence[str], known: Known) -> Found:
+        """The part whose tags were *names*, read anew beyond what is *known* now; a tag that is gone is no fault."""
+        return await self._gather(repository, names, known, set(known.manifests), listed=False)
+
     async def close(self) -> None:
         """Lets go of its connections."""
         await self._client.close()
@@ -155,12 +159,15 @@ class Survey:
 
     # manifests
 
-    async def _gather(self, repository: Repository, names: Sequence[str], known: Known, done: set[str]) -> Found:
+    async def _gather(
+        self, repository: Repository, names: Sequence[str], known: Known, done: set[str], *, listed: bool = True
+    ) -> Found:
         gathering = _Gathering()
         tags = _legal_tags(names, gathering)
         seen = await _all(self._tagged(repository, tag, known, done) for tag in tags)
         for tag, each in zip(tags, seen, strict=True):
-            _keep_tag(gathering, tag, each)
+            if listed or not isinstance(each, _Gone):
+                _keep_tag(gathering, tag, each)
         for _ in range(_LEVELS):
             wanted = gathering.wanted(done)
             if not wanted:
@@ -169,7 +176,7 @@ class Survey:
                 _keep(gathering, digest, each)
         for digest in gathering.wanted(done):
             gathering.lost[digest.text] = Remark(digest.text, "it lies too deep in manifests that list manifests")
-        return _found(gathering, known, done, len(names))
+        return _found(gathering, known, done, names)
 
     async def _by_digest(self, repository: Repository, wanted: Sequence[Digest]) -> list[_Seen]:
         return await _all(self._fetched(repository, digest) for digest in wanted)
@@ -272,7 +279,7 @@ def _keep(gathering: _Gathering, digest: Digest, seen: _Seen) -> None:
             assert_never(seen)
 
 
-def _found(gathering: _Gathering, known: Known, done: set[str], read: int) -> Found:
+def _found(gathering: _Gathering, known: Known, done: set[str], names: Sequence[str]) -> Found:
     whole = {text: manifest for text, manifest in gathering.manifests.items() if text not in done}
     kept = {text: each for text, each in gathering.whole().items() if text in whole}
     torn = whole.keys() - kept.keys()
@@ -285,8 +292,9 @@ def _found(gathering: _Gathering, known: Known, done: set[str], read: int) -> Fo
     return Found(
         tuple(kept.values()),
         changed,
-        read,
+        len(names),
         tuple(gathering.left),
         tuple(gathering.lost.values()),
         len(gathering.absent - left),
+        tuple(names),
     )

@@ -107,15 +107,14 @@ class UpstreamBlobs:
                     del piece
 
     def mount(self, source: Repository, target: Repository, digest: Digest) -> Change:
-        intention = Intention(
-            self._holds,
-            "blob.mount",
-            target,
-            {"digest": digest.text, "source": source.name},
-            lambda connection: foresight.blob_comes(
-                connection, target, digest, mirror.size_known(connection, digest) or 0
-            ),
-        )
+        told: dict[str, object] = {"digest": digest.text, "source": source.name}
+
+        def check(connection: Any) -> None:
+            size = mirror.size_known(connection, digest) or 0
+            foresight.blob_comes(connection, target, digest, size)
+            told["size_bytes"] = size
+
+        intention = Intention(self._holds, "blob.mount", target, told, check)
         sizes: list[int] = []
 
         async def run() -> None:

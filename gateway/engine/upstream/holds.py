@@ -3,14 +3,16 @@
     DATA/intents/<id>.<n>      locked from before the intent can be seen until its outcome is recorded, or given up
 
 The lock ends with its process, however that ends. A file that nobody has locked says nothing: whoever looks removes it.
-No name is used twice, so that what is removed is what was looked at.
+No name is used twice, so that what is removed is what was looked at. Whoever settles an intent holds it as well.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import threading
+from collections.abc import Collection
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -52,9 +54,11 @@ class Holds:
     def __init__(self, data: Path) -> None:
         self._folder = data / "intents"
 
-    def take(self, intent_id: str) -> Hold:
-        """Holds an intent that nobody has begun yet. Raises `Unavailable` on a full disk."""
-        for number in count():
+    def take(self, intent_id: str, *, again: bool = False) -> Hold:
+        """
+        Holds an intent that nobody has begun yet, or *again* one that was left. Raises `Unavailable` on a full disk.
+        """
+        for number in count(secrets.randbits(62) if again else 0):
             path = self._folder / f"{intent_id}.{number}"
             with suppress(FileExistsError):
                 descriptor = self._make(path)
@@ -71,13 +75,20 @@ class Holds:
         One that was seen before this was asked, and is not among them, is held by nobody any more. Raises
         `Unavailable` if that cannot be told.
         """
+        return frozenset(name.partition(".")[0] for name in self._names() if self._is_held(self._folder / name))
+
+    def still(self, intent_ids: Collection[str]) -> frozenset[str]:
+        """Those of the intents that somebody holds just now; as `held`, without looking at others."""
+        mine = [name for name in self._names() if name.partition(".")[0] in intent_ids] if intent_ids else []
+        return frozenset(name.partition(".")[0] for name in mine if self._is_held(self._folder / name))
+
+    def _names(self) -> list[str]:
         try:
-            names = os.listdir(self._folder)
+            return os.listdir(self._folder)
         except FileNotFoundError:
-            return frozenset()
+            return []
         except OSError as error:
             raise Unavailable("The gateway cannot read its data directory; see to that first.") from error
-        return frozenset(name.partition(".")[0] for name in names if self._is_held(self._folder / name))
 
     def _is_held(self, path: Path) -> bool:
         try:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from gateway.change import Change, Elsewhere, Notes
+from gateway.change import Change, Notes
 from gateway.engine.port import StoredManifest
 from gateway.engine.upstream.answers import (
     complaints,
@@ -88,10 +88,18 @@ class UpstreamManifests:
 
         def check(connection: Any) -> None:
             mirror.require_undeleted(connection, repository, manifest)
-            unseen[:] = foresight.manifest_comes(connection, repository, manifest, tags)
+            coming = foresight.manifest_comes(connection, repository, manifest, tags)
+            unseen[:] = coming.unseen
+            told.update(mirror.starting_point(connection, repository, plain.digest, tags), layers=dict(coming.layers))
 
-        size = len(manifest.content) * len({plain.digest, manifest.digest})
-        told = {"digest": plain.digest.text, "tags": names, "owner": owner, "names": required, "size_bytes": size}
+        told: dict[str, object] = {
+            "digest": plain.digest.text,
+            "pushed": manifest.digest.text,
+            "tags": names,
+            "owner": owner,
+            "names": required,
+            "size_bytes": len(manifest.content),
+        }
         intention = Intention(self._holds, "manifest.push", repository, told, check)
 
         async def run() -> None:
@@ -115,14 +123,13 @@ class UpstreamManifests:
         return intention.around(self._acts.change(repository, apply, owner), run)
 
     def delete(self, repository: Repository, digest: Digest, owner: str = "") -> Change:
-        intention = Intention(
-            self._holds,
-            "manifest.delete",
-            repository,
-            {"digest": digest.text},
-            lambda connection: foresight.manifest_goes(connection, repository, digest),
-        )
+        told: dict[str, object] = {"digest": digest.text}
         gone = [digest]
+
+        def check(connection: Any) -> None:
+            told.update(foresight.manifest_goes(connection, repository, digest))
+
+        intention = Intention(self._holds, "manifest.delete", repository, told, check)
 
         async def run() -> None:
             if digest.algorithm is not Algorithm.SHA256:
@@ -141,6 +148,14 @@ class UpstreamManifests:
 
     def untag(self, repository: Repository, tag: Tag, owner: str = "") -> Change:
         hidden: list[Digest] = []
+        # Nothing is done there, only asked: but no push may come between the answer and what is made of it.
+        intention = Intention(
+            self._holds,
+            "tag.delete",
+            repository,
+            {"tags": [tag.name]},
+            lambda connection: foresight.tag_goes(connection, repository, tag),
+        )
 
         async def run() -> None:
             hidden.append(await self._where(repository, tag))
@@ -148,11 +163,7 @@ class UpstreamManifests:
         def apply(connection: Any, act: Act) -> Notes:
             return mirror.hide_tag(connection, repository, tag, hidden[-1], act)
 
-        # Nothing is done there, only asked: there is no intent to keep.
-        asked = Elsewhere(
-            lambda connection, event: foresight.tag_goes(connection, repository, tag), run, lambda connection: None
-        )
-        return replace(self._acts.change(repository, apply), elsewhere=asked)
+        return intention.around(self._acts.change(repository, apply), run)
 
     # asking
 

@@ -9,7 +9,7 @@ intent ─▶ is there now what was to be there (or gone what was to go)?
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -17,14 +17,15 @@ from typing import Any, Final
 from gateway.change import Notes
 from gateway.engine.upstream.answers import is_absent, promised
 from gateway.engine.upstream.client import Answer, Client
-from gateway.engine.upstream.holds import Holds
+from gateway.engine.upstream.holds import Hold, Holds
+from gateway.engine.upstream.intention import WAITING_SECONDS
 from gateway.engine.upstream.sessions import COPIED_BYTES_PER_SECOND
 from gateway.errors import ContentRefusal, UpstreamFailed
 from gateway.oci.digest import Algorithm, Digest
 from gateway.oci.manifest import Manifest, load
 from gateway.oci.media import MANIFEST_MEDIA_TYPES, essence
 from gateway.oci.names import Repository, Tag
-from gateway.records import content, mirror, uploads
+from gateway.records import content, mirror, precedence, uploads
 from gateway.records.content import Act
 from gateway.records.database import Database
 from gateway.records.intents import Intent
@@ -57,9 +58,28 @@ class Settling:
         """The ids of intents whose acts some process is about to do or to record; asked after the intents are read."""
         return self._holds.held()
 
+    async def hold(self, intent: Intent) -> Hold | None:
+        """
+        The intent held, so that whoever begins on the same tags and digests waits; None while somebody is at it.
+
+        What is found out while it is held is still so when it is recorded, as far as what passes here goes.
+        """
+        hold = self._holds.take(intent.id, again=True)
+        try:
+            meeting = await self._database.read(
+                lambda found: precedence.meeting(found, intent.repository, intent.kind, intent.act, intent.id)
+            )
+            busy = self._holds.still(meeting)
+        except BaseException:
+            hold.release()
+            raise
+        if busy:
+            hold.release()
+        return None if busy else hold
+
     def lasting_seconds(self, intent: Intent) -> float:
         """So much longer than others the registry behind may go on with the act when nobody waits for it any more."""
-        return 2 * int(intent.act.get("size_bytes", 0)) / COPIED_BYTES_PER_SECOND
+        return WAITING_SECONDS + 2 * int(intent.act.get("size_bytes", 0)) / COPIED_BYTES_PER_SECOND
 
     async def find_out(self, intent: Intent) -> Finding:
         """
@@ -73,6 +93,9 @@ class Settling:
                 finding = await self._pushed_manifest(intent)
             case "manifest.delete":
                 finding = await self._deleted_manifest(intent)
+            case "tag.delete":
+                # It is hidden here in the transaction that ends its intent, or not at all.
+                finding = Finding(False)
             case "blob.push":
                 finding = await self._pushed_blob(intent)
             case "blob.mount":
@@ -93,16 +116,24 @@ class Settling:
         answer = await self._manifest(repository, digest.text)
         if answer is None:
             return Finding(False)
-        manifest = _loaded(answer, digest)
-        names = [Tag(name) for name in intent.act["tags"]]
-        moved = [tag for tag in names if await self._points_at(repository, tag, digest)]
+        manifest = _loaded(answer, digest, Digest.parse(intent.act.get("pushed", digest.text)))
+        places = {name: await self._place(repository, Tag(name)) for name in intent.act["tags"]}
+        moved = [Tag(name) for name, place in places.items() if place == digest.text]
+        unknown = _moved_on(intent, places)
+        # A manifest that was not there has come, wherever its tags are by now; another may have come long before.
+        happened = bool(moved or unknown) or not places or not intent.act.get("known", True)
+        if happened and not moved:
+            unknown = sorted(places)
         act = Act(int(self._clock()), intent.act["owner"], done=True)
 
         def apply(connection: Any) -> Notes:
-            shown = [tag for tag in moved if not mirror.hidden_since(connection, repository, tag, intent.begun_at)]
-            return mirror.index_manifest(connection, repository, manifest, shown, act)
+            shown = [
+                tag for tag in moved if not mirror.hidden_since(connection, repository, tag, digest, intent.begun_at)
+            ]
+            notes = mirror.index_manifest(connection, repository, manifest, shown, act)
+            return replace(notes, detail={"tags_unknown": unknown}) if unknown else notes
 
-        return Finding(bool(moved) or not names, apply)
+        return Finding(happened, apply)
 
     async def _deleted_manifest(self, intent: Intent) -> Finding:
         digest, repository = _digest(intent), intent.repository
@@ -131,9 +162,10 @@ class Settling:
             raise self._client.refuse(answer)
         return answer
 
-    async def _points_at(self, repository: Repository, tag: Tag, digest: Digest) -> bool:
+    async def _place(self, repository: Repository, tag: Tag) -> str:
+        """The digest at which the tag is there, "" if there is no such tag."""
         answer = await self._manifest(repository, tag.name)
-        return answer is not None and Digest.of(answer.content) == digest
+        return "" if answer is None else Digest.of(answer.content).text
 
     # blobs
 
@@ -178,20 +210,32 @@ class Settling:
         answer = await self._client.ask("HEAD", _blob(repository, digest), scope=_pull(repository))
         if is_absent(answer, bodiless=True):
             return None
-        length = answer.headers.get("content-length", "")
-        if answer.status != 200 or promised(answer) not in {digest, None} or not length.isdecimal():
+        length, told = answer.headers.get("content-length", ""), promised(answer)
+        # Asked by SHA-512, some name the SHA-256 of the same bytes.
+        lies = told is not None and told.algorithm is digest.algorithm and told != digest
+        if answer.status != 200 or lies or not length.isdecimal():
             raise self._client.refuse(answer)
         return int(length)
 
 
-def _loaded(answer: Answer, digest: Digest) -> Manifest:
+def _moved_on(intent: Intent, places: Mapping[str, str]) -> list[str]:
+    """The tags of a push that are now where they neither were nor were to be: they may have been there in between."""
+    before = intent.act.get("before")
+    if before is None:
+        return []
+    expected = {name: {"", intent.act["digest"], *before.get(name, ())} for name in places}
+    return sorted(name for name, place in places.items() if place not in expected[name])
+
+
+def _loaded(answer: Answer, digest: Digest, pushed: Digest) -> Manifest:
+    """What was answered for *digest*, under the digest by which it was *pushed*."""
     try:
         manifest = load(answer.content, essence(answer.headers.get("content-type")))
     except ContentRefusal as refusal:
         raise UpstreamFailed("The registry behind sends a manifest that cannot be read.") from refusal
     if manifest.digest != digest:
         raise UpstreamFailed(f"The registry behind has other bytes than those of {digest}.")
-    return manifest
+    return replace(manifest, digest=pushed)
 
 
 def _digest(intent: Intent) -> Digest:

@@ -1,0 +1,72 @@
+"""Settling what was named by SHA-512: the registry behind answers with the SHA-256 of the same bytes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from gateway.audit.event import Kind
+from gateway.change import Change
+from gateway.errors import BlobUnknown
+from gateway.oci.digest import Algorithm, Digest
+from gateway.records.schema import links, manifests
+from tests.contract.house import image
+from tests.records.rows import column
+from tests.settlement.front import LAYER, NEW_LAYER, OWNER, UI, Front, body
+
+BLOB = Digest.of(NEW_LAYER, Algorithm.SHA512)
+PLAIN = image(b"{}", LAYER, annotations={"pushed by": "sha512"})
+PUSHED = replace(PLAIN, digest=Digest.of(PLAIN.content, Algorithm.SHA512))
+
+
+async def push_blob(front: Front) -> Change:
+    upload, begun = await front.engine.uploads.begin(UI, OWNER)
+    await front.commit(Kind.UPLOAD_BEGIN, begun)
+    return (await front.engine.uploads.finish(upload, body(NEW_LAYER), None, BLOB))[1]
+
+
+async def push_and_delete_blob(front: Front) -> Change:
+    await front.commit(Kind.BLOB_PUSH, await push_blob(front))
+    return front.engine.blobs.delete(UI, BLOB)
+
+
+async def push_manifest(front: Front) -> Change:
+    return front.put("v9", manifest=PUSHED)
+
+
+def test_a_blob_that_was_pushed_by_sha512_is_settled(front_on_each: Front) -> None:
+    front = front_on_each
+    front.leave(Kind.BLOB_PUSH, push_blob, done=True)
+
+    assert front.settle() == 1
+
+    assert BLOB.text in column(front.house, links.c.digest)
+    assert (front.last()["outcome"], front.last()["digest"]) == ("allowed", BLOB.text)
+    assert front.run(front.engine.blobs.find(UI, BLOB)).size_bytes == len(NEW_LAYER)
+
+
+@pytest.mark.parametrize("done", [False, True], ids=["not done", "done"])
+def test_a_deletion_of_a_blob_by_sha512_is_settled(front: Front, done: bool) -> None:
+    front.leave(Kind.BLOB_DELETE, push_and_delete_blob, done=done)
+
+    assert front.settle(later=120) == 1
+
+    assert front.open_intents() == []
+    assert front.last()["outcome"] == ("allowed" if done else "failed")
+    assert (BLOB.text in column(front.house, links.c.digest)) is not done
+    if done:
+        with pytest.raises(BlobUnknown):
+            front.run(front.engine.blobs.find(UI, BLOB))
+
+
+def test_a_manifest_that_was_pushed_by_sha512_is_found_by_it_once_it_is_settled(front_on_each: Front) -> None:
+    front = front_on_each
+    front.leave(Kind.MANIFEST_PUSH, push_manifest, done=True)
+
+    assert front.settle() == 1
+
+    assert (front.last()["outcome"], front.last()["digest"]) == ("allowed", PUSHED.digest.text)
+    assert front.last()["after"] == {"tags": {"v9": PLAIN.digest.text}}
+    assert {PUSHED.digest.text, PLAIN.digest.text} <= set(column(front.house, manifests.c.digest))
+    assert front.run(front.engine.manifests.find(UI, PUSHED.digest)).content == PLAIN.content

@@ -1,0 +1,122 @@
+"""A quota counts what acts under way will bring: all of it, each digest once."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.audit.event import Kind
+from gateway.change import Change
+from gateway.errors import QuotaExceeded
+from gateway.oci.digest import Digest
+from gateway.oci.names import Repository
+from gateway.records import projects, usage
+from gateway.records.projects import Wishes
+from tests.contract.house import image
+from tests.house import GATEWAY
+from tests.settlement.front import UI, Front
+
+OTHER = Repository("garden/ui")
+LARGE, SECOND = b"a" * 9000, b"b" * 9000
+QUOTA_BYTES = 12_000
+
+
+def ruled(front: Front, repository: Repository, quota_bytes: int = QUOTA_BYTES) -> None:
+    change = projects.set_project(repository.project, Wishes(quota_bytes=quota_bytes))
+    front.run(front._commit(GATEWAY, Kind.PROJECT_SET, change))
+
+
+def used(front: Front, repository: Repository) -> int:
+    return front.house.database.read_now(lambda connection: usage.used_bytes(connection, repository.project))
+
+
+async def push_large(front: Front) -> Change:
+    return (await front.upload(UI, LARGE))[1]
+
+
+async def push_second(front: Front) -> Change:
+    return (await front.upload(UI, SECOND))[1]
+
+
+def test_a_push_that_nobody_heard_of_does_not_refuse_its_own_repetition(front_on_each: Front) -> None:
+    front = front_on_each
+    ruled(front, UI)
+    front.leave(Kind.BLOB_PUSH, push_large, done=False)
+
+    async def again() -> None:
+        await front.commit(Kind.BLOB_PUSH, await push_large(front))
+
+    front.run(again())
+    assert len(LARGE) < used(front, UI) <= QUOTA_BYTES
+
+
+def test_a_push_that_nobody_heard_of_keeps_its_room_from_others(front: Front) -> None:
+    ruled(front, UI)
+    front.leave(Kind.BLOB_PUSH, push_large, done=False)
+
+    async def other() -> None:
+        await front.commit(Kind.BLOB_PUSH, await push_second(front))
+
+    with pytest.raises(QuotaExceeded):
+        front.run(other())
+
+
+def test_two_pushes_of_one_blob_need_room_for_one(front: Front) -> None:
+    ruled(front, UI)
+
+    async def meanwhile() -> None:
+        await front.commit(Kind.BLOB_PUSH, await push_large(front))
+
+    front.carry_out(Kind.BLOB_PUSH, push_large, meanwhile, done=True)
+
+    assert len(LARGE) < used(front, UI) <= QUOTA_BYTES
+
+
+def test_mounts_at_once_do_not_exceed_a_quota(front_on_each: Front) -> None:
+    front = front_on_each
+    add = projects.add(OTHER.project, public=False, now=1)
+
+    async def begin() -> None:
+        await front._commit(GATEWAY, Kind.PROJECT_ADD, add)
+        for push in (push_large, push_second):
+            await front.commit(Kind.BLOB_PUSH, await push(front))
+
+    front.run(begin())
+    ruled(front, OTHER)
+
+    async def mount(front: Front) -> Change:
+        return front.engine.blobs.mount(UI, OTHER, Digest.of(LARGE))
+
+    async def meanwhile() -> None:
+        with pytest.raises(QuotaExceeded):
+            await front.commit(Kind.BLOB_MOUNT, front.engine.blobs.mount(UI, OTHER, Digest.of(SECOND)))
+
+    front.carry_out(Kind.BLOB_MOUNT, mount, meanwhile, done=True)
+
+    assert used(front, OTHER) == len(LARGE)
+
+
+def test_pushes_at_once_count_the_layers_that_came_past_the_gateway(front: Front) -> None:
+    layers = (LARGE, SECOND)
+
+    async def past() -> None:
+        for content in layers:
+            begun = await front.client.ask("POST", f"/v2/{UI}/blobs/uploads/", content=b"")
+            place = front.client.local(begun.headers["location"], UI.name)
+            joint = "&" if "?" in place else "?"
+            put = await front.client.ask("PUT", f"{place}{joint}digest={Digest.of(content)}", content=content)
+            assert put.status == 201
+
+    front.run(past())
+    ruled(front, UI)
+    first, second = (image(b"{}", layer) for layer in layers)
+
+    async def push(front: Front) -> Change:
+        return front.put("first", manifest=first)
+
+    async def meanwhile() -> None:
+        with pytest.raises(QuotaExceeded):
+            await front.commit(Kind.MANIFEST_PUSH, front.put("second", manifest=second))
+
+    front.carry_out(Kind.MANIFEST_PUSH, push, meanwhile, done=True)
+
+    assert len(LARGE) < used(front, UI) <= QUOTA_BYTES
