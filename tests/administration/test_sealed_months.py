@@ -19,7 +19,7 @@ from gateway.errors import Unavailable, Unknown
 from gateway.gate import Act
 from gateway.records import segments
 from gateway.records.overview import overview
-from gateway.records.schema import grants
+from gateway.records.schema import accounts, grants
 from gateway.records.trail import project_tail
 from tests.administration.rooms import Rooms
 from tests.house import GATEWAY, OPERATOR, ORIGIN
@@ -72,6 +72,8 @@ def old(rooms: Rooms) -> Rooms:
     )
     seal(rooms)
     rooms.user("joe")
+    numbered = update(accounts).values(id=JOE.principal.id)
+    written(rooms.house, lambda connection: connection.execute(numbered))
     return rooms
 
 
