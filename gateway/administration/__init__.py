@@ -203,7 +203,8 @@ class Administration:
 
     @property
     def contents(self) -> Contents:
-        return Contents(self.gate, self.database, self.engine, self.platforms, self.secrets, self.trash_seconds)
+        kept = (self.gate, self.database, self.engine, self.trail)
+        return Contents(*kept, self.platforms, self.secrets, self.trash_seconds)
 
     @property
     def effective(self) -> Effective:

@@ -26,6 +26,11 @@ async def horizon(
     standing = await gate.directory.standing(caller.principal)
     if project is None or (standing is not None and sees_all(caller, standing)):
         return None
+    return await beginning(database, trail, project)
+
+
+async def beginning(database: Database, trail: Trail, project: ProjectName) -> datetime:
+    """As `birth`; now, if there is no such project: nothing of before is its own."""
     return await birth(database, trail, project) or datetime.now(UTC)
 
 
