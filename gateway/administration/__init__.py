@@ -228,7 +228,7 @@ class Administration:
 
     @property
     def audit(self) -> Audit:
-        return Audit(self.gate, self.trail, self.database)
+        return Audit(self.gate, self.trail, self.database, self.looks)
 
     @property
     def reviews(self) -> Reviews:
