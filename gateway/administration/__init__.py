@@ -23,6 +23,7 @@ from gateway.administration.evidence import Evidence
 from gateway.administration.exports import Exports
 from gateway.administration.fates import Adopted, Fate
 from gateway.administration.grants import Grants
+from gateway.administration.histories import Histories, TagHistory, TagMove
 from gateway.administration.keys import KeyRow, Keys
 from gateway.administration.looks import Looks
 from gateway.administration.newcomers import Arrival, Newcomer, Newcomers, planned_users
@@ -40,7 +41,7 @@ from gateway.administration.second_factor import Enrolment, SecondFactor, Second
 from gateway.administration.sessions import NewSession, Session, Sessions
 from gateway.administration.signing_in import SecondFactorNeeded, SignIn
 from gateway.administration.tracing import Leak, Pull, Touched, Trace, Tracing
-from gateway.administration.trash import TagMove, Trash, TrashRow
+from gateway.administration.trash import Trash, TrashRow
 from gateway.administration.values import AccountDetail, Answer, Freeze, NewSecret, ProjectDetail, TagRow
 from gateway.administration.views import Consequences, ManifestView, RepositoryEntry, Shelf, TagEntry
 from gateway.audit.trail import Trail
@@ -104,6 +105,7 @@ __all__ = [
     "Source",
     "State",
     "TagEntry",
+    "TagHistory",
     "TagMove",
     "TagRow",
     "Touched",
@@ -137,6 +139,8 @@ class Administration:
     platforms: Platforms = field(default_factory=Platforms)
     exporting: Exports = field(default_factory=Exports)
     looks: Looks = field(default_factory=Looks)
+    #: Shorter ones, of those who may only pull: they take no place of those who review.
+    glances: Looks = field(default_factory=lambda: Looks(threads=1))
     _codes: Codes = field(init=False)
 
     def __post_init__(self) -> None:
@@ -196,7 +200,11 @@ class Administration:
 
     @property
     def trash(self) -> Trash:
-        return Trash(self.gate, self.database, self.engine, self.trail)
+        return Trash(self.gate, self.database, self.engine)
+
+    @property
+    def histories(self) -> Histories:
+        return Histories(self.gate, self.database, self.trail, self.glances)
 
     @property
     def retention(self) -> Retentions:
@@ -204,7 +212,8 @@ class Administration:
 
     @property
     def contents(self) -> Contents:
-        return Contents(self.gate, self.database, self.engine, self.platforms, self.secrets, self.trash_seconds)
+        kept = (self.gate, self.database, self.engine, self.trail)
+        return Contents(*kept, self.platforms, self.secrets, self.trash_seconds)
 
     @property
     def effective(self) -> Effective:
@@ -220,7 +229,7 @@ class Administration:
 
     @property
     def audit(self) -> Audit:
-        return Audit(self.gate, self.trail, self.database)
+        return Audit(self.gate, self.trail, self.database, self.looks)
 
     @property
     def reviews(self) -> Reviews:

@@ -12,6 +12,7 @@ from gateway.access.policy import Need
 from gateway.access.principals import Caller
 from gateway.access.scopes import Action
 from gateway.administration.horizon import horizon
+from gateway.administration.looks import Looks
 from gateway.administration.sight import standing_of
 from gateway.audit.chain import GENESIS, Head, Sealed, fault
 from gateway.audit.event import Kind, time_text
@@ -86,6 +87,7 @@ class Audit:
     gate: Gate
     trail: Trail
     database: Database
+    looks: Looks
 
     async def list_events(
         self, caller: Caller, search: Search, *, before: int | None = None, limit: int = 100
@@ -106,33 +108,40 @@ class Audit:
         The newest events that match, newest first, those numbered below *before*; at most 1,000, and never itself.
 
         With a *since* that reaches into sealed months these are looked through too, at most so many *files* for one
-        answer (None: all there are), some tenths of a second each; a short answer may then not be the last.
+        answer (None: all there are), some tenths of a second each; a short answer may then not be the last. Raises
+        `TooManyRequests` while enough such looks are under way.
         """
         need = Need(Action.REVIEW, _project(search))
         async with self.gate.passage(caller, Kind.AUDIT_LIST, need, detail=_asked(search)) as passage:
             if not 1 <= limit <= PAGE_LIMIT:
                 raise Invalid(f"A page has 1 to {PAGE_LIMIT} events; use the export for more.")
             seen = await self._seen(caller, search)
-            found = await asyncio.to_thread(self._page, seen, before, limit, files if search.since is not None else 0)
+            found, part = await asyncio.to_thread(self._page, seen, before, limit)
+            on = found[-1].seq if len(found) == limit else None
+            if part is not None and files != 0 and search.since is not None:
+                on = await self.looks.run(caller, self._read_sealed, seen, before, limit, files, found)
+                part = part.read()
             await passage.seal()
-        return found
-
-    def _page(self, search: Search, before: int | None, limit: int, files: int | None) -> EventPage:
-        found = list(self.trail.page(search, before=before, limit=limit))
-        part = self.trail.sealed(search, before) if len(found) < limit else None
-        on: int | None = found[-1].seq if len(found) == limit else None
-        if part is not None and files != 0:
-            numbers = {event.seq for event in found}
-            for each in self.trail.older([search], before=before, files=files):
-                if isinstance(each, int):
-                    on = each
-                elif each.seq not in numbers:
-                    found.append(each)
-                    if len(found) == limit:
-                        on = each.seq
-                        break
-            part = part.read()
         return EventPage([shown(event) for event in found], on, part if on is None else None)
+
+    def _page(self, search: Search, before: int | None, limit: int) -> tuple[list[Sealed], SealedPart | None]:
+        """What the database has of a page and, if that is not all of it, what was sealed away."""
+        found = list(self.trail.page(search, before=before, limit=limit))
+        return found, self.trail.sealed(search, before) if len(found) < limit else None
+
+    def _read_sealed(
+        self, search: Search, before: int | None, limit: int, files: int | None, found: list[Sealed]
+    ) -> int | None:
+        """Fills up what was *found* with what so many *files* of sealed months have; the number to go on before."""
+        numbers = {event.seq for event in found}
+        for each in self.trail.older([search], before=before, files=files):
+            if isinstance(each, int):
+                return each
+            if each.seq not in numbers:
+                found.append(each)
+                if len(found) == limit:
+                    return each.seq
+        return None
 
     async def show_event(self, caller: Caller, seq: int) -> dict[str, object]:
         """The event of this number, with all its fields. Raises `Unknown`, also for one that is not theirs to see."""

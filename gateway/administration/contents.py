@@ -12,6 +12,7 @@ from gateway.access.principals import Caller
 from gateway.access.scopes import Action
 from gateway.access.sealing import Sealer
 from gateway.access.secrets import Secrets
+from gateway.administration.horizon import beginning
 from gateway.administration.manifests import Manifests
 from gateway.administration.platforms import Platforms
 from gateway.administration.removals import Removals
@@ -26,6 +27,7 @@ from gateway.administration.views import (
     told,
 )
 from gateway.audit.event import Kind
+from gateway.audit.trail import Trail
 from gateway.engine.port import Engine
 from gateway.errors import Invalid, NameUnknown, Unknown
 from gateway.gate import Gate
@@ -52,12 +54,14 @@ class Contents:
     Looking needs pull on the repository; auditors as such see nothing here.
 
     Whatever a caller may not see is refused as if it were not there: `Denied` where a right is missing, `Unknown` for
-    a project they may not know. Who pulled is told to who may review the project.
+    a project they may not know. Who pulled is told to who may review the project; of pulls from a project that had the
+    name before, nobody is told here.
     """
 
     gate: Gate
     database: Database
     engine: Engine
+    trail: Trail
     platforms: Platforms
     secrets: Secrets
     trash_seconds: int = 0
@@ -81,7 +85,7 @@ class Contents:
             standing = await standing_of(self.gate, caller)
             beginnings = await self._beginnings(caller, standing, name, reviews=bool(passage.met))
             found, following = await self._places(caller, standing, name, beginnings, containing, after, _page(limit))
-            entries = await self._repository_entries(found, named=bool(passage.met))
+            entries = await self._repository_entries(name, found, named=bool(passage.met))
             await passage.seal()
         if following and all(place.name != following for place in found):
             # As long as any name: how long it is would be told otherwise.
@@ -113,7 +117,7 @@ class Contents:
 
         Raises `ManifestUnknown`, `TagInvalid` and `DigestInvalid` as the registry does.
         """
-        return await Manifests(self.gate, self.database, self.engine).show(caller, repository, reference)
+        return await Manifests(self.gate, self.database, self.engine, self.trail).show(caller, repository, reference)
 
     async def removing(self, caller: Caller, repository: str, reference: str = "") -> Consequences:
         """
@@ -121,7 +125,7 @@ class Contents:
 
         Needs delete. Raises `ManifestUnknown`, and `Unknown` for a repository that holds nothing.
         """
-        removals = Removals(self.gate, self.database, self.engine, self.trash_seconds)
+        removals = Removals(self.gate, self.database, self.engine, self.trail, self.trash_seconds)
         return await removals.foresee(caller, repository, reference)
 
     # repositories
@@ -174,10 +178,13 @@ class Contents:
             after = some[-1].name
         return found[:limit], found[limit - 1].name if len(found) > limit else after
 
-    async def _repository_entries(self, found: list[browsing.Place], *, named: bool) -> tuple[RepositoryEntry, ...]:
+    async def _repository_entries(
+        self, project: ProjectName, found: list[browsing.Place], *, named: bool
+    ) -> tuple[RepositoryEntry, ...]:
         numbers, names = [place.id for place in found], [place.name for place in found]
         amounts = await self.database.read(lambda connection: browsing.amounts(connection, numbers))
-        pulled = await self.database.read(lambda connection: pulls.of_repositories(connection, names))
+        born = await beginning(self.database, self.trail, project)
+        pulled = await self.database.read(lambda connection: pulls.of_repositories(connection, names, born))
         return tuple(
             RepositoryEntry(
                 place.name,
@@ -216,7 +223,8 @@ class Contents:
         rows = await self.database.read(lambda connection: browsing.tags_named(connection, number, names))
         sizes = {row.digest: row.size_bytes for row in rows.values()}
         weights = await self.database.read(lambda connection: browsing.weights(connection, number, sizes))
-        pulled = await self.database.read(lambda connection: pulls.of_digests(connection, repository, sizes))
+        born = await beginning(self.database, self.trail, repository.project)
+        pulled = await self.database.read(lambda connection: pulls.of_digests(connection, repository, sizes, born))
         owners = {row.moved_by for row in rows.values()}
         people = await self.database.read(lambda connection: account_names(connection, owners))
         platforms = await self.platforms.of(self.engine, repository, sizes)

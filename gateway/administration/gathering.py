@@ -86,6 +86,19 @@ def everywhere(trail: Trail, searches: Sequence[Search], most: int) -> list[Seal
     return sorted(found.values(), key=lambda event: -event.seq)[:most]
 
 
+def earlier(trail: Trail, project: str, since: datetime, until: datetime, policy: Policy) -> bool:
+    """
+    Whether a review of *project* from *since* on looks at anything from before *until*, or might have before a purge.
+
+    Where months of then are sealed, some tenths of a second a file.
+    """
+    looked = Search(project=project, since=_before(since, timedelta(minutes=policy.denial_minutes)), until=until)
+    part = trail.sealed(looked)
+    if trail.page(looked, limit=1) or (part is not None and part.purged):
+        return True
+    return part is not None and next(iter(trail.older([looked])), None) is not None
+
+
 def gather(
     database: Database,
     trail: Trail,

@@ -26,9 +26,19 @@ async def horizon(
     standing = await gate.directory.standing(caller.principal)
     if project is None or (standing is not None and sees_all(caller, standing)):
         return None
+    return await beginning(database, trail, project)
+
+
+async def beginning(database: Database, trail: Trail, project: ProjectName) -> datetime:
+    """As `birth`; now, if there is no such project: nothing of before is its own."""
+    return await birth(database, trail, project) or datetime.now(UTC)
+
+
+async def birth(database: Database, trail: Trail, project: ProjectName) -> datetime | None:
+    """When the project that has this name now began; what happened before was another's. None if there is none."""
     row = await database.read(lambda connection: find(connection, project))
     if row is None:
-        return datetime.now(UTC)
+        return None
     # The records know the second, the event the very moment; one that is sealed away is of long before.
     search = Search(project=project.name, kind=Kind.PROJECT_ADD.value, outcome=Outcome.ALLOWED.value)
     added = await asyncio.to_thread(trail.page, search, limit=1)

@@ -24,23 +24,24 @@ R = TypeVar("R")
 
 MOST: Final = 4
 MOST_EACH: Final = 2
-_THREADS: Final = 2
+THREADS: Final = 2
 _RETRY_SECONDS: Final = 5
 
 
 class Looks:
     """
-    At most *most* under way or waiting in this process, *most_each* of them of one account; two of them really look.
+    At most *most* under way or waiting in this process, *most_each* of them of one account; as many as there are
+    *threads* really look.
 
     A look keeps its place until its thread is done with it, also when whoever asked has gone.
     """
 
-    def __init__(self, most: int = MOST, most_each: int = MOST_EACH) -> None:
+    def __init__(self, most: int = MOST, most_each: int = MOST_EACH, threads: int = THREADS) -> None:
         self._most = most
         self._most_each = most_each
         self._held: Counter[str] = Counter()
         self._lock = threading.Lock()
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="look")
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="look")
 
     @property
     def under_way(self) -> int:

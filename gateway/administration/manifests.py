@@ -9,9 +9,11 @@ from typing import Any, Final
 from gateway.access.policy import Need, parse_target
 from gateway.access.principals import Caller
 from gateway.access.scopes import Action
+from gateway.administration.horizon import beginning
 from gateway.administration.platforms import image_config, loaded
 from gateway.administration.views import Child, ManifestView, Part, Pulled, Referrer, moment, told
 from gateway.audit.event import Kind
+from gateway.audit.trail import Trail
 from gateway.engine.port import Engine
 from gateway.errors import ContentRefusal, Unavailable
 from gateway.gate import Gate
@@ -53,6 +55,7 @@ class Manifests:
     gate: Gate
     database: Database
     engine: Engine
+    trail: Trail
 
     async def show(self, caller: Caller, repository: str, reference: str) -> ManifestView:
         name, wanted = parse_target(repository), parse_reference(reference)
@@ -74,7 +77,8 @@ class Manifests:
     ) -> ManifestView:
         digest = manifest.digest.text
         around = await self.database.read(lambda connection: _around(connection, name, manifest))
-        pulled = await self.database.read(lambda connection: pulls.of_digests(connection, name, [digest]))
+        born = await beginning(self.database, self.trail, name.project)
+        pulled = await self.database.read(lambda connection: pulls.of_digests(connection, name, [digest], born))
         page = await self.engine.listings.referrers(name, manifest.digest, after="", limit=REFERRERS)
         image, trouble = await self._image(name, manifest)
         shown, more = annotations_of(manifest.annotations)

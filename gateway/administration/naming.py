@@ -1,4 +1,4 @@
-"""Naming: the credential that a text means, an account's own or one token, before anything is looked up."""
+"""Naming: the credential or the content that a text means, before anything is looked up."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.access.names import AccountName, is_robot, parse_principal
+from gateway.access.policy import parse_target
 from gateway.access.principals import CredentialKind
-from gateway.oci.names import ProjectName
+from gateway.errors import ContentRefusal, Invalid
+from gateway.oci.digest import Digest
+from gateway.oci.names import ProjectName, Repository, Tag
 
 #: How a token is spelled where any credential may stand; its number begins with no 0, and either database has room.
 _KINDS: Final = {
@@ -44,3 +47,18 @@ def named_credential(credential: str) -> NamedCredential:
     if is_robot(name):
         return NamedCredential(f"robot {name}", name, ProjectName(name.partition("+")[0]))
     return NamedCredential(f"user {name}", name)
+
+
+def named_content(text: str) -> tuple[Repository | None, Tag | Digest]:
+    """What `sha256:…`, `REPOSITORY@sha256:…` or `REPOSITORY:TAG` names; raises `Invalid`."""
+    name, separator, reference = text.partition("@" if "@" in text else ":")
+    try:
+        if "@" in text:
+            return parse_target(name), Digest.parse(reference)
+        if name in {"sha256", "sha512"}:
+            return None, Digest.parse(text)
+        if separator:
+            return parse_target(name), Tag.parse(reference)
+    except ContentRefusal as refusal:
+        raise Invalid(refusal.message, detail={"field": "target"}) from refusal
+    raise Invalid("Name sha256:…, REPOSITORY@sha256:… or REPOSITORY:TAG.", detail={"field": "target"})

@@ -9,8 +9,10 @@ from typing import Any
 from gateway.access.policy import Need, parse_target
 from gateway.access.principals import Caller
 from gateway.access.scopes import Action
+from gateway.administration.horizon import beginning
 from gateway.administration.views import Consequences, Referrer, told
 from gateway.audit.event import Kind
+from gateway.audit.trail import Trail
 from gateway.engine.port import Engine, Feature
 from gateway.errors import Unknown
 from gateway.gate import Gate
@@ -28,6 +30,7 @@ class Removals:
     gate: Gate
     database: Database
     engine: Engine
+    trail: Trail
     trash_seconds: int = 0
 
     @property
@@ -74,14 +77,14 @@ class Removals:
         stored = await self.engine.manifests.find(name, tag)
         digest = stored.digest.text
         others = await self.database.read(lambda connection: _others(connection, name, digest, tag))
-        pulled = await self.database.read(lambda connection: pulls.of_digests(connection, name, [digest]))
+        pulled = await self._pulled(name, digest)
         hindrance = await self.database.read(lambda connection: consequences.tag_hindrance(connection, name, tag))
         return Consequences(
             name.name,
             digest=digest,
             tag=tag.name,
             left_untagged=not others,
-            pulled=told(pulled[digest], named=named),
+            pulled=told(pulled, named=named),
             hindrance=hindrance,
             differs=self.engine.emulated.get(Feature.UNTAG, ""),
             until=self._until,
@@ -90,8 +93,7 @@ class Removals:
     async def _manifest(self, name: Repository, digest: Digest, *, named: bool) -> Consequences:
         await self.engine.manifests.find(name, digest)
         going = await self.database.read(lambda connection: _going(connection, name, digest))
-        pulled = await self.database.read(lambda connection: pulls.of_digests(connection, name, [digest.text]))
-        last = told(pulled[digest.text], named=named)
+        last = told(await self._pulled(name, digest.text), named=named)
         if going is None:
             return Consequences(name.name, digest=digest.text, pulled=last)
         referrers = tuple(Referrer(purpose_of("", kind, {}), kind, about, 0, {}) for about, kind in going.referrers)
@@ -111,6 +113,11 @@ class Removals:
             hindrance=going.hindrance,
             until=self._until,
         )
+
+    async def _pulled(self, name: Repository, digest: str) -> pulls.LastPull:
+        born = await beginning(self.database, self.trail, name.project)
+        found = await self.database.read(lambda connection: pulls.of_digests(connection, name, [digest], born))
+        return found[digest]
 
 
 def _held(connection: Any, name: Repository) -> tuple[int, browsing.Amounts]:

@@ -13,6 +13,7 @@ from gateway.access.policy import Need
 from gateway.access.principals import Caller
 from gateway.access.retention import Decision, Retention, TagState, decide, subject_of
 from gateway.access.scopes import Action
+from gateway.administration.horizon import beginning
 from gateway.administration.values import owner_of
 from gateway.audit.chain import Sealed
 from gateway.audit.event import Kind
@@ -166,7 +167,8 @@ class Retentions:
         if retention.pulled_days is not None:
             since = datetime.fromtimestamp(now, UTC) - timedelta(days=retention.pulled_days)
             places = {(name, tag.digest) for name, tags in states.items() for tag in tags}
-            pulled = await asyncio.to_thread(self._pulled, project, places, since)
+            born = await beginning(self.database, self.trail, project)
+            pulled = await asyncio.to_thread(self._pulled, project, places, max(since, born))
 
         def decided(part: Sequence[Repository]) -> list[RetentionPlan]:
             found = []

@@ -15,11 +15,11 @@ from gateway.access.policy import Need
 from gateway.access.principals import Caller
 from gateway.access.scopes import Action
 from gateway.administration.evidence import Evidence
-from gateway.administration.gathering import gather
-from gateway.administration.horizon import horizon
+from gateway.administration.gathering import earlier, gather
+from gateway.administration.horizon import birth, horizon
 from gateway.administration.looks import Looks
 from gateway.audit.chain import Sealed
-from gateway.audit.event import Kind, Outcome
+from gateway.audit.event import Kind, Outcome, time_text
 from gateway.audit.pack import SHOWN, Pack, Told
 from gateway.audit.review import RULES, Found, Mark, Policy, Rule, Run, run
 from gateway.audit.trail import Search, Trail
@@ -48,8 +48,9 @@ class ReviewDetail:
 @dataclass(frozen=True, slots=True)
 class Reviews:
     """
-    For administrators and auditors; a review of one project is its owner's as well, to see and to hand over: marking
-    and signing it off is for whoever reviews the system, and for who began it. Every act is an event.
+    For administrators and auditors; a review of one project is its owner's as well, to see and to hand over, if it
+    looked at nothing of before that project began: marking and signing it off is for whoever reviews the system, and
+    for who began it. Every act is an event.
 
     Raises `Unknown` for a review that is not there or not theirs to see, `Conflict` for one that was signed off: that
     stays as it is.
@@ -75,10 +76,11 @@ class Reviews:
         Looks through the period (*until* exclusive, UTC) with every rule and keeps what they find.
 
         A period has whole seconds: both ends are rounded down. One that is not over ends now, and the review says so:
-        nobody signs for what has not happened yet.
+        nobody signs for what has not happened yet. One of a project begins with it, and the review says so, unless the
+        name was in use before, and whoever asks may see what happened then.
         Takes some seconds where much happened: of each rule at most the newest 100,000 events are looked at, and the
-        review says so. Raises `Invalid` for a period that is empty or has not begun, `Unknown` for a project that there
-        never was: one that was removed can be reviewed.
+        review says so. Raises `Invalid` for a period that is empty, has not begun, or ends before anything that the
+        caller may see; `Unknown` for a project that there never was: one that was removed can be reviewed.
         """
         name = ProjectName.parse(project) if project else None
         asked = {"since": since.isoformat(), "until": until.isoformat()}
@@ -88,12 +90,17 @@ class Reviews:
             if since >= until:
                 told = "A period begins a second or more before it ends, and has begun already."
                 raise Invalid(told, detail={"field": "since"})
-            passage.note(detail={"since": since.isoformat(), "until": until.isoformat()})
             await self._require_project(name)
             rules = policy or Policy()
             scope = name.name if name is not None else ""
             first = await self._horizon(caller, name)
-            picked, runs = await self.looks.run(caller, self._look, scope, since, until, rules, first)
+            if first is not None and until <= first:
+                told = f"The project began at {first:%Y-%m-%d %H:%M:%S}Z; review a period that ends after that."
+                raise Invalid(told, detail={"field": "until"})
+            born = first if first is not None or name is None else await birth(self.database, self.trail, name)
+            look = partial(self._look, scope, since, until, rules, born, only=first is not None)
+            since, picked, runs = await self.looks.run(caller, look)
+            passage.note(detail={"since": since.isoformat(), "until": until.isoformat()})
             span = int(since.timestamp()), int(until.timestamp())
             by = caller.principal.name
             change = rows.begin(scope, *span, rules, picked, runs, by=by, now=int(time.time()))
@@ -110,7 +117,7 @@ class Reviews:
                 await self._require_project(name)
             first = await self._horizon(caller, name)
             await passage.seal()
-        return tuple(review for review in found if first is None or review.begun_at >= _second(first))
+        return tuple(review for review in found if _in_sight(review, first))
 
     async def show(self, caller: Caller, number: int) -> ReviewDetail:
         """The review with its findings."""
@@ -161,7 +168,8 @@ class Reviews:
             # Made before the event of this export, so that the checkpoint names that, which is in every such pack.
             key = await self.evidence.signing_key(caller)
             project = ProjectName(found.review.project) if found.review.project else None
-            events = partial(self._events, found.review, await self._horizon(caller, project))
+            first = await self._horizon(caller, project)
+            events = partial(self._events, found.review, first)
             begins = await asyncio.to_thread(lambda: next(events(), None))
             passage.note(detail={"review": number, "first": begins.seq if begins is not None else None})
             await passage.seal()
@@ -177,7 +185,7 @@ class Reviews:
             whys={rule.name: (rule.title, rule.why) for rule in RULES},
         )
         named = {number for each in found.findings for number in each.events[:SHOWN]}
-        shown = await asyncio.to_thread(self.trail.events, named)
+        shown = await asyncio.to_thread(self._named, named, first)
         return Pack(told, events, shown.get, checkpoint.statement, chained=not review.project)
 
     async def _require_project(self, name: ProjectName | None) -> None:
@@ -192,9 +200,23 @@ class Reviews:
         return bool(self.trail.page(removal, limit=1)) or next(iter(self.trail.older([removal])), None) is not None
 
     def _look(
-        self, scope: str, since: datetime, until: datetime, policy: Policy, first: datetime | None
-    ) -> tuple[list[tuple[Rule, Found]], list[Run]]:
-        return run(gather(self.database, self.trail, scope, since, until, policy, first))
+        self, scope: str, since: datetime, until: datetime, policy: Policy, born: datetime | None, *, only: bool
+    ) -> tuple[datetime, list[tuple[Rule, Found]], list[Run]]:
+        """
+        Since when it really looked, and what the rules found. Of a project that was *born* then, nothing from before
+        is looked at if *only* that may be seen, or if there is nothing: its owner can see such a review as well.
+        """
+        if born is not None and not only:
+            before = since < _second(born) and earlier(self.trail, scope, since, born, policy)
+            born = None if before or until <= born else born
+        since = since if born is None else max(since, _second(born))
+        return since, *run(gather(self.database, self.trail, scope, since, until, policy, born))
+
+    def _named(self, numbers: set[int], first: datetime | None) -> dict[int, Sealed]:
+        """The events of these *numbers*, from *first* on."""
+        found = self.trail.events(numbers)
+        since = time_text(first) if first is not None else ""
+        return {number: event for number, event in found.items() if str(event.record()["time"]) >= since}
 
     def _events(self, review: Review, first: datetime | None) -> Iterator[Sealed]:
         """
@@ -235,7 +257,7 @@ class Reviews:
                 raise unseen from refusal
             first = await self._horizon(caller, name)
             if review is not None and first is not None:
-                if review.begun_at < _second(first):
+                if not _in_sight(review, first):
                     raise unseen
                 if deciding and review.begun_by != caller.principal.name:
                     told = f"Review {number} is to be marked and signed off by {review.begun_by}, who began it"
@@ -249,6 +271,11 @@ def _detail(connection: Any, number: int) -> ReviewDetail:
         raise rows.no_review(number)
     found = rows.findings_of(connection, number)
     return ReviewDetail(review, found, rows.fingerprint(review, found, review.note))
+
+
+def _in_sight(review: Review, first: datetime | None) -> bool:
+    """Whether *review* looked at nothing from before *first*, since when whoever asks may see what happened."""
+    return first is None or review.since >= _second(first)
 
 
 def _second(moment: datetime) -> datetime:

@@ -7,26 +7,26 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any, Final
 
 from gateway.access.keys import LEEWAY_SECONDS, LONGEST_TOKEN_SECONDS
 from gateway.access.passwords import HashingPool, generate_password
-from gateway.access.policy import Need, parse_target
+from gateway.access.policy import Need
 from gateway.access.principals import Caller, CredentialKind
 from gateway.access.scopes import Action
 from gateway.access.secrets import Secrets, keyed_hash, new_robot_secret
 from gateway.administration.gathering import everywhere, newest
+from gateway.administration.horizon import horizon
 from gateway.administration.looks import Looks
-from gateway.administration.naming import NamedCredential, named_credential
+from gateway.administration.naming import NamedCredential, named_content, named_credential
 from gateway.audit.chain import Sealed, Told, told
 from gateway.audit.event import TAG_MOVES, Kind, Outcome
 from gateway.audit.trail import SealedPart, Search, Trail
 from gateway.change import Change, together
-from gateway.errors import Conflict, ContentRefusal, Invalid, Unknown
+from gateway.errors import Conflict, Unknown
 from gateway.gate import Gate
 from gateway.oci.digest import Digest
-from gateway.oci.names import Repository, Tag
+from gateway.oci.names import Tag
 from gateway.records import personal_tokens
 from gateway.records.accounts import (
     Account,
@@ -143,18 +143,21 @@ class Tracing:
         Who pulled *target*: `sha256:…` anywhere, or `REPOSITORY@sha256:…` or `REPOSITORY:TAG` in one repository.
 
         A tag is what it was *at* that moment (now, if none is given), as the events of its pushes say. With *sealed*
-        the months that were sealed away are looked through as well: some tenths of a second for each file. Raises
-        `Invalid` for what is none of these, `Unknown` for a tag that had no digest then.
+        the months that were sealed away are looked through as well: some tenths of a second for each file. An owner is
+        told nothing of a project that had the name before. Raises `Invalid` for what is none of these, `Unknown` for a
+        tag that had no digest then.
         """
-        repository, reference = _target(target)
+        repository, reference = named_content(target)
         need = Need(Action.REVIEW, repository.project if repository is not None else None)
         asked = {"target": target, **({"at": at.isoformat()} if at is not None else {})}
         name = repository.name if repository is not None else ""
         async with self.gate.passage(caller, Kind.AUDIT_TRACE, need, repository=name, detail=asked) as passage:
-            tagged, digest = await self._resolved(caller, repository, reference, at, sealed=sealed)
+            first = await horizon(self.gate, self.database, self.trail, caller, need.project)
+            seen = Search(repository=name, outcome=Outcome.ALLOWED.value, since=first)
+            tagged, digest = await self._resolved(caller, seen, reference, at, sealed=sealed)
             passage.note(digest=digest.text)
-            found = await self.looks.run(caller, self._pulled, digest, name, sealed=sealed)
-            part = await asyncio.to_thread(self.trail.sealed, Search())
+            found = await self.looks.run(caller, self._pulled, replace(seen, digest=digest.text), sealed=sealed)
+            part = await asyncio.to_thread(self.trail.sealed, Search(since=first))
             await passage.seal()
         unread = part.read() if sealed and part is not None else part
         looked = sum(pull.count for pull in found)
@@ -184,40 +187,38 @@ class Tracing:
                 await passage.commit(await self._revocation(named, owner, force=force))
         # What was revoked is revoked: whoever ended it waits for what it touched, and is not sent away.
         if plan:
-            events, whole, part = await self.looks.run(caller, self._acts, named, owner.name, since)
+            events, whole, part = await self.looks.run(caller, self._acts, named, owner, since)
         else:
-            events, whole, part = await self.looks.queue(self._acts, named, owner.name, since)
+            events, whole, part = await self.looks.queue(self._acts, named, owner, since)
         unread = part.read() if part is not None else None
         return Leak(named.told, owner.name, not plan, since, _touched(events), len(events), whole, unread)
 
     async def _resolved(
         self,
         caller: Caller,
-        repository: Repository | None,
+        seen: Search,
         reference: Tag | Digest,
         at: datetime | None,
         *,
         sealed: bool,
     ) -> tuple[int | None, Digest]:
-        if isinstance(reference, Digest) or repository is None:
-            assert isinstance(reference, Digest)
+        if isinstance(reference, Digest):
             return None, reference
-        return await self.looks.run(caller, self._tagged, repository, reference, at, sealed=sealed)
+        return await self.looks.run(caller, self._tagged, replace(seen, until=at), reference, sealed=sealed)
 
-    def _pulled(self, digest: Digest, repository: str, *, sealed: bool) -> tuple[Pull, ...]:
-        """Who pulled *digest*, whoever did last first; of more pulls than are looked at, the newest."""
+    def _pulled(self, asked: Search, *, sealed: bool) -> tuple[Pull, ...]:
+        """Who pulled the digest *asked* for, whoever did last first; of more pulls than are looked at, the newest."""
         with suppress(Unreadable):
             if not sealed:
-                tally = partial(tallied, digest=digest.text, repository=repository, most=MOST)
-                return self._confirmed(digest, self.database.read_now(tally))
-        asked = Search(digest=digest.text, repository=repository, outcome=Outcome.ALLOWED.value)
+                tallies = self.database.read_now(lambda connection: tallied(connection, asked, MOST))
+                return self._confirmed(asked.digest, tallies)
         searches = [replace(asked, kind=kind) for kind in PULLS]
         if sealed:
             return _pulls([_said(event) for event in everywhere(self.trail, searches, MOST)])
         every = [event for search in searches for event in newest(self.trail, search, MOST)]
         return _pulls([_said(event) for event in sorted(every, key=lambda event: -event.seq)[:MOST]])
 
-    def _confirmed(self, digest: Digest, tallies: Sequence[Tally]) -> tuple[Pull, ...]:
+    def _confirmed(self, digest: str, tallies: Sequence[Tally]) -> tuple[Pull, ...]:
         """The pulls that *tallies* count, with what the events at both ends say as sealed; raises `Unreadable`."""
         events = self.trail.events(number for tally in tallies for number in (tally.first, tally.last))
         found = []
@@ -228,9 +229,8 @@ class Tracing:
             found.append(Pull(tally.principal, tally.address, tally.repository, agent, tally.times, *span, tally.last))
         return tuple(found)
 
-    def _tagged(self, repository: Repository, tag: Tag, at: datetime | None, *, sealed: bool) -> tuple[int, Digest]:
-        """The event that gave *tag* its digest at that moment, and the digest."""
-        search = Search(repository=repository.name, outcome=Outcome.ALLOWED.value, until=at)
+    def _tagged(self, search: Search, tag: Tag, *, sealed: bool) -> tuple[int, Digest]:
+        """The last event that *search* finds of those that gave *tag* a digest, and the digest."""
         searches = [replace(search, kind=kind.value) for kind in TAG_MOVES]
         moved = [_last_move(newest(self.trail, each, MOST), tag) for each in searches]
         last = max((move for move in moved if move is not None), default=None)
@@ -238,9 +238,9 @@ class Tracing:
         if unread is not None and sealed:
             last = _last_move((event for event in self.trail.older(searches) if isinstance(event, Sealed)), tag)
         if last is None or not last[1]:
-            when = f" at {at:%Y-%m-%d %H:%M}Z" if at is not None else ""
+            when = f" at {search.until:%Y-%m-%d %H:%M}Z" if search.until is not None else ""
             also = f" {unread.told} Look through these as well, or" if unread is not None and not sealed else ""
-            told = f"{repository}:{tag} named nothing{when}, as far as the trail says"
+            told = f"{search.repository}:{tag} named nothing{when}, as far as the trail says"
             raise Unknown(f"{told}.{also} give a digest instead." if also else f"{told}; give a digest instead.")
         return last[0], Digest.parse(last[1])
 
@@ -277,15 +277,17 @@ class Tracing:
         return together(*kept, personal_tokens.revoke_all(owner.name), ended)
 
     def _acts(
-        self, named: NamedCredential, owner: str, since: datetime
+        self, named: NamedCredential, owner: Account, since: datetime
     ) -> tuple[list[Sealed], bool, SealedPart | None]:
         """
         The acts on content that the credential did since then, newest first, whether these are all, and what of the
         trail was sealed away.
         """
-        search = Search(principal=owner, since=since, outcome=Outcome.ALLOWED.value)
+        search = Search(principal=owner.name, since=since, outcome=Outcome.ALLOWED.value)
         found = everywhere(self.trail, [search], MOST + 1)
-        acts, whole = [event for event in found[:MOST] if _verb(event)], len(found) <= MOST
+        # An account that had the name before is another one: of it, whoever asks may not know.
+        acts = [event for event in found[:MOST] if _verb(event) and _by(event, owner)]
+        whole = len(found) <= MOST
         if named.kind is None:
             return acts, whole, self.trail.sealed(Search(since=since))
         # A bearer may have been used since then that was issued before.
@@ -304,33 +306,25 @@ class Tracing:
         return its, whole, self.trail.sealed(Search(since=earlier))
 
 
+def _by(event: Sealed, account: Account) -> bool:
+    """Whether *account* did it; its number is never another's."""
+    record = event.record()
+    return (record.get("principal_kind"), record.get("principal_id")) == (account.kind.value, account.id)
+
+
 def _proof(record: Mapping[str, Any]) -> tuple[str, str]:
     """What the caller of an event proved itself with: numbers of different kinds are no more than alike."""
     return str(record.get("credential", "")), str(record.get("credential_id", ""))
 
 
-def _counted(event: Sealed | None, digest: Digest, tally: Tally) -> Told:
+def _counted(event: Sealed | None, digest: str, tally: Tally) -> Told:
     """What *event* says; raises `Unreadable` if it is not one of the pulls of *digest* that *tally* has counted."""
     says = told(event.body) if event is not None else None
     if says is None or says.kind not in PULLS or says.outcome != Outcome.ALLOWED:
         raise Unreadable
-    if (says.digest, says.principal, says.address, says.repository) != (digest.text, *tally[:3]):
+    if (says.digest, says.principal, says.address, says.repository) != (digest, *tally[:3]):
         raise Unreadable
     return says
-
-
-def _target(text: str) -> tuple[Repository | None, Tag | Digest]:
-    name, separator, reference = text.partition("@" if "@" in text else ":")
-    try:
-        if "@" in text:
-            return parse_target(name), Digest.parse(reference)
-        if name in {"sha256", "sha512"}:
-            return None, Digest.parse(text)
-        if separator:
-            return parse_target(name), Tag.parse(reference)
-    except ContentRefusal as refusal:
-        raise Invalid(refusal.message, detail={"field": "target"}) from refusal
-    raise Invalid("Name sha256:…, REPOSITORY@sha256:… or REPOSITORY:TAG.", detail={"field": "target"})
 
 
 def _last_move(events: Iterable[Sealed], tag: Tag) -> tuple[int, str] | None:

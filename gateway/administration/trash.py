@@ -1,10 +1,8 @@
-"""The trash, as people look into it and take things out of it; and what became of a tag."""
+"""The trash, as people look into it and take things out of it."""
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -15,14 +13,13 @@ from gateway.access.principals import Caller
 from gateway.access.scopes import Action
 from gateway.administration.emptying import Emptying
 from gateway.administration.values import MANAGE_SYSTEM, owner_of
-from gateway.audit.event import TAG_MOVES, Kind
-from gateway.audit.trail import Search, Trail
+from gateway.audit.event import Kind
 from gateway.change import Change, Notes
 from gateway.engine.port import Engine, Feature
 from gateway.errors import Invalid, Unsupported
 from gateway.gate import Gate
 from gateway.oci.digest import Digest
-from gateway.oci.names import ProjectName, Repository, Tag
+from gateway.oci.names import ProjectName, Tag
 from gateway.records import restoring, trash
 from gateway.records.accounts import account_names
 from gateway.records.content import Act
@@ -31,8 +28,6 @@ from gateway.records.projects import get
 from gateway.records.trash import Going, Trashed
 
 LIMIT: Final = 1000
-#: How many events of one kind are looked at for the history of a tag, newest first.
-_EVENTS: Final = 5000
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,23 +44,6 @@ class TrashRow:
 
 
 @dataclass(frozen=True, slots=True)
-class TagMove:
-    """
-    What became of a tag in the event numbered *event*: it pointed at *before* and then at *after*, "" for nothing.
-
-    *restorable* says that *before* can be had back: the repository holds it, or its trash does.
-    """
-
-    event: int
-    time: str
-    kind: str
-    principal: str
-    before: str
-    after: str
-    restorable: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Trash:
     """
     Looking into the trash of a repository needs delete there, of a project manage, of all of them an administrator;
@@ -75,7 +53,6 @@ class Trash:
     gate: Gate
     database: Database
     engine: Engine
-    trail: Trail
 
     async def list_trash(
         self, caller: Caller, repository: str | None = None, project: str | None = None
@@ -98,19 +75,6 @@ class Trash:
             names = await self.database.read(lambda each: account_names(each, {row.deleted_by for row in found}))
             await passage.seal()
         return tuple(_row(each, names) for each in found)
-
-    async def tag_history(self, caller: Caller, repository: str, tag: str) -> tuple[TagMove, ...]:
-        """Where the tag pointed and who moved or removed it, newest first, as far back as the trail has it at hand."""
-        name, wanted = parse_target(repository), Tag.parse(tag)
-        async with self.gate.passage(
-            caller, Kind.TAG_HISTORY, Need(Action.PULL, name), reference=wanted.name
-        ) as passage:
-            events = await asyncio.to_thread(lambda: sorted(self._moves(name, wanted), key=_number, reverse=True))
-            at_hand = await self.database.read(
-                lambda connection: trash.at_hand(connection, name, _named(events, wanted))
-            )
-            await passage.seal()
-        return tuple(_move(event, wanted.name, at_hand) for event in events)
 
     @property
     def hindrance(self) -> str:
@@ -175,40 +139,6 @@ class Trash:
     def _require(self) -> None:
         if Feature.TRASH in self.engine.emulated:
             raise Unsupported(self.engine.emulated[Feature.TRASH])
-
-    def _moves(self, repository: Repository, tag: Tag) -> Iterator[dict[str, Any]]:
-        for kind in TAG_MOVES:
-            search = Search(repository=repository.name, kind=kind.value, outcome="allowed")
-            before: int | None = None
-            for _ in range(_EVENTS // LIMIT):
-                page = self.trail.page(search, before=before, limit=LIMIT)
-                for event in page:
-                    record = event.record()
-                    if any(tag.name in _tags(record, side) for side in ("before", "after")):
-                        yield {**record, "id": event.seq}
-                if len(page) < LIMIT:
-                    break
-                before = page[-1].seq
-
-
-def _number(record: dict[str, Any]) -> int:
-    return int(record["id"])
-
-
-def _tags(record: dict[str, Any], side: str) -> dict[str, str]:
-    told = record.get(side)
-    names = told.get("tags") if isinstance(told, dict) else None
-    return names if isinstance(names, dict) else {}
-
-
-def _named(events: Sequence[dict[str, Any]], tag: Tag) -> list[str]:
-    return sorted({digest for event in events if (digest := _tags(event, "before").get(tag.name))})
-
-
-def _move(event: dict[str, Any], tag: str, at_hand: set[str]) -> TagMove:
-    before, after = (_tags(event, side).get(tag, "") for side in ("before", "after"))
-    time, kind, principal = (str(event.get(name, "")) for name in ("time", "kind", "principal"))
-    return TagMove(_number(event), time, kind, principal, before, after, before in at_hand and before != after)
 
 
 def _row(found: Trashed, names: dict[str, str]) -> TrashRow:

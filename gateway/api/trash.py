@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gateway.administration import TrashRow
+from gateway.api.answers import Page
 from gateway.api.bodies import OfProject, TagRestored
 from gateway.api.kept import Dropped, Restored, Trashed
 from gateway.api.replies import Reply, done, reply
@@ -37,8 +38,16 @@ async def empty_repository(request: Request) -> Reply:
 async def tag_history(request: Request) -> Reply:
     """Where a tag pointed, who moved or removed it, and what of that can be had back, the newest first"""
     values = request.values
-    moves = await request.administration.trash.tag_history(request.caller, values["repository"], values["tag"])
-    return request.page(moves, lambda move: _backwards(move.event), lambda move: move)
+    position = request.position
+    found = await request.administration.histories.of_tag(
+        request.caller,
+        values["repository"],
+        values["tag"],
+        before=int(position) if position else None,
+        limit=request.asked.limit,
+    )
+    more = str(found.before) if found.before is not None else ""
+    return reply(Page(list(found.moves), request.cursor_to(more)))
 
 
 async def restore_tag(request: Request) -> Reply:

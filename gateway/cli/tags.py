@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from typing import Annotated
 
 import typer
 
-from gateway.administration import TagRow
+from gateway.access.principals import Caller
+from gateway.administration import Administration, TagMove, TagRow
+from gateway.administration.histories import LIMIT
 from gateway.administration.trash import parse_place
 from gateway.cli.groups import noun
 from gateway.cli.output import say, show_table
@@ -57,7 +60,17 @@ def history(
 ) -> None:
     """Where a tag pointed, who moved or removed it, and what of that can be had back."""
     repository, name = parse_place(place)
-    moves = run(ctx, lambda administration, caller: administration.trash.tag_history(caller, repository, name))
+
+    async def moved(administration: Administration, caller: Caller) -> list[TagMove]:
+        of_tag = partial(administration.histories.of_tag, caller, repository, name, limit=LIMIT, events=None)
+        page = await of_tag()
+        found = [*page.moves]
+        while page.before is not None:
+            page = await of_tag(before=page.before)
+            found += page.moves
+        return found
+
+    moves = run(ctx, moved)
     columns = ("time", "kind", "principal", "before", "after", "restorable", "event")
     show_table([asdict(move) for move in moves], columns, as_json=as_json, empty="The trail says nothing of it.")
     last, sealed = run(ctx, lambda administration, _: administration.audit.sealed_away())

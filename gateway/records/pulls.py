@@ -1,7 +1,8 @@
 """When things were pulled last, and by whom: from the newest events that tell of them, and no further back.
 
 What is looked through is bounded: the newest events of a repository, and of those not yet in the projection the newest
-pulls. Nothing is told by what happens in another repository: of that, whoever asks may not know.
+pulls. Nothing is told by what happens in another repository, or happened before the project began that has it now: of
+that, whoever asks may not know.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, Select, Subquery, bindparam, func, literal, select, tuple_
 
 from gateway.audit.chain import told
-from gateway.audit.event import Outcome
+from gateway.audit.event import Outcome, time_text
 from gateway.oci.names import Repository
 from gateway.records import driver, segments
 from gateway.records.matching import PLAIN, projected_until, waiting
@@ -48,19 +49,23 @@ class LastPull:
     all_seen: bool = True
 
 
-def of_repositories(connection: Connection, names: Sequence[str]) -> dict[str, LastPull]:
-    """The last pull from each of the repositories *names*; one page of them."""
+def of_repositories(connection: Connection, names: Sequence[str], born: datetime) -> dict[str, LastPull]:
+    """The last pull from each of the repositories *names*; one page of them, of a project that was *born* then."""
+    since = time_text(born)
     # What waits is looked at first: what is projected meanwhile is then met twice, not missed.
-    fresh, whole = _fresh(connection, names)
+    fresh, whole = _fresh(connection, names, since)
     last = {repository: pull for (repository, _), pull in reversed(fresh)}
-    return _joined(_of_each(connection, names), last, whole=whole)
+    return _joined(_of_each(connection, names, since), last, whole=whole)
 
 
-def of_digests(connection: Connection, repository: Repository, digests: Iterable[str]) -> dict[str, LastPull]:
-    """The last pull of each of the manifests *digests* from *repository*; one page of them."""
-    fresh, whole = _fresh(connection, [repository.name])
+def of_digests(
+    connection: Connection, repository: Repository, digests: Iterable[str], born: datetime
+) -> dict[str, LastPull]:
+    """The last pull of each of the manifests *digests* from *repository*; one page of them, as above."""
+    since = time_text(born)
+    fresh, whole = _fresh(connection, [repository.name], since)
     last = {digest: pull for (_, digest), pull in reversed(fresh)}
-    return _joined(_within(connection, repository.name, set(digests)), last, whole=whole)
+    return _joined(_within(connection, repository.name, set(digests), since), last, whole=whole)
 
 
 def _joined(found: dict[str, LastPull], fresh: dict[str, LastPull], *, whole: bool) -> dict[str, LastPull]:
@@ -70,27 +75,30 @@ def _joined(found: dict[str, LastPull], fresh: dict[str, LastPull], *, whole: bo
     return found | {each: pull for each, pull in fresh.items() if each in found}
 
 
-def _of_each(connection: Connection, names: Sequence[str]) -> dict[str, LastPull]:
+def _of_each(connection: Connection, names: Sequence[str], since: str) -> dict[str, LastPull]:
     """The last pulls that the projection knows, by repository."""
     sqlite = connection.dialect.name == "sqlite"
-    pulled = dict(driver.rows(connection, _last(sqlite=sqlite), {"wanted": driver.listed(connection, names)}))
+    asked = {"wanted": driver.listed(connection, names), "since": since}
+    pulled = dict(driver.rows(connection, _last(sqlite=sqlite), asked))
     found = {name: _told(text) for name, text in pulled.items() if text is not None}
     never = [name for name in pulled if name not in found]
     if never:
         sealed = _sealed(connection)
-        counted = driver.rows(connection, _looked(sqlite=sqlite), {"wanted": driver.listed(connection, never)})
+        asked = {"wanted": driver.listed(connection, never), "since": since}
+        counted = driver.rows(connection, _looked(sqlite=sqlite), asked)
         found |= {name: LastPull(all_seen=seen < WINDOW and not sealed) for name, seen in counted}
     return found
 
 
-def _within(connection: Connection, repository: str, digests: set[str]) -> dict[str, LastPull]:
+def _within(connection: Connection, repository: str, digests: set[str], since: str) -> dict[str, LastPull]:
     """The last pulls from *repository* that the projection knows, by digest: whatever happens elsewhere."""
     sqlite = connection.dialect.name == "sqlite"
-    asked = {"repository": repository, "wanted": driver.listed(connection, digests)}
+    asked = {"repository": repository, "wanted": driver.listed(connection, digests), "since": since}
     found = {digest: _told(text) for digest, text in driver.rows(connection, _last_within(sqlite=sqlite), asked)}
     never = digests - found.keys()
     if never:
-        [(seen,)] = driver.rows(connection, _looked_within(sqlite=sqlite), {"repository": repository})
+        looked = driver.rows(connection, _looked_within(sqlite=sqlite), {"repository": repository, "since": since})
+        [(seen,)] = looked
         found |= dict.fromkeys(never, LastPull(all_seen=seen < DEPTH and not _sealed(connection)))
     return found
 
@@ -111,9 +119,10 @@ def _last(*, sqlite: bool) -> Select[Any]:
 
 @cache
 def _looked(*, sqlite: bool) -> Select[Any]:
-    """Each of the repositories `wanted`, and how many events are in its window."""
+    """Each of the repositories `wanted`, and how many events since `since` are in its window."""
     wanted = driver.each("wanted", sqlite=sqlite)
-    return select(wanted, select(func.count()).select_from(_newest(wanted, WINDOW, sqlite=sqlite)).scalar_subquery())
+    window = _newest(wanted, WINDOW, sqlite=sqlite)
+    return select(wanted, select(func.count()).select_from(window).where(_since(window)).scalar_subquery())
 
 
 @cache
@@ -130,12 +139,18 @@ def _last_within(*, sqlite: bool) -> Select[Any]:
 
 @cache
 def _looked_within(*, sqlite: bool) -> Select[Any]:
-    """How many events are in the window of `repository`."""
-    return select(func.count()).select_from(_newest(bindparam("repository"), DEPTH, sqlite=sqlite))
+    """How many events since `since` are in the window of `repository`."""
+    window = _newest(bindparam("repository"), DEPTH, sqlite=sqlite)
+    return select(func.count()).select_from(window).where(_since(window))
 
 
 def _pulls(window: Subquery) -> tuple[ColumnElement[bool], ...]:
-    return window.c.kind == _PULL, window.c.outcome == Outcome.ALLOWED.value
+    return window.c.kind == _PULL, window.c.outcome == Outcome.ALLOWED.value, _since(window)
+
+
+def _since(window: Subquery) -> ColumnElement[bool]:
+    # Asked of the window, not for it: else one would be filled from all events of before.
+    return window.c.time >= bindparam("since")
 
 
 def _newest(repository: ColumnElement[str], most: int, *, sqlite: bool) -> Subquery:
@@ -157,11 +172,13 @@ def _told(text: str) -> LastPull:
     return LastPull(_moment(at), by)
 
 
-def _fresh(connection: Connection, names: Sequence[str]) -> tuple[list[tuple[tuple[str, str], LastPull]], bool]:
+def _fresh(
+    connection: Connection, names: Sequence[str], since: str
+) -> tuple[list[tuple[tuple[str, str], LastPull]], bool]:
     """
     The pulls among the events that are not in the projection yet, newest first, by repository and digest.
 
-    Those from the repositories *names*, maybe from others too; and whether these are all of them.
+    Those since *since* from the repositories *names*, maybe from others too; and whether these are all of them.
     """
     # Letter by letter: what else happens in their project, or elsewhere, is not carried along.
     beginning = commonprefix(list(names)) if len(names) != 1 else f'{names[0]}"'  # noqa: RUF071
@@ -170,7 +187,8 @@ def _fresh(connection: Connection, names: Sequence[str]) -> tuple[list[tuple[tup
     asked = {**said, "until": projected_until(connection), "most": _TAIL}
     rows = driver.rows(connection, waiting(tuple(said), before=False), asked)
     records = [record for _, body, _ in rows if (record := told(body)) is not None]
-    pulled = [record for record in records if record.kind == _PULL and record.outcome == Outcome.ALLOWED]
+    ours = [record for record in records if record.time >= since]
+    pulled = [record for record in ours if record.kind == _PULL and record.outcome == Outcome.ALLOWED]
     found = [((each.repository, each.digest), LastPull(_moment(each.time), each.principal)) for each in pulled]
     return found, len(rows) < _TAIL
 

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Connection, Integer, Select, bindparam, func, or_, select
 
 from gateway.audit.chain import told
-from gateway.audit.event import Kind, Outcome
+from gateway.audit.event import Kind, Outcome, time_text
 from gateway.audit.trail import Search
 from gateway.records import driver
 from gateway.records.matching import projected_until
@@ -35,13 +35,12 @@ class Tally(NamedTuple):
     last: int
 
 
-def tallied(connection: Connection, digest: str, repository: str, most: int) -> list[Tally]:
+def tallied(connection: Connection, wanted: Search, most: int) -> list[Tally]:
     """
-    The newest *most* pulls of *digest*, from *repository* if one is named; whoever pulled last comes first.
+    The newest *most* pulls that *wanted* finds, which names a digest, and may name a repository, and since when.
 
-    Raises `Unreadable`.
+    Whoever pulled last comes first. Raises `Unreadable`.
     """
-    wanted = Search(digest=digest, repository=repository, outcome=Outcome.ALLOWED.value)
     until = projected_until(connection)
     found: dict[tuple[str, str, str], Tally] = {}
     newest = (told(event.body) for event in tail(connection, wanted, until, None))
@@ -51,9 +50,11 @@ def tallied(connection: Connection, digest: str, repository: str, most: int) -> 
         key, most = (says.principal, says.address, says.repository), most - 1
         known = found.get(key) or Tally(*key, 0, says.id, says.id)
         found[key] = known._replace(times=known.times + 1, first=says.id)
-    asked = {"digest": digest, "repository": repository, "until": until, "most": most}
+    asked = {"digest": wanted.digest, "repository": wanted.repository, "until": until, "most": most}
+    if wanted.since is not None:
+        asked["since"] = time_text(wanted.since)
     # How many have one digest, only its own value says.
-    for row in driver.rows(connection, _spread(bool(repository)), asked, anew=True):
+    for row in driver.rows(connection, _spread(bool(wanted.repository), since="since" in asked), asked, anew=True):
         projected = Tally(*row)
         newer = found.get(projected[:3])
         if newer is not None:
@@ -63,16 +64,19 @@ def tallied(connection: Connection, digest: str, repository: str, most: int) -> 
 
 
 @cache
-def _spread(within: bool) -> Select[Any]:
+def _spread(within: bool, *, since: bool) -> Select[Any]:
     """The newest pulls of a digest by principal, address and repository."""
     number = event_index.c.seq
     by = [event_index.c[name] for name in ("principal", "address", "repository")]
     # As no index knows them: found by the digest, there are few to look at.
-    kind, outcome, repository = (event_index.c[name].op("||")("") for name in ("kind", "outcome", "repository"))
+    unled = ("kind", "outcome", "repository", "time")
+    kind, outcome, repository, time = (event_index.c[name].op("||")("") for name in unled)
     pulls = select(*by, number).where(event_index.c.digest == bindparam("digest"), number <= bindparam("until"))
     pulls = pulls.where(outcome == Outcome.ALLOWED.value, or_(*(kind == each for each in PULLS)))
     if within:
         pulls = pulls.where(repository == bindparam("repository"))
+    if since:
+        pulls = pulls.where(time >= bindparam("since"))
     pulls = pulls.order_by(number.desc())
     newest = pulls.limit(bindparam("most", type_=Integer)).subquery()
     fields = [newest.c[column.name] for column in by]

@@ -6,6 +6,7 @@ import json
 from base64 import urlsafe_b64decode
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from tests.services.distribution import Registry, Way, running_registry
 
 ARM64 = {**AMD64, "architecture": "arm64", "variant": "v8"}
 NOBODY = Caller(ANONYMOUS, ORIGIN)
+ALWAYS = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,13 +237,33 @@ def test_the_last_pull_is_found_in_the_tail_and_in_the_projection(each: Gallery)
     each.stock.pull("attic/ui", manifest, each.rooms.caller("joe"))
     ledger, database = each.rooms.house.ledger, each.rooms.house.database
 
-    fresh = database.read_now(lambda connection: pulls.of_repositories(connection, ["gallery/ui"]))["gallery/ui"]
+    names = ["gallery/ui"]
+    fresh = database.read_now(lambda connection: pulls.of_repositories(connection, names, ALWAYS))["gallery/ui"]
     ledger._follow()  # until everything is projected
     (repository,) = each.run(each.contents.repositories(each.jane, "gallery")).entries
     (tag,) = each.tags(each.jane, "gallery/ui").entries
 
     assert (fresh.by, repository.pulled.by, tag.pulled.by) == ("jane", "jane", "jane")
     assert fresh.at == repository.pulled.at == tag.pulled.at
+
+
+def test_a_pull_from_a_project_that_had_the_name_before_is_told_to_nobody(each: Gallery) -> None:
+    manifest = each.stock.image("gallery/ui", "v1")
+    each.stock.pull("gallery/ui", manifest, each.jane)
+    acts, rooms = each.rooms.acts, each.rooms
+    rooms.run(acts.projects.remove_project(OPERATOR, "gallery", force=True))
+    joe = rooms.owner("joseph", "gallery")
+    each.stock.image("gallery/ui", "v1")
+
+    for caller in (joe, OPERATOR):
+        (repository,) = each.run(each.contents.repositories(caller, "gallery")).entries
+        (tag,) = each.tags(caller, "gallery/ui").entries
+        shown = each.run(each.contents.manifest(caller, "gallery/ui", "v1"))
+        going = [each.run(each.contents.removing(caller, "gallery/ui", name)) for name in ("v1", manifest.digest.text)]
+        assert {found.pulled.at for found in (repository, tag, shown, *going)} == {None}
+    each.stock.pull("gallery/ui", manifest, joe)
+    (repository,) = each.run(each.contents.repositories(joe, "gallery")).entries
+    assert repository.pulled.by == "joseph"
 
 
 def test_what_was_never_pulled_is_not_said_to_be_long_ago(each: Gallery) -> None:

@@ -15,17 +15,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 from sqlalchemy.exc import DBAPIError
 
 from gateway.access.principals import Caller
 from gateway.administration.reviews import Finding, ReviewDetail
 from gateway.audit.event import Event, Kind, Outcome
 from gateway.audit.review import Policy
+from gateway.audit.trail import Search
 from gateway.errors import Conflict, Denied, Invalid, Unknown
 from gateway.gate import Act
+from gateway.records.review_tables import findings
 from gateway.records.trail import project_tail
 from tests.administration.rooms import Rooms
 from tests.house import GATEWAY, OPERATOR, second_over
+from tests.records.rows import written
 
 SINCE = datetime.now(UTC) - timedelta(days=1)
 STRICT = Policy(denials=2, failures=1, secret_days=1)
@@ -305,6 +309,83 @@ def test_an_owner_sees_no_review_of_a_project_that_had_the_name_before(rooms: Ro
     events = list(rooms.run(reviews.export(owner, detail.review.number)).events())
     assert events[0].record()["kind"] == "project.add"
     assert "denied_bursts" in by_rule(begun(rooms, OPERATOR, project="gallery"))
+
+
+def former(rooms: Rooms) -> tuple[Caller, int]:
+    """The owner of a project whose name another one had before, and an event of that one."""
+    rooms.owner("jane", "gallery")
+    refused(rooms, "gallery", 5)
+    number = rooms.house.trail.page(Search(project="gallery"), limit=1)[0].seq
+    rooms.run(rooms.acts.projects.remove_project(OPERATOR, "gallery"))
+    second_over()
+    return rooms.owner("joe", "gallery"), number
+
+
+def test_an_owner_sees_no_review_that_looks_at_what_was_before_its_project_whenever_it_was_begun(rooms: Rooms) -> None:
+    reviews, auditor = rooms.acts.reviews, rooms.user("auditor", auditor=True)
+    owner, _ = former(rooms)
+    looked = signed(rooms, auditor, project="gallery").review
+    assert looked.since == SINCE.replace(microsecond=0)
+
+    assert rooms.run(reviews.list_reviews(owner, "gallery")) == ()
+    for act in (
+        reviews.show(owner, looked.number),
+        reviews.mark(owner, looked.number, 1, "fine"),
+        reviews.sign_off(owner, looked.number),
+        reviews.export(owner, looked.number),
+    ):
+        with pytest.raises(Unknown, match="that you may see; list those you may"):
+            rooms.run(act)
+    assert rooms.run(reviews.list_reviews(auditor, "gallery")) == (looked,)
+
+
+def test_a_burst_that_began_in_a_former_project_shows_in_no_review_that_begins_with_the_new_one(rooms: Rooms) -> None:
+    auditor = rooms.user("auditor", auditor=True)
+    owner, _ = former(rooms)
+    refused(rooms, "gallery", 1)
+    born = rooms.run(rooms.acts.projects.list_projects(OPERATOR))[0].created_at
+    second_over()
+    detail = rooms.run(rooms.acts.reviews.begin(auditor, born, until(), project="gallery", policy=STRICT))
+
+    assert rooms.run(rooms.acts.reviews.show(owner, detail.review.number)) == detail
+    assert "denied_bursts" not in by_rule(detail)
+
+
+@pytest.mark.parametrize("who", ["jane", "auditor"])
+def test_a_review_begins_with_its_project_and_is_its_owners_to_see(rooms: Rooms, who: str) -> None:
+    auditor, owner = rooms.user("auditor", auditor=True), rooms.owner("jane", "gallery")
+    added = rooms.last("project.add")["time"]
+
+    detail = begun(rooms, {"jane": owner, "auditor": auditor}[who], project="gallery")
+
+    assert detail.review.since == datetime.fromisoformat(str(added)).replace(microsecond=0)
+    assert rooms.last("review.begin")["detail"]["since"] == detail.review.since.isoformat()
+    assert "rights_changed" in by_rule(detail)
+    assert rooms.run(rooms.acts.reviews.show(owner, detail.review.number)) == detail
+
+
+def test_an_owner_is_refused_a_period_from_before_its_project(rooms: Rooms) -> None:
+    owner, auditor = rooms.owner("jane", "gallery"), rooms.user("auditor", auditor=True)
+    span = SINCE, SINCE + timedelta(hours=1)
+    with pytest.raises(Invalid, match="The project began at") as caught:
+        rooms.run(rooms.acts.reviews.begin(owner, *span, project="gallery"))
+    assert caught.value.detail == {"field": "until"}
+    review = rooms.run(rooms.acts.reviews.begin(auditor, *span, project="gallery")).review
+    assert review.until - review.since == timedelta(hours=1)
+
+
+def test_a_pack_of_an_owner_holds_no_event_from_before_though_a_finding_names_it(rooms: Rooms) -> None:
+    reviews = rooms.acts.reviews
+    owner, number = former(rooms)
+    review = begun(rooms, owner, project="gallery").review.number
+    change = update(findings).values(events=json.dumps([number]))
+    written(rooms.house, lambda connection: connection.execute(change))
+    for finding in rooms.run(reviews.show(owner, review)).findings:
+        rooms.run(reviews.mark(owner, review, finding.number, "fine"))
+    rooms.run(reviews.sign_off(owner, review))
+
+    assert rooms.run(reviews.export(owner, review)).event(number) is None
+    assert rooms.run(reviews.export(OPERATOR, review)).event(number) is not None
 
 
 def test_a_mark_that_says_nothing_is_refused(rooms: Rooms) -> None:

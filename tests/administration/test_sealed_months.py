@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,13 +16,14 @@ from gateway.administration.gathering import gather
 from gateway.audit.event import Event, Kind, Outcome
 from gateway.audit.review import Policy
 from gateway.audit.trail import Search
-from gateway.errors import Unavailable, Unknown
+from gateway.errors import TooManyRequests, Unavailable, Unknown
 from gateway.gate import Act
 from gateway.records import segments
 from gateway.records.overview import overview
-from gateway.records.schema import grants
+from gateway.records.schema import accounts, grants
 from gateway.records.trail import project_tail
 from tests.administration.rooms import Rooms
+from tests.administration.test_looks import filled
 from tests.house import GATEWAY, OPERATOR, ORIGIN
 from tests.records.rows import written
 
@@ -72,6 +74,8 @@ def old(rooms: Rooms) -> Rooms:
     )
     seal(rooms)
     rooms.user("joe")
+    numbered = update(accounts).values(id=JOE.principal.id)
+    written(rooms.house, lambda connection: connection.execute(numbered))
     return rooms
 
 
@@ -176,6 +180,21 @@ def test_an_overview_of_sealed_months_is_of_the_counters_or_says_how_far_back_it
 
 
 # tracing
+
+
+def test_a_search_of_sealed_months_is_one_of_the_few_looks_and_any_other_search_is_not(old: Rooms) -> None:
+    find, looks = old.acts.audit.find_events, old.acts.looks
+
+    async def trying() -> None:
+        with filled(looks, 77, 77, 78, 78) as running:
+            await asyncio.sleep(0)
+            with pytest.raises(TooManyRequests, match="Enough looks"):
+                await find(OPERATOR, Search(project="gallery", since=FIRST))
+            assert (await find(OPERATOR, Search(project="gallery", since=CUT))).sealed is None
+            assert (await find(OPERATOR, Search(project="gallery"))).sealed is not None
+        await asyncio.gather(*running)
+
+    old.run(trying())
 
 
 def test_who_pulled_a_digest_looks_through_sealed_months_when_asked_to(old: Rooms) -> None:

@@ -25,6 +25,8 @@ from tests.records.rows import an_offline_token
 from tests.records.test_trail import tamper
 
 BEGUN = datetime.now(UTC) - timedelta(days=2)
+#: Minutes after that, when everything that a test adds is there.
+LATER = 3 * 24 * 60
 A, B = f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"
 
 
@@ -171,11 +173,57 @@ def test_what_names_no_content_is_refused(rooms: Rooms) -> None:
 def test_an_owner_traces_within_its_project_alone(rooms: Rooms) -> None:
     owner = rooms.owner("jane", "gallery")
     rooms.owner("joe", "attic")
-    happened(rooms, Kind.MANIFEST_PULL, 1, digest=A)
+    happened(rooms, Kind.MANIFEST_PULL, LATER, digest=A)
     assert rooms.run(rooms.acts.tracing.who_pulled(owner, f"gallery/ui@{A}")).pulls
     for target in (A, f"attic/ui@{A}", "attic/ui:v1"):
         with pytest.raises(Denied):
             rooms.run(rooms.acts.tracing.who_pulled(owner, target))
+
+
+@pytest.mark.parametrize("searched", [False, True])
+@pytest.mark.parametrize("sealed", [False, True])
+def test_an_owner_is_told_no_pull_and_no_tag_of_a_project_that_had_the_name_before(
+    rooms: Rooms, *, searched: bool, sealed: bool
+) -> None:
+    trace, auditor = rooms.acts.tracing.who_pulled, rooms.user("auditor", auditor=True)
+    pushed(rooms, 1, A)
+    happened(rooms, Kind.MANIFEST_PULL, 2, rooms.user("jane"), digest=A)
+    owner = rooms.owner("joe", "gallery")
+    happened(rooms, Kind.MANIFEST_PULL, LATER, digest=A)
+    happened(rooms, Kind.MANIFEST_PULL, LATER + 1, digest=A)
+    if searched:
+        projected(rooms)
+
+    assert {pull.principal for pull in rooms.run(trace(auditor, f"gallery/ui@{A}")).pulls} == {"jane", "gateway"}
+    found = rooms.run(trace(owner, f"gallery/ui@{A}", sealed=sealed))
+    assert [(pull.principal, pull.count, pull.first) for pull in found.pulls] == [
+        ("gateway", 2, BEGUN + timedelta(minutes=LATER))
+    ]
+    assert (found.looked, found.whole) == (2, True)
+    assert rooms.run(trace(auditor, "gallery/ui:v1")).digest == A
+    for at in (None, BEGUN + timedelta(minutes=3)):
+        with pytest.raises(Unknown, match="gallery/ui:v1 named nothing"):
+            rooms.run(trace(owner, "gallery/ui:v1", at, sealed=sealed))
+
+
+@pytest.mark.parametrize("name", ["gallery/ci", "jane"])
+def test_the_leak_switch_tells_nothing_of_an_account_that_had_the_name_before(rooms: Rooms, name: str) -> None:
+    acts = rooms.acts
+    rooms.run(acts.projects.add_project(OPERATOR, "gallery"))
+
+    def added() -> Caller:
+        if name == "jane":
+            return rooms.user(name)
+        rooms.run(acts.robots.add_robot(OPERATOR, name, "pusher"))
+        return rooms.caller("gallery+ci")
+
+    happened(rooms, Kind.MANIFEST_PULL, 1, added(), digest=A)
+    rooms.run(acts.accounts.remove_user(OPERATOR, name) if name == "jane" else acts.robots.remove_robot(OPERATOR, name))
+    happened(rooms, Kind.MANIFEST_PULL, 2, added(), digest=B)
+
+    for plan in (True, False):
+        told = rooms.run(acts.tracing.leak(OPERATOR, name, BEGUN, plan=plan))
+        assert ([each.digest for each in told.touched], told.looked, told.whole) == ([B], 1, True)
 
 
 def test_the_leak_switch_ends_a_robot_and_tells_what_it_touched(rooms: Rooms) -> None:

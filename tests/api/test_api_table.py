@@ -11,7 +11,7 @@ import pytest
 from gateway.api import routes
 from gateway.api.routes import PREFIX, TABLE, Row
 from tests.api.desk import Desk
-from tests.house import OPERATOR
+from tests.house import OPERATOR, second_over
 
 PEOPLE = ("root", "auditor", "olga", "oscar", "alice")
 #: From who may most to who may least.
@@ -36,7 +36,8 @@ MEETS = {
 KNOWS = {"root", "auditor", "olga", "alice", "bob", "dave"}
 REPOSITORY = "alpha%2Fapp"
 STATEMENT = {"type": "checkpoint", "seq": 1, "hash": "0", "time": "", "key": "", "signature": ""}
-PERIOD = {"since": "2026-01-01T00:00:00Z", "until": "2026-01-02T00:00:00Z"}
+#: Up to now: what is asked about is of just now.
+PERIOD = {"since": "2026-01-01T00:00:00Z", "until": "2100-01-01T00:00:00Z"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,8 @@ def event(desk: Desk) -> int:
     desk.grant("alice", "puller", "alpha/x")
     desk.run(desk.acts.robots.add_robot(OPERATOR, "alpha+ci", "puller", expires=timedelta(days=1)))
     desk.run(desk.acts.evidence.public_key(OPERATOR))
-    # Her own review an owner may also mark and sign off.
+    # Her own review an owner may also mark and sign off. It has whole seconds of her project.
+    second_over()
     assert desk.ask("olga", "POST", f"{PREFIX}/reviews", {**PERIOD, "project": "alpha"}).status == 201
     return int(str(desk.world.house.records(project="alpha")[-1]["id"]))
 

@@ -63,7 +63,7 @@ def walked(browser: Browser, page: str, found: Callable[[Sheet], list[str]]) -> 
         if link is None:
             break
         sheet = browser.get(link[1].replace("&amp;", "&"))
-    while link := re.search(r'rel="prev" href="([^"]+)"', sheet.text):
+    while link := re.search(r'rel="(?:prev|first)" href="([^"]+)"', sheet.text):
         sheet = browser.get(link[1].replace("&amp;", "&"))
     assert found(sheet) == found(Sheet(200, (), first))
     return seen

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
@@ -17,6 +18,7 @@ from tests.house import GATEWAY, House
 
 MINE, OTHERS = Repository("gallery/ui"), Repository("attic/ui")
 DIGEST, UNPULLED = "sha256:" + "a" * 64, "sha256:" + "b" * 64
+ALWAYS = datetime(2020, 1, 1, tzinfo=UTC)
 JANE = replace(GATEWAY, principal=Principal(PrincipalKind.USER, 1, "jane"))
 
 
@@ -40,14 +42,14 @@ def behind(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.records.ledger.project_tail", lambda *_: 0)
 
 
-def of_mine(house: House, *digests: str) -> list[LastPull]:
-    found = house.database.read_now(lambda connection: pulls.of_digests(connection, MINE, digests))
+def of_mine(house: House, *digests: str, born: datetime = ALWAYS) -> list[LastPull]:
+    found = house.database.read_now(lambda connection: pulls.of_digests(connection, MINE, digests, born))
     return [found[digest] for digest in digests]
 
 
-def of_repository(house: House, *others: str) -> LastPull:
+def of_repository(house: House, *others: str, born: datetime = ALWAYS) -> LastPull:
     names = [MINE.name, *others]
-    return house.database.read_now(lambda connection: pulls.of_repositories(connection, names))[MINE.name]
+    return house.database.read_now(lambda connection: pulls.of_repositories(connection, names, born))[MINE.name]
 
 
 @pytest.mark.parametrize("projected", [True, False])
@@ -95,6 +97,23 @@ def test_a_digest_that_the_newest_events_of_its_repository_do_not_tell_of_is_not
     happened(house, an_event(Kind.BLOB_PULL, MINE, ""), 2)
     project(house)
     assert of_mine(house, DIGEST, UNPULLED) == [LastPull(all_seen=False)] * 2
+
+
+@pytest.mark.parametrize("projected", [True, False])
+@pytest.mark.usefixtures("behind")
+def test_a_pull_from_before_the_project_is_no_pull_from_it(house: House, *, projected: bool) -> None:
+    happened(house, an_event(Kind.MANIFEST_PULL, MINE), pulls.WINDOW)
+    born = datetime.now(UTC)
+    if projected:
+        project(house)
+    assert (of_mine(house, DIGEST, born=born), of_repository(house, born=born)) == ([LastPull()], LastPull())
+
+    happened(house, an_event(Kind.MANIFEST_PULL, MINE))
+    if projected:
+        project(house)
+    (found,) = of_mine(house, DIGEST, UNPULLED, born=born)[:1]
+    assert (found.by, found.at is not None and found.at >= born) == ("jane", True)
+    assert of_repository(house, born=born) == found
 
 
 @pytest.mark.usefixtures("behind")

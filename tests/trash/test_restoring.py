@@ -266,14 +266,15 @@ def test_the_history_of_a_tag_tells_every_move_and_what_can_be_had_back(stage: S
     rooms = acts(stage)
     stage.run(rooms.acts.repositories.remove_tag(OPERATOR, UI.name, "v1"))
     stage.run(rooms.acts.trash.restore_tag(OPERATOR, UI.name, "v1"))
-    moves = stage.run(rooms.acts.trash.tag_history(OPERATOR, UI.name, "v1"))
+    history = stage.run(rooms.acts.histories.of_tag(OPERATOR, UI.name, "v1"))
     one, two = first.digest.text, second.digest.text
-    assert [(move.kind, move.before, move.after, move.restorable) for move in moves] == [
+    assert [(move.kind, move.before, move.after, move.restorable) for move in history.moves] == [
         ("tag.restore", "", two, False),
         ("tag.delete", two, "", True),
         ("manifest.push", one, two, True),
         ("manifest.push", "", one, False),
     ]
+    assert (history.before, history.named) == (None, two)
 
 
 def test_an_emptied_trash_gives_nothing_back(stage: Stage) -> None:
@@ -324,7 +325,7 @@ def test_only_who_may_delete_looks_and_only_who_may_push_restores(stage: Stage) 
             rooms.run(rooms.acts.trash.empty_trash(caller, UI.name))
     with pytest.raises(Denied):
         rooms.run(rooms.acts.trash.restore_tag(reader, UI.name, "v1"))
-    assert rooms.run(rooms.acts.trash.tag_history(reader, UI.name, "v1")) == ()
+    assert rooms.run(rooms.acts.histories.of_tag(reader, UI.name, "v1")).moves == ()
     rooms.run(rooms.acts.trash.restore_tag(writer, UI.name, "v1"))
 
 

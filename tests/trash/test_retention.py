@@ -184,6 +184,26 @@ def test_what_was_pulled_lately_stays_and_what_was_pulled_long_ago_goes(stage: S
     }
 
 
+def test_what_was_pulled_from_a_project_that_had_the_name_before_keeps_nothing(stage: Stage) -> None:
+    stage.clock.now -= 400 * DAY
+    digests = filled(stage)
+    stage.clock.now += 400 * DAY
+    added = datetime.now(UTC)
+
+    async def pulled(digest: Digest, minutes: int) -> None:
+        event = Event(Kind.MANIFEST_PULL, OPERATOR, time=added + timedelta(minutes=minutes)).but(
+            project="gallery", repository=UI.name, digest=digest.text
+        )
+        await stage.house.ledger.commit(Act(event))
+
+    for digest, minutes in ((digests[0], -1), (digests[1], 1)):
+        stage.run(pulled(digest, minutes))
+    retention = acts(stage).acts.retention
+    stage.run(retention.set(OPERATOR, "gallery", pulled_days=30))
+    [plan] = stage.run(retention.plan(OPERATOR, "gallery"))
+    assert {each.tag.name for each in plan.decisions if each.stays} == {"v1"}
+
+
 def test_a_tag_whose_manifest_was_pushed_again_today_stays(stage: Stage) -> None:
     stage.clock.now -= 40 * DAY
     filled(stage)

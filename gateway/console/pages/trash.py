@@ -9,7 +9,7 @@ from starlette.responses import Response
 from gateway.access.scopes import Action
 from gateway.administration import TrashRow
 from gateway.console.frame import render, render_project
-from gateway.console.leaves import leaf, newest
+from gateway.console.leaves import ROWS, leaf, newest
 from gateway.console.pages.removals import short
 from gateway.console.plan import Group, Page, Tab
 from gateway.console.visit import Visit
@@ -51,8 +51,9 @@ async def restore(visit: Visit) -> Response:
 async def history(visit: Visit) -> Response:
     """Where a tag pointed, who moved or removed it, and what of that can be had back."""
     name, tag = Repository.parse(visit.path["repository"]), Tag.parse(visit.path["tag"])
-    moves = await visit.acts.trash.tag_history(visit.caller, name.name, tag.name)
-    rows = [(move, datetime.fromisoformat(move.time)) for move in moves]
+    asked = visit.query.value("before")
+    before = int(asked) if asked.isascii() and asked.isdecimal() and len(asked) <= 18 else None
+    found = await visit.acts.histories.of_tag(visit.caller, name.name, tag.name, before=before, limit=ROWS)
     _, sealed = await visit.acts.audit.sealed_away()
     return await render_project(
         visit,
@@ -60,8 +61,10 @@ async def history(visit: Visit) -> Response:
         "tag_history.html",
         repository=name.name,
         tag=tag.name,
-        leaf=leaf(rows, lambda row: newest(row[0].event), visit.query),
-        named=moves[0].after if moves else "",
+        moves=[(move, datetime.fromisoformat(move.time)) for move in found.moves],
+        newer=before is not None,
+        older=str(found.before) if found.before is not None else "",
+        named=found.named,
         sealed=sealed[:10],
         hindrance=visit.acts.trash.hindrance,
     )
