@@ -141,6 +141,12 @@ def drop_others(connection: Connection, account_id: int, kept: int = 0) -> int:
     return connection.execute(others).rowcount
 
 
+def carry_over(connection: Connection, account_id: int, kept: int, generation: int) -> None:
+    """Lets the account's session numbered *kept* go on at *generation*, which has just followed its own."""
+    mine = (sessions.c.id == kept, sessions.c.account_id == account_id, sessions.c.generation == generation - 1)
+    connection.execute(update(sessions).where(*mine).values(generation=generation))
+
+
 def _make_room(connection: Connection, wanted: Beginning) -> None:
     over = sessions.c.expires_at <= wanted.now
     surplus = set(connection.execute(select(sessions.c.id).where(over).limit(_PRUNED)).scalars())
