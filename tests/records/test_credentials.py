@@ -185,6 +185,9 @@ def test_an_account_has_room_for_so_many_tokens_and_the_unused_go_first(
 
     kept = {hashed[:2] for hashed in column(house, offline_tokens.c.hashed)}
     assert kept == {"ff", "00", "02", "03"}
+    made = [record["detail"] for record in house.records(kind="account.sign_in") if "detail" in record]
+    assert made[-1] == {"offline_token": first + 3, "client": "docker", "offline_tokens_ended": [first + 1]}
+    assert [told.get("offline_tokens_ended") for told in made[:-1]] == [None] * 4
 
 
 def test_the_whole_of_a_sign_in_works_on_the_database(house: House) -> None:
