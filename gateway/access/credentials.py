@@ -11,14 +11,20 @@ import asyncio
 import hmac
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Protocol, TypeAlias
-from weakref import WeakValueDictionary
+from typing import TypeAlias
 
 from gateway.access import throttle
-from gateway.access.directory import Accounts, Attempts, AttemptsSeen, StoredAccount, StoredPersonalToken
+from gateway.access.directory import (
+    Accounts,
+    AttemptChanges,
+    Attempts,
+    AttemptsSeen,
+    StoredAccount,
+    StoredPersonalToken,
+)
 from gateway.access.names import is_robot, parse_principal
 from gateway.access.passwords import HashingPool, Verified
 from gateway.access.personal import Bound
@@ -32,6 +38,7 @@ from gateway.access.secrets import (
     new_offline_token,
     well_formed,
 )
+from gateway.access.turns import Turns
 from gateway.change import Change
 from gateway.errors import Invalid, Refusal, TooManyRequests, Unauthorized
 
@@ -48,40 +55,6 @@ _SECOND_FACTOR = (
 )
 _UNSPEAKABLE = "(not a name)"
 _NO_HASH = "0" * 64
-
-
-class AttemptChanges(Protocol):
-    """What a sign-in changes in the records; `records.credentials` has it."""
-
-    def count_failure(self, keys: Sequence[str], now: datetime) -> Change:
-        """One more failure under each of *keys*."""
-        ...
-
-    def clear(self, keys: Sequence[str]) -> Change:
-        """Forgets the failures under *keys*."""
-        ...
-
-    def suppress(self, key: str, count: int, now: datetime) -> Change:
-        """Notes that *count* throttled sign-ins under *key* had no event of their own; the notes' detail says so."""
-        ...
-
-    def add_offline_token(
-        self, account_id: int, hashed: str, service: str, client: str, address: str, now: datetime, *, generation: int
-    ) -> Change:
-        """Keeps an offline token; refused (`Unauthorized`) when the account is disabled or of another generation."""
-        ...
-
-    def touch_offline_token(self, token_id: int, now: datetime) -> Change:
-        """Notes the use of an offline token; refused (`Unauthorized`) when it was revoked meanwhile."""
-        ...
-
-    def touch_personal_token(self, token_id: int, now: datetime) -> Change:
-        """Notes the use of a personal token; refused (`Unauthorized`) when it was revoked meanwhile."""
-        ...
-
-    def touch_robot(self, account_id: int, now: datetime, *, former: bool) -> Change:
-        """Notes the use of a robot's secret, or of the *former* one."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +144,7 @@ class Credentials:
         self._floor_seconds = floor_seconds
         self._verified = Verified()
         self._recent = throttle.Recent()
-        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._turns = Turns()
 
     async def believe(self, name: str, secret: str, origin: Origin) -> Belief:
         """
@@ -198,10 +171,16 @@ class Credentials:
         begun = time.monotonic()
         account = account_name(name)
         keys = throttle.user_keys(self._names, account, origin.address)
-        # One at a time for an account and address: the right ones behind the first need no hashing, and wrong ones
-        # sent all at once meet the counter.
-        async with self._turns.setdefault(keys.pair, asyncio.Lock()):
-            belief = await self._user(account, secret, keys)
+        try:
+            with self._turns.line(keys.pair) as turn:
+                # Whoever is slowed is so beside the others in the line, and not once for each of them.
+                await asyncio.sleep((await self._wait(keys))[0].slowed_seconds)
+                # One at a time for an account and address: the right ones behind the first need no hashing, and wrong
+                # ones sent all at once meet the counter.
+                async with turn:
+                    belief = await self._user(account, secret, keys)
+        except TooManyRequests as refusal:
+            return self._throttled(keys.pair, refusal, account, self._clock())
         return await self._padded(begun, belief)
 
     async def believe_personal(self, token: str, origin: Origin, *, name: str = "") -> Belief:
@@ -219,7 +198,7 @@ class Credentials:
         # Who holds a token that is over, or was used under another name, is worth knowing; what was guessed is not.
         owner = stored.account.principal.name if stored is not None else account_name(name)
         keys = throttle.personal_keys(origin.address)
-        return await self._padded(begun, await self._wrong(keys, token, reason, owner, now))
+        return await self._padded(begun, await self._wrong(keys, token, reason, owner))
 
     async def believe_offline(self, token: str, service: str, origin: Origin) -> Belief:
         """Whether *token* is a live offline token for *service* of an account that may sign in."""
@@ -236,7 +215,7 @@ class Credentials:
             reason = "wrong_service" if stored.service != service else _standing_reason(stored.account, now)
             name = stored.account.principal.name
         keys = throttle.offline_keys(origin.address)
-        return await self._padded(begun, await self._wrong(keys, token, reason, name, now))
+        return await self._padded(begun, await self._wrong(keys, token, reason, name))
 
     def new_offline_token(
         self, principal: Principal, generation: int, service: str, client: str, origin: Origin
@@ -250,13 +229,9 @@ class Credentials:
         return token, change
 
     async def _user(self, name: str, secret: str, keys: throttle.Keys) -> Belief:
-        now = self._clock()
-        seen = await self._seen(keys, now)
-        wait = throttle.wait(keys, *seen, now)
+        wait, seen, now = await self._wait(keys)
         if wait.refused_seconds:
             return self._throttled(wait.key, _too_many(wait.refused_seconds), name, now)
-        if wait.slowed_seconds:
-            await asyncio.sleep(wait.slowed_seconds)
         account = await self._accounts.account(name) if name else None
         if account is not None and account.principal.kind is not PrincipalKind.USER:
             account = None
@@ -300,11 +275,10 @@ class Credentials:
             touched = self._changes.touch_robot(number, now, former=not right) if _due(used_at, now) else None
             return Believed(account.principal, Credential(CredentialKind.ROBOT_SECRET), account.generation, touched)
         keys = throttle.robot_keys(self._names, name, origin.address)
-        return await self._wrong(keys, secret, reason or "wrong_secret", name, now)
+        return await self._wrong(keys, secret, reason or "wrong_secret", name)
 
-    async def _wrong(self, keys: throttle.Keys, secret: str, reason: str, name: str, now: datetime) -> Disbelieved:
-        seen = await self._seen(keys, now)
-        wait = throttle.wait(keys, *seen, now)
+    async def _wrong(self, keys: throttle.Keys, secret: str, reason: str, name: str) -> Disbelieved:
+        wait, seen, now = await self._wait(keys)
         if wait.refused_seconds:
             return self._throttled(wait.key, _too_many(wait.refused_seconds), name, now)
         return self._failed(keys, seen, secret, reason, name, now)
@@ -333,16 +307,15 @@ class Credentials:
             return Disbelieved("throttled", refusal, None, _speakable(name), aggregated=True)
         return Disbelieved("throttled", refusal, self._changes.suppress(key, suppressed, now), _speakable(name))
 
-    async def _seen(
-        self, keys: throttle.Keys, now: datetime
-    ) -> tuple[Attempts | None, Attempts | None, Attempts | None]:
-        named = keys.all()
+    async def _wait(self, keys: throttle.Keys) -> tuple[throttle.Wait, _Seen, datetime]:
+        """What the failures up to now mean, which they are, and when that was."""
+        now, named = self._clock(), keys.all()
         stored = dict(zip(named, await self._attempts.attempts(named), strict=True))
         pair, address, account = (
             self._recent.merged(key, stored.get(key), now) if key else None
             for key in (keys.pair, keys.address, keys.account)
         )
-        return pair, address, account
+        return throttle.wait(keys, pair, address, account, now), (pair, address, account), now
 
     async def _padded(self, begun: float, belief: Belief) -> Belief:
         if isinstance(belief, Disbelieved) and belief.reason != "throttled":

@@ -1,7 +1,8 @@
 """The throttle of sign-ins: how long to wait after so many failures, as arithmetic, and what this process remembers.
 
     pair      account and address    5 failures at once, then 15 s, 30 s, … 15 min after each
-    account   from anywhere          from 100 failures an hour on: 2 s slower, and a pair has one failure instead of 5
+    account   from anywhere          from 100 failures an hour on: each sign-in 2 s slower, however many come at once,
+                                     and a pair has one failure instead of 5
     address   against anything       50 failures in 15 minutes, then none until those are over
 
 Codes of a second factor, six digits that whoever has the password may try, are counted apart, account and address:

@@ -18,6 +18,7 @@ from gateway.access.credentials import Believed, Credentials, Disbelieved, accou
 from gateway.access.passwords import HashingPool, hash_password
 from gateway.access.principals import Credential, CredentialKind, PrincipalKind
 from gateway.access.secrets import Secrets, keyed_hash, new_offline_token, new_personal_token, new_robot_secret
+from gateway.access.turns import LONGEST_LINE
 from gateway.errors import TooManyRequests, Unauthorized
 from tests.access.keeping import NOW, Clock, KeptAccounts, origin
 
@@ -332,6 +333,35 @@ def test_an_account_guessed_at_from_everywhere_is_slow_but_open(door: Door, monk
 
     assert isinstance(belief, Believed)
     assert time.monotonic() - begun >= 0.05
+
+
+def test_sign_ins_at_once_to_a_slowed_account_are_slowed_beside_each_other(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(throttle, "SLOWED_SECONDS", 0.5)
+    for number in range(100):
+        door.knock("writer", "guess", f"198.51.{number}.1")
+    begun = time.monotonic()
+
+    beliefs = asyncio.run(at_once(door, *[PASSWORD] * 10))
+
+    assert all(isinstance(belief, Believed) for belief in beliefs)
+    assert 0.5 <= time.monotonic() - begun < 2.5
+
+
+def test_a_line_of_sign_ins_has_an_end_for_right_and_wrong_alike(door: Door) -> None:
+    beliefs = asyncio.run(at_once(door, *[PASSWORD, "guess"] * 55))
+
+    turned_away = [belief for belief in beliefs[LONGEST_LINE:] if isinstance(belief, Disbelieved)]
+    assert len(turned_away) == 10
+    assert {belief.reason for belief in turned_away} == {"throttled"}
+    assert len(answers(*turned_away)) == 1
+    assert "at once" in turned_away[0].refusal.message
+    assert isinstance(door.knock("reader", "guess"), Disbelieved)
+
+
+async def at_once(door: Door, *secrets: str) -> list[Believed | Disbelieved]:
+    return list(await asyncio.gather(*(door.credentials.believe("writer", secret, origin()) for secret in secrets)))
 
 
 def test_a_login_that_is_tried_again_another_way_fails_once(door: Door) -> None:
