@@ -26,7 +26,7 @@ from gateway.access.directory import (
     StoredPersonalToken,
 )
 from gateway.access.names import is_robot, parse_principal
-from gateway.access.passwords import HashingPool, Verified
+from gateway.access.passwords import HashingPool, Verified, rehash_needed
 from gateway.access.personal import Bound
 from gateway.access.principals import Credential, CredentialKind, Origin, Principal, PrincipalKind
 from gateway.access.secrets import (
@@ -39,7 +39,7 @@ from gateway.access.secrets import (
     well_formed,
 )
 from gateway.access.turns import Turns
-from gateway.change import Change
+from gateway.change import Change, together
 from gateway.errors import Invalid, Refusal, TooManyRequests, Unauthorized
 
 #: No answer to a wrong credential comes sooner.
@@ -62,9 +62,10 @@ class Believed:
     """
     The credential is right and its account may sign in.
 
-    *change*, if any, belongs into the transaction of the act this sign-in is for: it forgets failures, or notes the
-    use of a token and refuses if that was revoked meanwhile. *bound* is what a personal token may be used for.
-    *second_factor* says that the password was right and is not enough: nobody is signed in yet.
+    *change*, if any, belongs into the transaction of the act this sign-in is for: it forgets failures, keeps the
+    password hashed as new ones are, or notes the use of a token and refuses if that was revoked meanwhile. *bound* is
+    what a personal token may be used for. *second_factor* says that the password was right and is not enough: nobody
+    is signed in yet.
     """
 
     principal: Principal
@@ -236,28 +237,43 @@ class Credentials:
         if account is not None and account.principal.kind is not PrincipalKind.USER:
             account = None
         try:
-            right = await self._right(account, secret)
+            right, verified = await self._right(account, secret)
         except TooManyRequests as refusal:
             return self._throttled("hashing", refusal, name, now)
         reason = _standing_reason(account, now) or ("" if right else "wrong_secret")
         if reason or account is None:
             return self._failed(keys, seen, secret, reason, name, now)
         self._recent.forget(keys.pair)
-        change = self._changes.clear([keys.pair]) if seen[0] is not None else None
+        changes = [self._changes.clear([keys.pair])] if seen[0] is not None else []
+        if verified:
+            changes += await self._renewed(account, secret)
+        change = together(*changes) if changes else None
         credential = Credential(CredentialKind.PASSWORD)
         return Believed(account.principal, credential, account.generation, change, second_factor=account.second_factor)
 
-    async def _right(self, account: StoredAccount | None, secret: str) -> bool:
+    async def _renewed(self, account: StoredAccount, secret: str) -> list[Change]:
+        """What keeps the password as new ones are kept, where it was hashed otherwise, as by another program."""
+        if not rehash_needed(account.secret, self._hashing.cost):
+            return []
+        try:
+            hashed = await self._hashing.hash_again(secret)
+        except TooManyRequests:
+            # The next sign-in will do.
+            return []
+        return [self._changes.renew_secret(account.principal.id, account.secret, hashed)]
+
+    async def _right(self, account: StoredAccount | None, secret: str) -> tuple[bool, bool]:
+        """Whether the password is right, and whether it was hashed to find out."""
         if account is None:
-            return await self._hashing.verify(secret, None)
+            return await self._hashing.verify(secret, None), True
         entry = (account.principal.id, account.generation, secret)
         # A disabled account is never a short cut: it would answer sooner.
         if account.enabled and self._verified.knows(*entry):
-            return True
+            return True, False
         right = await self._hashing.verify(secret, account.secret)
         if right:
             self._verified.remember(*entry)
-        return right
+        return right, True
 
     async def _robot(self, name: str, secret: str, origin: Origin) -> Belief:
         now = self._clock()

@@ -140,6 +140,10 @@ class AttemptChanges(Protocol):
         """Keeps an offline token; refused (`Unauthorized`) when the account is disabled or of another generation."""
         ...
 
+    def renew_secret(self, account_id: int, old: str, new: str) -> Change:
+        """Keeps another hash, *new*, of the same password; nothing where the hash is not *old* any more."""
+        ...
+
     def touch_offline_token(self, token_id: int, now: datetime) -> Change:
         """Notes the use of an offline token; refused (`Unauthorized`) when it was revoked meanwhile."""
         ...

@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import hmac
 import os
+import re
 import secrets as randomness
 import sys
 import threading
@@ -32,6 +33,8 @@ MAXIMUM_BYTES = 72
 #: Letters and digits that no font lets one mistake for another.
 _ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 
+_COST = re.compile(r"\$2[aby]\$([0-9]{2})\$", re.ASCII)
+
 R = TypeVar("R")
 
 
@@ -51,9 +54,7 @@ def check_password(text: str) -> None:
 def hash_password(text: str, cost: int = COST) -> str:
     """The bcrypt string to keep for *text*; raises `Invalid` as `check_password`. Takes about 0.2 s of a core."""
     check_password(text)
-    encoded = _encoded(text)
-    assert encoded is not None
-    return bcrypt.hashpw(encoded, bcrypt.gensalt(cost)).decode("ascii")
+    return _hashed(text, cost)
 
 
 def generate_password() -> str:
@@ -79,6 +80,19 @@ def dummy_hash(cost: int = COST) -> str:
 def rehash_needed(hashed: str, cost: int = COST) -> bool:
     """Whether *hashed* was made with another cost or form than new ones are."""
     return not hashed.startswith(f"$2b${cost:02d}$")
+
+
+def _hashed(text: str, cost: int) -> str:
+    encoded = _encoded(text)
+    assert encoded is not None
+    return bcrypt.hashpw(encoded, bcrypt.gensalt(cost)).decode("ascii")
+
+
+def _missing_costs(hashed: str, cost: int) -> range:
+    """Dummies of which costs take, all together, what a check against *hashed* takes less than one at *cost*."""
+    found = _COST.match(hashed)
+    # Each cost is twice the one before, so that c, c + 1 … cost - 1 and c once more make one of cost.
+    return range(int(found[1]), cost) if found is not None else range(0)
 
 
 def _encoded(text: str) -> bytes | None:
@@ -115,20 +129,34 @@ class HashingPool:
         self._threads = ThreadPoolExecutor(workers, "hashing", initializer=_yield_to_others)
 
     async def verify(self, text: str, hashed: str | None) -> bool:
-        """Whether *text* is the password of *hashed*; with None the answer is no, after the same work."""
-        right = await self._run(lambda: verify(text, hashed or self._dummy))
+        """
+        Whether *text* is the password of *hashed*; with None the answer is no, after the same work.
+
+        One that was made at a lower cost, elsewhere, takes the same work too; one of a higher cost takes more.
+        """
+        right = await self._run(lambda: self._verified(text, hashed or self._dummy))
         return right and hashed is not None
 
     async def hash(self, text: str) -> str:
         """As `hash_password`, at this pool's cost."""
         check_password(text)
-        return await self._run(lambda: hash_password(text, self.cost))
+        return await self.hash_again(text)
+
+    async def hash_again(self, text: str) -> str:
+        """As `hash`, for what is a password already, though it may not be chosen as one here."""
+        return await self._run(lambda: _hashed(text, self.cost))
 
     def close(self) -> None:
         """Waits for what runs and forgets what waits."""
         self._threads.shutdown(wait=True, cancel_futures=True)
         while not self._turns.empty():
             os.close(self._turns.get())
+
+    def _verified(self, text: str, hashed: str) -> bool:
+        right = verify(text, hashed)
+        for cost in _missing_costs(hashed, self.cost):
+            verify(text, dummy_hash(cost))
+        return right
 
     def _in_turn(self, work: Callable[[], R]) -> R:
         if not self._shared:

@@ -156,6 +156,20 @@ class CredentialRecords:
         # What a bearer that was got with it may do is policy's to say.
         return Change(apply, policy=True)
 
+    def renew_secret(self, account_id: int, old: str, new: str) -> Change:
+        """
+        Keeps another hash, *new*, of the password that *old* is of: what was got with it goes on.
+
+        Nothing where another password was given meanwhile.
+        """
+
+        def apply(connection: Connection) -> Notes:
+            same = (accounts.c.id == account_id, accounts.c.secret == old)
+            connection.execute(update(accounts).where(*same).values(secret=new))
+            return Notes()
+
+        return Change(apply)
+
     def touch_offline_token(self, token_id: int, now: datetime) -> Change:
         """Notes when an offline token was last used; on commit raises `Unauthorized` when it was revoked meanwhile."""
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+import bcrypt
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -33,6 +34,12 @@ class CountingPool(HashingPool):
 
     verified = 0
     full = False
+    full_for_new = False
+
+    async def hash_again(self, text: str) -> str:
+        if self.full_for_new:
+            raise TooManyRequests("Full.", retry_after_seconds=5)
+        return await super().hash_again(text)
 
     async def verify(self, text: str, hashed: str | None) -> bool:
         self.verified += 1
@@ -402,6 +409,37 @@ def test_a_change_of_the_account_counts_against_a_verified_password_at_once(door
     belief = door.knock("writer", "another horse")
     assert isinstance(belief, Believed)
     assert belief.generation == 2
+
+
+def imported(door: Door, password: str = PASSWORD) -> str:
+    """A hash as another program made it, of a lower cost, and an account that is kept with it."""
+    hashed = "$2y$" + bcrypt.hashpw(password.encode(), bcrypt.gensalt(COST))[4:].decode()
+    door.kept.add("jane", hashed)
+    return hashed
+
+
+@pytest.mark.parametrize("password", [PASSWORD, "short"])
+def test_a_password_hashed_elsewhere_is_kept_as_new_ones_are_once_it_was_right(door: Door, password: str) -> None:
+    hashed = imported(door, password)
+    assert isinstance(door.knock("jane", "a wrong one"), Disbelieved)
+    assert door.kept.by_name["jane"].secret == hashed
+
+    assert isinstance(door.knock("jane", password), Believed)
+
+    account = door.kept.by_name["jane"]
+    assert account.secret.startswith(f"$2b${COST:02d}$")
+    assert account.generation == 1
+    door.credentials = door.process()
+    again = door.knock("jane", password)
+    assert isinstance(again, Believed)
+    assert again.change is None
+
+
+def test_a_password_is_believed_though_there_is_no_room_to_hash_it_again(door: Door) -> None:
+    hashed = imported(door)
+    door.pool.full_for_new = True
+    assert isinstance(door.knock("jane", PASSWORD), Believed)
+    assert door.kept.by_name["jane"].secret == hashed
 
 
 def test_a_full_pool_is_too_many_requests_and_no_failure(door: Door) -> None:

@@ -71,6 +71,32 @@ def test_a_longer_password_is_wrong_even_where_bcrypt_would_cut_it() -> None:
     assert not verify("x" * 100_000, hashed)
 
 
+@pytest.mark.parametrize("form", ["$2b$", "$2y$"])
+def test_a_wrong_password_takes_one_work_whoever_made_the_hash(monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+    pool = HashingPool(8, workers=1)
+    imported = [form + hash_password("correct horse", cost)[4:] for cost in (4, 6, 7, 8)]
+    done: list[int] = []
+    check = bcrypt.checkpw
+
+    def counted(text: bytes, hashed: bytes) -> bool:
+        done.append(int(hashed[4:6]))
+        return check(text, hashed)
+
+    monkeypatch.setattr(bcrypt, "checkpw", counted)
+
+    async def work(text: str, hashed: str | None, right: bool) -> int:
+        done.clear()
+        assert await pool.verify(text, hashed) is right
+        return sum(1 << cost for cost in done)
+
+    for hashed in (None, *imported):
+        assert asyncio.run(work("a wrong one", hashed, False)) == 1 << 8
+    for hashed in imported:
+        # A disabled account's right one is answered as a wrong one.
+        assert asyncio.run(work("correct horse", hashed, True)) == 1 << 8
+    pool.close()
+
+
 def test_one_spelling_of_a_character_is_as_good_as_the_other() -> None:
     hashed = hash_password(unicodedata.normalize("NFD", "schönes passwort"), COST)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, insert, select, update
@@ -133,6 +135,24 @@ def test_suppressed_sign_ins_are_counted_in_the_event_and_the_counter(house: Hou
         {"suppressed": 1},
         {"suppressed": 1},
     ]
+
+
+def test_a_hash_is_renewed_for_the_same_password_alone_and_ends_nothing(house: House) -> None:
+    account, records = an_account(house, secret="old"), CredentialRecords(house.database)
+    other = an_account(house, "reader", secret="old")
+    policy = house.directory.version()
+
+    commit(house, records.renew_secret(account, "old", "new"))
+    commit(house, records.renew_secret(account, "old", "late"))
+    commit(house, records.renew_secret(other + 1, "old", "nobody's"))
+
+    found = {row.name: (row.secret, row.generation) for row in house.database.read_now(every_secret)}
+    assert found == {"writer": ("new", 3), "reader": ("old", 3)}
+    assert house.directory.version() == policy
+
+
+def every_secret(connection: Connection) -> Sequence[Any]:
+    return connection.execute(select(accounts.c.name, accounts.c.secret, accounts.c.generation)).all()
 
 
 def keep_token(house: House, account: int, hashed: str, *, generation: int = 3, seconds: int = 0) -> object:
