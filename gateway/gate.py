@@ -293,7 +293,7 @@ class Passage:
         if known is not None:
             return known
         directory = self._gate.directory
-        standing = await directory.standing(self.caller.principal)
+        standing = await directory.standing(self.caller.principal, offline_token=self.caller.offline_token)
         project = await directory.project(need.project) if need.project is not None else None
         verdict = judge(self.caller, need, standing, project, datetime.now(UTC))
         if self._version % 2 == 0 and directory.version() == self._version:

@@ -35,7 +35,14 @@ class Directory(Protocol):
 
     def version(self) -> int: ...
 
-    async def standing(self, principal: Principal) -> Standing | None: ...
+    async def standing(self, principal: Principal, *, offline_token: int = 0) -> Standing | None:
+        """
+        How *principal* stands, or None if the account is gone.
+
+        Making an offline token does not move the version: whoever asks about one names its number, so that one made
+        since is among the account's.
+        """
+        ...
 
     async def project(self, name: ProjectName) -> Project | None: ...
 

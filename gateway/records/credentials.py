@@ -153,8 +153,8 @@ class CredentialRecords:
             detail = {"offline_token": number, "client": client} | ({"offline_tokens_ended": ended} if ended else {})
             return Notes(detail=detail, result=number)
 
-        # What a bearer that was got with it may do is policy's to say.
-        return Change(apply, policy=True)
+        # It gives nothing that its owner had not; who is asked about it and does not know it yet, looks.
+        return Change(apply)
 
     def renew_secret(self, account_id: int, old: str, new: str) -> Change:
         """

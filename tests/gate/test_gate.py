@@ -55,7 +55,7 @@ class FakeDirectory:
     def version(self) -> int:
         return self.moves
 
-    async def standing(self, principal: Principal) -> Standing | None:
+    async def standing(self, principal: Principal, *, offline_token: int = 0) -> Standing | None:
         return self.standings.get(principal.id)
 
     async def project(self, name: ProjectName) -> Project | None:
