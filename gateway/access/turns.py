@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
 
+from gateway.access.passwords import CROWDED
 from gateway.errors import TooManyRequests
 
 #: In one line, whoever has the turn included.
@@ -32,7 +33,7 @@ class Turns:
         """A place in the line under *key*, with the turn that those in it take; `TooManyRequests` when it is full."""
         line = self._lines.setdefault(key, _Line())
         if line.standing >= self._longest:
-            raise TooManyRequests("Too many sign-ins at once; try again in a few seconds.", retry_after_seconds=5)
+            raise TooManyRequests(CROWDED, retry_after_seconds=5)
         line.standing += 1
         try:
             yield line.turn

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.access import throttle
+from gateway.access.admission import Admission
 from gateway.access.credentials import Believed, Credentials, Disbelieved, account_name
 from gateway.access.passwords import HashingPool, hash_password
 from gateway.access.principals import Credential, CredentialKind, PrincipalKind
@@ -35,17 +36,19 @@ class CountingPool(HashingPool):
     verified = 0
     full = False
     full_for_new = False
+    known = False
 
     async def hash_again(self, text: str) -> str:
         if self.full_for_new:
             raise TooManyRequests("Full.", retry_after_seconds=5)
         return await super().hash_again(text)
 
-    async def verify(self, text: str, hashed: str | None) -> bool:
+    async def verify(self, text: str, hashed: str | None, *, known: bool = False) -> bool:
         self.verified += 1
+        self.known = known
         if self.full:
             raise TooManyRequests("Full.", retry_after_seconds=5)
-        return await super().verify(text, hashed)
+        return await super().verify(text, hashed, known=known)
 
 
 @dataclass(slots=True)
@@ -449,6 +452,49 @@ def test_a_full_pool_is_too_many_requests_and_no_failure(door: Door) -> None:
 
     assert isinstance(belief.refusal, TooManyRequests)
     assert not door.kept.counters
+
+
+def test_tries_that_find_no_room_are_counted_and_then_right_and_wrong_are_one_answer(door: Door) -> None:
+    assert isinstance(door.knock("writer", PASSWORD), Believed)
+    door.credentials._admission = stopped(Admission(lambda: 0.0), "192.0.2.7")
+    door.pool.full = True
+    for number in range(99):
+        assert refused(door.knock(f"nobody{number}", "guess")).reason == "throttled"
+    assert not door.kept.counters
+    door.pool.full = False
+
+    # Verified a moment ago, and told no sooner than a guess is.
+    assert len(answers(door.knock("writer", PASSWORD), door.knock("writer", "guess"))) == 1
+    assert isinstance(door.knock("writer", PASSWORD, "192.0.2.8"), Believed)
+
+
+def stopped(admission: Admission, known: str) -> Admission:
+    """*admission*, where somebody signed in from *known* with one try."""
+    admission.welcome(known)
+    with admission.trying(known):
+        pass
+    return admission
+
+
+def test_a_subscriber_with_many_blocks_is_stopped_but_where_somebody_signed_in(door: Door) -> None:
+    for number in range(150):
+        assert refused(door.knock(f"n{number}", "guess", f"2001:db8:0:{number:x}::1")).reason == "unknown_account"
+    door.credentials = door.process()
+    assert refused(door.knock("writer", PASSWORD, "2001:db8:0:fe::1")).reason == "throttled"
+    assert refused(door.knock("writer", PASSWORD, "2001:db8:0:ff::1")).reason == "throttled"
+    assert isinstance(door.knock("writer", PASSWORD, "2001:db8:0:100::1"), Believed)
+
+    door.credentials._admission.welcome("2001:db8:0:ff::1")
+    assert isinstance(door.knock("writer", PASSWORD, "2001:db8:0:ff::1"), Believed)
+
+
+def test_who_signed_in_lately_is_hashed_in_the_room_that_is_kept(door: Door) -> None:
+    assert isinstance(door.knock("writer", PASSWORD), Believed)
+    assert door.pool.known is False
+    door.knock("writer", "guess")
+    assert door.pool.known is True
+    door.knock("writer", "guess", "192.0.2.8")
+    assert door.pool.known is False
 
 
 def test_an_offline_token_is_believed_for_its_service_and_account(door: Door) -> None:
