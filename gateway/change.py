@@ -14,8 +14,9 @@ class Notes:
     """
     What applying a change found out, for the event and for whoever asked for it.
 
-    *result* is for the asker only (an id, a count); everything else goes into the event. *also* names further events
-    that the change caused, as (kind, event fields), sealed before the act's own.
+    *result* is for the asker only (an id, a count); everything else goes into the event, *detail* together with what
+    the event says there already. *also* names further events that the change caused, as (kind, event fields), sealed
+    before the act's own.
     """
 
     before: Mapping[str, object] | None = None

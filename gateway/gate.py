@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any, NoReturn, Protocol, Self
 
 from gateway.access.directory import Directory, View
-from gateway.access.policy import Allowed, Need, Reason, Refused, Verdict, judge
+from gateway.access.policy import Allowed, Need, Reason, Refused, Verdict, judge, suspended
 from gateway.access.principals import ANONYMOUS, Caller, CredentialKind, PrincipalKind
 from gateway.access.scopes import TOKEN_ACTIONS, Action, scope_text
 from gateway.access.throttle import Strangers
@@ -40,6 +40,7 @@ from gateway.errors import (
 )
 from gateway.oci.names import Repository
 
+_CHANGED = "The account, or what it signed in with, was changed or revoked meanwhile: sign in again."
 _ENDINGS = (ContentRefusal, UpstreamUnavailable)
 _PULLS = frozenset({Kind.BLOB_PULL, Kind.MANIFEST_PULL, Kind.AUDIT_EXPORT})
 
@@ -292,7 +293,7 @@ class Passage:
         if known is not None:
             return known
         directory = self._gate.directory
-        standing = await directory.standing(self.caller.principal)
+        standing = await directory.standing(self.caller.principal, offline_token=self.caller.offline_token)
         project = await directory.project(need.project) if need.project is not None else None
         verdict = judge(self.caller, need, standing, project, datetime.now(UTC))
         if self._version % 2 == 0 and directory.version() == self._version:
@@ -301,17 +302,26 @@ class Passage:
 
     def _rejudge(self, view: View) -> Verdict:
         verdict: Verdict = Allowed(self._facts.get("grant", ""))
+        standing, now = view.standing(self.caller.principal), datetime.now(UTC)
+        # What is everybody's own needs no right, and still a caller that is live.
+        reason = suspended(self.caller, standing, now)
+        if reason is not None:
+            return Refused(reason, next((need for need in self._needs if not need.optional), None))
         for need in self._needs:
             if need.optional and need not in self.met:
                 continue
             project = view.project(need.project) if need.project is not None else None
-            verdict = judge(self.caller, need, view.standing(self.caller.principal), project, datetime.now(UTC))
+            verdict = judge(self.caller, need, standing, project, now)
             if isinstance(verdict, Refused):
                 return verdict
         return verdict
 
     def _refusal(self, verdict: Refused) -> Refusal:
-        return refusal(self.caller, self._needs, verdict)
+        bearer = self.caller.credential.kind is CredentialKind.BEARER
+        if verdict.missing is not None or bearer:
+            return refusal(self.caller, self._needs, verdict)
+        # Whoever asks for a token is told to sign in, as when the account had been so from the start.
+        return Unauthorized(_CHANGED) if self._kind is Kind.TOKEN_ISSUE else Denied(_CHANGED)
 
     def _closed(self, outcome: Outcome = Outcome.ALLOWED, reason: str = "") -> Event:
         facts = self._facts

@@ -11,16 +11,23 @@ import asyncio
 import hmac
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Protocol, TypeAlias
-from weakref import WeakValueDictionary
+from typing import TypeAlias
 
 from gateway.access import throttle
-from gateway.access.directory import Accounts, Attempts, AttemptsSeen, StoredAccount, StoredPersonalToken
+from gateway.access.admission import Admission
+from gateway.access.directory import (
+    Accounts,
+    AttemptChanges,
+    Attempts,
+    AttemptsSeen,
+    StoredAccount,
+    StoredPersonalToken,
+)
 from gateway.access.names import is_robot, parse_principal
-from gateway.access.passwords import HashingPool, Verified
+from gateway.access.passwords import CROWDED, HashingPool, Verified, rehash_needed
 from gateway.access.personal import Bound
 from gateway.access.principals import Credential, CredentialKind, Origin, Principal, PrincipalKind
 from gateway.access.secrets import (
@@ -32,7 +39,8 @@ from gateway.access.secrets import (
     new_offline_token,
     well_formed,
 )
-from gateway.change import Change
+from gateway.access.turns import Turns
+from gateway.change import Change, together
 from gateway.errors import Invalid, Refusal, TooManyRequests, Unauthorized
 
 #: No answer to a wrong credential comes sooner.
@@ -50,48 +58,15 @@ _UNSPEAKABLE = "(not a name)"
 _NO_HASH = "0" * 64
 
 
-class AttemptChanges(Protocol):
-    """What a sign-in changes in the records; `records.credentials` has it."""
-
-    def count_failure(self, keys: Sequence[str], now: datetime) -> Change:
-        """One more failure under each of *keys*."""
-        ...
-
-    def clear(self, keys: Sequence[str]) -> Change:
-        """Forgets the failures under *keys*."""
-        ...
-
-    def suppress(self, key: str, count: int, now: datetime) -> Change:
-        """Notes that *count* throttled sign-ins under *key* had no event of their own; the notes' detail says so."""
-        ...
-
-    def add_offline_token(
-        self, account_id: int, hashed: str, service: str, client: str, address: str, now: datetime, *, generation: int
-    ) -> Change:
-        """Keeps an offline token; refused (`Unauthorized`) when the account is disabled or of another generation."""
-        ...
-
-    def touch_offline_token(self, token_id: int, now: datetime) -> Change:
-        """Notes the use of an offline token; refused (`Unauthorized`) when it was revoked meanwhile."""
-        ...
-
-    def touch_personal_token(self, token_id: int, now: datetime) -> Change:
-        """Notes the use of a personal token; refused (`Unauthorized`) when it was revoked meanwhile."""
-        ...
-
-    def touch_robot(self, account_id: int, now: datetime, *, former: bool) -> Change:
-        """Notes the use of a robot's secret, or of the *former* one."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Believed:
     """
     The credential is right and its account may sign in.
 
-    *change*, if any, belongs into the transaction of the act this sign-in is for: it forgets failures, or notes the
-    use of a token and refuses if that was revoked meanwhile. *bound* is what a personal token may be used for.
-    *second_factor* says that the password was right and is not enough: nobody is signed in yet.
+    *change*, if any, belongs into the transaction of the act this sign-in is for: it forgets failures, keeps the
+    password hashed as new ones are, or notes the use of a token and refuses if that was revoked meanwhile. *bound* is
+    what a personal token may be used for. *second_factor* says that the password was right and is not enough: nobody
+    is signed in yet.
     """
 
     principal: Principal
@@ -129,8 +104,8 @@ class Disbelieved:
 
 
 Belief: TypeAlias = Believed | Disbelieved
-#: The counters of a pair, an address and an account.
-_Seen: TypeAlias = tuple[Attempts | None, Attempts | None, Attempts | None]
+#: The counters of a pair, an address, an account, and of what the address lies in.
+_Seen: TypeAlias = tuple[Attempts | None, ...]
 
 
 def account_name(text: str) -> str:
@@ -171,7 +146,8 @@ class Credentials:
         self._floor_seconds = floor_seconds
         self._verified = Verified()
         self._recent = throttle.Recent()
-        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._turns = Turns()
+        self._admission = Admission()
 
     async def believe(self, name: str, secret: str, origin: Origin) -> Belief:
         """
@@ -198,10 +174,16 @@ class Credentials:
         begun = time.monotonic()
         account = account_name(name)
         keys = throttle.user_keys(self._names, account, origin.address)
-        # One at a time for an account and address: the right ones behind the first need no hashing, and wrong ones
-        # sent all at once meet the counter.
-        async with self._turns.setdefault(keys.pair, asyncio.Lock()):
-            belief = await self._user(account, secret, keys)
+        try:
+            with self._turns.line(keys.pair) as turn:
+                # Whoever is slowed is so beside the others in the line, and not once for each of them.
+                await asyncio.sleep((await self._wait(keys, origin))[0].slowed_seconds)
+                # One at a time for an account and address: the right ones behind the first need no hashing, and wrong
+                # ones sent all at once meet the counter.
+                async with turn:
+                    belief = await self._user(account, secret, keys, origin)
+        except TooManyRequests as refusal:
+            return self._throttled(keys.pair, refusal, account, self._clock())
         return await self._padded(begun, belief)
 
     async def believe_personal(self, token: str, origin: Origin, *, name: str = "") -> Belief:
@@ -213,13 +195,14 @@ class Credentials:
         reason = _personal_reason(stored, account_name(name) if name else None, now)
         if stored is not None and not reason:
             principal, number = stored.account.principal, str(stored.id)
+            self._admission.welcome(origin.address)
             touched = self._changes.touch_personal_token(stored.id, now) if _due(stored.used_at, now) else None
             credential = Credential(CredentialKind.PERSONAL_TOKEN, number)
             return Believed(principal, credential, stored.account.generation, touched, stored.bound)
         # Who holds a token that is over, or was used under another name, is worth knowing; what was guessed is not.
         owner = stored.account.principal.name if stored is not None else account_name(name)
         keys = throttle.personal_keys(origin.address)
-        return await self._padded(begun, await self._wrong(keys, token, reason, owner, now))
+        return await self._padded(begun, await self._wrong(keys, token, reason, owner))
 
     async def believe_offline(self, token: str, service: str, origin: Origin) -> Belief:
         """Whether *token* is a live offline token for *service* of an account that may sign in."""
@@ -229,6 +212,7 @@ class Credentials:
         stored = await self._accounts.offline_token(keyed_hash(self._offline_tokens, token)) if formed else None
         if stored is not None and stored.service == service and not _standing_reason(stored.account, now):
             credential = Credential(CredentialKind.OFFLINE_TOKEN, str(stored.id))
+            self._admission.welcome(origin.address)
             touched = self._changes.touch_offline_token(stored.id, now)
             return Believed(stored.account.principal, credential, stored.account.generation, touched)
         reason, name = "unknown_token", ""
@@ -236,7 +220,7 @@ class Credentials:
             reason = "wrong_service" if stored.service != service else _standing_reason(stored.account, now)
             name = stored.account.principal.name
         keys = throttle.offline_keys(origin.address)
-        return await self._padded(begun, await self._wrong(keys, token, reason, name, now))
+        return await self._padded(begun, await self._wrong(keys, token, reason, name))
 
     def new_offline_token(
         self, principal: Principal, generation: int, service: str, client: str, origin: Origin
@@ -249,40 +233,56 @@ class Credentials:
         )
         return token, change
 
-    async def _user(self, name: str, secret: str, keys: throttle.Keys) -> Belief:
-        now = self._clock()
-        seen = await self._seen(keys, now)
-        wait = throttle.wait(keys, *seen, now)
+    async def _user(self, name: str, secret: str, keys: throttle.Keys, origin: Origin) -> Belief:
+        wait, seen, now = await self._wait(keys, origin)
         if wait.refused_seconds:
             return self._throttled(wait.key, _too_many(wait.refused_seconds), name, now)
-        if wait.slowed_seconds:
-            await asyncio.sleep(wait.slowed_seconds)
+        # Before what was verified is looked at: of an address that may try nothing, right and wrong are one answer.
+        crowded_seconds = self._admission.wait(origin.address)
+        if crowded_seconds:
+            return self._throttled(keys.address, _crowded(crowded_seconds), name, now)
         account = await self._accounts.account(name) if name else None
         if account is not None and account.principal.kind is not PrincipalKind.USER:
             account = None
         try:
-            right = await self._right(account, secret)
+            right, verified = await self._right(account, secret, origin)
         except TooManyRequests as refusal:
             return self._throttled("hashing", refusal, name, now)
         reason = _standing_reason(account, now) or ("" if right else "wrong_secret")
         if reason or account is None:
             return self._failed(keys, seen, secret, reason, name, now)
         self._recent.forget(keys.pair)
-        change = self._changes.clear([keys.pair]) if seen[0] is not None else None
+        self._admission.welcome(origin.address)
+        changes = [self._changes.clear([keys.pair])] if seen[0] is not None else []
+        if verified:
+            changes += await self._renewed(account, secret)
+        change = together(*changes) if changes else None
         credential = Credential(CredentialKind.PASSWORD)
         return Believed(account.principal, credential, account.generation, change, second_factor=account.second_factor)
 
-    async def _right(self, account: StoredAccount | None, secret: str) -> bool:
-        if account is None:
-            return await self._hashing.verify(secret, None)
-        entry = (account.principal.id, account.generation, secret)
+    async def _renewed(self, account: StoredAccount, secret: str) -> list[Change]:
+        """What keeps the password as new ones are kept, where it was hashed otherwise, as by another program."""
+        if not rehash_needed(account.secret, self._hashing.cost):
+            return []
+        try:
+            hashed = await self._hashing.hash_again(secret)
+        except TooManyRequests:
+            # The next sign-in will do.
+            return []
+        return [self._changes.renew_secret(account.principal.id, account.secret, hashed)]
+
+    async def _right(self, account: StoredAccount | None, secret: str, origin: Origin) -> tuple[bool, bool]:
+        """Whether the password is right, and whether it was hashed to find out."""
         # A disabled account is never a short cut: it would answer sooner.
-        if account.enabled and self._verified.knows(*entry):
-            return True
-        right = await self._hashing.verify(secret, account.secret)
-        if right:
-            self._verified.remember(*entry)
-        return right
+        if account is not None and account.enabled and self._verified.knows(*_entry(account, secret)):
+            return True, False
+        known = self._admission.known(origin.address)
+        hashed = account.secret if account is not None else None
+        with self._admission.trying(origin.address):
+            right = await self._hashing.verify(secret, hashed, known=known)
+        if right and account is not None:
+            self._verified.remember(*_entry(account, secret))
+        return right, True
 
     async def _robot(self, name: str, secret: str, origin: Origin) -> Belief:
         now = self._clock()
@@ -295,16 +295,16 @@ class Credentials:
         former = hmac.compare_digest(hashed, _former_secret(account, now))
         reason = _standing_reason(account, now) if formed else "wrong_secret"
         if account is not None and (right or former) and not reason:
+            self._admission.welcome(origin.address)
             used_at = account.used_at if right else account.former_used_at
             number = account.principal.id
             touched = self._changes.touch_robot(number, now, former=not right) if _due(used_at, now) else None
             return Believed(account.principal, Credential(CredentialKind.ROBOT_SECRET), account.generation, touched)
         keys = throttle.robot_keys(self._names, name, origin.address)
-        return await self._wrong(keys, secret, reason or "wrong_secret", name, now)
+        return await self._wrong(keys, secret, reason or "wrong_secret", name)
 
-    async def _wrong(self, keys: throttle.Keys, secret: str, reason: str, name: str, now: datetime) -> Disbelieved:
-        seen = await self._seen(keys, now)
-        wait = throttle.wait(keys, *seen, now)
+    async def _wrong(self, keys: throttle.Keys, secret: str, reason: str, name: str) -> Disbelieved:
+        wait, seen, now = await self._wait(keys, None)
         if wait.refused_seconds:
             return self._throttled(wait.key, _too_many(wait.refused_seconds), name, now)
         return self._failed(keys, seen, secret, reason, name, now)
@@ -320,7 +320,7 @@ class Credentials:
     ) -> Disbelieved:
         change = None
         if not self._recent.repeated(keys.pair or keys.address, secret, now):
-            for key, found in zip((keys.pair, keys.address, keys.account), seen, strict=True):
+            for key, found in zip(keys.each(), seen, strict=True):
                 if key:
                     self._recent.count(key, found, now)
             change = self._changes.count_failure(keys.all(), now)
@@ -333,22 +333,24 @@ class Credentials:
             return Disbelieved("throttled", refusal, None, _speakable(name), aggregated=True)
         return Disbelieved("throttled", refusal, self._changes.suppress(key, suppressed, now), _speakable(name))
 
-    async def _seen(
-        self, keys: throttle.Keys, now: datetime
-    ) -> tuple[Attempts | None, Attempts | None, Attempts | None]:
-        named = keys.all()
+    async def _wait(self, keys: throttle.Keys, origin: Origin | None) -> tuple[throttle.Wait, _Seen, datetime]:
+        """What the failures up to now mean, which they are, and when that was."""
+        now, named = self._clock(), keys.all()
         stored = dict(zip(named, await self._attempts.attempts(named), strict=True))
-        pair, address, account = (
-            self._recent.merged(key, stored.get(key), now) if key else None
-            for key in (keys.pair, keys.address, keys.account)
-        )
-        return pair, address, account
+        seen = tuple(self._recent.merged(key, stored.get(key), now) if key else None for key in keys.each())
+        known = origin is not None and self._admission.known(origin.address)
+        pair, address, account, *wider = seen
+        return throttle.wait(keys, pair, address, account, now, () if known else wider), seen, now
 
     async def _padded(self, begun: float, belief: Belief) -> Belief:
         if isinstance(belief, Disbelieved) and belief.reason != "throttled":
             floor = self._floor_seconds * (1 + random.random() * JITTER_SECONDS / FLOOR_SECONDS)  # noqa: S311 - noise
             await asyncio.sleep(max(0.0, begun + floor - time.monotonic()))
         return belief
+
+
+def _entry(account: StoredAccount, secret: str) -> tuple[int, int, str]:
+    return account.principal.id, account.generation, secret
 
 
 def _standing_reason(account: StoredAccount | None, now: datetime) -> str:
@@ -381,6 +383,10 @@ def _due(used_at: datetime | None, now: datetime) -> bool:
 
 def _too_many(seconds: int) -> TooManyRequests:
     return TooManyRequests(f"Too many sign-ins failed; try again in {seconds} seconds.", retry_after_seconds=seconds)
+
+
+def _crowded(seconds: int) -> TooManyRequests:
+    return TooManyRequests(CROWDED, retry_after_seconds=seconds)
 
 
 def _speakable(name: str) -> str:

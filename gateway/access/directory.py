@@ -1,4 +1,4 @@
-"""What access asks of the records: who exists, with what secret, and how they stand. The records implement it."""
+"""What access asks of the records, which implement it: who exists, with what secret, how they stand, what changes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Protocol
 from gateway.access.personal import Bound
 from gateway.access.policy import Project, Standing
 from gateway.access.principals import Principal
+from gateway.change import Change
 from gateway.oci.names import ProjectName
 
 
@@ -34,7 +35,14 @@ class Directory(Protocol):
 
     def version(self) -> int: ...
 
-    async def standing(self, principal: Principal) -> Standing | None: ...
+    async def standing(self, principal: Principal, *, offline_token: int = 0) -> Standing | None:
+        """
+        How *principal* stands, or None if the account is gone.
+
+        Making an offline token does not move the version: whoever asks about one names its number, so that one made
+        since is among the account's.
+        """
+        ...
 
     async def project(self, name: ProjectName) -> Project | None: ...
 
@@ -115,4 +123,42 @@ class AttemptsSeen(Protocol):
 
     async def attempts(self, keys: Sequence[str]) -> Sequence[Attempts | None]:
         """The counters under *keys*, in that order."""
+        ...
+
+
+class AttemptChanges(Protocol):
+    """What a sign-in changes in the records; `records.credentials` has it."""
+
+    def count_failure(self, keys: Sequence[str], now: datetime) -> Change:
+        """One more failure under each of *keys*."""
+        ...
+
+    def clear(self, keys: Sequence[str]) -> Change:
+        """Forgets the failures under *keys*."""
+        ...
+
+    def suppress(self, key: str, count: int, now: datetime) -> Change:
+        """Notes that *count* throttled sign-ins under *key* had no event of their own; the notes' detail says so."""
+        ...
+
+    def add_offline_token(
+        self, account_id: int, hashed: str, service: str, client: str, address: str, now: datetime, *, generation: int
+    ) -> Change:
+        """Keeps an offline token; refused (`Unauthorized`) when the account is disabled or of another generation."""
+        ...
+
+    def renew_secret(self, account_id: int, old: str, new: str) -> Change:
+        """Keeps another hash, *new*, of the same password; nothing where the hash is not *old* any more."""
+        ...
+
+    def touch_offline_token(self, token_id: int, now: datetime) -> Change:
+        """Notes the use of an offline token; refused (`Unauthorized`) when it was revoked meanwhile."""
+        ...
+
+    def touch_personal_token(self, token_id: int, now: datetime) -> Change:
+        """Notes the use of a personal token; refused (`Unauthorized`) when it was revoked meanwhile."""
+        ...
+
+    def touch_robot(self, account_id: int, now: datetime, *, former: bool) -> Change:
+        """Notes the use of a robot's secret, or of the *former* one."""
         ...

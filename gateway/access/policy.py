@@ -108,7 +108,7 @@ class Standing:
     What the records say of one principal at one policy version.
 
     *personal_tokens* are the numbers of those that were not revoked, with the UNIX second at which each ends;
-    *offline_tokens* the numbers of those that were not.
+    *offline_tokens* the numbers of those that were not, up to when the standing was read: making one moves no version.
     """
 
     enabled: bool = True

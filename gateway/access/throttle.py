@@ -1,8 +1,10 @@
 """The throttle of sign-ins: how long to wait after so many failures, as arithmetic, and what this process remembers.
 
     pair      account and address    5 failures at once, then 15 s, 30 s, … 15 min after each
-    account   from anywhere          from 100 failures an hour on: 2 s slower, and a pair has one failure instead of 5
-    address   against anything       50 failures in 15 minutes, then none until those are over
+    account   from anywhere          from 100 failures an hour on: each sign-in 2 s slower, however many come at once,
+                                     and a pair has one failure instead of 5
+    address   against anything       50 failures in 15 minutes, then none until those are over; passwords from IPv6 also
+                                     150 from a /56 and 500 from a /48, where nobody signed in lately
 
 Codes of a second factor, six digits that whoever has the password may try, are counted apart, account and address:
 
@@ -23,7 +25,7 @@ import math
 import secrets as randomness
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeVar
@@ -36,6 +38,8 @@ FIRST_WAIT_SECONDS = 15
 LONGEST_WAIT_SECONDS = 15 * 60
 ADDRESS_FAILURES = 50
 ACCOUNT_FAILURES = 100
+#: By what a key of an address ends in; a /64, and an IPv4 address, has those above.
+WIDER_FAILURES = {56: 150, 48: 500}
 SLOWED_SECONDS = 2.0
 #: Of codes, an hour: one guess in 300,000 is right, so that so many can be let in from everywhere together.
 CODES_SLOWED = 10
@@ -57,9 +61,14 @@ class Keys:
     pair: str
     address: str
     account: str = ""
+    wider: tuple[str, ...] = ()
+
+    def each(self) -> tuple[str, ...]:
+        """In the order in which what was seen under them is told."""
+        return (self.pair, self.address, self.account, *self.wider)
 
     def all(self) -> tuple[str, ...]:
-        return tuple(key for key in (self.pair, self.address, self.account) if key)
+        return tuple(key for key in self.each() if key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +83,8 @@ class Wait:
 def user_keys(secret: bytes, name: str, address: str) -> Keys:
     """The keys of a sign-in of a user; the name is hashed, since it may be a password typed in the wrong place."""
     hashed, block = keyed_hash(secret, name)[:32], address_block(address)
-    return Keys(f"{_PAIR}:{hashed}:{block}", f"{_ADDRESS}:{block}", f"{_ACCOUNT}:{hashed}")
+    wider = tuple(f"{_ADDRESS}:{wide}" for wide in wider_blocks(address))
+    return Keys(f"{_PAIR}:{hashed}:{block}", f"{_ADDRESS}:{block}", f"{_ACCOUNT}:{hashed}", wider)
 
 
 def robot_keys(secret: bytes, name: str, address: str) -> Keys:
@@ -112,6 +122,14 @@ def address_block(address: str) -> str:
     return str(ipaddress.ip_network((parsed, 64), strict=False))
 
 
+def wider_blocks(address: str) -> tuple[str, ...]:
+    """What a subscriber or a site may have of IPv6, beyond a /64: its /56 and its /48. None for IPv4."""
+    block = address_block(address)
+    if not block.endswith("/64"):
+        return ()
+    return tuple(str(ipaddress.IPv6Network(block).supernet(new_prefix=width)) for width in WIDER_FAILURES)
+
+
 def failures(key: str, seen: Attempts | None, now: datetime) -> int:
     """How many failures count under *key* at *now*."""
     if seen is None:
@@ -129,13 +147,21 @@ def after_failure(key: str, seen: Attempts | None, now: datetime) -> Attempts:
     return Attempts(count + 1, seen.first_at, max(now, seen.last_at), seen.suppressed)
 
 
-def wait(keys: Keys, pair: Attempts | None, address: Attempts | None, account: Attempts | None, now: datetime) -> Wait:
-    """What the counters under *keys* mean for a sign-in at *now*."""
+def wait(
+    keys: Keys,
+    pair: Attempts | None,
+    address: Attempts | None,
+    account: Attempts | None,
+    now: datetime,
+    wider: Sequence[Attempts | None] = (),
+) -> Wait:
+    """What the counters under *keys* mean for a sign-in at *now*; *wider* are left out where its address is known."""
     slowed = bool(keys.account) and failures(keys.account, account, now) >= ACCOUNT_FAILURES
     allowance = 1 if slowed else FAST_FAILURES
     waits = (
         (_pair_seconds(keys.pair, pair, allowance, now) if keys.pair else 0, keys.pair),
         (_address_seconds(keys.address, address, now), keys.address),
+        *((_address_seconds(key, seen, now), key) for key, seen in zip(keys.wider, wider, strict=False)),
     )
     seconds, key = max(waits)
     if seconds > 0:
@@ -176,7 +202,9 @@ def _pair_seconds(key: str, seen: Attempts | None, allowance: int, now: datetime
 
 
 def _address_seconds(key: str, seen: Attempts | None, now: datetime) -> int:
-    if seen is None or failures(key, seen, now) < ADDRESS_FAILURES:
+    width = key.rpartition("/")[2]
+    most = WIDER_FAILURES.get(int(width), ADDRESS_FAILURES) if width.isdecimal() else ADDRESS_FAILURES
+    if seen is None or failures(key, seen, now) < most:
         return 0
     return _until(seen.first_at, _WINDOW_SECONDS[_ADDRESS], now)
 
@@ -277,7 +305,7 @@ class Strangers:
 
 class Budget:
     """
-    How often callers who proved nothing may ask, by address: a bucket each, in bounded memory, one a process.
+    How often callers may ask, by address (or what else names them): a bucket each, in bounded memory, one a process.
 
     *per_second* requests are earned back each second, up to *burst*.
     """
@@ -295,11 +323,20 @@ class Budget:
     def spend(self, address: str) -> int:
         """0 when the request may be answered; otherwise the whole seconds after which the next one may."""
         key, now = address_block(address), self._clock()
+        left = self._unspent(key, now)
+        _keep(self._left, key, (now, left - 1.0 if left >= 1.0 else left), self.ENTRIES)
+        return self._seconds(left)
+
+    def wait(self, address: str) -> int:
+        """As `spend`, but nothing is spent."""
+        return self._seconds(self._unspent(address_block(address), self._clock()))
+
+    def _unspent(self, key: str, now: float) -> float:
         at, left = self._left.get(key, (now, self._burst))
-        left = min(self._burst, left + (now - at) * self._per_second)
-        allowed = left >= 1.0
-        _keep(self._left, key, (now, left - 1.0 if allowed else left), self.ENTRIES)
-        return 0 if allowed else max(1, math.ceil((1.0 - left) / self._per_second))
+        return min(self._burst, left + (now - at) * self._per_second)
+
+    def _seconds(self, left: float) -> int:
+        return 0 if left >= 1.0 else max(1, math.ceil((1.0 - left) / self._per_second))
 
 
 def _keep(entries: OrderedDict[str, V], key: str, value: V, most: int) -> None:

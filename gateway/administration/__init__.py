@@ -37,7 +37,7 @@ from gateway.administration.repositories import Repositories
 from gateway.administration.retention import Retentions
 from gateway.administration.reviews import ReviewDetail, Reviews
 from gateway.administration.robots import ROBOT_LIFE, Robots
-from gateway.administration.second_factor import Enrolment, SecondFactor, SecondFactorState
+from gateway.administration.second_factor import Confirmed, Enrolment, SecondFactor, SecondFactorState
 from gateway.administration.sessions import NewSession, Session, Sessions
 from gateway.administration.signing_in import SecondFactorNeeded, SignIn
 from gateway.administration.tracing import Leak, Pull, Touched, Trace, Tracing
@@ -69,6 +69,7 @@ __all__ = [
     "Answer",
     "Arrival",
     "Condition",
+    "Confirmed",
     "Consequences",
     "Difference",
     "Enrolment",

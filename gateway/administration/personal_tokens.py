@@ -18,6 +18,7 @@ from gateway.audit.event import Kind
 from gateway.errors import Denied
 from gateway.gate import Gate
 from gateway.records import personal_tokens as rows
+from gateway.records.accounts import get
 from gateway.records.database import Database
 from gateway.records.personal_tokens import PersonalTokenRow
 
@@ -63,7 +64,10 @@ class PersonalTokens:
             expires_at = now + check_days(days) * _DAY_SECONDS
             token = new_personal_token()
             hashed = keyed_hash(self.secrets.personal_tokens, token)
-            notes = await passage.commit(rows.add(owner, hashed, label, bound, expires_at=expires_at, now=now))
+            number, generation = await self._owner(caller, owner)
+            notes = await passage.commit(
+                rows.add(number, owner, hashed, label, bound, expires_at=expires_at, now=now, generation=generation)
+            )
         row = notes.result
         assert isinstance(row, PersonalTokenRow)
         return NewSecret(row.name, token, datetime.fromtimestamp(expires_at, UTC), row.id)
@@ -120,6 +124,12 @@ class PersonalTokens:
         if not _own(caller, owner):
             raise Denied("Everybody makes their own tokens: ask the user to sign in to the console and make one.")
         await require_own(self.gate, caller)
+
+    async def _owner(self, caller: Caller, owner: str) -> tuple[int, int | None]:
+        """The number of the account, and at which generation it asks if it asks itself."""
+        if _own(caller, owner):
+            return caller.principal.id, caller.generation
+        return (await self.database.read(lambda connection: get(connection, owner))).id, None
 
     async def _is_mine(self, caller: Caller, number: int) -> bool:
         if caller.principal.kind is not PrincipalKind.USER:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from gateway.access.names import AccountName
@@ -43,6 +43,14 @@ class Enrolment:
 
     key: str = field(repr=False)
     uri: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """The recovery codes, shown this once; and *caller* as it goes on: what it was before is worth nothing any more."""
+
+    codes: tuple[str, ...] = field(repr=False)
+    caller: Caller
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +107,13 @@ class SecondFactor:
             await passage.commit(rows.begin(number, sealed, int(self.clock().timestamp())))
         return Enrolment(key_text(key), key_uri(key, caller.principal.name, issuer))
 
-    async def confirm(self, caller: Caller, code: str) -> tuple[str, ...]:
+    async def confirm(self, caller: Caller, code: str) -> Confirmed:
         """
         Puts the key begun last in force, given a *code* of it; returns ten recovery codes, shown this once.
 
-        The caller's offline tokens and its other sessions end: they were got with the password alone. Raises `Invalid`
-        for a wrong code, `Unknown` when nothing was begun, `Conflict` when it is in force already.
+        The caller's offline tokens, bearers and other sessions end, as do sign-ins under way: they were got with the
+        password alone. Raises `Invalid` for a wrong code, `Unknown` when nothing was begun, `Conflict` when it is in
+        force already.
         """
         number, now = caller.principal.id, self.clock()
         async with self.gate.passage(caller, Kind.SECOND_FACTOR_CONFIRM) as passage:
@@ -120,8 +129,8 @@ class SecondFactor:
             codes, hashes = self._new_codes(number)
             moment = int(now.timestamp())
             kept = rows.confirm(number, found.sealed, step, hashes, moment, session=_session(caller))
-            await passage.commit(kept)
-        return codes
+            notes = await passage.commit(kept)
+        return Confirmed(codes, replace(caller, generation=int(notes.result)))
 
     async def disable(self, caller: Caller, code: str) -> None:
         """

@@ -38,10 +38,10 @@ class StagedDirectory:
     def version(self) -> int:
         return self.real.version()
 
-    async def standing(self, principal: Principal) -> Standing | None:
+    async def standing(self, principal: Principal, *, offline_token: int = 0) -> Standing | None:
         if principal == LOW:
             return Standing(grants=(Grant(Role.PUSHER, Reach(self.canary.neighbour.project)),))
-        return await self.real.standing(principal)
+        return await self.real.standing(principal, offline_token=offline_token)
 
     async def project(self, name: ProjectName) -> Project | None:
         if name == self.canary.repository.project:

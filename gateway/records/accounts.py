@@ -306,6 +306,13 @@ def _keep_one(connection: Connection, account: Account, advice: str = "make anot
         raise Conflict(f"{account.name} is the last enabled administrator; {advice}")
 
 
+def move_generation(connection: Connection, account: int) -> int:
+    """Ends what was given out at the account's generation up to now, within a change; returns the next one."""
+    mine = accounts.c.id == account
+    connection.execute(update(accounts).where(mine).values(generation=accounts.c.generation + 1))
+    return int(connection.execute(select(accounts.c.generation).where(mine)).scalar_one())
+
+
 def drop_offline_tokens(connection: Connection, account: int) -> int:
     """Revokes the account's offline tokens, within a change; returns how many there were."""
     return connection.execute(delete(offline_tokens).where(offline_tokens.c.account_id == account)).rowcount

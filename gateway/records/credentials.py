@@ -138,21 +138,37 @@ class CredentialRecords:
 
         On commit raises `Unauthorized` when the account is gone, disabled, or of another *generation*: whoever signed
         in with a password that was changed meanwhile gets nothing that outlives the change. Beyond 100 tokens an
-        account's longest unused one ends.
+        account's longest unused one ends, which the notes tell.
         """
 
         def apply(connection: Connection) -> Notes:
             wanted = (accounts.c.id == account_id, accounts.c.generation == generation, accounts.c.enabled.is_(True))
             if connection.execute(select(accounts.c.id).where(*wanted)).first() is None:
                 raise Unauthorized("The account was changed meanwhile: sign in again.")
-            _make_room(connection, account_id)
+            ended = _make_room(connection, account_id)
             row = {"account_id": account_id, "hashed": hashed, "service": service, "client": client, "address": address}
             made = connection.execute(insert(offline_tokens).values(**row, created_at=int(now.timestamp())))
             assert made.inserted_primary_key is not None
-            return Notes(result=int(made.inserted_primary_key[0]))
+            number = int(made.inserted_primary_key[0])
+            detail = {"offline_token": number, "client": client} | ({"offline_tokens_ended": ended} if ended else {})
+            return Notes(detail=detail, result=number)
 
-        # What a bearer that was got with it may do is policy's to say.
-        return Change(apply, policy=True)
+        # It gives nothing that its owner had not; who is asked about it and does not know it yet, looks.
+        return Change(apply)
+
+    def renew_secret(self, account_id: int, old: str, new: str) -> Change:
+        """
+        Keeps another hash, *new*, of the password that *old* is of: what was got with it goes on.
+
+        Nothing where another password was given meanwhile.
+        """
+
+        def apply(connection: Connection) -> Notes:
+            same = (accounts.c.id == account_id, accounts.c.secret == old)
+            connection.execute(update(accounts).where(*same).values(secret=new))
+            return Notes()
+
+        return Change(apply)
 
     def touch_offline_token(self, token_id: int, now: datetime) -> Change:
         """Notes when an offline token was last used; on commit raises `Unauthorized` when it was revoked meanwhile."""
@@ -199,7 +215,8 @@ def _prune(connection: Connection, now: datetime) -> None:
         connection.execute(delete(attempts).where(attempts.c.key.in_(keys)))
 
 
-def _make_room(connection: Connection, account_id: int) -> None:
+def _make_room(connection: Connection, account_id: int) -> list[int]:
+    """Ends the longest unused tokens of an account that has no room for one more; returns their numbers."""
     held = select(offline_tokens.c.id, offline_tokens.c.used_at, offline_tokens.c.created_at).where(
         offline_tokens.c.account_id == account_id
     )
@@ -207,6 +224,7 @@ def _make_room(connection: Connection, account_id: int) -> None:
     surplus = [row.id for row in by_use[: max(0, len(by_use) - TOKENS_PER_ACCOUNT + 1)]]
     if surplus:
         connection.execute(delete(offline_tokens).where(offline_tokens.c.id.in_(surplus)))
+    return surplus
 
 
 def _account(row: Any) -> StoredAccount:

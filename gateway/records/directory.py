@@ -75,22 +75,29 @@ class SqlDirectory:
         self._version = -1
         self._standings: dict[int, Standing | None] = {}
         self._projects: dict[str, Project | None] = {}
+        #: Numbers of offline tokens that were looked for at this version and are gone: none of them comes back.
+        self._gone: set[int] = set()
         self._public: tuple[Project, ...] | None = None
 
     def version(self) -> int:
         return self._database.versions.policy()
 
-    async def standing(self, principal: Principal) -> Standing | None:
+    async def standing(self, principal: Principal, *, offline_token: int = 0) -> Standing | None:
         fixed = _fixed(principal)
         if fixed is not None:
             return fixed
         version = self._refresh()
         if principal.id in self._standings:
-            return self._standings[principal.id]
+            known = self._standings[principal.id]
+            if offline_token in self._gone or not _lacks(known, offline_token):
+                return known
         standing = await self._database.read(lambda connection: read_standing(connection, principal.id))
         if self._keepable(version):
             _bound(self._standings)
             self._standings[principal.id] = standing
+            if _lacks(standing, offline_token):
+                _bound(self._gone)
+                self._gone.add(offline_token)
         return standing
 
     async def project(self, name: ProjectName) -> Project | None:
@@ -122,6 +129,7 @@ class SqlDirectory:
         if version != self._version:
             self._standings.clear()
             self._projects.clear()
+            self._gone.clear()
             self._public = None
             self._version = version
         return version
@@ -181,6 +189,10 @@ def _fixed(principal: Principal) -> Standing | None:
             assert_never(principal.kind)
 
 
-def _bound(cache: dict[int, Standing | None] | dict[str, Project | None]) -> None:
+def _lacks(standing: Standing | None, offline_token: int) -> bool:
+    return standing is not None and offline_token > 0 and offline_token not in standing.offline_tokens
+
+
+def _bound(cache: dict[int, Standing | None] | dict[str, Project | None] | set[int]) -> None:
     if len(cache) >= _ENTRIES:
         cache.clear()

@@ -367,7 +367,8 @@ def _events(act: Act, event: Event, notes: Notes) -> list[Event]:
     ]
     if act.silent:
         return [*caused, *act.also]
-    told = {"before": notes.before, "after": notes.after, "detail": notes.detail, "digest": notes.digest or None}
+    detail = {**(event.detail or {}), **notes.detail} if notes.detail is not None else None
+    told = {"before": notes.before, "after": notes.after, "detail": detail, "digest": notes.digest or None}
     return [*caused, *act.also, event.but(**{name: value for name, value in told.items() if value is not None})]
 
 

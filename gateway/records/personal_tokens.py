@@ -12,7 +12,7 @@ from gateway.access.personal import MOST_TOKENS, Bound, action_names
 from gateway.access.scopes import Action
 from gateway.change import Change, Notes
 from gateway.errors import Conflict, Denied, Unknown
-from gateway.records.accounts import get
+from gateway.records.accounts import get, no_account, numbered
 from gateway.records.directory import moment
 from gateway.records.schema import accounts, personal_tokens
 
@@ -51,16 +51,32 @@ def find(connection: Connection, number: int) -> PersonalTokenRow | None:
     return _row(row) if row is not None else None
 
 
-def add(name: str, hashed: str, label: str, bound: Bound, *, expires_at: int, now: int) -> Change:
+def add(
+    account_id: int,
+    name: str,
+    hashed: str,
+    label: str,
+    bound: Bound,
+    *,
+    expires_at: int,
+    now: int,
+    generation: int | None = None,
+) -> Change:
     """
-    A new token of the user *name*, called *label*; the result is its row.
+    A new token, called *label*, of the user numbered *account_id*, who is *name*; the result is its row.
 
-    On commit raises `Unknown` without the user, `Denied` when it is disabled or a robot, `Conflict` when it has a
-    token of that label, or 100 live ones. Tokens that were over for a month go.
+    With *generation*, the user asks, who signed in at this generation: on commit raises `Denied` when the account is
+    of another one meanwhile. Raises `Unknown` without the user, `Denied` when it is disabled or a robot, `Conflict`
+    when it has a token of that label, or 100 live ones. Tokens that were over for a month go.
     """
 
     def apply(connection: Connection) -> Notes:
-        account = get(connection, name)
+        account = numbered(connection, account_id)
+        if account is None:
+            raise no_account(name)
+        at = select(accounts.c.generation).where(accounts.c.id == account_id)
+        if generation is not None and connection.execute(at).scalar_one() != generation:
+            raise Denied("The account was changed meanwhile: sign in again.")
         if not account.enabled or account.project:
             raise Denied(f"{name} is no user who can sign in; there are personal tokens for those alone.")
         held = personal_tokens.c.account_id == account.id

@@ -11,10 +11,10 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 
 from gateway.change import Change, Notes
 from gateway.errors import Conflict, Denied, Unknown
-from gateway.records.accounts import drop_offline_tokens, get
+from gateway.records.accounts import drop_offline_tokens, get, move_generation
 from gateway.records.directory import moment
 from gateway.records.schema import recovery_codes, second_factors
-from gateway.records.sessions import drop_others
+from gateway.records.sessions import carry_over, drop_others
 
 _REPLAYED = "This code was used already: wait for the next one."
 
@@ -68,8 +68,9 @@ def confirm(account_id: int, sealed: bytes, step: int, codes: Sequence[str], now
     """
     From now on the factor is asked for; *codes* are the hashes of the recovery codes.
 
-    What was got with the password alone ends: offline tokens, and sessions but the one numbered *session*. On commit
-    raises `Conflict` when another key was begun meanwhile.
+    What was got with the password alone ends: offline tokens, and sessions but the one numbered *session*. The
+    generation moves, so that it ends too where it is still being got, bearers included; the result is the new one. On
+    commit raises `Conflict` when another key was begun meanwhile.
     """
 
     def apply(connection: Connection) -> Notes:
@@ -78,13 +79,15 @@ def confirm(account_id: int, sealed: bytes, step: int, codes: Sequence[str], now
         if connection.execute(waiting.values(confirmed_at=now, last_step=step)).rowcount == 0:
             raise Conflict("The second factor was set up anew meanwhile; begin again.")
         _keep_codes(connection, account_id, codes)
+        generation = move_generation(connection, account_id)
+        carry_over(connection, account_id, session, generation)
         detail = {
             "offline_tokens_revoked": drop_offline_tokens(connection, account_id),
             "sessions_ended": drop_others(connection, account_id, session),
         }
-        return Notes(detail=detail)
+        before, after = {"generation": generation - 1}, {"generation": generation}
+        return Notes(before=before, after=after, detail=detail, result=generation)
 
-    # The bearers of the offline tokens end too.
     return Change(apply, policy=True)
 
 

@@ -82,7 +82,8 @@ def sessions_of(connection: Connection, account_id: int, now: int) -> tuple[Sess
 
 def begin(wanted: Beginning) -> Change:
     """
-    A new session; the result is its number. Those that are over go, and beyond 20 the longest unused of the account.
+    A new session; the result is its number. Those that are over go, and beyond 20 the longest unused of the account,
+    which the notes tell.
 
     On commit raises `Denied` when the account is gone, disabled, or of another generation.
     """
@@ -93,12 +94,13 @@ def begin(wanted: Beginning) -> Change:
             raise Denied("The account was changed meanwhile: sign in again.")
         if wanted.replacing:
             connection.execute(delete(sessions).where(sessions.c.hashed == wanted.replacing))
-        _make_room(connection, wanted)
+        ended = _make_room(connection, wanted)
         row = {name: getattr(wanted, name) for name in ("account_id", "generation", "hashed", "csrf", "expires_at")}
         seen = {"address": wanted.address, "agent": wanted.agent[:200], "created_at": wanted.now, "seen_at": wanted.now}
         made = connection.execute(insert(sessions).values(row | seen)).inserted_primary_key
         assert made is not None
-        return Notes(after={"session": int(made[0])}, result=int(made[0]))
+        detail = {"unused_sessions_ended": ended} if ended else None
+        return Notes(after={"session": int(made[0])}, detail=detail, result=int(made[0]))
 
     return Change(apply)
 
@@ -141,14 +143,24 @@ def drop_others(connection: Connection, account_id: int, kept: int = 0) -> int:
     return connection.execute(others).rowcount
 
 
-def _make_room(connection: Connection, wanted: Beginning) -> None:
+def carry_over(connection: Connection, account_id: int, kept: int, generation: int) -> None:
+    """Lets the account's session numbered *kept* go on at *generation*, which has just followed its own."""
+    mine = (sessions.c.id == kept, sessions.c.account_id == account_id, sessions.c.generation == generation - 1)
+    connection.execute(update(sessions).where(*mine).values(generation=generation))
+
+
+def _make_room(connection: Connection, wanted: Beginning) -> list[int]:
+    """Returns the numbers of the sessions that were not over, and ended all the same."""
     over = sessions.c.expires_at <= wanted.now
     surplus = set(connection.execute(select(sessions.c.id).where(over).limit(_PRUNED)).scalars())
     mine = select(sessions.c.id).where(sessions.c.account_id == wanted.account_id)
     newest = connection.execute(mine.order_by(sessions.c.seen_at.desc(), sessions.c.id.desc())).scalars().all()
-    surplus |= set(newest[SESSIONS_PER_ACCOUNT - 1 :])
+    displaced = newest[SESSIONS_PER_ACCOUNT - 1 :]
+    live = {session.id for session in sessions_of(connection, wanted.account_id, wanted.now)} if displaced else set()
+    surplus |= set(displaced)
     if surplus:
         connection.execute(delete(sessions).where(sessions.c.id.in_(surplus)))
+    return sorted(live & surplus)
 
 
 def _live(*wanted: Any) -> Select[Any]:

@@ -71,7 +71,7 @@ async def require_standing(request: Request, kind: Kind) -> None:
     Raises `Unauthorized` and records it.
     """
     parts, caller = request.parts, request.caller
-    standing = await parts.gate.directory.standing(caller.principal)
+    standing = await parts.gate.directory.standing(caller.principal, offline_token=caller.offline_token)
     # Asked for a right that tokens cannot carry, the judgement says whether the caller stands at all.
     verdict = judge(caller, Need(Action.REVIEW), standing, None, parts.now())
     if isinstance(verdict, Refused) and verdict.reason is not Reason.NO_GRANT:

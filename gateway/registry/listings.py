@@ -55,7 +55,7 @@ async def _visible(
 ) -> tuple[Sequence[ProjectName] | None, Callable[[Repository], bool]]:
     """The projects to look into (None: all), and whether the caller may pull a repository, by live policy."""
     directory = request.gate.directory
-    standing = await directory.standing(caller.principal)
+    standing = await directory.standing(caller.principal, offline_token=caller.offline_token)
     if standing is None or standing.administrator:
         return (None if standing is not None else ()), lambda _: standing is not None
     named = {grant.reach.project for grant in standing.grants}

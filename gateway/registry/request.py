@@ -37,7 +37,8 @@ class Parts:
     What the registry edge is joined of.
 
     *realm_for* gives the token endpoint's absolute address for a request's `Host`; *service* is the audience of our
-    tokens; *jwks* the public keys they are signed with.
+    tokens; *jwks* the public keys they are signed with. *anonymous* bounds how often an address may ask for a token
+    without signing in, *lasting* how often a user may have an offline token made.
     """
 
     gate: Gate
@@ -50,6 +51,7 @@ class Parts:
     manifest_bytes: int = LIMIT_BYTES
     containerd_push_seconds: int = 900
     anonymous: Budget = field(default_factory=Budget)
+    lasting: Budget = field(default_factory=lambda: Budget(per_second=1, burst=100))
     now: Callable[[], datetime] = _now
 
 

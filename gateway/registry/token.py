@@ -15,6 +15,7 @@ from gateway.access.policy import granted
 from gateway.access.principals import ANONYMOUS, Caller, CredentialKind, Principal, PrincipalKind
 from gateway.access.scopes import Access, Action, parse_scopes
 from gateway.access.secrets import PERSONAL_PREFIX
+from gateway.access.throttle import Budget
 from gateway.access.tokens import IssuedToken
 from gateway.audit.event import Event, Kind
 from gateway.change import Change, together
@@ -117,10 +118,10 @@ async def _issue(request: Request, ask: Ask) -> Reply:
     caller = stranger(request)
     if belief is None:
         # Each costs a signature and an event, and nobody answers for it: a flood of them is not let in.
-        wait_seconds = request.parts.anonymous.spend(request.origin.address)
-        if wait_seconds:
-            raise TooManyRequests("Ask less often, or sign in.", retry_after_seconds=wait_seconds)
+        _spend(request.parts.anonymous, request.origin.address, "Ask less often, or sign in.")
     else:
+        if _makes_offline(belief, ask):
+            _spend(request.parts.lasting, f"user:{belief.principal.id}", "Log in less often.")
         caller = Caller(
             belief.principal,
             request.origin,
@@ -141,7 +142,7 @@ async def _sign(request: Request, caller: Caller, ask: Ask) -> tuple[IssuedToken
     parts = request.parts
     names = {Repository(name).project for name in ask.wanted.repositories}
     projects = await parts.gate.directory.projects(names)
-    standing = await parts.gate.directory.standing(caller.principal)
+    standing = await parts.gate.directory.standing(caller.principal, offline_token=caller.offline_token)
     now = parts.now()
     access = granted(caller, ask.wanted, standing, projects, now)
     ids = {project.name.name: project.id for project in projects}
@@ -170,8 +171,7 @@ async def _commit(passage: Passage, request: Request, belief: Believed | None, a
         return ""
     changes: list[Change] = [] if belief.change is None else [belief.change]
     offline_token = ""
-    # A robot has its secret, and who came with a token of any kind has that: nothing is made that outlives it.
-    if ask.offline and belief.credential.kind is CredentialKind.PASSWORD:
+    if _makes_offline(belief, ask):
         parts = request.parts
         offline_token, change = parts.credentials.new_offline_token(
             belief.principal, belief.generation, parts.service, ask.client, request.origin
@@ -183,6 +183,17 @@ async def _commit(passage: Passage, request: Request, belief: Believed | None, a
     else:
         await passage.seal(signed_in)
     return offline_token
+
+
+def _makes_offline(belief: Believed, ask: Ask) -> bool:
+    # A robot has its secret, and who came with a token of any kind has that: nothing is made that outlives it.
+    return ask.offline and belief.credential.kind is CredentialKind.PASSWORD
+
+
+def _spend(budget: Budget, key: str, advice: str) -> None:
+    wait_seconds = budget.spend(key)
+    if wait_seconds:
+        raise TooManyRequests(advice, retry_after_seconds=wait_seconds)
 
 
 def _reply(issued: IssuedToken, access: Access, offline_token: str, ask: Ask) -> Reply:

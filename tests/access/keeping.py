@@ -95,6 +95,15 @@ class KeptAccounts:
 
         return Change(apply)
 
+    def renew_secret(self, account_id: int, old: str, new: str) -> Change:
+        def apply(_: object) -> Notes:
+            name = next(name for name, known in self.by_name.items() if known.principal.id == account_id)
+            if self.by_name[name].secret == old:
+                self.alter(name, secret=new)
+            return Notes()
+
+        return Change(apply)
+
     def touch_offline_token(self, token_id: int, now: datetime) -> Change:
         return Change(lambda _: Notes(result=token_id))
 

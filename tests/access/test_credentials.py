@@ -9,15 +9,18 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+import bcrypt
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.access import throttle
+from gateway.access.admission import Admission
 from gateway.access.credentials import Believed, Credentials, Disbelieved, account_name
 from gateway.access.passwords import HashingPool, hash_password
 from gateway.access.principals import Credential, CredentialKind, PrincipalKind
 from gateway.access.secrets import Secrets, keyed_hash, new_offline_token, new_personal_token, new_robot_secret
+from gateway.access.turns import LONGEST_LINE
 from gateway.errors import TooManyRequests, Unauthorized
 from tests.access.keeping import NOW, Clock, KeptAccounts, origin
 
@@ -32,12 +35,20 @@ class CountingPool(HashingPool):
 
     verified = 0
     full = False
+    full_for_new = False
+    known = False
 
-    async def verify(self, text: str, hashed: str | None) -> bool:
+    async def hash_again(self, text: str) -> str:
+        if self.full_for_new:
+            raise TooManyRequests("Full.", retry_after_seconds=5)
+        return await super().hash_again(text)
+
+    async def verify(self, text: str, hashed: str | None, *, known: bool = False) -> bool:
         self.verified += 1
+        self.known = known
         if self.full:
             raise TooManyRequests("Full.", retry_after_seconds=5)
-        return await super().verify(text, hashed)
+        return await super().verify(text, hashed, known=known)
 
 
 @dataclass(slots=True)
@@ -334,6 +345,35 @@ def test_an_account_guessed_at_from_everywhere_is_slow_but_open(door: Door, monk
     assert time.monotonic() - begun >= 0.05
 
 
+def test_sign_ins_at_once_to_a_slowed_account_are_slowed_beside_each_other(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(throttle, "SLOWED_SECONDS", 0.5)
+    for number in range(100):
+        door.knock("writer", "guess", f"198.51.{number}.1")
+    begun = time.monotonic()
+
+    beliefs = asyncio.run(at_once(door, *[PASSWORD] * 10))
+
+    assert all(isinstance(belief, Believed) for belief in beliefs)
+    assert 0.5 <= time.monotonic() - begun < 2.5
+
+
+def test_a_line_of_sign_ins_has_an_end_for_right_and_wrong_alike(door: Door) -> None:
+    beliefs = asyncio.run(at_once(door, *[PASSWORD, "guess"] * 55))
+
+    turned_away = [belief for belief in beliefs[LONGEST_LINE:] if isinstance(belief, Disbelieved)]
+    assert len(turned_away) == 10
+    assert {belief.reason for belief in turned_away} == {"throttled"}
+    assert len(answers(*turned_away)) == 1
+    assert "at once" in turned_away[0].refusal.message
+    assert isinstance(door.knock("reader", "guess"), Disbelieved)
+
+
+async def at_once(door: Door, *secrets: str) -> list[Believed | Disbelieved]:
+    return list(await asyncio.gather(*(door.credentials.believe("writer", secret, origin()) for secret in secrets)))
+
+
 def test_a_login_that_is_tried_again_another_way_fails_once(door: Door) -> None:
     for number in range(4):
         assert refused(door.knock("writer", f"guess {number}")).change is not None
@@ -374,6 +414,37 @@ def test_a_change_of_the_account_counts_against_a_verified_password_at_once(door
     assert belief.generation == 2
 
 
+def imported(door: Door, password: str = PASSWORD) -> str:
+    """A hash as another program made it, of a lower cost, and an account that is kept with it."""
+    hashed = "$2y$" + bcrypt.hashpw(password.encode(), bcrypt.gensalt(COST))[4:].decode()
+    door.kept.add("jane", hashed)
+    return hashed
+
+
+@pytest.mark.parametrize("password", [PASSWORD, "short"])
+def test_a_password_hashed_elsewhere_is_kept_as_new_ones_are_once_it_was_right(door: Door, password: str) -> None:
+    hashed = imported(door, password)
+    assert isinstance(door.knock("jane", "a wrong one"), Disbelieved)
+    assert door.kept.by_name["jane"].secret == hashed
+
+    assert isinstance(door.knock("jane", password), Believed)
+
+    account = door.kept.by_name["jane"]
+    assert account.secret.startswith(f"$2b${COST:02d}$")
+    assert account.generation == 1
+    door.credentials = door.process()
+    again = door.knock("jane", password)
+    assert isinstance(again, Believed)
+    assert again.change is None
+
+
+def test_a_password_is_believed_though_there_is_no_room_to_hash_it_again(door: Door) -> None:
+    hashed = imported(door)
+    door.pool.full_for_new = True
+    assert isinstance(door.knock("jane", PASSWORD), Believed)
+    assert door.kept.by_name["jane"].secret == hashed
+
+
 def test_a_full_pool_is_too_many_requests_and_no_failure(door: Door) -> None:
     door.pool.full = True
 
@@ -381,6 +452,49 @@ def test_a_full_pool_is_too_many_requests_and_no_failure(door: Door) -> None:
 
     assert isinstance(belief.refusal, TooManyRequests)
     assert not door.kept.counters
+
+
+def test_tries_that_find_no_room_are_counted_and_then_right_and_wrong_are_one_answer(door: Door) -> None:
+    assert isinstance(door.knock("writer", PASSWORD), Believed)
+    door.credentials._admission = stopped(Admission(lambda: 0.0), "192.0.2.7")
+    door.pool.full = True
+    for number in range(99):
+        assert refused(door.knock(f"nobody{number}", "guess")).reason == "throttled"
+    assert not door.kept.counters
+    door.pool.full = False
+
+    # Verified a moment ago, and told no sooner than a guess is.
+    assert len(answers(door.knock("writer", PASSWORD), door.knock("writer", "guess"))) == 1
+    assert isinstance(door.knock("writer", PASSWORD, "192.0.2.8"), Believed)
+
+
+def stopped(admission: Admission, known: str) -> Admission:
+    """*admission*, where somebody signed in from *known* with one try."""
+    admission.welcome(known)
+    with admission.trying(known):
+        pass
+    return admission
+
+
+def test_a_subscriber_with_many_blocks_is_stopped_but_where_somebody_signed_in(door: Door) -> None:
+    for number in range(150):
+        assert refused(door.knock(f"n{number}", "guess", f"2001:db8:0:{number:x}::1")).reason == "unknown_account"
+    door.credentials = door.process()
+    assert refused(door.knock("writer", PASSWORD, "2001:db8:0:fe::1")).reason == "throttled"
+    assert refused(door.knock("writer", PASSWORD, "2001:db8:0:ff::1")).reason == "throttled"
+    assert isinstance(door.knock("writer", PASSWORD, "2001:db8:0:100::1"), Believed)
+
+    door.credentials._admission.welcome("2001:db8:0:ff::1")
+    assert isinstance(door.knock("writer", PASSWORD, "2001:db8:0:ff::1"), Believed)
+
+
+def test_who_signed_in_lately_is_hashed_in_the_room_that_is_kept(door: Door) -> None:
+    assert isinstance(door.knock("writer", PASSWORD), Believed)
+    assert door.pool.known is False
+    door.knock("writer", "guess")
+    assert door.pool.known is True
+    door.knock("writer", "guess", "192.0.2.8")
+    assert door.pool.known is False
 
 
 def test_an_offline_token_is_believed_for_its_service_and_account(door: Door) -> None:

@@ -71,6 +71,97 @@ def test_a_longer_password_is_wrong_even_where_bcrypt_would_cut_it() -> None:
     assert not verify("x" * 100_000, hashed)
 
 
+@pytest.mark.parametrize("form", ["$2b$", "$2y$"])
+def test_a_wrong_password_takes_one_work_whoever_made_the_hash(monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+    pool = HashingPool(8, workers=1)
+    imported = [form + hash_password("correct horse", cost)[4:] for cost in (4, 6, 7, 8)]
+    done: list[int] = []
+    check = bcrypt.checkpw
+
+    def counted(text: bytes, hashed: bytes) -> bool:
+        done.append(int(hashed[4:6]))
+        return check(text, hashed)
+
+    monkeypatch.setattr(bcrypt, "checkpw", counted)
+
+    async def work(text: str, hashed: str | None, right: bool) -> int:
+        done.clear()
+        assert await pool.verify(text, hashed) is right
+        return sum(1 << cost for cost in done)
+
+    for hashed in (None, *imported):
+        assert asyncio.run(work("a wrong one", hashed, False)) == 1 << 8
+    for hashed in imported:
+        # A disabled account's right one is answered as a wrong one.
+        assert asyncio.run(work("correct horse", hashed, True)) == 1 << 8
+    pool.close()
+
+
+def test_strangers_leave_room_for_those_who_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = HashingPool(COST, workers=1, queue=4)
+    held = threading.Event()
+    monkeypatch.setattr(passwords, "verify", lambda text, hashed: held.wait(10))
+
+    async def crowd() -> tuple[int, int]:
+        def ask(number: int, *, known: bool) -> list[asyncio.Task[bool]]:
+            return [asyncio.create_task(pool.verify("a wrong one", None, known=known)) for _ in range(number)]
+
+        held.clear()
+        strangers, late = ask(10, known=False), ask(10, known=True)
+        await asyncio.sleep(0)
+        held.set()
+        ends = [await asyncio.gather(*tasks, return_exceptions=True) for tasks in (strangers, late)]
+        refused = [sum(isinstance(end, TooManyRequests) for end in found) for found in ends]
+        return refused[0], refused[1]
+
+    assert asyncio.run(crowd()) == (6, 9)
+    assert asyncio.run(crowd()) == (6, 9)
+    pool.close()
+
+
+def test_who_is_known_is_hashed_before_the_strangers_that_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = HashingPool(COST, workers=1, queue=8)
+    held, order = threading.Event(), []
+
+    def noted(text: str, hashed: str) -> bool:
+        held.wait(10)
+        order.append(text)
+        return False
+
+    monkeypatch.setattr(passwords, "verify", noted)
+
+    async def crowd() -> None:
+        asked = [asyncio.create_task(pool.verify(f"stranger {number}", None)) for number in range(4)]
+        await asyncio.sleep(0.05)
+        asked += [asyncio.create_task(pool.verify(f"known {number}", None, known=True)) for number in range(2)]
+        await asyncio.sleep(0)
+        asked[3].cancel()
+        await asyncio.sleep(0)
+        held.set()
+        await asyncio.gather(*asked, return_exceptions=True)
+
+    asyncio.run(crowd())
+    pool.close()
+    waited = [text for text in order if text != "stranger 0"]
+    assert waited == ["known 0", "known 1", "stranger 1", "stranger 2"]
+
+
+def test_a_pool_that_closes_forgets_what_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = HashingPool(COST, workers=1, queue=4)
+    held = threading.Event()
+    monkeypatch.setattr(passwords, "verify", lambda text, hashed: held.wait(10))
+
+    async def closing() -> list[object]:
+        asked = [asyncio.create_task(pool.verify("x", None, known=True)) for _ in range(3)]
+        await asyncio.sleep(0.05)
+        threading.Timer(0.05, held.set).start()
+        pool.close()
+        return list(await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 10))
+
+    ends = asyncio.run(closing())
+    assert [isinstance(end, asyncio.CancelledError) for end in ends][-1]
+
+
 def test_one_spelling_of_a_character_is_as_good_as_the_other() -> None:
     hashed = hash_password(unicodedata.normalize("NFD", "schönes passwort"), COST)
 
@@ -136,9 +227,10 @@ def test_the_pool_hashes_and_verifies(pool: HashingPool) -> None:
 def test_beyond_its_queue_the_pool_refuses_and_takes_more_when_there_is_room(
     pool: HashingPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    go_on = threading.Event()
+    go_on, begun = threading.Event(), threading.Event()
 
     def slow(text: str, hashed: str) -> bool:
+        begun.set()
         return go_on.wait(10)
 
     monkeypatch.setattr(passwords, "verify", slow)
@@ -150,6 +242,7 @@ def test_beyond_its_queue_the_pool_refuses_and_takes_more_when_there_is_room(
             await pool.verify("x", "y")
         assert refused.value.retry_after_seconds > 0
         # Whoever gives up frees a place only when its thread is done with it.
+        await asyncio.to_thread(begun.wait, 10)
         waiting[0].cancel()
         await asyncio.sleep(0.01)
         with pytest.raises(TooManyRequests):

@@ -13,6 +13,7 @@ from gateway.access.throttle import (
     Budget,
     Keys,
     Recent,
+    Wait,
     address_block,
     after_failure,
     failures,
@@ -51,6 +52,20 @@ def test_an_address_with_fifty_failures_waits_for_the_end_of_its_quarter_of_an_h
     refused = wait(KEYS, None, seen(50, 60), None, NOW)
     assert (refused.refused_seconds, refused.key) == (14 * 60, KEYS.address)
     assert wait(KEYS, None, seen(50, 15 * 60), None, NOW).refused_seconds == 0
+
+
+def test_the_many_blocks_of_one_subscriber_or_site_are_not_as_many_chances() -> None:
+    keys = user_keys(b"k" * 32, "writer", "2001:db8:0:7::1")
+    assert keys.wider == ("address:2001:db8::/56", "address:2001:db8::/48")
+    assert user_keys(b"k" * 32, "writer", "192.0.2.7").wider == ()
+
+    def waits(subscriber: int, site: int) -> Wait:
+        return wait(keys, None, None, None, NOW, (seen(subscriber, 60), seen(site, 60)))
+
+    assert waits(149, 499).refused_seconds == 0
+    assert (waits(150, 150).refused_seconds, waits(150, 150).key) == (14 * 60, keys.wider[0])
+    assert (waits(149, 500).refused_seconds, waits(149, 500).key) == (14 * 60, keys.wider[1])
+    assert wait(keys, None, None, None, NOW).refused_seconds == 0
 
 
 def test_a_guessed_at_account_is_slow_but_open_to_an_address_that_has_not_failed() -> None:

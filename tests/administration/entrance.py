@@ -59,9 +59,9 @@ class Entrance:
         """A new user with a second factor, and its recovery codes; a minute has passed since it was confirmed."""
         caller = self.rooms.user(name)
         self.begin(caller)
-        codes = self.rooms.run(self.second_factor.confirm(caller, self.shown(caller)))
+        confirmed = self.rooms.run(self.second_factor.confirm(caller, self.shown(caller)))
         self.move(minutes=1)
-        return caller, codes
+        return confirmed.caller, confirmed.codes
 
     def begin(self, caller: Caller) -> Enrolment:
         return self.rooms.run(self.second_factor.begin(caller, "registry.test"))

@@ -11,6 +11,7 @@ from gateway.access.principals import Caller, Credential, CredentialKind, Princi
 from gateway.administration import Administration
 from gateway.engine.port import Engine
 from gateway.records import accounts
+from gateway.records.directory import ConnectionView
 from tests.house import OPERATOR, ORIGIN, SECRETS, House
 
 R = TypeVar("R")
@@ -34,7 +35,10 @@ class Rooms:
     def caller(self, name: str) -> Caller:
         """Whoever is called *name* now, signed in with the password."""
         account = self.house.database.read_now(lambda connection: accounts.get(connection, name))
-        return Caller(Principal(account.kind, account.id, name), ORIGIN, Credential(CredentialKind.PASSWORD))
+        principal = Principal(account.kind, account.id, name)
+        standing = self.house.database.read_now(lambda connection: ConnectionView(connection).standing(principal))
+        assert standing is not None
+        return Caller(principal, ORIGIN, Credential(CredentialKind.PASSWORD), generation=standing.generation)
 
     def owner(self, name: str, project: str) -> Caller:
         """A new project, and a new user who owns it."""

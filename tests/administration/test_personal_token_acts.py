@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
 
 import pytest
 
@@ -11,7 +14,9 @@ from gateway.access.personal import Bound, parse_bound
 from gateway.access.principals import Caller, Credential, CredentialKind
 from gateway.access.secrets import PERSONAL_PREFIX, well_formed
 from gateway.administration import NewSecret
+from gateway.change import Notes
 from gateway.errors import Conflict, Denied, Invalid, Unknown
+from gateway.gate import Act
 from gateway.records.schema import personal_tokens
 from tests.administration.rooms import Rooms
 from tests.house import OPERATOR
@@ -83,6 +88,45 @@ def test_no_token_makes_tokens_whatever_it_bounds(rooms: Rooms) -> None:
 
     event = rooms.last("personal_token.issue")
     assert (event["outcome"], event["credential"]) == ("denied", "personal_token")
+
+
+@pytest.mark.parametrize("act", ["leak", "reset", "disable", "add again"])
+@pytest.mark.parametrize("kind", [CredentialKind.SESSION, CredentialKind.PASSWORD])
+def test_a_token_that_is_being_made_while_its_user_is_revoked_is_not_made(
+    rooms: Rooms, act: str, kind: CredentialKind
+) -> None:
+    acts = rooms.acts
+    writer = replace(rooms.user("writer"), credential=Credential(kind, "1"))
+    ledger = cast(Any, Before(rooms.house.ledger.commit, rooms, act))
+    tokens = replace(acts.personal_tokens, gate=replace(rooms.house.gate, ledger=ledger))
+
+    with pytest.raises((Denied, Unknown)):
+        rooms.run(tokens.issue(writer, "laptop", PULL, None, 365))
+
+    assert rooms.last("personal_token.issue")["outcome"] == "denied" or act == "add again"
+    assert column(rooms.house, personal_tokens.c.id) == []
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """A ledger that does something else before each act."""
+
+    then: Callable[[Act], Awaitable[Notes]]
+    rooms: Rooms
+    act: str
+
+    async def commit(self, act: Act) -> Notes:
+        acts = self.rooms.acts
+        if self.act == "leak":
+            await acts.tracing.leak(OPERATOR, "writer", datetime.now(UTC) - timedelta(days=1))
+        elif self.act == "reset":
+            await acts.accounts.set_password(OPERATOR, "writer", "rescued horse battery")
+        elif self.act == "disable":
+            await acts.accounts.disable(OPERATOR, "writer")
+        else:
+            await acts.accounts.remove_user(OPERATOR, "writer")
+            await acts.accounts.add_user(OPERATOR, "writer", password="rescued horse battery")
+        return await self.then(act)
 
 
 def test_a_name_is_used_once_and_again_after_its_token_was_revoked(rooms: Rooms) -> None:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from gateway.access.credentials import Believed, Disbelieved
 from gateway.access.personal import parse_bound
+from gateway.access.policy import Need
 from gateway.access.principals import Caller, Credential, CredentialKind
-from gateway.errors import Conflict, Denied, Invalid, TooManyRequests, Unknown
+from gateway.access.scopes import Access, Action
+from gateway.audit.event import Kind
+from gateway.errors import Conflict, Denied, Invalid, TooManyRequests, Unauthorized, Unknown
+from gateway.oci.names import Repository
 from gateway.records.schema import offline_tokens, recovery_codes, second_factors
-from tests.administration.entrance import Entrance, in_session
+from tests.administration.entrance import PASSWORD, Entrance, in_session
 from tests.administration.rooms import Rooms
-from tests.house import OPERATOR
+from tests.house import OPERATOR, ORIGIN
 from tests.records.rows import an_offline_token, column
 
 
@@ -80,7 +87,58 @@ def test_what_was_got_with_the_password_alone_ends(entrance: Entrance) -> None:
     assert column(rooms.house, offline_tokens.c.id) == []
     found = [rooms.run(rooms.acts.sessions.find(each.cookie, writer.origin)) is not None for each in opened]
     assert found == [True, False]
-    assert rooms.last("second_factor.confirm")["detail"] == {"offline_tokens_revoked": 1, "sessions_ended": 1}
+    event = rooms.last("second_factor.confirm")
+    assert event["detail"] == {"offline_tokens_revoked": 1, "sessions_ended": 1}
+    assert (event["before"], event["after"]) == ({"generation": 0}, {"generation": 1})
+
+
+def test_a_sign_in_with_the_password_alone_keeps_nothing_that_is_got_while_one_is_confirmed(
+    entrance: Entrance,
+) -> None:
+    rooms, acts = entrance.rooms, entrance.rooms.acts
+    writer = rooms.user("writer")
+    entrance.begin(writer)
+    credentials = entrance.sign_in.credentials
+    stolen = entrance.password("writer")
+    believed = rooms.run(credentials.believe("writer", PASSWORD, ORIGIN))
+    assert isinstance(stolen, Caller)
+    assert isinstance(believed, Believed)
+
+    confirmed = rooms.run(entrance.second_factor.confirm(writer, entrance.shown(writer)))
+
+    with pytest.raises(Denied, match="sign in again"):
+        rooms.run(acts.sessions.open(stolen))
+    token, change = credentials.new_offline_token(believed.principal, believed.generation, "registry", "docker", ORIGIN)
+
+    async def kept() -> None:
+        async with rooms.house.gate.passage(stolen, Kind.TOKEN_ISSUE) as passage:
+            await passage.commit(change)
+
+    with pytest.raises(Unauthorized):
+        rooms.run(kept())
+    assert isinstance(rooms.run(credentials.believe_offline(token, "registry", ORIGIN)), Disbelieved)
+    assert rooms.run(acts.sessions.open(confirmed.caller)).number
+
+
+def test_bearers_got_before_one_is_confirmed_are_worth_nothing(entrance: Entrance) -> None:
+    rooms = entrance.rooms
+    writer = rooms.owner("writer", "gallery")
+    access = Access({"gallery/ui": frozenset({Action.PULL})})
+    bearer = replace(writer, credential=Credential(CredentialKind.BEARER, "1"), access=access)
+    pull = Need(Action.PULL, Repository.parse("gallery/ui"))
+
+    async def judged(caller: Caller) -> None:
+        async with rooms.house.gate.passage(caller, Kind.MANIFEST_PULL, pull) as passage:
+            await passage.seal()
+
+    rooms.run(judged(bearer))
+    entrance.begin(writer)
+    confirmed = rooms.run(entrance.second_factor.confirm(writer, entrance.shown(writer)))
+    with pytest.raises(Unauthorized):
+        rooms.run(judged(bearer))
+    # A bearer's verdict is remembered by the access that was read from it.
+    anew = replace(bearer, access=replace(access), generation=confirmed.caller.generation)
+    rooms.run(judged(anew))
 
 
 def test_it_is_ended_with_a_code_and_not_without(entrance: Entrance) -> None:

@@ -180,6 +180,8 @@ def test_one_more_than_an_account_may_have_ends_the_longest_unused(front: Front)
     assert front.find(opened[0].cookie) is None
     assert front.find(opened[1].cookie) is not None
     assert front.find(opened[-1].cookie) is not None
+    told = [event.get("detail") for event in front.rooms.house.records(kind="session.open")]
+    assert told == [None] * SESSIONS_PER_ACCOUNT + [{"unused_sessions_ended": [opened[0].number]}]
 
 
 def test_sessions_that_are_over_go_with_the_next_one(front: Front) -> None:

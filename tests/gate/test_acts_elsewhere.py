@@ -69,7 +69,7 @@ class FakeDirectory:
     def version(self) -> int:
         return 2
 
-    async def standing(self, principal: Principal) -> Standing | None:
+    async def standing(self, principal: Principal, *, offline_token: int = 0) -> Standing | None:
         return self._policy.standing(principal)
 
     async def project(self, name: ProjectName) -> Project | None:

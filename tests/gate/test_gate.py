@@ -55,7 +55,7 @@ class FakeDirectory:
     def version(self) -> int:
         return self.moves
 
-    async def standing(self, principal: Principal) -> Standing | None:
+    async def standing(self, principal: Principal, *, offline_token: int = 0) -> Standing | None:
         return self.standings.get(principal.id)
 
     async def project(self, name: ProjectName) -> Project | None:
@@ -194,6 +194,45 @@ def test_an_act_carries_what_it_takes_to_judge_it_again(world: World) -> None:
     assert isinstance(verdict, Refused)
     assert act_.refusal is not None
     assert isinstance(act_.refusal(verdict), Unauthorized)
+
+
+@pytest.mark.parametrize(
+    ("kind", "credential", "told"),
+    [
+        (Kind.PERSONAL_TOKEN_ISSUE, CredentialKind.SESSION, Denied),
+        (Kind.TOKEN_ISSUE, CredentialKind.OFFLINE_TOKEN, Unauthorized),
+        (Kind.TOKEN_ISSUE, CredentialKind.PASSWORD, Unauthorized),
+        (Kind.UPLOAD_APPEND, CredentialKind.BEARER, Unauthorized),
+    ],
+)
+def test_an_act_that_needs_no_right_is_judged_again_by_whether_its_caller_is_live(
+    world: World, kind: Kind, credential: CredentialKind, told: type[Exception]
+) -> None:
+    @dataclass
+    class Meanwhile:
+        found: Standing | None
+
+        def standing(self, principal: Principal) -> Standing | None:
+            return self.found
+
+        def project(self, name: ProjectName) -> Project | None:
+            return None
+
+    async def act() -> None:
+        async with world.gate.passage(Caller(READER, ORIGIN, Credential(credential)), kind) as passage:
+            await passage.commit(NOTHING)
+
+    asyncio.run(act())
+    [act_] = world.ledger.acts
+    assert act_.rejudge is not None
+    assert act_.refusal is not None
+    assert not isinstance(act_.rejudge(Meanwhile(Standing())), Refused)
+    dated = credential in {CredentialKind.SESSION, CredentialKind.BEARER}
+    assert isinstance(act_.rejudge(Meanwhile(Standing(generation=1))), Refused) is dated
+    for found in (None, Standing(enabled=False)):
+        verdict = act_.rejudge(Meanwhile(found))
+        assert isinstance(verdict, Refused)
+        assert type(act_.refusal(verdict)) is told
 
 
 def test_a_read_that_the_trail_cannot_take_is_not_answered(world: World) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from gateway.access.throttle import Budget
 from tests.house import OPERATOR
-from tests.protocol.harness import SERVICE, World
+from tests.protocol.harness import SERVICE, World, limited
 from tests.protocol.test_personal_token_endpoint import post
 
 
@@ -62,6 +63,30 @@ def test_a_bearer_ends_at_once_with_the_offline_token_it_was_got_with(
     assert world.ask("GET", f"/v2/{repository}/manifests/v1", token=by_password).status == 200
     alone = revoke is not by_name
     assert world.ask("GET", f"/v2/{repository}/manifests/v1", token=other).status == (200 if alone else 401)
+
+
+def test_a_fresh_offline_token_moves_no_policy_and_is_good_at_once_where_its_user_is_known(world: World) -> None:
+    repository = world.name()
+    world.push_image(world.widest("root", repository), repository, "v1")
+    before = world.sign_in("alice", f"repository:{repository}:pull", service=SERVICE).json()["token"]
+    assert world.ask("GET", f"/v2/{repository}/manifests/v1", token=before).status == 200
+    version = world.house.gate.directory.version()
+
+    token = an_offline_token(world, "alice")
+    bearer = bearer_of(world, token, f"repository:{repository}:pull registry:catalog:*")
+
+    assert world.house.gate.directory.version() == version
+    assert world.ask("GET", f"/v2/{repository}/manifests/v1", token=bearer).status == 200
+    assert repository in world.ask("GET", "/v2/_catalog?n=1000", token=bearer).json()["repositories"]
+
+
+def test_whoever_has_offline_tokens_made_all_the_time_is_told_to_wait(world: World) -> None:
+    slower = limited(world, lasting=Budget(per_second=0.1, burst=2))
+    asked = [slower.sign_in("alice", service=SERVICE, offline_token="true") for _ in range(3)]
+    assert [answer.status for answer in asked] == [200, 200, 429]
+    assert 1 <= int(asked[-1].header("Retry-After")) <= 10
+    assert slower.sign_in("alice", service=SERVICE).status == 200
+    assert slower.sign_in("bob", service=SERVICE, offline_token="true").status == 200
 
 
 def test_a_bearer_from_before_offline_tokens_were_named_in_it_goes_on(world: World) -> None:

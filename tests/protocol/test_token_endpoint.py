@@ -301,7 +301,14 @@ def test_sign_in_and_offline_token_are_recorded_together_and_never_its_text(worl
         "account.sign_in",
         "token.issue",
     ]
-    assert "granted" in seen[-1]["detail"]
+    [number] = [row.id for row in world.house.run(world.acts.offline_tokens.list_tokens(OPERATOR, "dave"))]
+    assert seen[-1]["detail"] | {"id": ""} == {
+        "id": "",
+        "wanted": [],
+        "granted": [],
+        "offline_token": number,
+        "client": "helm",
+    }
     assert offline not in str(seen)
     assert answer.json()["token"] not in str(seen)
     [row] = world.house.run(world.acts.offline_tokens.list_tokens(OPERATOR, "dave"))

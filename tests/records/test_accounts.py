@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -83,9 +83,6 @@ def test_an_id_is_never_given_twice(house: House) -> None:
         accounts.set_secret(1, "other", now=6),
         accounts.remove("ann"),
         accounts.revoke_tokens("ann"),
-        CredentialRecords(cast(Any, None)).add_offline_token(
-            1, "h" * 64, "registry", "docker", "192.0.2.7", datetime(2026, 5, 1, tzinfo=UTC), generation=0
-        ),
         projects.set_project(GALLERY, projects.Wishes(public=True)),
         rules.set_freeze("a new disk", 5),
         projects.remove(GALLERY, (), force=True),
@@ -110,6 +107,46 @@ def test_every_change_of_policy_is_seen_by_every_process(database_url: str, tmp_
         assert directory.version() != before
         fresh = other.run(SqlDirectory(other.database).standing(principal))
         assert other.run(directory.standing(principal)) == fresh
+
+
+def test_an_offline_token_moves_no_policy_and_is_known_to_every_process_that_is_asked_about_it(
+    database_url: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(database_url, tmp_path) as house, opened(database_url, tmp_path) as other:
+        (account,) = commit(house, user("ann"))
+        principal = Principal(PrincipalKind.USER, account.id, "ann")
+        reads: list[int] = []
+        read = other.database.read
+
+        async def counted(look: Any) -> Any:
+            reads.append(1)
+            return await read(look)
+
+        def asked(number: int) -> tuple[bool, int]:
+            """Whether the other process knows the token, and how often it looked."""
+            reads.clear()
+            standing = other.run(other.directory.standing(principal, offline_token=number))
+            assert standing is not None
+            return number in standing.offline_tokens, len(reads)
+
+        monkeypatch.setattr(type(other.database), "read", lambda _, look: counted(look))
+        assert asked(0) == (False, 1)
+        version = other.directory.version()
+        numbers = [made(house, account.id, f"{count}" * 64) for count in range(2)]
+
+        assert other.directory.version() == version
+        assert [asked(number) for number in (*numbers, *numbers)] == [(True, 1), (True, 0), (True, 0), (True, 0)]
+        assert [asked(numbers[1] + 1) for _ in range(3)] == [(False, 1), (False, 0), (False, 0)]
+        assert asked(0) == (False, 0)
+        commit(house, accounts.revoke_token(numbers[0]))
+        assert [asked(number) for number in (*numbers, *numbers)] == [(False, 1), (True, 0), (False, 0), (True, 0)]
+
+
+def made(house: House, account: int, hashed: str) -> int:
+    records, now = CredentialRecords(house.database), datetime(2026, 5, 1, tzinfo=UTC)
+    change = records.add_offline_token(account, hashed, "registry", "docker", "192.0.2.7", now, generation=0)
+    (number,) = commit(house, change)
+    return int(number)
 
 
 def test_a_new_secret_moves_the_generation_and_the_time(house: House) -> None:

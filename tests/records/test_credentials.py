@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, insert, select, update
@@ -135,6 +137,24 @@ def test_suppressed_sign_ins_are_counted_in_the_event_and_the_counter(house: Hou
     ]
 
 
+def test_a_hash_is_renewed_for_the_same_password_alone_and_ends_nothing(house: House) -> None:
+    account, records = an_account(house, secret="old"), CredentialRecords(house.database)
+    other = an_account(house, "reader", secret="old")
+    policy = house.directory.version()
+
+    commit(house, records.renew_secret(account, "old", "new"))
+    commit(house, records.renew_secret(account, "old", "late"))
+    commit(house, records.renew_secret(other + 1, "old", "nobody's"))
+
+    found = {row.name: (row.secret, row.generation) for row in house.database.read_now(every_secret)}
+    assert found == {"writer": ("new", 3), "reader": ("old", 3)}
+    assert house.directory.version() == policy
+
+
+def every_secret(connection: Connection) -> Sequence[Any]:
+    return connection.execute(select(accounts.c.name, accounts.c.secret, accounts.c.generation)).all()
+
+
 def keep_token(house: House, account: int, hashed: str, *, generation: int = 3, seconds: int = 0) -> object:
     records, now = CredentialRecords(house.database), NOW + timedelta(seconds=seconds)
     change = records.add_offline_token(account, hashed, "registry", "docker", "192.0.2.7", now, generation=generation)
@@ -185,6 +205,9 @@ def test_an_account_has_room_for_so_many_tokens_and_the_unused_go_first(
 
     kept = {hashed[:2] for hashed in column(house, offline_tokens.c.hashed)}
     assert kept == {"ff", "00", "02", "03"}
+    made = [record["detail"] for record in house.records(kind="account.sign_in") if "detail" in record]
+    assert made[-1] == {"offline_token": first + 3, "client": "docker", "offline_tokens_ended": [first + 1]}
+    assert [told.get("offline_tokens_ended") for told in made[:-1]] == [None] * 4
 
 
 def test_the_whole_of_a_sign_in_works_on_the_database(house: House) -> None:

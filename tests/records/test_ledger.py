@@ -249,6 +249,12 @@ def test_events_a_change_causes_are_sealed_before_its_own(house: House) -> None:
     assert [(r["kind"], r["project"]) for r in house.records()] == [("project.add", "gallery")]
 
 
+def test_what_a_change_found_out_is_told_beside_what_was_noted_before(house: House) -> None:
+    noted = Event(Kind.GATEWAY_START, GATEWAY, detail={"noted": 1, "both": 1})
+    house.run(house.ledger.commit(Act(noted, Change(lambda _: Notes(detail={"both": 2, "found": 2})))))
+    assert house.records()[-1]["detail"] == {"noted": 1, "both": 2, "found": 2}
+
+
 def test_versions_move_with_what_they_stand_for_and_come_to_rest(house: House) -> None:
     versions, repository = house.database.versions, Repository("gallery/ui")
     policy, content = versions.policy(), versions.content("gallery/ui")

@@ -39,8 +39,13 @@ async def begin(visit: Visit) -> Response:
 async def confirm(visit: Visit) -> Response:
     """Puts the key in force, given a code of it, and shows the recovery codes this once."""
     with visit.form.blaming("code"):
-        codes = await visit.acts.second_factor.confirm(visit.caller, visit.form.text("code"))
-        return await _coded(visit, codes, fresh=True)
+        confirmed = await visit.acts.second_factor.confirm(visit.caller, visit.form.text("code"))
+        # Whoever may do more than before gets another cookie.
+        opened = await visit.acts.sessions.open(confirmed.caller, replacing=cookie_of(visit.request))
+        visit.session = await visit.acts.sessions.find(opened.cookie, visit.origin)
+        response = await _coded(visit, confirmed.codes, fresh=True)
+        give(response, opened.cookie)
+        return response
     return await _telling(visit, _unsealed(visit), 422)
 
 
@@ -76,14 +81,7 @@ def _unsealed(visit: Visit) -> Enrolment:
 
 
 async def _coded(visit: Visit, codes: tuple[str, ...], *, fresh: bool) -> Response:
-    # Whoever may do more than before gets another cookie.
-    opened = await visit.acts.sessions.open(visit.caller, replacing=cookie_of(visit.request)) if fresh else None
-    if opened is not None:
-        visit.session = await visit.acts.sessions.find(opened.cookie, visit.origin)
-    response = await render(visit, "recovery_codes.html", codes=codes, fresh=fresh)
-    if opened is not None:
-        give(response, opened.cookie)
-    return response
+    return await render(visit, "recovery_codes.html", codes=codes, fresh=fresh)
 
 
 GROUP = Group(
