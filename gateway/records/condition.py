@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from sqlalchemy import Column, Connection, func, select
 
 from gateway.audit.chain import BREAK, Head, Sealed, fault
-from gateway.records.mark import fault_of_end
+from gateway.records import driver
+from gateway.records.mark import fault_of_end, kept_hash
 from gateway.records.schema import event_index, events, intents, trail_head
 from gateway.records.segments import end_of
 
@@ -78,7 +80,8 @@ def _end(connection: Connection, key: bytes, mark: Head | None, last: int, newes
         previous = Head(event.seq, event.hash)
         if event.record().get("kind") == BREAK:
             return found, f"event {event.seq} tells that the trail's end was edited before it"
-    return found, fault_of_end(head, bytes(row.seal), key, mark) or _fault_of_head(head, previous, last)
+    kept = partial(kept_hash, partial(driver.rows_of, connection))
+    return found, fault_of_end(head, bytes(row.seal), key, mark, kept) or _fault_of_head(head, previous, last)
 
 
 def _fault_of_head(head: Head, found: Head, last: int) -> str:
