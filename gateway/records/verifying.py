@@ -67,7 +67,7 @@ class Verifier:
                 wrong = self._join(stretch, answer)
                 if wrong is not None:
                     return self._found(wrong)
-        return self._found(walk.through() or self._end() or walk.unlike)
+        return self._found(walk.through() or self._end())
 
     def _join(self, stretch: Stretch, answer: Answer | None) -> Wrong | None:
         """Takes a runner at its word if its stretch is whole and begins where the walk is; else walks there."""
@@ -121,8 +121,9 @@ class Verifier:
             # Purged since: this file was read a moment ago.
             return None
 
-    def _found(self, wrong: Wrong | None) -> Verification:
+    def _found(self, broken: Wrong | None) -> Verification:
         walk = self._walk
+        wrong = broken or walk.unlike
         return Verification(
             count=walk.head.seq,
             head=walk.head.hash.hex(),
@@ -132,6 +133,7 @@ class Verifier:
             purged=walk.purged,
             compared=walk.compared,
             uncompared=0 if wrong is not None else sum(map(len, self._against.values())) - walk.compared,
+            beside=broken is None and wrong is not None,
         )
 
     def _read(self, query: Any) -> Any:
