@@ -17,6 +17,8 @@ from gateway.records.segments import end_of
 
 #: How many of the newest events are looked at.
 NEWEST = 1000
+#: What of PostgreSQL a transaction cannot ask for itself.
+_LOSSY = "SELECT name FROM pg_settings WHERE name IN ('fsync', 'full_page_writes') AND setting = 'off' ORDER BY name"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,8 @@ class Condition:
     *checked* events, the newest, were read; *fault* says in words what is wrong with the first bad one, or is empty.
 
     *newest* is when the last one happened, in UTC, None without any. *unprojected* events are not in the search's
-    entries yet; *unsettled* acts were begun elsewhere a while ago, the oldest at *oldest* (UNIX seconds).
+    entries yet; *unsettled* acts were begun elsewhere a while ago, the oldest at *oldest* (UNIX seconds). With the
+    database server's settings *lossy*, which are off, a crash may take what it said to be on disk.
     """
 
     checked: int
@@ -34,6 +37,7 @@ class Condition:
     unprojected: int
     unsettled: int
     oldest: int
+    lossy: tuple[str, ...] = ()
 
 
 def condition(
@@ -55,7 +59,12 @@ def condition(
         unprojected=max(0, last - _highest(connection, event_index.c.seq)),
         unsettled=unsettled,
         oldest=oldest or 0,
+        lossy=() if connection.dialect.name == "sqlite" else _lossy(connection),
     )
+
+
+def _lossy(connection: Connection) -> tuple[str, ...]:
+    return tuple(name for (name,) in driver.rows_of(connection, _LOSSY))
 
 
 def _end(connection: Connection, key: bytes, mark: Head | None, last: int, newest: int) -> tuple[Sequence[Sealed], str]:
