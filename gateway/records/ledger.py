@@ -201,7 +201,7 @@ class SqlLedger:
                 self.broken = "" if self._copied_back() else _BROKEN
         except Exception as error:
             # Whatever it is — full disk, lost server, a defect — no one may be told that an act was done.
-            _log.exception("nothing was committed of a batch of %d", len(batch))
+            _log.exception("a batch of %d could not be committed", len(batch))
             self._drop_connection()
             self.broken = _BROKEN
             told = _UNKNOWN if isinstance(error, _Unknown) else _UNAVAILABLE
