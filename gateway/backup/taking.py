@@ -53,6 +53,7 @@ class Taken:
     """
     A backup that was made, and what it took.
 
+    *ahead* is the snapshot before it if that is named after a time that is yet to come: this one is named as the next.
     *refused* says why no restore would take it, or is empty; *told* what verifying finds of its trail, if that is all.
     """
 
@@ -64,6 +65,7 @@ class Taken:
     seconds: float
     refused: str = ""
     told: str = ""
+    ahead: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,7 @@ class Backups:
     def _take(self, target: Target, keep: int | None, stop: threading.Event) -> Taken:
         begun = time.monotonic()
         with _told(target.root), sweeps_held_off(self.settings.data, _SWEEP_SECONDS, stop):
+            ahead = target.ahead()
             inventory, folder, brought = self._copied(target, stop)
             keep_text(folder / FILE_NAME, inventory.text().encode())
             refused, told = _tried(folder, inventory)
@@ -116,7 +119,7 @@ class Backups:
             place = target.publish(folder)
             removed = target.clear(keep, place) if keep is not None and not refused else Removed()
             same_disk = target.root.stat().st_dev == self.settings.data.stat().st_dev
-        return Taken(place, inventory, brought, removed, same_disk, time.monotonic() - begun, refused, told)
+        return Taken(place, inventory, brought, removed, same_disk, time.monotonic() - begun, refused, told, ahead)
 
     def _copied(self, target: Target, stop: threading.Event) -> tuple[Inventory, Path, Brought]:
         """The records of a moment and what they name, in a folder that is not a snapshot yet, and its inventory."""

@@ -131,6 +131,7 @@ def _told_taken(taken: Taken) -> dict[str, object]:
         "outside": list(inventory.outside),
         "restorable": not taken.refused,
         "fault": taken.refused or taken.told or None,
+        "ahead": str(taken.ahead) if taken.ahead is not None else None,
         "same_disk": taken.same_disk,
         "seconds": round(taken.seconds, 3),
     }
@@ -150,6 +151,12 @@ def _show_taken(taken: Taken) -> None:
         say(f"Not in the backup, because it lies outside the data directory: {printable(path)}")
     if taken.same_disk:
         say("gateway: warning: the backup is on the same file system as the data; copy it to another.", error=True)
+    if taken.ahead is not None:
+        say(
+            f"gateway: warning: {taken.ahead} is of a time that is yet to come: a clock was or is wrong. What is made "
+            "now is named as the next, so that it counts as newer.",
+            error=True,
+        )
     _show_damaged("Damaged here, and not in the backup; push them again:", inventory.damaged)
     if taken.told:
         say(printable(f"gateway: warning: the trail in it is whole, but {taken.told}; see: audit verify"), error=True)

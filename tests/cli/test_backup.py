@@ -739,3 +739,26 @@ def test_a_backup_that_could_not_be_restored_says_so_and_takes_no_others_place(
     filled.done("restore", str(first), "--data", str(tmp_path / "there"))
     for snapshot in others:
         assert sorted(path.name for path in snapshot.iterdir()) == sorted(path.name for path in first.iterdir())
+
+
+def test_what_is_backed_up_after_the_clock_was_put_back_is_the_newest_all_the_same(
+    filled: Line, target: Path, tmp_path: Path
+) -> None:
+    first = Path(filled.done("backup", str(target), "--json").json["snapshot"])
+    ahead = first.with_name("29990101T000000Z")
+    first.rename(ahead)
+    filled.done("project", "add", "later")
+    said = filled.done("backup", str(target), "--json").json
+    assert (said["ahead"], Path(said["snapshot"]).name) == (str(ahead), "29990101T000001Z")
+    warned = filled.done("backup", str(target), "--keep", "2")
+    assert "29990101T000001Z is of a time that is yet to come" in warned.err
+    assert [path.name for path in snapshots(target)] == ["29990101T000001Z", "29990101T000002Z"]
+    there = elsewhere(filled, tmp_path / "there")
+    filled.done("restore", str(target), "--data", str(there.folder))
+    there.done("project", "show", "later")
+
+
+def test_several_backups_of_a_second_have_names_that_follow_one_another(filled: Line, target: Path) -> None:
+    made = [Path(filled.done("backup", str(target), "--json").json["snapshot"]) for _ in range(3)]
+    assert made == snapshots(target)
+    assert filled.done("backup", str(target), "--json").json["ahead"] is None
