@@ -133,7 +133,9 @@ class Courier:
         lines += [each.line for each in stored]
         if not lines:
             return None
-        return _Read(Shipment(lines, first, last), replace(then, checkpoint=stored[-1].number) if stored else then)
+        statements = (stored[0].number, stored[-1].number) if stored else (0, 0)
+        then = replace(then, checkpoint=stored[-1].number) if stored else then
+        return _Read(Shipment(lines, first, last, statements), then)
 
     async def _failed(self, trouble: str, wanted_seconds: float) -> float:
         rest = max(self._rest_seconds, wanted_seconds)

@@ -73,7 +73,7 @@ class Ledger(Protocol):
         """
         Returns when the act is on disk. Whatever the change or the re-judgement refuses is recorded, then raised.
 
-        Raises `Unavailable` when the trail cannot take the event: nothing was committed then.
+        Raises `Unavailable` when the trail cannot take the event, and nothing was committed, or when nobody can tell.
         """
         ...
 

@@ -66,7 +66,7 @@ class Doctor:
 
 def of_records(read: Condition, now: datetime) -> tuple[Finding, ...]:
     """What the records' condition means to an operator at *now*."""
-    return (_trail(read), _clock(read, now), _search(read), _unsettled(read))
+    return (_trail(read), _durability(read), _clock(read, now), _search(read), _unsettled(read))
 
 
 def _trail(read: Condition) -> Finding:
@@ -78,6 +78,18 @@ def _trail(read: Condition) -> Finding:
             "Keep a copy of the database as it is, see how far it goes with: gateway audit verify, and restore it.",
         )
     return Finding("trail", State.OK, f"The audit trail's end is whole ({read.checked} events were read).")
+
+
+def _durability(read: Condition) -> Finding:
+    if read.lossy:
+        off = " and ".join(f"{name} = off" for name in read.lossy)
+        return Finding(
+            "durability",
+            State.WARN,
+            f"The database server has {off}: its crash may take acts that were acknowledged, or all records.",
+            f"Set {' and '.join(read.lossy)} to on in its configuration, and reload it.",
+        )
+    return Finding("durability", State.OK, "What the database says to be on disk survives a crash of its server.")
 
 
 def _clock(read: Condition, now: datetime) -> Finding:

@@ -84,7 +84,8 @@ class Verification:
     *count* events were accounted for; *fault* says in words what is wrong with the first bad one, *seq*, or is empty.
 
     *sealed* of them were read from segments, *purged* are gone, and signed stubs vouch for them; *compared* is how many
-    statements from elsewhere were met, *uncompared* how many could not be, for their events were purged.
+    statements from elsewhere were met, *uncompared* how many could not be, for their events were purged. A *fault* is
+    *beside* the chain if that holds, and is all there: an event tells of an edited end, or searches have other words.
     """
 
     count: int
@@ -95,11 +96,17 @@ class Verification:
     purged: int = 0
     compared: int = 0
     uncompared: int = 0
+    beside: bool = False
 
     @property
     def whole(self) -> bool:
         """Whether nothing is wrong, and all that was given was compared."""
         return not self.fault and not self.uncompared
+
+    @property
+    def holds(self) -> bool:
+        """Whether every event is there and as it was written, whatever else is wrong."""
+        return self.beside or not self.fault
 
 
 class Trail(Protocol):

@@ -17,7 +17,6 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -30,20 +29,21 @@ from gateway.backup.copying import Brought, Damaged, Stopped, bring_blobs, copy,
 from gateway.backup.inventory import BLOBS, DATABASE, FILE_NAME, Inventory
 from gateway.backup.settling import Settled, serving_url, settle
 from gateway.backup.target import FOUND, LOCK, SNAPSHOTS, complete, held
+from gateway.backup.trial import LEFT, tried
 from gateway.engine.port import Blob
 from gateway.errors import Conflict, Invalid, Unavailable
 from gateway.folder import require_folder
 from gateway.gate import Gate
-from gateway.records import keys, migration, snapshot
+from gateway.records import migration, snapshot
 from gateway.records.database import Database
 from gateway.records.directory import SqlDirectory
 from gateway.records.ledger import SqlLedger
-from gateway.records.trail import SqlTrail
+from gateway.records.trail import project_anew
 
 _STAGING: Final = ".restoring"
 #: Which of the restored comes into its place when; the rest in between.
 _FIRST, _LAST = DATABASE, "keys"
-_NOT_MOVED: Final = frozenset({"lock", "versions"})
+_NOT_MOVED: Final = frozenset(LEFT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,8 @@ class Restored:
     """
     What a restore came to. Unless *done*, nothing was restored, because of the blobs in *damaged*.
 
-    *damaged* says of each digest what is wrong with it; *schema* is the revision that the backup had.
+    *damaged* says of each digest what is wrong with it; *told* what verifying finds of the trail though its chain
+    holds, and then the search entries were made anew, or is empty.
     """
 
     snapshot: Path
@@ -60,6 +61,7 @@ class Restored:
     done: bool
     brought: Brought
     damaged: dict[str, str]
+    told: str = ""
     settled: Settled = field(default_factory=Settled)
     seconds: float = 0.0
 
@@ -102,10 +104,10 @@ def restore(
         if url:
             _require_empty(url, staging)
         listed = inventory.listed_blobs(chosen)
-        secrets = _records(chosen, inventory, staging)
+        secrets, told = _records(chosen, inventory, staging)
         brought = _content(listed, root, staging)
         damaged = {**inventory.damaged, **brought.damaged}
-        restored = Restored(chosen, inventory, folder, not damaged or incomplete, brought, damaged)
+        restored = Restored(chosen, inventory, folder, not damaged or incomplete, brought, damaged, told)
         if not restored.done:
             return replace(restored, seconds=time.monotonic() - begun)
         _record(restored, secrets, staging, caller, url)
@@ -166,8 +168,12 @@ def _require_empty(url: str, staging: Path) -> None:
         database.close()
 
 
-def _records(chosen: Path, inventory: Inventory, staging: Path) -> Secrets:
-    """Brings the files of the snapshot, verified, and the records up to this program; the secret that fits them."""
+def _records(chosen: Path, inventory: Inventory, staging: Path) -> tuple[Secrets, str]:
+    """
+    Brings the files of the snapshot, verified, and the records up to this program.
+
+    Returns the secret that fits them, and what else the trail tells.
+    """
     for name, digest in inventory.files.items():
         place = staging / name
         place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -182,17 +188,23 @@ def _records(chosen: Path, inventory: Inventory, staging: Path) -> Secrets:
     secrets = Secrets.load(staging / "keys")
     if snapshot.bring_up(staging / DATABASE) != inventory.schema:
         raise Invalid(f"{chosen} is damaged: its records are not those of its inventory; restore another snapshot.")
+    try:
+        found = tried(staging, inventory)
+    except Invalid as refusal:
+        raise Invalid(f"{chosen} cannot be restored: {refusal.message} Restore another snapshot.") from refusal
+    if found.fault:
+        _index_anew(staging)
+    return secrets, found.fault
+
+
+def _index_anew(staging: Path) -> None:
+    """Whatever searches find events by, it is what the events say, which the chain vouches for."""
     database = Database.open(_file_url(staging), staging)
     try:
-        database.read_now(partial(keys.check, secrets=secrets))
-        found = SqlTrail(database, secrets.trail, secrets.checkpoints).verify()
+        with database.lock(), database.writer() as connection:
+            project_anew(database, connection)
     finally:
         database.close()
-    if found.fault:
-        raise Invalid(f"The trail in {chosen} is damaged: {found.fault}; restore another snapshot.")
-    if (found.count, found.head) != (inventory.chain_seq, inventory.chain_hash):
-        raise Invalid(f"The trail in {chosen} does not end where its inventory says; restore another snapshot.")
-    return secrets
 
 
 def _content(listed: list[Blob], root: Path, staging: Path) -> Brought:
@@ -236,6 +248,7 @@ def _facts(restored: Restored) -> dict[str, object]:
         "blobs": restored.brought.copied,
         "blob_bytes": restored.brought.bytes,
         "damaged": len(restored.damaged),
+        **({"fault": restored.told} if restored.told else {}),
         "schema": inventory.schema,
     }
 

@@ -1,8 +1,8 @@
 """Taking a backup of a gateway that may be serving: the records at one moment, and every blob that they name.
 
-    event storage.backup ─▶ records ─▶ keys, segments ─▶ blobs ─▶ inventory ─▶ named ─▶ event storage.backup.ended
+    event storage.backup ─▶ records ─▶ keys, segments ─▶ blobs ─▶ inventory ─▶ tried ─▶ named ─▶ storage.backup.ended
 
-The first event is in the snapshot; the second has the receipt. What is killed in between leaves no new snapshot.
+The first event is in the snapshot; the last one has the receipt. What is killed in between leaves no new snapshot.
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ from gateway.audit.event import Kind
 from gateway.backup.copying import Brought, Damaged, Stopped, bring_blobs, copy, keep_text
 from gateway.backup.inventory import BLOBS, DATABASE, FILE_NAME, Inventory, blobs_text
 from gateway.backup.target import Removed, Target
+from gateway.backup.trial import tried
 from gateway.engine.embedded.truce import sweeps_held_off
 from gateway.engine.port import Blob
 from gateway.engine_section import EngineKind
-from gateway.errors import Unavailable
+from gateway.errors import Invalid, Unavailable
 from gateway.gate import Gate
 from gateway.oci.digest import Digest
 from gateway.records import snapshot
@@ -49,7 +50,12 @@ _Kept: TypeAlias = tuple[dict[str, str], list[str]]
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A backup that was made, and what it took."""
+    """
+    A backup that was made, and what it took.
+
+    *ahead* is the snapshot before it if that is named after a time that is yet to come: this one is named as the next.
+    *refused* says why no restore would take it, or is empty; *told* what verifying finds of its trail, if that is all.
+    """
 
     snapshot: Path
     inventory: Inventory
@@ -57,6 +63,9 @@ class Taken:
     removed: Removed
     same_disk: bool
     seconds: float
+    refused: str = ""
+    told: str = ""
+    ahead: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +85,8 @@ class Backups:
         """
         A snapshot in the directory *place*; with *keep*, only so many snapshots are left there afterwards.
 
-        A blob that is damaged here does not hold up the rest: the inventory names it.
+        A blob that is damaged here does not hold up the rest: the inventory names it. Nothing is removed for a snapshot
+        that no restore would take.
         """
         need, told = Need(Action.MANAGE), {"target": str(place)}
         async with self.gate.passage(caller, Kind.STORAGE_BACKUP, need, detail=told) as passage:
@@ -100,12 +110,16 @@ class Backups:
     def _take(self, target: Target, keep: int | None, stop: threading.Event) -> Taken:
         begun = time.monotonic()
         with _told(target.root), sweeps_held_off(self.settings.data, _SWEEP_SECONDS, stop):
+            ahead = target.ahead()
             inventory, folder, brought = self._copied(target, stop)
             keep_text(folder / FILE_NAME, inventory.text().encode())
+            refused, told = _tried(folder, inventory)
+            if stop.is_set():
+                raise Stopped
             place = target.publish(folder)
-            removed = target.clear(keep, place) if keep is not None else Removed()
+            removed = target.clear(keep, place) if keep is not None and not refused else Removed()
             same_disk = target.root.stat().st_dev == self.settings.data.stat().st_dev
-        return Taken(place, inventory, brought, removed, same_disk, time.monotonic() - begun)
+        return Taken(place, inventory, brought, removed, same_disk, time.monotonic() - begun, refused, told, ahead)
 
     def _copied(self, target: Target, stop: threading.Event) -> tuple[Inventory, Path, Brought]:
         """The records of a moment and what they name, in a folder that is not a snapshot yet, and its inventory."""
@@ -233,7 +247,16 @@ def _receipt(taken: Taken) -> dict[str, object]:
         "removed_snapshots": taken.removed.snapshots,
         "removed_blobs": taken.removed.blobs,
         "database_sha256": inventory.files[DATABASE],
+        **({"fault": taken.refused or taken.told} if taken.refused or taken.told else {}),
     }
+
+
+def _tried(folder: Path, inventory: Inventory) -> tuple[str, str]:
+    """Why no restore would take what is in *folder*, or what verifying tells of it all the same."""
+    try:
+        return "", tried(folder, inventory).fault
+    except Invalid as refusal:
+        return refusal.message, ""
 
 
 def _sha256(path: Path) -> str:

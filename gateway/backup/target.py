@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +24,8 @@ SNAPSHOTS: Final = "snapshots"
 FOUND: Final = "lost+found"
 _INCOMING: Final = "incoming"
 _NAME: Final = "%Y%m%dT%H%M%SZ"
+#: Several made at once are named for seconds that follow one another.
+_CLOSE: Final = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +95,28 @@ class Target:
                 shutil.rmtree(left)
             else:
                 left.unlink()
-        moment = datetime.now(UTC).strftime(_NAME)
-        name, number = moment, 1
-        while (self.root / SNAPSHOTS / name).exists():
-            number += 1
-            name = f"{moment}-{number}"
-        folder = self.spare / name
+        moment, newest = datetime.now(UTC), self._newest()
+        if newest is not None:
+            # Named after a clock that was ahead, it would count as newer than what is made now.
+            moment = max(moment, newest + timedelta(seconds=1))
+        folder = self.spare / moment.strftime(_NAME)
         folder.mkdir(mode=0o700)
         return folder
+
+    def ahead(self) -> Path | None:
+        """The newest snapshot if it is named after a time that is yet to come; asked before another is begun."""
+        newest = self._newest()
+        is_ahead = newest is not None and newest > datetime.now(UTC) + _CLOSE
+        return self.root / SNAPSHOTS / newest.strftime(_NAME) if newest is not None and is_ahead else None
+
+    def _newest(self) -> datetime | None:
+        """The last time that a snapshot is named after, whether or not it is complete; None without any."""
+        found = []
+        for each in (self.root / SNAPSHOTS).iterdir():
+            # A second one of a second had a number, once.
+            with contextlib.suppress(ValueError):
+                found.append(datetime.strptime(each.name.partition("-")[0], _NAME).replace(tzinfo=UTC))
+        return max(found, default=None)
 
     def publish(self, folder: Path) -> Path:
         """Makes the finished *folder* a snapshot, at once and durably; where it is then."""

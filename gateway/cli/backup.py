@@ -40,7 +40,8 @@ def backup(
     The records are those of one moment; blobs that are in TARGET already are not copied again. A backup holds every
     secret of the gateway: TARGET is readable by its owner alone, and has to be guarded like the data directory.
 
-    The exit status is 1 if a blob is damaged here, and is therefore missing in the backup.
+    The exit status is 1 if a blob is damaged here, and is therefore missing in the backup; and if the audit trail is
+    damaged, so that the backup cannot be restored: then --keep removes nothing.
     """
     from gateway.backup.taking import Backups  # help is answered without it
 
@@ -55,7 +56,7 @@ def backup(
         show_json(_told_taken(taken))
     else:
         _show_taken(taken)
-    raise typer.Exit(1 if taken.inventory.damaged else 0)
+    raise typer.Exit(1 if taken.inventory.damaged or taken.refused else 0)
 
 
 def restore(
@@ -128,6 +129,9 @@ def _told_taken(taken: Taken) -> dict[str, object]:
         "removed": {"snapshots": removed.snapshots, "blobs": removed.blobs, "bytes": removed.bytes},
         "damaged": [{"digest": digest, "reason": why} for digest, why in sorted(inventory.damaged.items())],
         "outside": list(inventory.outside),
+        "restorable": not taken.refused,
+        "fault": taken.refused or taken.told or None,
+        "ahead": str(taken.ahead) if taken.ahead is not None else None,
         "same_disk": taken.same_disk,
         "seconds": round(taken.seconds, 3),
     }
@@ -147,7 +151,17 @@ def _show_taken(taken: Taken) -> None:
         say(f"Not in the backup, because it lies outside the data directory: {printable(path)}")
     if taken.same_disk:
         say("gateway: warning: the backup is on the same file system as the data; copy it to another.", error=True)
+    if taken.ahead is not None:
+        say(
+            f"gateway: warning: {taken.ahead} is of a time that is yet to come: a clock was or is wrong. What is made "
+            "now is named as the next, so that it counts as newer.",
+            error=True,
+        )
     _show_damaged("Damaged here, and not in the backup; push them again:", inventory.damaged)
+    if taken.told:
+        say(printable(f"gateway: warning: the trail in it is whole, but {taken.told}; see: audit verify"), error=True)
+    if taken.refused:
+        say(printable(f"gateway: this backup cannot be restored, older ones stay: {taken.refused}"), error=True)
     say("It holds every secret of this gateway: guard it like the data directory.")
 
 
@@ -165,6 +179,7 @@ def _told_restored(restored: Restored) -> dict[str, object]:
         "records": dict(inventory.counts),
         "blobs": {"copied": restored.brought.copied, "bytes": restored.brought.bytes},
         "damaged": [{"digest": digest, "reason": why} for digest, why in sorted(restored.damaged.items())],
+        "fault": restored.told or None,
         "settings_aside": restored.settled.aside,
         "missing": list(restored.settled.missing),
         "seconds": round(restored.seconds, 3),
@@ -182,6 +197,9 @@ def _show_restored(restored: Restored) -> None:
         f"{restored.brought.copied} blobs ({size_text(restored.brought.bytes)}) in {restored.seconds:.1f} s, verified."
     )
     say("What was revoked or deleted after that moment is as it was before: do it again where it matters.")
+    if restored.told:
+        say(printable(f"gateway: warning: the trail is whole, but {restored.told}; audit verify says so."), error=True)
+        say("What searches find events by was made anew from them; whether they are counted rightly: check --repair")
     if restored.migrated:
         say(f"The schema was brought up from {inventory.schema} to this program's.")
     if settled.aside:

@@ -45,7 +45,8 @@ STATUSES: Final = {
     WRONG: "wrong usage or input",
     UNKNOWN: "no such thing",
     CONFLICT: "conflict: it exists already, or something depends on it",
-    UNAVAILABLE: "unavailable: nothing was done; try again, or restore a backup if the database is said to be damaged",
+    UNAVAILABLE: "unavailable: nothing was done, or it is said that nobody knows; try again, or restore a backup if "
+    "the database is said to be damaged",
     FAULT: "a fault of the gateway's own",
     STOPPED: "stopped with Ctrl-C",
     UNREAD: "whoever read the output was gone before its end",

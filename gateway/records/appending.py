@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
+from sqlalchemy import Connection, insert, literal, select, update
 from sqlalchemy.engine.interfaces import DBAPICursor
 
 from gateway.audit.chain import Head, Sealed, head_seal
+from gateway.records.database import Database
+from gateway.records.schema import events, trail_head
 
 #: Events put into one statement: SQLite as it mostly comes takes 32,766 values in one, and each event has three.
 _ROWS: Final = 5000
@@ -23,6 +27,23 @@ def append(cursor: DBAPICursor, paramstyle: str, sealed: Sequence[Sealed], key: 
         cursor.execute(_insertion(len(part), paramstyle), values)
     head = Head(sealed[-1].seq, sealed[-1].hash)
     cursor.execute(_moving_head(paramstyle), (head.seq, head.hash, head_seal(head, key)))
+
+
+def trial(database: Database, connection: Connection) -> None:
+    """Raises if the trail takes no event now, and adds none; under the lock, outside a transaction."""
+    database.begin(connection)
+    try:
+        after = select(trail_head.c.seq + 1, literal(""), literal(b""))
+        connection.exec_driver_sql("SAVEPOINT trial")
+        connection.execute(insert(events).from_select([events.c.seq, events.c.body, events.c.hash], after))
+        connection.exec_driver_sql("ROLLBACK TO SAVEPOINT trial")
+        # Written as it is: whether there is room on the disk, only a commit tells.
+        connection.execute(update(trail_head).values(seq=trail_head.c.seq))
+        connection.exec_driver_sql("COMMIT")
+    except BaseException:
+        with contextlib.suppress(Exception):
+            connection.exec_driver_sql("ROLLBACK")
+        raise
 
 
 @lru_cache(maxsize=1024)

@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from sqlalchemy import Column, Connection, func, select
 
 from gateway.audit.chain import BREAK, Head, Sealed, fault
-from gateway.records.mark import fault_of_end
+from gateway.records import driver
+from gateway.records.mark import fault_of_end, kept_hash
 from gateway.records.schema import event_index, events, intents, trail_head
 from gateway.records.segments import end_of
 
 #: How many of the newest events are looked at.
 NEWEST = 1000
+#: What of PostgreSQL a transaction cannot ask for itself.
+_LOSSY = "SELECT name FROM pg_settings WHERE name IN ('fsync', 'full_page_writes') AND setting = 'off' ORDER BY name"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +27,8 @@ class Condition:
     *checked* events, the newest, were read; *fault* says in words what is wrong with the first bad one, or is empty.
 
     *newest* is when the last one happened, in UTC, None without any. *unprojected* events are not in the search's
-    entries yet; *unsettled* acts were begun elsewhere a while ago, the oldest at *oldest* (UNIX seconds).
+    entries yet; *unsettled* acts were begun elsewhere a while ago, the oldest at *oldest* (UNIX seconds). With the
+    database server's settings *lossy*, which are off, a crash may take what it said to be on disk.
     """
 
     checked: int
@@ -32,6 +37,7 @@ class Condition:
     unprojected: int
     unsettled: int
     oldest: int
+    lossy: tuple[str, ...] = ()
 
 
 def condition(
@@ -53,7 +59,12 @@ def condition(
         unprojected=max(0, last - _highest(connection, event_index.c.seq)),
         unsettled=unsettled,
         oldest=oldest or 0,
+        lossy=() if connection.dialect.name == "sqlite" else _lossy(connection),
     )
+
+
+def _lossy(connection: Connection) -> tuple[str, ...]:
+    return tuple(name for (name,) in driver.rows_of(connection, _LOSSY))
 
 
 def _end(connection: Connection, key: bytes, mark: Head | None, last: int, newest: int) -> tuple[Sequence[Sealed], str]:
@@ -78,7 +89,8 @@ def _end(connection: Connection, key: bytes, mark: Head | None, last: int, newes
         previous = Head(event.seq, event.hash)
         if event.record().get("kind") == BREAK:
             return found, f"event {event.seq} tells that the trail's end was edited before it"
-    return found, fault_of_end(head, bytes(row.seal), key, mark) or _fault_of_head(head, previous, last)
+    kept = partial(kept_hash, partial(driver.rows_of, connection))
+    return found, fault_of_end(head, bytes(row.seal), key, mark, kept) or _fault_of_head(head, previous, last)
 
 
 def _fault_of_head(head: Head, found: Head, last: int) -> str:

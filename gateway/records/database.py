@@ -2,7 +2,8 @@
 
 SQLite: write-ahead log, every commit synced. The lock is a `flock` on DATA/lock round begin…commit, and checkpoints run
 only under it (automatic ones are off), so no checkpoint ever races a commit. PostgreSQL: an advisory lock of the
-transaction. Connections are in the driver's autocommit mode; whoever writes says BEGIN and COMMIT itself.
+transaction, which is on disk when it is committed, whatever the server does otherwise. Connections are in the driver's
+autocommit mode; whoever writes says BEGIN and COMMIT itself.
 """
 
 from __future__ import annotations
@@ -45,7 +46,11 @@ _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _UNDECODABLE = "Could not decode to UTF-8"
 
 _BEGIN_SQLITE = ("BEGIN IMMEDIATE",)
-_BEGIN_POSTGRESQL = ("BEGIN", f"SELECT pg_advisory_xact_lock({_ADVISORY})")
+#: A server whose commits are not on disk when they are answered is asked for one that is; what is stronger stays.
+_DURABLE = "set_config('synchronous_commit', replace(current_setting('synchronous_commit'), 'off', 'on'), true)"
+_BEGIN_POSTGRESQL = ("BEGIN", f"SELECT pg_advisory_xact_lock({_ADVISORY}), {_DURABLE}")
+#: How long an ending transaction of a connection that was lost is waited for.
+_ENDING_SECONDS = 10
 
 
 def is_damage(error: BaseException | None) -> bool:
@@ -125,6 +130,24 @@ class Database:
         """Opens a writing transaction; under `lock`. On PostgreSQL waits for writers on other hosts as well."""
         for statement in self.beginning:
             connection.exec_driver_sql(statement)
+
+    @contextmanager
+    def ended(self) -> Iterator[Connection]:
+        """
+        A connection that sees how a transaction ended whose connection was lost in its COMMIT; under `lock`.
+
+        Raises what the driver does if nobody can tell: PostgreSQL may go on with it, and holds its lock until it ended.
+        """
+        with self.engine.connect() as connection:
+            if self.sqlite:
+                yield connection
+                return
+            for statement in ("BEGIN", f"SET LOCAL lock_timeout = '{_ENDING_SECONDS}s'", *_BEGIN_POSTGRESQL[1:]):
+                connection.exec_driver_sql(statement)
+            try:
+                yield connection
+            finally:
+                connection.exec_driver_sql("ROLLBACK")
 
     def writer(self) -> Connection:
         """A connection of its own for a writing thread, which closes it."""

@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection, insert, literal, select, update
+from sqlalchemy import Connection, select
 from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -30,11 +30,11 @@ from gateway.change import Notes
 from gateway.errors import AccessRefusal, Refusal, Unavailable
 from gateway.gate import Act
 from gateway.meters import Meters
-from gateway.records.appending import append
+from gateway.records.appending import append, trial
 from gateway.records.database import Database
 from gateway.records.directory import ConnectionView
 from gateway.records.mark import end_of_chain
-from gateway.records.schema import events, trail_head
+from gateway.records.schema import events
 from gateway.records.trail import SLICE, project_tail
 
 _log = logging.getLogger("gateway.ledger")
@@ -53,6 +53,11 @@ _PATIENT_PLACES = _BATCH // 4
 _AHEAD = 32_768
 _BROKEN = "the audit trail cannot be written"
 _UNAVAILABLE = "The audit trail cannot be written now, so nothing was done; try again shortly."
+_UNKNOWN = "The database does not say whether this was done; look whether it was before you try again."
+
+
+class _Unknown(Exception):
+    """A commit was begun, and nobody knows how it ended."""
 
 
 @dataclass(slots=True, eq=False)
@@ -66,7 +71,7 @@ class _Waiting:
     def give_up(self) -> None:
         # The act may still be committed when the lock is free: it is not acknowledged, and may be repeated.
         if not self.future.done():
-            self.future.set_exception(Unavailable(_UNAVAILABLE))
+            self.future.set_exception(Unavailable(_UNKNOWN))
 
     def release(self) -> None:
         if self.act.change is None:
@@ -103,6 +108,7 @@ class SqlLedger:
         self._connection: Connection | None = None
         self._ahead = 0
         self._behind = False
+        self._doubt = False
         self._followed = time.monotonic()
         self.broken = ""
         """Why nothing can be committed now; empty when all is well. Looked at by readiness."""
@@ -190,15 +196,17 @@ class SqlLedger:
         begun = time.perf_counter()
         try:
             with self._database.lock():
+                self._end_doubt()
                 self._transact(batch)
                 self.broken = "" if self._copied_back() else _BROKEN
         except Exception as error:
             # Whatever it is — full disk, lost server, a defect — no one may be told that an act was done.
-            _log.exception("nothing was committed of a batch of %d", len(batch))
+            _log.exception("a batch of %d could not be committed", len(batch))
             self._drop_connection()
             self.broken = _BROKEN
+            told = _UNKNOWN if isinstance(error, _Unknown) else _UNAVAILABLE
             for waiting in batch:
-                waiting.error = Unavailable(_UNAVAILABLE)
+                waiting.error = Unavailable(told)
                 waiting.error.__cause__ = error.with_traceback(None)
         for waiting in batch:
             # Before anybody is woken: whoever is told to try again finds nothing in the way.
@@ -219,7 +227,8 @@ class SqlLedger:
         version = self._database.versions.policy()
         mark = self._database.mark.read(self._trail_key)
         cursor = connection.connection.cursor()
-        with self._database.versions.moving(policy=policy, repositories=names), _closing(cursor):
+        moving = self._database.versions.moving(policy=policy, repositories=names)
+        with self._doubting(policy, names), moving, _closing(cursor):
             for statement in self._database.beginning:
                 cursor.execute(statement)
             try:
@@ -291,16 +300,39 @@ class SqlLedger:
     def _commit(self, cursor: DBAPICursor, sealed: Sequence[Sealed]) -> None:
         try:
             cursor.execute("COMMIT")
-        except Exception:
+        except Exception as error:
             # The answer may be lost though the commit was not: the chain says whether it happened.
             self._drop_connection()
-            if not sealed or not self._kept(sealed[-1]):
+            if not sealed and not self._database.sqlite:
+                raise _Unknown from error
+            try:
+                kept = bool(sealed) and self._kept(sealed[-1])
+            except Exception as unheard:
+                raise _Unknown from unheard
+            if not kept:
                 raise
 
     def _kept(self, event: Sealed) -> bool:
-        with self._database.engine.connect() as connection:
+        with self._database.ended() as connection:
             row = connection.execute(select(events.c.hash).where(events.c.seq == event.seq)).first()
             return row is not None and bytes(row.hash) == event.hash
+
+    @contextlib.contextmanager
+    def _doubting(self, policy: bool, names: set[str]) -> Iterator[None]:
+        try:
+            yield
+        except _Unknown:
+            # Nothing may be remembered of what a commit that comes after all would change.
+            self._database.versions.doubt(policy=policy, repositories=names)
+            self._doubt = True
+            raise
+
+    def _end_doubt(self) -> None:
+        """Once a transaction whose end nobody knew has ended, what it moved comes to rest; under the lock."""
+        if self._doubt:
+            with self._database.ended():
+                self._database.versions.settle()
+            self._doubt = False
 
     def _follow(self) -> None:
         """Lets the projection catch up a little: with nothing to commit, far ahead of it, or once in a while."""
@@ -308,8 +340,10 @@ class SqlLedger:
         try:
             with self._database.lock():
                 connection = self._connect()
+                self._end_doubt()
                 if self.broken:
-                    self._try(connection)
+                    # Nobody sends requests to what is not ready, so it is tried here.
+                    trial(self._database, connection)
                 count = project_tail(self._database, connection)
                 self._database.checkpoint(connection)
             self._behind = count == SLICE
@@ -321,22 +355,6 @@ class SqlLedger:
             self._behind = False
             self._drop_connection()
             self.broken = _BROKEN
-
-    def _try(self, connection: Connection) -> None:
-        """Raises if the trail still takes no event. Nobody sends requests to what is not ready, so it is tried here."""
-        self._database.begin(connection)
-        try:
-            after = select(trail_head.c.seq + 1, literal(""), literal(b""))
-            connection.exec_driver_sql("SAVEPOINT trial")
-            connection.execute(insert(events).from_select([events.c.seq, events.c.body, events.c.hash], after))
-            connection.exec_driver_sql("ROLLBACK TO SAVEPOINT trial")
-            # Written as it is: whether there is room on the disk, only a commit tells.
-            connection.execute(update(trail_head).values(seq=trail_head.c.seq))
-            connection.exec_driver_sql("COMMIT")
-        except BaseException:
-            with contextlib.suppress(Exception):
-                connection.exec_driver_sql("ROLLBACK")
-            raise
 
     def _connect(self) -> Connection:
         if self._connection is None:

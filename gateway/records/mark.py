@@ -3,7 +3,8 @@
     DATA/trail-mark     number of the last event · its hash · the seal of both, written after every commit, not synced
 
 Whoever can write the database alone can put back an older end of the trail, with the seal that it had then; not the
-mark. After a crash of the machine the mark may be older than the trail, never newer.
+mark. After a crash of the machine, or where another host has gone on, the mark may be older than the trail, never
+newer: the trail then goes through the event that it names.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ import hmac
 import logging
 import os
 import secrets
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy.engine.interfaces import DBAPICursor
 
@@ -28,6 +31,8 @@ _UNSEALED: Final = bytes(32)
 # Said to the driver itself, before every commit.
 _HEAD: Final = "SELECT seq, hash, seal FROM trail_head"
 _LAST: Final = "SELECT seq, hash FROM events ORDER BY seq DESC LIMIT 1"
+_KEPT: Final = "SELECT hash FROM events WHERE seq = {seq}"
+_SEALED: Final = "SELECT last_seq, last_hash FROM segments WHERE first_seq <= {seq} AND last_seq >= {seq}"
 
 
 class Mark:
@@ -62,11 +67,25 @@ class Mark:
             self._descriptor = -1
 
 
-def fault_of_end(head: Head, seal: bytes, key: bytes, mark: Head | None) -> str:
+def kept_hash(rows: Callable[[str], Sequence[Any]], seq: int) -> bytes | None:
+    """
+    The hash that the records have of the event of this number; *rows* answers a statement.
+
+    It is empty if there is no such event, and None if only a segment's file could tell.
+    """
+    # The table first: what leaves it meanwhile is in a segment by then.
+    for row in rows(_KEPT.format(seq=int(seq))):
+        return bytes(row[0])
+    for last, hashed in rows(_SEALED.format(seq=int(seq))):
+        return bytes(hashed) if last == seq else None
+    return b""
+
+
+def fault_of_end(head: Head, seal: bytes, key: bytes, mark: Head | None, kept: Callable[[int], bytes | None]) -> str:
     """
     What is wrong with the record of the chain's head, in words, or "" if nothing is.
 
-    *mark* was read before the record was.
+    *mark* was read before the record was; *kept* answers as `kept_hash` does.
     """
     begun = head == Head() and seal == _UNSEALED and mark is None
     if not begun and not hmac.compare_digest(seal, head_seal(head, key)):
@@ -75,6 +94,8 @@ def fault_of_end(head: Head, seal: bytes, key: bytes, mark: Head | None) -> str:
         return f"events {head.seq + 1} to {mark.seq} were cut off the end"
     if mark is not None and mark.seq == head.seq and mark.hash != head.hash:
         return f"event {head.seq} is not the one sealed last"
+    if mark is not None and mark.seq < head.seq and kept(mark.seq) not in {mark.hash, None}:
+        return f"event {mark.seq} is not the one sealed there: an older end was put back, and the trail went on"
     return ""
 
 
@@ -84,17 +105,21 @@ def end_of_chain(cursor: DBAPICursor, mark: Head | None, key: bytes) -> tuple[He
 
     What is there beyond the record of the head is gone on after: it stays as it was found.
     """
-    cursor.execute(_HEAD)
-    [(seq, chained, sealed)] = cursor.fetchall()
+    rows = partial(_rows, cursor)
+    [(seq, chained, sealed)] = rows(_HEAD)
     head = Head(seq, bytes(chained))
-    wrong = fault_of_end(head, bytes(sealed), key, mark)
+    wrong = fault_of_end(head, bytes(sealed), key, mark, partial(kept_hash, rows))
     if not wrong:
         return head, None
     _log.error("the end of the trail was edited: %s; what follows goes on after an event that tells so", wrong)
-    cursor.execute(_LAST)
-    for last, hashed in cursor.fetchall():
+    for last, hashed in rows(_LAST):
         head = max(head, Head(last, bytes(hashed)), key=lambda end: end.seq)
     reached = {"reached": mark.seq} if mark is not None else {}
     caller = Caller(SYSTEM, Origin("local", "local", "gateway", secrets.token_hex(16)), LOCAL)
     told = {"fault": wrong, **reached}
     return head, Event(Kind.AUDIT_BREAK, caller, Outcome.FAILED, reason="trail_edited", detail=told)
+
+
+def _rows(cursor: DBAPICursor, statement: str) -> Sequence[Any]:
+    cursor.execute(statement)
+    return cursor.fetchall()

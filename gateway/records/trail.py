@@ -37,6 +37,7 @@ from gateway.records.matching import (
 from gateway.records.schema import event_index, events
 from gateway.records.segments import Segment
 from gateway.records.verifying import Verifier
+from gateway.records.walking import END
 
 _PAGE = 5000
 _CHUNK = 500
@@ -158,6 +159,26 @@ def project_tail(database: Database, connection: Connection) -> int:
         tallies.follow(cursor, connection.dialect.paramstyle, entries)
         cursor.execute("COMMIT")
     return len(rows)
+
+
+def project_anew(database: Database, connection: Connection) -> None:
+    """
+    Makes the search entries anew of all events that they had reached; under the lock, outside a transaction.
+
+    What is counted of these events stays as it is.
+    """
+    with closing(connection.connection.cursor()) as cursor:
+        for statement in database.beginning:
+            cursor.execute(statement)
+        cursor.execute("SELECT COALESCE(MAX(seq), 0) FROM event_index")
+        [(until,)] = cursor.fetchall()
+        cursor.execute("DELETE FROM event_index")
+        after = 0
+        while rows := _chain(connection, after, SLICE, until):
+            values = tuple(value for event in rows for value in _projected(event).values())
+            cursor.execute(_projection_of(len(rows), connection.dialect.paramstyle), values)
+            after = rows[-1].seq
+        cursor.execute("COMMIT")
 
 
 _TAIL = (
@@ -296,8 +317,8 @@ def _bodies(numbers: Select[Any]) -> Select[Any]:
     return select(events.c.seq, events.c.body, events.c.hash).join(found, found.c.seq == events.c.seq)
 
 
-def _chain(connection: Connection, after: int, limit: int = _PAGE) -> list[Sealed]:
-    query = select(events.c.seq, events.c.body, events.c.hash).where(events.c.seq > after)
+def _chain(connection: Connection, after: int, limit: int = _PAGE, until: int = END) -> list[Sealed]:
+    query = select(events.c.seq, events.c.body, events.c.hash).where(events.c.seq > after, events.c.seq <= until)
     return [_sealed(row) for row in connection.execute(query.order_by(events.c.seq).limit(limit))]
 
 

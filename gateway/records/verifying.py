@@ -19,12 +19,13 @@ from sqlalchemy import Connection, func, select
 
 from gateway.audit.chain import Head
 from gateway.audit.trail import Verification
-from gateway.records import checkpoints, runners
+from gateway.records import checkpoints, driver, runners, segments
 from gateway.records.database import Database
-from gateway.records.mark import fault_of_end
+from gateway.records.mark import fault_of_end, kept_hash
 from gateway.records.proving import owned_keys
 from gateway.records.runners import Answer, Stretch
 from gateway.records.schema import event_index, events, trail_head
+from gateway.records.segments import Unsealed
 from gateway.records.walking import Walk, Wrong
 
 
@@ -58,15 +59,15 @@ class Verifier:
         """What is wrong with the first bad event, if anything; see `Verification`."""
         keys = self._read(partial(owned_keys, secret=self._opening)) if self._opening else {}
         walk = self._walk = Walk(self._database, keys, self._against, Head(), self._only)
-        last = self._read(_last)
-        if self._read(_projected_until) > last:
+        last, projected = self._read(_reached)
+        if projected > last:
             walk.unlike = Wrong("the search entries name events that do not exist", last)
         with runners.running(self._database, keys, self._against, self._only) as answers:
             for stretch, answer in answers:
                 wrong = self._join(stretch, answer)
                 if wrong is not None:
                     return self._found(wrong)
-        return self._found(walk.through() or self._end() or walk.unlike)
+        return self._found(walk.through() or self._end())
 
     def _join(self, stretch: Stretch, answer: Answer | None) -> Wrong | None:
         """Takes a runner at its word if its stretch is whole and begins where the walk is; else walks there."""
@@ -88,7 +89,7 @@ class Verifier:
         if kept is None:
             return Wrong("the record of the chain's head is missing", head.seq)
         recorded, seal = kept
-        if wrong := fault_of_end(recorded, seal, self._key, mark):
+        if wrong := fault_of_end(recorded, seal, self._key, mark, self._kept_hash):
             return Wrong(wrong, head.seq)
         if recorded.seq > head.seq and self._read(_last) <= head.seq:
             return Wrong(f"events {head.seq + 1} to {recorded.seq} were cut off the end", head.seq + 1)
@@ -108,8 +109,21 @@ class Verifier:
             return Wrong(told, head.seq + 1)
         return None
 
-    def _found(self, wrong: Wrong | None) -> Verification:
+    def _kept_hash(self, seq: int) -> bytes | None:
+        """As `kept_hash`, from the segment's file too: None for an event that was purged."""
+        found: bytes | None = self._read(lambda connection: kept_hash(partial(driver.rows_of, connection), seq))
+        segment = self._read(partial(segments.containing, seq=seq)) if found is None else None
+        if segment is None or segment.stub:
+            return found
+        try:
+            return next((each.hash for each in segments.events_of(self._database.data, segment, seq - 1)), b"")
+        except Unsealed:
+            # Purged since: this file was read a moment ago.
+            return None
+
+    def _found(self, broken: Wrong | None) -> Verification:
         walk = self._walk
+        wrong = broken or walk.unlike
         return Verification(
             count=walk.head.seq,
             head=walk.head.hash.hex(),
@@ -119,6 +133,7 @@ class Verifier:
             purged=walk.purged,
             compared=walk.compared,
             uncompared=0 if wrong is not None else sum(map(len, self._against.values())) - walk.compared,
+            beside=broken is None and wrong is not None,
         )
 
     def _read(self, query: Any) -> Any:
@@ -129,8 +144,11 @@ def _last(connection: Connection) -> int:
     return int(connection.execute(select(func.max(events.c.seq))).scalar() or 0)
 
 
-def _projected_until(connection: Connection) -> int:
-    return int(connection.execute(select(func.max(event_index.c.seq))).scalar() or 0)
+def _reached(connection: Connection) -> tuple[int, int]:
+    """The numbers of the last event and of the last search entry, of one moment: others go on meanwhile."""
+    last, projected = (select(func.max(each.c.seq)).scalar_subquery() for each in (events, event_index))
+    row = connection.execute(select(last, projected)).one()
+    return int(row[0] or 0), int(row[1] or 0)
 
 
 def _kept_head(connection: Connection) -> tuple[Head, bytes] | None:

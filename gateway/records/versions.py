@@ -55,8 +55,13 @@ class Versions:
             for slot in slots:
                 counters[slot] += 1
 
+    def doubt(self, *, policy: bool, repositories: Iterable[str]) -> None:
+        """Sets counters in motion until `settle`: what moved them may yet be committed. Under the lock."""
+        for slot in ({0} if policy else set()) | {_bucket(repository) for repository in repositories}:
+            self._counters[slot] |= 1
+
     def settle(self) -> None:
-        """Under the lock: whatever is still odd was left so by a process that died."""
+        """Under the lock: whatever is still odd was left so by a process that died, or in doubt."""
         counters = self._counters
         for slot in range(1 + _BUCKETS):
             counters[slot] += counters[slot] & 1

@@ -29,10 +29,12 @@ async def others() -> Sequence[Finding]:
 def test_an_examination_is_recorded_with_what_is_not_well(rooms: Rooms) -> None:
     found = rooms.run(rooms.acts.doctor.examine(OPERATOR, others))
     assert [each.name for each in found[:3]] == ["certificate", "disk space", "settings"]
-    assert {each.state for each in found[3:]} == {State.OK}
+    # The tests' PostgreSQL is in a hurry.
+    hurried = [] if rooms.house.database.sqlite else ["durability"]
+    assert [each.name for each in found[3:] if each.state is not State.OK] == hurried
     event = rooms.last("gateway.doctor")
     assert event["outcome"] == "allowed"
-    assert event["detail"] == {"warn": ["certificate"], "bad": ["disk space"]}
+    assert event["detail"] == {"warn": ["certificate", *hurried], "bad": ["disk space"]}
 
 
 def test_only_an_administrator_has_the_gateway_examined(rooms: Rooms) -> None:
@@ -60,6 +62,8 @@ def test_only_an_administrator_has_the_gateway_examined(rooms: Rooms) -> None:
         ({"newest": NOW + timedelta(hours=3)}, "clock", State.BAD, "3:00:00 behind"),
         ({"newest": NOW + timedelta(seconds=30)}, "clock", State.OK, "not behind"),
         ({"newest": None}, "clock", State.OK, "not behind"),
+        ({"lossy": ("fsync", "full_page_writes")}, "durability", State.WARN, "fsync = off and full_page_writes = off"),
+        ({"lossy": ()}, "durability", State.OK, "survives"),
         ({"unprojected": 10_001}, "search", State.WARN, "10001 events"),
         ({"unprojected": 10_000}, "search", State.OK, "10000 events behind"),
         ({"unsettled": 2, "oldest": 1_000_000_000}, "unsettled acts", State.WARN, "2 acts"),

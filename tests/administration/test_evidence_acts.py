@@ -503,3 +503,16 @@ def test_months_are_counted_back_to_their_beginning() -> None:
     assert months_before(now, 13) == datetime(2025, 10, 1, tzinfo=UTC)
     assert months_before(now, 11) == datetime(2025, 12, 1, tzinfo=UTC)
     assert months_before(now, 10) == datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def test_a_mark_that_names_a_sealed_event_is_compared_with_the_file(old: Rooms) -> None:
+    house = old.house
+    old.run(old.acts.evidence.retain(OPERATOR, JUNE))
+    for seq in (17, 30):
+        sealed = house.trail.event(seq)
+        assert sealed is not None
+        for hashed, told in ((sealed.hash, ""), (b"x" * 32, f"event {seq} is not the one sealed there")):
+            head = Head(seq, hashed)
+            house.database.mark.write(head, head_seal(head, TRAIL_KEY))
+            assert house.trail.verify().fault.startswith(told)
+            assert bool(house.trail.verify().fault) is bool(told)

@@ -24,7 +24,7 @@ CHECKPOINT = '{"hash":"00","seq":7,"time":"2026-11-24T12:00:01.000000Z","type":"
 
 
 def shipment(*lines: str) -> Shipment:
-    return Shipment(lines, 7, 7)
+    return Shipment(lines, 7, 7, (3, 4))
 
 
 # the file
@@ -124,6 +124,18 @@ def test_a_webhook_gets_signed_lines() -> None:
     expected = signature("0123456789abcdef", "1790000000", post.body)
     assert post.headers["x-gateway-signature"] == f"v1={expected}"
     assert (post.headers["x-gateway-sink"], post.headers["x-gateway-events"]) == ("there", "7-7")
+    assert post.headers["x-gateway-checkpoints"] == "3-4"
+
+
+def test_a_webhook_is_told_of_events_and_checkpoints_only_where_there_are_any() -> None:
+    with a_hook() as hook:
+        sink = hooked(hook.url)
+        for each in (Shipment([EVENT], 7, 7), Shipment([CHECKPOINT], statements=(3, 3)), Shipment(['{"type":"gap"}'])):
+            sink.deliver(each)
+        sink.close()
+
+    told = [(post.headers.get("x-gateway-events"), post.headers.get("x-gateway-checkpoints")) for post in hook.got]
+    assert told == [("7-7", None), (None, "3-3"), (None, None)]
 
 
 @pytest.mark.parametrize("status", [301, 400, 401, 410, 429, 500, 503])

@@ -20,6 +20,8 @@ from sqlalchemy import create_engine
 from gateway.backup import copying, taking
 from gateway.cli.entry import run
 from gateway.initialisation import initialise
+from gateway.records.database import Database
+from gateway.records.trail import project_tail
 from gateway.settings import FILE_NAME, Settings
 from tests.cli.line import Line
 from tests.services.postgres import PostgresServer
@@ -661,3 +663,113 @@ def test_a_restore_that_is_killed_anywhere_is_done_or_can_be_done_again(
         if there.folder.exists():
             shutil.rmtree(there.folder)
     assert died > 20
+
+
+# a trail that tells of more
+
+
+def put_back(line: Line, tmp_path: Path) -> None:
+    """A fail-over to a replica that was a moment behind: acknowledged acts are gone, and the next event tells so."""
+    older = tmp_path / "older.db"
+    shutil.copyfile(line.folder / "gateway.db", older)
+    line.done("project", "add", "lost")
+    for name in ("gateway.db-wal", "gateway.db-shm"):
+        (line.folder / name).unlink(missing_ok=True)
+    shutil.copyfile(older, line.folder / "gateway.db")
+    line.done("project", "add", "after")
+
+
+def projected(folder: Path) -> None:
+    """Lets the search entries reach the trail's end."""
+    database = Database.open(f"sqlite:///{folder / 'gateway.db'}", folder)
+    with database.lock(), database.writer() as connection:
+        while project_tail(database, connection):
+            pass
+    database.close()
+
+
+def edited(folder: Path, *statements: str) -> None:
+    """Changes the records as somebody would who owns the database."""
+    with closing(sqlite3.connect(folder / "gateway.db")) as database, database:
+        database.execute("DROP TRIGGER IF EXISTS events_keep_update")
+        for statement in statements:
+            database.execute(statement)
+
+
+def test_a_trail_that_tells_of_an_edited_end_is_backed_up_and_restored_and_tells_it_still(
+    filled: Line, target: Path, tmp_path: Path
+) -> None:
+    put_back(filled, tmp_path)
+    told = filled("audit", "verify", "--json").json["fault"]
+    assert "edited before it" in told
+    taken = filled.done("backup", str(target), "--json").json
+    assert (taken["restorable"], taken["fault"]) == (True, told)
+    assert filled.events("--kind", "storage.backup.ended")[0]["detail"]["fault"] == told
+    there = elsewhere(filled, tmp_path / "there")
+    assert filled.done("restore", str(target), "--data", str(there.folder), "--json").json["fault"] == told
+    assert there.events("--kind", "storage.restore")[0]["detail"]["fault"] == told
+    assert there("audit", "verify", "--json").json["fault"] == told
+    assert told in filled.done("backup", str(target)).err
+    assert told in filled.done("restore", str(target), "--data", str(tmp_path / "again")).err
+
+
+def test_search_entries_that_were_edited_are_made_anew_by_a_restore(filled: Line, target: Path, tmp_path: Path) -> None:
+    projected(filled.folder)
+    edited(
+        filled.folder,
+        "DELETE FROM event_index WHERE seq = 2",
+        "UPDATE event_index SET principal = 'user:9' WHERE seq = 3",
+        "INSERT INTO event_index SELECT 1000000, time, kind, outcome, principal, project, repository, digest, address "
+        "FROM event_index WHERE seq = 1",
+    )
+    assert filled("audit", "verify").status == 1
+    assert filled.done("backup", str(target), "--json").json["fault"]
+    there = elsewhere(filled, tmp_path / "there")
+    restored = filled.done("restore", str(target), "--data", str(there.folder))
+    assert "made anew" in restored.out
+    assert there.done("audit", "verify").status == 0
+    # Those after the last entry that was right were taken for counted.
+    there("check", "--repair")
+    assert there.done("check").status == 0
+
+
+def test_a_backup_that_could_not_be_restored_says_so_and_takes_no_others_place(
+    filled: Line, target: Path, tmp_path: Path
+) -> None:
+    filled.done("backup", str(target))
+    edited(filled.folder, "UPDATE events SET body = replace(body, 'operator', 'stranger') WHERE seq = 3")
+    taken = filled("backup", str(target), "--keep", "1", "--json")
+    assert (taken.status, taken.json["restorable"]) == (1, False)
+    assert "event 3 was edited" in taken.json["fault"]
+    said = filled("backup", str(target), "--keep", "1")
+    assert said.status == 1
+    assert "cannot be restored" in said.err
+    first, *others = snapshots(target)
+    assert len(others) == 2
+    assert "event 3 was edited" in refused(filled("restore", str(target), "--data", str(tmp_path / "there")))
+    filled.done("restore", str(first), "--data", str(tmp_path / "there"))
+    for snapshot in others:
+        assert sorted(path.name for path in snapshot.iterdir()) == sorted(path.name for path in first.iterdir())
+
+
+def test_what_is_backed_up_after_the_clock_was_put_back_is_the_newest_all_the_same(
+    filled: Line, target: Path, tmp_path: Path
+) -> None:
+    first = Path(filled.done("backup", str(target), "--json").json["snapshot"])
+    ahead = first.with_name("29990101T000000Z")
+    first.rename(ahead)
+    filled.done("project", "add", "later")
+    said = filled.done("backup", str(target), "--json").json
+    assert (said["ahead"], Path(said["snapshot"]).name) == (str(ahead), "29990101T000001Z")
+    warned = filled.done("backup", str(target), "--keep", "2")
+    assert "29990101T000001Z is of a time that is yet to come" in warned.err
+    assert [path.name for path in snapshots(target)] == ["29990101T000001Z", "29990101T000002Z"]
+    there = elsewhere(filled, tmp_path / "there")
+    filled.done("restore", str(target), "--data", str(there.folder))
+    there.done("project", "show", "later")
+
+
+def test_several_backups_of_a_second_have_names_that_follow_one_another(filled: Line, target: Path) -> None:
+    made = [Path(filled.done("backup", str(target), "--json").json["snapshot"]) for _ in range(3)]
+    assert made == snapshots(target)
+    assert filled.done("backup", str(target), "--json").json["ahead"] is None

@@ -26,7 +26,7 @@ from tests.services.machine import own_address
 ADDRESS = "198.51.100.11"
 
 NAMES = {"settings", "data directory", "secrets", "file system", "disk space", "certificate"}
-RECORDS = {"trail", "clock", "search", "unsettled acts"}
+RECORDS = {"trail", "durability", "clock", "search", "unsettled acts"}
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from gateway.audit.sinks.port import Shipment, Sink, SinkFailed
 from gateway.audit.sinks.webhook import WebhookSink
 from gateway.delivery import Courier
 from gateway.gate import Act
-from gateway.records import cursors
+from gateway.records import checkpoints, cursors
 from gateway.records.cursors import Lag
 from gateway.records.trail import project_tail
 from tests.house import GATEWAY, OPERATOR, House
@@ -117,6 +117,28 @@ def test_every_event_arrives_in_order_with_the_checkpoints_after_what_they_name(
     found = reader.end()
     assert (found.fault, found.proven) == ("", made.seq)
     assert (lag(house).trouble, lag(house).seconds) == ("", 0)
+
+
+@ON_SQLITE
+def test_a_receiver_can_tell_checkpoints_that_are_new_from_what_it_has(house: House) -> None:
+    fill(house, 3)
+    with evidence(house) as acts:
+        key = house.run(acts.signing_key(OPERATOR))
+
+    def delivered() -> int:
+        return house.database.read_now(lambda connection: cursors.cursor(connection, "shelf")).checkpoint
+
+    with a_hook() as hook:
+        for number in (1, 2, 3):
+            # The first time events come with it, and then it comes alone.
+            made = Act(Event(Kind.AUDIT_CHECKPOINT, GATEWAY), checkpoints.make(key, always=True), silent=True)
+            house.run(house.ledger.commit(made))
+            sink = WebhookSink("shelf", hook.url, lambda: "s" * 16)
+            deliver(house, sink, lambda number=number: delivered() == number, batch=50)  # type: ignore[misc]
+
+    told = [(post.headers.get("x-gateway-events"), post.headers.get("x-gateway-checkpoints")) for post in hook.got]
+    last = json.loads(hook.got[0].body.splitlines()[-2])["id"]
+    assert told == [(f"1-{last}", "1-1"), (None, "2-2"), (None, "3-3")]
 
 
 @ON_SQLITE

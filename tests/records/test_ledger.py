@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import errno
 import multiprocessing
+import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -24,6 +26,7 @@ from gateway.change import Change, Notes
 from gateway.errors import Conflict, Denied, Refusal, Unavailable
 from gateway.gate import Act
 from gateway.oci.names import ProjectName, Repository
+from gateway.records import database as rooms_database
 from gateway.records import ledger as rooms_ledger
 from gateway.records.database import Database
 from gateway.records.matching import projected_until
@@ -481,3 +484,77 @@ def test_what_cannot_be_let_go_of_keeps_nobody_waiting(house: House) -> None:
         return [(await house.ledger.commit(act)).result for act in (Act(EVENT, stuck), Act(EVENT, keep("a")))]
 
     assert house.run(both()) == ["done", "1"]
+
+
+# PostgreSQL alone
+
+ON_POSTGRESQL = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+
+
+@ON_POSTGRESQL
+@pytest.mark.parametrize(("server", "expected"), [("off", "on"), ("local", "local"), ("remote_apply", "remote_apply")])
+def test_an_act_is_on_disk_when_it_is_acknowledged_though_the_server_would_not_wait(
+    house: House, server: str, expected: str
+) -> None:
+    with house.database.engine.connect() as connection:
+        name = connection.exec_driver_sql("SELECT current_database()").scalar()
+        connection.exec_driver_sql(f"ALTER DATABASE {name} SET synchronous_commit = {server}")
+    # Settings of a database are those of the connections made after.
+    house.database.engine.dispose()
+    house.ledger._drop_connection()
+    found: list[Any] = []
+
+    def look(connection: Connection) -> Notes:
+        found.append(connection.exec_driver_sql("SHOW synchronous_commit").scalar())
+        return Notes()
+
+    house.run(house.ledger.commit(Act(EVENT, Change(look))))
+    assert found == [expected]
+
+
+def commit_slowly(house: House, seconds: float) -> None:
+    """Has the server take its time for every commit of an event."""
+    body = f"BEGIN PERFORM pg_sleep({seconds}); RETURN NULL; END"
+    with house.database.engine.connect() as connection:
+        connection.exec_driver_sql(f"CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $${body}$$")
+        connection.exec_driver_sql(
+            "CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON events DEFERRABLE INITIALLY DEFERRED "
+            "FOR EACH ROW EXECUTE FUNCTION slow()"
+        )
+
+
+async def cut_off_in_its_commit(house: House, act: Act) -> Notes:
+    """Commits, and loses the connection while the server is at it."""
+    committing = asyncio.create_task(house.ledger.commit(act))
+    await asyncio.sleep(0.5)
+    connection: Any = house.ledger._connection
+    with socket.socket(fileno=os.dup(connection.connection.driver_connection.fileno())) as line:
+        line.shutdown(socket.SHUT_RDWR)
+    return await committing
+
+
+@ON_POSTGRESQL
+def test_a_commit_that_the_server_ends_after_its_connection_was_lost_is_acknowledged(house: House) -> None:
+    house.run(house.ledger.commit(Act(EVENT)))
+    commit_slowly(house, 1.5)
+    assert house.run(cut_off_in_its_commit(house, Act(EVENT, keep("a")))).result == "1"
+    assert kept(house) == {"a": "1"}
+    assert house.trail.verify().fault == ""
+
+
+@ON_POSTGRESQL
+def test_a_commit_of_which_nobody_can_tell_is_not_said_to_have_done_nothing(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rooms_database, "_ENDING_SECONDS", 1)
+    house.run(house.ledger.commit(Act(EVENT)))
+    commit_slowly(house, 3)
+    with pytest.raises(Unavailable, match="does not say whether this was done"):
+        house.run(cut_off_in_its_commit(house, Act(EVENT, keep("a", policy=True))))
+    # Nothing is remembered of what may yet be otherwise.
+    assert not settled(house.database.versions.policy())
+    wait_until(lambda: kept(house) == {"a": "1"})
+    wait_until(lambda: settled(house.database.versions.policy()) and not house.ledger.broken)
+    house.run(house.ledger.commit(Act(EVENT)))
+    assert len(house.records()) == 3
+    assert house.trail.verify().fault == ""

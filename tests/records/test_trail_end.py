@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from gateway.access.secrets import Secrets
 from gateway.audit.chain import Head, digest, head_seal
@@ -17,8 +19,9 @@ from gateway.gate import Act
 from gateway.records import checkpoints
 from gateway.records.mark import Mark
 from gateway.records.schema import events, trail_head
+from gateway.records.trail import project_tail
 from gateway.records.verifying import Verifier
-from tests.house import GATEWAY, TRAIL_KEY, House
+from tests.house import GATEWAY, TRAIL_KEY, House, opened
 from tests.records.test_condition import fill, read, tamper
 
 
@@ -28,6 +31,12 @@ def literal(house: House, content: bytes) -> str:
 
 def fault(house: House) -> str:
     return Verifier(house.database, TRAIL_KEY).verify().fault
+
+
+def project(house: House) -> None:
+    with house.database.lock(), house.database.engine.connect() as connection:
+        while project_tail(house.database, connection):
+            pass
 
 
 def rows(house: House) -> list[tuple[int, str, bytes]]:
@@ -147,3 +156,73 @@ def test_more_events_than_a_statement_takes_are_committed_together(house: House)
     also = tuple(Event(Kind.TAG_DELETE, GATEWAY, reference=f"v{number}") for number in range(12_000))
     house.run(house.ledger.commit(Act(Event(Kind.RETENTION_APPLY, GATEWAY), also=also)))
     assert (len(rows(house)), fault(house)) == (12_001, "")
+
+
+def put_back(house: House, events_kept: int) -> None:
+    """Puts back the end of the trail as it was when it had so many events, which is now."""
+    query = select(trail_head.c.seq, trail_head.c.hash, trail_head.c.seal)
+    seq, hashed, sealed = house.database.read_now(lambda connection: connection.execute(query).one())
+    assert seq == events_kept
+    for reference in ("v1", "v2", "v3"):
+        house.run(house.ledger.commit(Act(Event(Kind.MANIFEST_PUSH, GATEWAY, reference=reference))))
+    back = f"seq = {seq}, hash = {literal(house, bytes(hashed))}, seal = {literal(house, bytes(sealed))}"
+    tamper(
+        house,
+        f"DELETE FROM event_index WHERE seq > {seq}",
+        f"DELETE FROM events WHERE seq > {seq}",
+        f"UPDATE trail_head SET {back}",
+    )
+
+
+def test_an_end_put_back_is_found_by_the_host_that_knows_it_though_another_has_gone_on_since(
+    house: House, tmp_path: Path
+) -> None:
+    url = house.database.engine.url.render_as_string(hide_password=False)
+    other = tmp_path / "other"
+    other.mkdir(mode=0o700)
+    with opened(url, other) as second:
+        fill(house, 5)
+        fill(second, 1)
+        put_back(house, 6)
+        fill(second, 6)
+        told = "event 9 is not the one sealed there: an older end was put back, and the trail went on"
+        assert fault(house) == read(house).fault == told
+        fill(house, 1)
+    assert [record["detail"]["fault"] for record in house.records(kind="audit.break")] == [told]
+    assert "edited before it" in fault(house)
+
+
+def test_a_host_that_others_have_overtaken_goes_on_as_before(house: House, tmp_path: Path) -> None:
+    url = house.database.engine.url.render_as_string(hide_password=False)
+    other = tmp_path / "other"
+    other.mkdir(mode=0o700)
+    with opened(url, other) as second:
+        for _ in range(3):
+            fill(house, 2)
+            fill(second, 2)
+            assert fault(house) == fault(second) == read(house).fault == ""
+    assert house.records(kind="audit.break") == []
+
+
+def test_an_event_and_its_search_entry_that_come_while_it_is_verified_are_no_fault(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(house, 3)
+    read_now = house.database.read_now
+    # Not for ever: whoever reads would never come to an end.
+    left = iter(range(5))
+    busy = False
+
+    def meanwhile(query: Callable[[Connection], Any]) -> Any:
+        nonlocal busy
+        found = read_now(query)
+        if not busy and next(left, None) is not None:
+            busy = True
+            fill(house, 1)
+            project(house)
+            busy = False
+        return found
+
+    monkeypatch.setattr(house.database, "read_now", meanwhile)
+    assert fault(house) == ""
+    assert next(left, None) is None

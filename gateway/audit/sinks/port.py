@@ -25,12 +25,14 @@ class Shipment:
     """
     Some *lines* of the trail in their order, each one JSON object: events, checkpoints, gaps.
 
-    *first* and *last* are the numbers of its first and last event; both 0 when there is none in it.
+    *first* and *last* are the numbers of its first and last event, *statements* those of its first and last checkpoint;
+    all 0 where there is none in it.
     """
 
     lines: Sequence[str]
     first: int = 0
     last: int = 0
+    statements: tuple[int, int] = (0, 0)
 
 
 class Sink(Protocol):

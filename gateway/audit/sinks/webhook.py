@@ -1,6 +1,7 @@
 """The sink that is a webhook: JSON lines by POST, signed with a secret that both sides know.
 
-    X-Gateway-Sink: NAME                 X-Gateway-Events: FIRST-LAST       the same again when a receipt was lost
+    X-Gateway-Sink: NAME                 X-Gateway-Events: FIRST-LAST       if there are events in it
+                                         X-Gateway-Checkpoints: FIRST-LAST  if there are checkpoints in it
     X-Gateway-Timestamp: UNIX seconds    X-Gateway-Signature: v1=HMAC-SHA256(secret, timestamp "." body), hexadecimal
 
 Any answer of 2xx that is there in time is a receipt; everything else means: send it again.
@@ -122,11 +123,13 @@ class WebhookSink:
 
     def _headers(self, shipment: Shipment, body: bytes) -> dict[str, str]:
         timestamp = str(int(self._clock()))
+        first, last = shipment.statements
         return {
             "Content-Type": "application/x-ndjson",
             "User-Agent": "registry-gateway",
             "X-Gateway-Sink": self._name,
-            "X-Gateway-Events": f"{shipment.first}-{shipment.last}",
+            **({"X-Gateway-Events": f"{shipment.first}-{shipment.last}"} if shipment.last else {}),
+            **({"X-Gateway-Checkpoints": f"{first}-{last}"} if last else {}),
             "X-Gateway-Timestamp": timestamp,
             "X-Gateway-Signature": f"v1={signature(self._secret(), timestamp, body)}",
         }
