@@ -73,7 +73,7 @@ class Front:
         """A project, and an image in it, tagged v1."""
 
         async def story() -> None:
-            await self._commit(GATEWAY, Kind.PROJECT_ADD, projects.add(UI.project, public=False, now=1))
+            await self.commit(Kind.PROJECT_ADD, projects.add(UI.project, public=False, now=1), by=GATEWAY)
             for content in (b"{}", LAYER):
                 _, change = await self.upload(UI, content)
                 await self.commit(Kind.BLOB_PUSH, change)
@@ -89,12 +89,9 @@ class Front:
     def put(self, *tags: str, manifest: Manifest | None = None) -> Change:
         return self.engine.manifests.put(UI, manifest or self.pushed, [Tag(tag) for tag in tags], OWNER)
 
-    async def commit(self, kind: Kind, change: Change) -> Notes:
-        return await self._commit(WRITER, kind, change)
-
-    async def _commit(self, caller: Caller, kind: Kind, change: Change) -> Notes:
+    async def commit(self, kind: Kind, change: Change, *, by: Caller = WRITER) -> Notes:
         facts = {"project": UI.project.name, "repository": UI.name, "reference": "v1", "status": 201}
-        async with self.house.gate.passage(caller, kind, **facts) as passage:
+        async with self.house.gate.passage(by, kind, **facts) as passage:
             return await passage.commit(change)
 
     # what is left open
@@ -152,7 +149,7 @@ class Front:
             write(connection)
             return Notes()
 
-        self.run(self._commit(GATEWAY, Kind.CONFIGURATION_CHANGE, Change(apply)))
+        self.run(self.commit(Kind.CONFIGURATION_CHANGE, Change(apply), by=GATEWAY))
 
     def open_intents(self) -> list[str]:
         found = self.house.database.read_now(lambda connection: intents.open_intents(connection, 1e12))

@@ -22,7 +22,7 @@ QUOTA_BYTES = 12_000
 
 def ruled(front: Front, repository: Repository, quota_bytes: int = QUOTA_BYTES) -> None:
     change = projects.set_project(repository.project, Wishes(quota_bytes=quota_bytes))
-    front.run(front._commit(GATEWAY, Kind.PROJECT_SET, change))
+    front.run(front.commit(Kind.PROJECT_SET, change, by=GATEWAY))
 
 
 def used(front: Front, repository: Repository) -> int:
@@ -76,7 +76,7 @@ def test_mounts_at_once_do_not_exceed_a_quota(front_on_each: Front) -> None:
     add = projects.add(OTHER.project, public=False, now=1)
 
     async def begin() -> None:
-        await front._commit(GATEWAY, Kind.PROJECT_ADD, add)
+        await front.commit(Kind.PROJECT_ADD, add, by=GATEWAY)
         for push in (push_large, push_second):
             await front.commit(Kind.BLOB_PUSH, await push(front))
 

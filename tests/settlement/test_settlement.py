@@ -18,6 +18,7 @@ from gateway.records import intents, projects
 from gateway.records.schema import edges, links, manifests, tags, untagged, uploads
 from gateway.records.schema import intents as intent_rows
 from tests.contract.house import image
+from tests.house import GATEWAY
 from tests.records.rows import column
 from tests.services.distribution import Registry
 from tests.settlement.front import API, LAYER, NEW_LAYER, UI, Act, Front
@@ -305,7 +306,8 @@ def test_a_manifest_that_was_pushed_again_since_stays_known(front: Front) -> Non
 def test_what_a_removed_project_had_begun_does_not_bring_it_back(front: Front) -> None:
     front.leave(Kind.MANIFEST_PUSH, push_manifest, done=True)
     held = front.house.database.read_now(lambda connection: projects.repository_names(connection, UI.project))
-    front.run(front.commit(Kind.PROJECT_REMOVE, projects.remove(UI.project, held, force=True)))
+    removal = projects.remove(UI.project, held, force=True)
+    front.run(front.commit(Kind.PROJECT_REMOVE, removal, by=GATEWAY))
 
     assert front.settle() == 1
 
