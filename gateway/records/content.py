@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
-from sqlalchemy import Connection, Select, Table, bindparam, delete, exists, insert, select, update
+from sqlalchemy import Connection, Select, Table, bindparam, delete, exists, func, insert, select, update
 
 from gateway.change import Notes
 from gateway.errors import BlobUnknown, ContentReferenced, ManifestBlobUnknown, ManifestUnknown, Unavailable
@@ -272,7 +272,7 @@ def discard_repository(connection: Connection, repository: Repository) -> Notes 
     if place is None:
         return None
     counts = {
-        table.name: len(connection.execute(select(table.c.repository_id).where(table.c.repository_id == place)).all())
+        table.name: connection.execute(select(func.count()).where(table.c.repository_id == place)).scalar_one()
         for table in (tags, manifests, links)
     }
     elsewhere = manifests.alias("elsewhere")
