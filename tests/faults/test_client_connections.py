@@ -351,21 +351,21 @@ OWN = {"Docker-Distribution-Api-Version": "registry/2.0", "Content-Type": "appli
 
 def stumbling(request: Request, line: Line) -> None:
     """A registry that fails at what it is asked for, as Distribution does at a manifest it cannot read."""
-    if request.target == "/v2/_catalog?n=1":
-        line.answer(200, OWN, b'{"repositories":[]}')
+    if request.target == "/v2/":
+        line.answer(200, OWN, b"{}")
     else:
         line.answer(500, OWN, b'{"errors":[{"code":"UNKNOWN","message":"unknown error"}]}')
 
 
 def cutting(request: Request, line: Line) -> None:
-    if request.target == "/v2/_catalog?n=1":
+    if request.target == "/v2/":
         line.answer(403, OWN, b'{"errors":[{"code":"DENIED","message":"no"}]}')
     else:
         cut_stream(request, line)
 
 
 @pytest.mark.parametrize("fault", [stumbling, cutting])
-def test_a_registry_that_fails_at_some_things_and_answers_for_its_storage_goes_on_being_asked(fault: Behaviour) -> None:
+def test_a_registry_that_fails_at_some_things_and_greets_goes_on_being_asked(fault: Behaviour) -> None:
     async def story(client: Client) -> None:
         for _ in range(23):
             with suppress(UpstreamFailed):
@@ -376,26 +376,50 @@ def test_a_registry_that_fails_at_some_things_and_answers_for_its_storage_goes_o
 
     with misbehaving(fault) as peer:
         with_client(peer, story)
-        assert 1 <= [target for _, target, _ in peer.heads].count("/v2/_catalog?n=1") <= 4
+        assert 1 <= [target for _, target, _ in peer.heads].count("/v2/") <= 4
 
 
-def test_a_registry_whose_storage_is_gone_is_left_alone_until_that_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.engine.upstream.client.REST_SECONDS", 0.2)
-    monkeypatch.setattr("gateway.engine.upstream.circuit.REST_SECONDS", 0.2)
+def test_a_registry_that_answers_others_meanwhile_is_not_left_alone_because_it_does_not_greet() -> None:
+    sound = BLOB.replace("a", "b")
 
-    def greeting(request: Request, line: Line) -> None:
-        # What its API's root says has nothing to do with its storage.
-        line.answer(200 if request.target == "/v2/" else 500, OWN, b"{}")
+    def mute(request: Request, line: Line) -> None:
+        if request.target == "/v2/":
+            line.wait()
+        elif request.target == sound:
+            line.answer(200, {"Content-Length": "1"}, b"x")
+        else:
+            line.answer(500, OWN, b"{}")
 
     async def story(client: Client) -> None:
         for _ in range(5):
             with suppress(UpstreamFailed):
                 await read(client)
-        await until(lambda: bool(client.trouble))
+        await until(lambda: client._asking is not None)
+        assert await read(client, sound) == b"x"
+        await until(lambda: client._asking is not None and client._asking.done())
+        assert not client.trouble
+
+    with misbehaving(mute) as peer:
+        with_client(peer, story)
+
+
+def test_a_registry_that_is_not_well_itself_is_left_alone_until_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.engine.upstream.client.REST_SECONDS", 0.2)
+    monkeypatch.setattr("gateway.engine.upstream.circuit.REST_SECONDS", 0.2)
+
+    def unwell(request: Request, line: Line) -> None:
+        # As Distribution answers everything while its storage is away.
+        line.answer(503, OWN, b'{"errors":[{"code":"UNAVAILABLE"}]}')
+
+    async def story(client: Client) -> None:
+        for _ in range(5):
+            with suppress(UpstreamFailed):
+                await read(client)
+        assert client.trouble == "The registry behind has failed with status 503."
         await asyncio.sleep(0.7)
-        assert client.trouble == "The registry behind has failed with status 500."
+        assert client.trouble
         peer.behaviour = stumbling
         await until(lambda: not client.trouble)
 
-    with misbehaving(greeting) as peer:
+    with misbehaving(unwell) as peer:
         with_client(peer, story)

@@ -72,6 +72,11 @@ class Circuit:
         self.open(why)
         return Turn.OPENED
 
+    @property
+    def doubtful(self) -> bool:
+        """Whether it is closed, and nothing has been answered since as many failed as open it."""
+        return not self.trouble and len(self._failures) == FAILURES
+
     def open(self, why: str) -> None:
         """Leaves the peer alone from now on."""
         self.trouble, self._next_try = why, self._clock() + REST_SECONDS

@@ -25,9 +25,6 @@ from gateway.oci.media import essence
 LIMIT_BYTES = 4 * 1024 * 1024 + 64 * 1024
 _LITTLE_BYTES = 64 * 1024
 _GREETING = "/v2/"
-#: What a registry answers only if its storage does.
-_STORED = "/v2/_catalog?n=1"
-_CATALOG = "registry:catalog:*"
 _VERSION = "Docker-Distribution-Api-Version"
 _PATIENCE = Patience()
 _SHARES = Shares()
@@ -71,7 +68,7 @@ class Client:
     Whatever keeps an answer from coming is an `UpstreamFailed`, or an `UpstreamSlow` when it took too long; *uncertain*
     if it was a write that may have arrived. After five of them in a row every request is refused for some seconds, by
     `UpstreamUnavailable`; so is one for which all connections of its kind are in use, and that counts against nobody.
-    A registry that stumbles over five requests, and answers others, goes on being asked.
+    A registry that stumbles over five requests, and answers others or greets, goes on being asked.
     Nothing of what a caller of the gateway sent goes along but what is passed in here. *words* gives the message of a
     refusal for whoever asks otherwise than from behind a gateway.
     """
@@ -281,7 +278,7 @@ class Client:
     def _failed(self, why: str, *, particular: bool = False) -> None:
         match self._circuit.failed(why, particular=particular):
             case Turn.OPENED:
-                self._opened(why, _GREETING)
+                self._opened(why)
             case Turn.DOUBTFUL if self._asking is None or self._asking.done():
                 self._asking = asyncio.get_running_loop().create_task(self._ask_whether(why))
 
@@ -289,21 +286,21 @@ class Client:
         # Of a body that is cut, the reason may be that very content; of one that does not come, hardly.
         self._failed(refusal.message, particular=isinstance(refusal, UpstreamFailed))
 
-    def _opened(self, why: str, question: str) -> None:
+    def _opened(self, why: str) -> None:
         _log.warning("%s It is left alone until it answers again.", why)
-        self._watching = asyncio.get_running_loop().create_task(self._watch(question))
+        self._watching = asyncio.get_running_loop().create_task(self._watch())
 
     async def _ask_whether(self, why: str) -> None:
-        """Opens the circuit if the peer does not even answer for what is in nobody's hands."""
-        if not await self._answers(_STORED) and not self._circuit.trouble:
+        """Opens the circuit if the peer does not even greet, and has answered nobody meanwhile."""
+        if not await self._greets() and self._circuit.doubtful:
             self._circuit.open(why)
-            self._opened(why, _STORED)
+            self._opened(why)
 
-    async def _answers(self, question: str) -> bool:
+    async def _greets(self) -> bool:
         try:
-            answer = await self.ask("GET", question, scope=_CATALOG if question == _STORED else "")
+            answer = await self.ask("GET", _GREETING, limit_bytes=_LITTLE_BYTES)
         except UpstreamDistrust as refusal:
-            # Our credential may not list: it was the registry that said so.
+            # It was the registry that said that our credential will not do.
             sound = refusal.lack in {Lack.CREDENTIAL, Lack.RIGHT}
         except UpstreamUnavailable:
             return False
@@ -313,11 +310,11 @@ class Client:
             self._circuit.answered()
         return sound
 
-    async def _watch(self, question: str) -> None:
+    async def _watch(self) -> None:
         # Nobody may come while we say that we are not ready: what opened by itself has to close by itself.
         while self._circuit.trouble:
             await asyncio.sleep(REST_SECONDS)
-            await self._answers(question)
+            await self._greets()
         _log.warning("The registry behind answers again.")
 
 

@@ -92,7 +92,8 @@ def run(
             done = True
         except Unanswered:
             done = False
-        found = target.struck()
+        # What a process does beside may be struck after it has answered.
+        found = target.struck() or (target.settled() if each.kills else [])
         if not found and not done:
             figures.problem(each.fault, f"{operation.name}, step {at}: refused, and nothing was struck")
         if any(kind == "sync" and what.startswith(_SPOOLS) for kind, what, _ in found) and not each.kills:

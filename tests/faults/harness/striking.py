@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
 INJECT = Path(__file__).parent / "inject"
+_MOMENT_SECONDS = 0.1
 
 
 class Mode(StrEnum):
@@ -85,6 +87,15 @@ class Target:
                 "errno": strike.errno,
                 "about": strike.about,
             }
+        self._put(told)
+
+    def settled(self) -> list[tuple[str, str, str]]:
+        """As `struck`, once nothing is struck any more: who was just about to strike has had a moment to do so."""
+        self._put({})
+        time.sleep(_MOMENT_SECONDS)
+        return self.struck()
+
+    def _put(self, told: Mapping[str, object]) -> None:
         # The process looks at the time of the file alone: each has another, and counting begins anew.
         self._serial += 1
         fresh = self.plan.with_suffix(".new")
