@@ -58,7 +58,7 @@ class Fleet:
     The parent of several workers: starts them, replaces one that dies, stops them all.
 
     *make* prepares the process of a number, which ends when told by SIGTERM and sends one message over the pipe when
-    it accepts on *sockets*; *on_look* is called several times a second.
+    it accepts on *sockets*; *on_look* is called several times a second, and what it raises is logged.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Fleet:
             return STARTUP_FAILED
         while not self._wishes.count:
             self._listen()
-            self._on_look()
+            self._look()
             if self._wishes.count:
                 # Who signals the whole group ends workers, too: they are not missed.
                 break
@@ -117,6 +117,13 @@ class Fleet:
                 announced = True
                 on_ready()
         return self._stop()
+
+    def _look(self) -> None:
+        try:
+            self._on_look()
+        except Exception:
+            # What is looked at is not worth the workers, which serve.
+            log.exception("what is looked at several times a second failed")
 
     def _start(self, place: _Place) -> None:
         place.report, report = multiprocessing.Pipe(duplex=False)

@@ -227,12 +227,13 @@ class EdgeServer(uvicorn.Server):
         return made
 
     async def on_tick(self, counter: int) -> bool:
-        reload = self._live.refresh()
-        if reload is not None:
-            try:
+        try:
+            reload = self._live.refresh()
+            if reload is not None:
                 self._worker.on_certificate(reload)
-            except Exception:
-                log.exception("the application failed on a changed certificate")
+        except Exception:
+            # An exception here would end the worker, which has a pair to serve with.
+            log.exception("a look at the certificate failed")
         return await super().on_tick(counter)
 
     @contextlib.contextmanager

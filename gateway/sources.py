@@ -29,8 +29,21 @@ Location: TypeAlias = Annotated[Path, Meta(description="a path in quotes")]
 _MOST_BYTES = 256 * 1024
 #: No setting is nested deeper, by brackets or by dots; how long a key takes to read grows with the square of its parts.
 _MOST_DEPTH = 32
-_MANY_PARTS = re.compile(
-    r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){%d}""" % _MOST_DEPTH  # noqa: UP031
+#: Comments, texts, keys and the like, one after another; *many* is a key of too many parts, wherever a key may stand.
+_PIECE = re.compile(
+    "|".join(
+        (
+            r"#[^\n]*+",
+            r'"{3}(?:[^"\\]|\\.|"(?!""))*+(?:"{3,5}+)?+',
+            r"'{3}(?:[^']|'(?!''))*+(?:'{3,5}+)?+",
+            rf"""(?P<many>(?:(?:[\w-]++|"(?:[^"\\\n]|\\[^\n])*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){{{_MOST_DEPTH}}})""",
+            r"[\w-]++",
+            # One that does not end is no TOML, and is looked through once.
+            r'"(?:[^"\\\n]|\\[^\n])*+"?+',
+            r"'[^'\n]*+'?+",
+        )
+    ),
+    re.DOTALL,
 )
 #: So many characters are read at most to find a line, those of a statement of many lines again and again.
 _MOST_LOOKED_THROUGH = 2 * 1024 * 1024
@@ -243,7 +256,7 @@ def _text(file: Path) -> str:
 
 
 def _toml(file: Path, text: str) -> dict[str, Any]:
-    many = _MANY_PARTS.search(text)
+    many = next((piece for piece in _PIECE.finditer(text) if piece["many"]), None)
     if many is not None:
         line = text.count("\n", 0, many.start()) + 1
         raise Invalid(f"{file}, line {line}: a key of more than {_MOST_DEPTH} parts, which no setting has.")

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import time
 import tomllib
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from msgspec import structs
 from gateway.errors import Conflict, Invalid
 from gateway.folder import require_folder
 from gateway.settings import LOCAL_NAMES, SECTIONS, Settings, write_initial
-from gateway.sources import line_of, masked
+from gateway.sources import Values, line_of, masked
 
 REFERENCE = Path(__file__).parent.parent / "config" / "gateway.toml"
 
@@ -309,6 +311,64 @@ def test_a_file_that_no_settings_need_is_refused_in_a_moment(tmp_path: Path, tex
     assert says in message
     assert len(message) < 300
     assert "\n" not in message
+
+
+MANY = ".".join(["a"] * 40)
+KEYS = ".".join(["'a.#'", r'"\"b"', "c", "d-1"] * 8_000)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"# {MANY} = 1\n[server] # {MANY}\n",
+        f'[server]\nnames = "{MANY}"\n',
+        f"[server]\nnames = '{MANY}'\nport = 1 # {MANY}\n",
+        f'[server]\nnames = "\\"{MANY}\\" {MANY}" # "{MANY}\n',
+        f'[server]\nnames = """\n{MANY} = 1\n""{MANY}\\"""{MANY}"""""\n# {MANY}\n',
+        f"[server]\nnames = '''\n{MANY} = 1\n[{MANY}]\n\\'''''\n# don't {MANY}\n",
+        f'[server]\nnames = ["a.example", # {MANY}\n  "{MANY}"] # {MANY}\n',
+    ],
+    ids=["comment", "text", "literal", "escapes", "many lines", "many literal lines", "list"],
+)
+def test_words_with_dots_in_a_comment_or_a_text_are_no_key(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text(text, encoding="utf-8")
+    assert Values.read(file, SECTIONS, {}).found == tomllib.loads(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (f"[server]\n  {KEYS} = 1\n", 2),
+        (f" [ {KEYS} ]\n", 1),
+        (f"[[{KEYS}]]\n", 1),
+        (f"[server]\nx = {{ a = 'b', {KEYS} = 1 }}\n", 2),
+        (f"[server]\nx = [\n{{{KEYS} = 1}}]\n", 3),
+        (f'x = """"\n"""""\n{KEYS} = 1\n', 3),
+        (f"x = ''''\n'''''\n{KEYS} = 1\n", 3),
+        (f"x = '' # '\n{KEYS} = 1\n", 2),
+        (f'x = "#" # "\n{KEYS} = 1\n', 2),
+        (f'x = "\\\\"\n{KEYS} = 1\n', 2),
+        (f'x = "a"\r\n{KEYS} = 1\r\n', 2),
+    ],
+)
+@pytest.mark.timeout(30)
+def test_a_key_of_many_parts_is_refused_wherever_it_stands(tmp_path: Path, text: str, line: int) -> None:
+    path = tmp_path / "gateway.toml"
+    path.write_bytes(text.encode())
+    with pytest.raises(Invalid, match=f"line {line}: a key of more than 32 parts"):
+        Settings.load(path, {})
+
+
+@pytest.mark.parametrize("begins", ["", "x = ", '"', "'", "a" + ".a" * 30 + "."])
+@pytest.mark.parametrize(
+    "part", ['"', "'", '\\"', '"\\', "\"'", "a.", 'a."', "a.'", '"a".', "a .", '"""\\', "#", "'a'" + "." * 9, '""".']
+)
+def test_what_is_no_toml_is_refused_in_a_moment(tmp_path: Path, begins: str, part: str) -> None:
+    begun = time.process_time()
+    with contextlib.suppress(Invalid):
+        load(tmp_path, begins + part * (250_000 // len(part)))
+    assert time.process_time() - begun < 3
 
 
 @pytest.mark.timeout(30)

@@ -11,9 +11,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from cryptography.exceptions import UnsupportedAlgorithm
-
-from gateway.certificates.pair import Pair, load_pair, server_context, uncovered
+from gateway.certificates.development import LOCAL_NAMES
+from gateway.certificates.pair import Pair, covers, load_pair, server_context
 from gateway.errors import Invalid
 
 WARN_DAYS: Final = 14
@@ -47,8 +46,10 @@ class LivePair:
     It begins with what is on disk, or else with *fallback*, a pair that was live elsewhere; without one it raises
     `Invalid` when what is on disk is not fit to serve. Established connections never notice a change.
 
-    *hosts* are the names clients use, or else all that the live pair names: one that covers none of those that the
-    live one covers is not fit to take its place.
+    *hosts* are the names clients use, or else all that the live pair names; local ones are missed only where there are
+    no others. A pair that covers none of them is not fit to take the place of one that covers some (among others, of
+    the local ones only those count that the live one covers), nor one with a flaw that of one without: it begins with
+    such a pair, and warns.
     """
 
     CHECK_SECONDS = 1.0
@@ -67,6 +68,7 @@ class LivePair:
         self._now = now or (lambda: datetime.now(UTC))
         self._paths = (certificate, key)
         self._hosts = tuple(hosts)
+        self._own = tuple(host for host in self._hosts if host not in LOCAL_NAMES) or self._hosts
         self._seen: Signature | None = self._signature()
         self._doubted: Signature | None = None
         self._rejection: str | None = None
@@ -116,7 +118,7 @@ class LivePair:
             return self._reject(signature, refusal.message)
         same = self._rejection is None and (pair.chain_pem, pair.key_pem) == (self.pair.chain_pem, self.pair.key_pem)
         self._seen, self._doubted, self._rejection, self.pair = signature, None, None, pair
-        return None if same else Reload(ReloadOutcome.ACCEPTED, self._lacks(), pair)
+        return None if same else Reload(ReloadOutcome.ACCEPTED, self._remark(), pair)
 
     def _is_due(self) -> bool:
         """Whether files that were refused are judged again."""
@@ -124,24 +126,28 @@ class LivePair:
 
     def _judged(self, before: Pair | None) -> tuple[Pair, ssl.SSLContext]:
         """The pair on disk, fit to take the place of *before*, and what serves it; raises `Invalid` else."""
+        pair = load_pair(*self._paths, self._now())
+        if before is not None:
+            self._check_fit(pair, before)
         try:
-            pair = load_pair(*self._paths, self._now())
-            if before is not None:
-                self._check_names(pair, before)
             return pair, server_context(pair)
-        except (OSError, ValueError, UnsupportedAlgorithm) as problem:
+        except OSError as problem:
             raise Invalid(f"{self._paths[0]} cannot be judged: {problem}.") from problem
 
-    def _check_names(self, pair: Pair, before: Pair) -> None:
+    def _check_fit(self, pair: Pair, before: Pair) -> None:
+        if pair.flaw and not before.flaw:
+            raise Invalid(pair.flaw)
         hosts = self._hosts or before.names
-        strange = uncovered(before, hosts)
-        kept = [host for host in hosts if host not in strange]
-        if kept and len(uncovered(pair, kept)) == len(kept):
-            raise Invalid(f"{pair.certificate} names none of {', '.join(kept)}: put one of this gateway in its place.")
+        kept = [host for host in hosts if covers(before, host)]
+        if kept and not any(covers(pair, host) for host in (*kept, *self._own)):
+            wanted = ", ".join(self._own or kept)
+            raise Invalid(f"{pair.certificate} names none of {wanted}: put one of this gateway in its place.")
 
-    def _lacks(self) -> str:
-        lacking = uncovered(self.pair, self._hosts)
-        return f"The certificate does not name {', '.join(lacking)}." if lacking else ""
+    def _remark(self) -> str:
+        """What an operator should know of the live pair, whatever the time; "" for nothing."""
+        lacking = [host for host in self._own if not covers(self.pair, host)]
+        names = f"The certificate does not name {', '.join(lacking)}." if lacking else ""
+        return " ".join(filter(None, (self.pair.flaw, names)))
 
     def _reject(self, signature: Signature, reason: str) -> Reload | None:
         known = signature == self._seen
@@ -155,7 +161,7 @@ class LivePair:
     @property
     def warning(self) -> str | None:
         """What an operator should know about the certificate now, in a sentence or two; None when all is well."""
-        return " ".join(filter(None, (self._trouble(), self._lacks()))) or None
+        return " ".join(filter(None, (self._trouble(), self._remark()))) or None
 
     def _trouble(self) -> str:
         left = self.pair.days_left(self._now())

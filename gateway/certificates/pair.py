@@ -7,19 +7,18 @@ import ipaddress
 import os
 import ssl
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
 
-from gateway.errors import Invalid
+from gateway.errors import Invalid, Refusal
 
 _CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
 _RSA_BITS: Final = 2048
@@ -33,6 +32,7 @@ class Pair:
     A certificate chain and its key that were judged fit to serve.
 
     *names* are the leaf's subject alternative names, lower case; *fingerprint* is the leaf's SHA-256 as colon hex.
+    *flaw* is a sentence on why clients may not accept the chain, "" for nothing.
     """
 
     certificate: Path
@@ -42,6 +42,7 @@ class Pair:
     not_after: datetime
     fingerprint: str
     authority: Path | None = None
+    flaw: str = ""
     chain_pem: bytes = field(default=b"", repr=False, compare=False)
     key_pem: bytes = field(default=b"", repr=False, compare=False)
 
@@ -66,11 +67,6 @@ def covers(pair: Pair, host: str) -> bool:
     return wanted in pair.names or (bool(label) and f"*.{parent}" in pair.names)
 
 
-def uncovered(pair: Pair, hosts: Iterable[str]) -> tuple[str, ...]:
-    """Those of *hosts* whose clients do not accept the pair."""
-    return tuple(host for host in hosts if not covers(pair, host))
-
-
 def canonical(host: str) -> str:
     bare = host.lower().strip("[]")
     try:
@@ -87,17 +83,25 @@ def load_pair(certificate: Path, key: Path, now: datetime | None = None) -> Pair
     Read and judge the pair at *certificate* (leaf first, then its chain) and *key*.
 
     Raises `Invalid` when a file is missing, unreadable or not PEM, the key is open to others, encrypted, weak or
-    another certificate's, the leaf carries no names or is outside its validity, or a certificate of the chain did not
-    issue the one before it.
+    another certificate's, or the leaf carries no names or is outside its validity. That no certificate of the chain
+    issued the leaf is a flaw of the pair.
     """
+    try:
+        return _judged(certificate, key, now or datetime.now(UTC))
+    except Refusal:
+        raise
+    except Exception as problem:
+        # Of what stands in a certificate, several exceptions tell that are of no common kind, some at the first use.
+        raise Invalid(f"{certificate} cannot be judged: {problem}.") from problem
+
+
+def _judged(certificate: Path, key: Path, moment: datetime) -> Pair:
     chain_pem = read(certificate)
     check_private(key)
     key_pem = read(key)
     chain = _chain(certificate, chain_pem)
     leaf = chain[0]
     _check_key(key, key_pem, certificate, leaf)
-    _check_chain(certificate, chain)
-    moment = now or datetime.now(UTC)
     if moment < leaf.not_valid_before_utc:
         raise Invalid(f"{certificate} is not valid before {leaf.not_valid_before_utc:%Y-%m-%d}: check the clock.")
     if moment >= leaf.not_valid_after_utc:
@@ -109,6 +113,7 @@ def load_pair(certificate: Path, key: Path, now: datetime | None = None) -> Pair
         not_before=leaf.not_valid_before_utc,
         not_after=leaf.not_valid_after_utc,
         fingerprint=fingerprint_of(leaf),
+        flaw=_flaw(certificate, chain),
         chain_pem=chain_pem,
         key_pem=key_pem,
     )
@@ -139,15 +144,41 @@ def _chain(path: Path, chain_pem: bytes) -> list[x509.Certificate]:
         raise Invalid(f"{path} is not a PEM certificate: give the leaf first, then its chain.") from problem
 
 
-def _check_chain(path: Path, chain: list[x509.Certificate]) -> None:
-    for number, (issued, issuer) in enumerate(pairwise(chain), start=2):
-        try:
-            issued.verify_directly_issued_by(issuer)
-        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as problem:
-            raise Invalid(
-                f"{path} is no chain: its certificate number {number} did not issue the one before it; "
-                f"give the leaf first, then who issued it, then who issued that one."
-            ) from problem
+def _flaw(path: Path, chain: list[x509.Certificate]) -> str:
+    # Clients find their way among what they are given: order, repetitions and strangers disturb none of them.
+    leaf = chain[0]
+    others = [each for each in chain if each != leaf]
+    if not others or any(_issued(leaf, each) for each in (*others, leaf)):
+        return ""
+    return (
+        f"{path} is no chain: none of its certificates issued the first; "
+        f"give the leaf first, then who issued it, then who issued that one."
+    )
+
+
+def _issued(leaf: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """Whether *issuer*'s key signed *leaf*; where that cannot be checked, whether their names say so."""
+    # Names alone tell little: one name is spelt in several ways, and an authority's next key has the name of its last.
+    signature, signed = leaf.signature, leaf.tbs_certificate_bytes
+    try:
+        match issuer.public_key(), leaf.signature_algorithm_parameters, leaf.signature_hash_algorithm:
+            case rsa.RSAPublicKey() as key, (
+                padding.PKCS1v15() | padding.PSS()
+            ) as scheme, hashes.HashAlgorithm() as used:
+                key.verify(signature, signed, scheme, used)
+            case ec.EllipticCurvePublicKey() as key, ec.ECDSA() as scheme, _:
+                key.verify(signature, signed, scheme)
+            case (ed25519.Ed25519PublicKey() | ed448.Ed448PublicKey()) as key, None, None:
+                key.verify(signature, signed)
+            case ((rsa.RSAPublicKey() | ec.EllipticCurvePublicKey()), (padding.AsymmetricPadding() | ec.ECDSA()), _):
+                return False
+            case _:
+                return leaf.issuer == issuer.subject
+    except InvalidSignature:
+        return False
+    except (UnsupportedAlgorithm, ValueError):
+        return leaf.issuer == issuer.subject
+    return True
 
 
 def _check_key(path: Path, key_pem: bytes, certificate: Path, leaf: x509.Certificate) -> None:

@@ -15,8 +15,10 @@ Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _TOLD_SECONDS: Final = 60.0
+#: The longest address with its zone, brackets and port has 68.
+_MOST_CHARACTERS: Final = 80
 #: Proxies write the port, too, when they are told to, and brackets around an IPv6 address then.
-_PORTED: Final = re.compile(r"(?:\[(?P<six>[^\[\]]*:[^\[\]]*)\]|(?P<four>[0-9.]+))(?::[0-9]{1,5})?", re.ASCII)
+_PORTED: Final = re.compile(r"(?:\[(?P<six>[^\[\]:]*:[^\[\]]*)\]|(?P<four>[0-9.]+))(?::[0-9]{1,5})?", re.ASCII)
 
 
 def plain(text: str) -> Address | None:
@@ -29,6 +31,8 @@ def plain(text: str) -> Address | None:
 
 def read_hop(text: str) -> Address | None:
     """The address in `ADDRESS`, `a.b.c.d:PORT`, `[ADDRESS]` or `[ADDRESS]:PORT`; None for anything else."""
+    if len(text) > _MOST_CHARACTERS:
+        return None
     found = _PORTED.fullmatch(text)
     return plain(text if found is None else found["six"] or found["four"])
 

@@ -16,7 +16,9 @@ import pytest
 import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.x509.name import _ASN1Type
+from cryptography.x509.oid import NameOID
 
 from gateway.certificates import (
     LOCAL_NAMES,
@@ -183,15 +185,18 @@ def test_expired_and_future_leaves_are_refused(folder: Path) -> None:
         load(folder, NOW - timedelta(days=1))
 
 
-def self_signed(folder: Path, key: rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey, named: bool = True) -> None:
+def self_signed(
+    folder: Path, key: rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey, names: tuple[str, ...] = ("a.example",)
+) -> None:
     name = x509.Name([])
     made = (
         x509.CertificateBuilder(name, name, key.public_key(), 1)
         .not_valid_before(NOW - timedelta(days=1))
         .not_valid_after(NOW + timedelta(days=1))
     )
-    if named:
-        made = made.add_extension(x509.SubjectAlternativeName([x509.DNSName("a.example")]), critical=True)
+    if names:
+        held = x509.SubjectAlternativeName([x509.DNSName(name) for name in names])
+        made = made.add_extension(held, critical=True)
     signed = made.sign(key, hashes.SHA256() if isinstance(key, rsa.RSAPrivateKey) else None)
     pem, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
     (folder / "leaf.crt").write_bytes(signed.public_bytes(pem))
@@ -210,31 +215,166 @@ def test_weak_and_unusual_keys_are_refused(folder: Path) -> None:
 
 
 def test_a_leaf_without_names_is_refused(folder: Path) -> None:
-    self_signed(folder, rsa.generate_private_key(65537, 2048), named=False)
+    self_signed(folder, rsa.generate_private_key(65537, 2048), names=())
     with pytest.raises(Invalid, match="names no host"):
         load(folder)
 
 
-def test_a_chain_whose_certificates_did_not_issue_each_other_is_refused(folder: Path, authority: trustme.CA) -> None:
-    issue(authority, folder)
-    leaf, foreign = (folder / "leaf.crt").read_bytes(), trustme.CA().cert_pem.bytes()
-    for rest in (authority.cert_pem.bytes(), b""):
-        (folder / "leaf.crt").write_bytes(leaf + rest)
+class Issuers:
+    """Authorities as public ones are: a root, its cross-certificate, one between, a leaf; and one that is foreign."""
+
+    def __init__(self) -> None:
+        self.key, self._between, self._root, self._old = (ec.generate_private_key(ec.SECP256R1()) for _ in range(4))
+        self.leaf = self.leaf_of(common_name("between"))
+        self.between = _certified("between", self._between, common_name("root"), self._root)
+        self.root = _certified("root", self._root, common_name("root"), self._root)
+        self.cross = _certified("root", self._root, common_name("old root"), self._old)
+        self.foreign = _certified("foreign", self._old, common_name("foreign"), self._old)
+        self.namesake = _certified("between", self._old, common_name("root"), self._root)
+
+    def leaf_of(self, issuer: x509.Name) -> x509.Certificate:
+        return _certified("leaf", self.key, issuer, self._between, "registry.example")
+
+    def put(self, folder: Path, *chain: x509.Certificate) -> None:
+        pem = serialization.Encoding.PEM
+        key = self.key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        (folder / "leaf.key").write_bytes(key)
+        (folder / "leaf.key").chmod(0o600)
+        (folder / "leaf.crt").write_bytes(b"".join(each.public_bytes(pem) for each in chain))
+        (folder / "root.crt").write_bytes(self.root.public_bytes(pem))
+
+    def chain(self, words: str) -> list[x509.Certificate]:
+        if words.startswith("printable"):
+            printable = x509.NameAttribute(NameOID.COMMON_NAME, "between", _type=_ASN1Type.PrintableString)
+            return [self.leaf_of(x509.Name([printable])), *self.chain(words.removeprefix("printable "))]
+        return [getattr(self, word) for word in words.split()]
+
+
+def common_name(text: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+def _certified(
+    subject: str,
+    key: ec.EllipticCurvePrivateKey,
+    issuer: x509.Name,
+    issuer_key: ec.EllipticCurvePrivateKey,
+    *names: str,
+) -> x509.Certificate:
+    made = x509.CertificateBuilder(issuer, common_name(subject), key.public_key(), x509.random_serial_number())
+    made = made.not_valid_before(NOW - timedelta(days=1)).not_valid_after(NOW + timedelta(days=60))
+    made = made.add_extension(x509.BasicConstraints(ca=not names, path_length=None), critical=True)
+    if names:
+        held = x509.SubjectAlternativeName([x509.DNSName(name) for name in names])
+        made = made.add_extension(held, critical=False)
+    return made.sign(issuer_key, hashes.SHA256())
+
+
+@pytest.fixture(scope="module")
+def issuers() -> Issuers:
+    return Issuers()
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    "words",
+    [
+        "leaf between",
+        "leaf between root",
+        "leaf leaf between",
+        "leaf between between",
+        "leaf between cross root",
+        "leaf between root cross",
+        "leaf root between",
+        "leaf between foreign",
+        "printable between",
+    ],
+)
+def test_a_chain_that_clients_accept_takes_the_place_of_another(tmp_path: Path, issuers: Issuers, words: str) -> None:
+    issuers.put(tmp_path, issuers.leaf, issuers.between)
+    live = LivePair(tmp_path / "leaf.crt", tmp_path / "leaf.key")
+    # Of another leaf, so that there is something to tell.
+    other = Issuers()
+    other.put(tmp_path, *other.chain(words))
+    accepts = ["openssl", "verify", "-CAfile", "root.crt", "-untrusted", "leaf.crt", "leaf.crt"]
+    verified = subprocess.run(accepts, cwd=tmp_path, capture_output=True, text=True)
+    assert verified.returncode == 0, verified.stderr
+    assert [(each.outcome, each.reason) for each in settled(live)] == [(ReloadOutcome.ACCEPTED, "")]
+    assert live.warning is None
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("words", ["leaf foreign", "leaf root", "leaf leaf root", "leaf namesake"])
+def test_a_chain_without_the_issuer_is_refused_as_a_replacement_and_warned_of_at_the_start(
+    tmp_path: Path, issuers: Issuers, words: str
+) -> None:
+    says = f"{tmp_path / 'leaf.crt'} is no chain: none of its certificates issued the first"
+    issuers.put(tmp_path, issuers.leaf, issuers.between)
+    live = LivePair(tmp_path / "leaf.crt", tmp_path / "leaf.key")
+    before = live.pair
+    issuers.put(tmp_path, *issuers.chain(words))
+    (reload,) = settled(live)
+    assert reload.outcome is ReloadOutcome.REJECTED
+    assert reload.reason.startswith(says)
+    assert live.pair == before
+    begun = LivePair(tmp_path / "leaf.crt", tmp_path / "leaf.key")
+    assert (begun.warning or "").startswith(says)
+    # A worker of a gateway that began so begins so, too; and what is no worse takes its place, for it may last longer.
+    assert settled(LivePair(tmp_path / "leaf.crt", tmp_path / "leaf.key", fallback=begun.pair)) == []
+    issuers.put(tmp_path, issuers.leaf_of(common_name("between")), *issuers.chain(words)[1:])
+    (reload,) = settled(begun)
+    assert reload.outcome is ReloadOutcome.ACCEPTED
+    assert reload.reason.startswith(says)
+    issuers.put(tmp_path, issuers.leaf, issuers.between)
+    assert [(each.outcome, each.reason) for each in settled(begun)] == [(ReloadOutcome.ACCEPTED, "")]
+    assert begun.warning is None
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_leaf_that_issued_itself_needs_no_other(folder: Path) -> None:
+    live = LivePair(folder / "leaf.crt", folder / "leaf.key")
+    self_signed(folder, rsa.generate_private_key(65537, 2048), ("localhost",))
+    with (folder / "leaf.crt").open("ab") as file:
+        file.write(trustme.CA().cert_pem.bytes())
+    assert [(each.outcome, each.reason) for each in settled(live)] == [(ReloadOutcome.ACCEPTED, "")]
+
+
+def malformed(kind: str) -> tuple[bytes, bytes]:
+    """A key, and a certificate of it that `cryptography` parses and then stumbles over, in PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    made = x509.CertificateBuilder(common_name("x"), common_name("x"), key.public_key(), 7)
+    made = made.not_valid_before(NOW - timedelta(days=1)).not_valid_after(NOW + timedelta(days=60))
+    made = made.add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+    for number in (5, 6):
+        strange = x509.UnrecognizedExtension(x509.ObjectIdentifier(f"1.2.3.4.{number}"), b"\x05\x00")
+        made = made.add_extension(strange, critical=False)
+    der = made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+    old, new = {
+        "extension": (b"\x06\x04\x2a\x03\x04\x06", b"\x06\x04\x2a\x03\x04\x05"),
+        "version": (b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x07"),
+    }[kind]
+    assert der.count(old) == 1
+    form = serialization.PrivateFormat.PKCS8
+    text = key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
+    return text, ssl.DER_cert_to_PEM_cert(der.replace(old, new)).encode()
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(("kind", "place"), [("extension", "leaf"), ("version", "leaf"), ("version", "second")])
+def test_a_malformed_certificate_is_refused_like_any_other_bad_one(folder: Path, kind: str, place: str) -> None:
+    live = LivePair(folder / "leaf.crt", folder / "leaf.key")
+    before = live.pair
+    if place == "leaf":
+        for name, content in zip(("leaf.key", "leaf.crt"), malformed(kind), strict=True):
+            (folder / name).write_bytes(content)
+    else:
+        (folder / "leaf.crt").write_bytes((folder / "leaf.crt").read_bytes() + malformed(kind)[1])
+    with pytest.raises(Invalid, match=r"leaf\.crt cannot be judged"):
         load(folder)
-    # One of the same name that did not sign, too: trustme's authorities differ in name.
-    namesake = namesake_of(authority)
-    for rest, number in ((foreign, 2), (authority.cert_pem.bytes() + foreign, 3), (leaf, 2), (namesake, 2)):
-        (folder / "leaf.crt").write_bytes(leaf + rest)
-        with pytest.raises(Invalid, match=rf"leaf.crt is no chain: its certificate number {number} did not issue"):
-            load(folder)
-
-
-def namesake_of(authority: trustme.CA) -> bytes:
-    name = x509.load_pem_x509_certificate(authority.cert_pem.bytes()).subject
-    key = rsa.generate_private_key(65537, 2048)
-    made = x509.CertificateBuilder(name, name, key.public_key(), 1)
-    made = made.not_valid_before(NOW - timedelta(days=1)).not_valid_after(NOW + timedelta(days=1))
-    return made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+    (reload,) = settled(live)
+    assert reload.outcome is ReloadOutcome.REJECTED
+    assert reload.reason in (live.warning or "")
+    assert live.pair == before
 
 
 def test_a_chain_of_several_issuers_serves(folder: Path, authority: trustme.CA) -> None:
@@ -421,7 +561,7 @@ def test_a_pair_of_another_server_is_refused_and_the_old_one_serves(
     issue(authority, tmp_path, "registry.example", "10.0.0.7")
     live = LivePair(tmp_path / "leaf.crt", tmp_path / "leaf.key", hosts=hosts)
     before = live.pair
-    issue(authority, tmp_path, "mail.example", "other.example")
+    issue(authority, tmp_path, "mail.example")
     (reload,) = settled(live)
     assert reload.outcome is ReloadOutcome.REJECTED
     assert "names none of registry.example" in reload.reason
@@ -434,6 +574,60 @@ def test_a_pair_of_another_server_is_refused_and_the_old_one_serves(
     issue(authority, tmp_path, "*.example", "10.0.0.7")
     assert [each.outcome for each in settled(live)] == [ReloadOutcome.ACCEPTED]
     assert live.warning is None
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    ("before", "after", "lacking"),
+    [
+        (("old.example",), ("new.example",), "old.example"),
+        (("localhost",), ("new.example",), "old.example"),
+        (("localhost", "old.example"), ("localhost", "new.example"), "old.example"),
+        (("mail.example",), ("old.example",), "new.example"),
+        (("localhost", "old.example"), ("localhost",), "old.example, new.example"),
+    ],
+)
+def test_a_pair_that_covers_a_configured_name_takes_the_place_of_one_with_others(
+    tmp_path: Path, authority: trustme.CA, before: tuple[str, ...], after: tuple[str, ...], lacking: str
+) -> None:
+    issue(authority, tmp_path, *before)
+    hosts = ("old.example", "new.example", *LOCAL_NAMES)
+    live = LivePair(tmp_path / "leaf.crt", tmp_path / "leaf.key", hosts=hosts)
+    issue(authority, tmp_path, *after)
+    (reload,) = settled(live)
+    assert reload.outcome is ReloadOutcome.ACCEPTED
+    assert reload.reason == live.warning == f"The certificate does not name {lacking}."
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (("registry.example",), ("mail.example", "localhost")),
+        (("localhost",), ("mail.example",)),
+    ],
+)
+def test_a_local_name_alone_makes_no_pair_this_gateways(
+    tmp_path: Path, authority: trustme.CA, before: tuple[str, ...], after: tuple[str, ...]
+) -> None:
+    issue(authority, tmp_path, *before)
+    hosts = ("registry.example", *LOCAL_NAMES)
+    live = LivePair(tmp_path / "leaf.crt", tmp_path / "leaf.key", hosts=hosts)
+    issue(authority, tmp_path, *after)
+    assert [each.outcome for each in settled(live)] == [ReloadOutcome.REJECTED]
+
+
+@pytest.mark.usefixtures("quick")
+def test_local_names_are_missed_only_where_there_are_no_others(tmp_path: Path, authority: trustme.CA) -> None:
+    issue(authority, tmp_path, "registry.example")
+    live = LivePair(tmp_path / "leaf.crt", tmp_path / "leaf.key", hosts=("registry.example", *LOCAL_NAMES))
+    assert live.warning is None
+    issue(authority, tmp_path, "*.example")
+    assert [(each.outcome, each.reason) for each in settled(live)] == [(ReloadOutcome.ACCEPTED, "")]
+    assert live.warning is None
+    issue(authority, tmp_path, "localhost")
+    local = LivePair(tmp_path / "leaf.crt", tmp_path / "leaf.key", hosts=("localhost", "127.0.0.1"))
+    assert local.warning == "The certificate does not name 127.0.0.1."
 
 
 @pytest.mark.usefixtures("quick")
@@ -556,6 +750,20 @@ def test_a_bad_pair_does_not_disturb_the_server(folder: Path) -> None:
         wait_until(lambda: running.reloads)
         assert running.reloads[0].outcome is ReloadOutcome.REJECTED
         assert served_by(running.port) == before
+
+
+def test_a_look_that_fails_does_not_end_the_server(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(live: LivePair) -> None:
+        raise ZeroDivisionError
+
+    with serving(folder) as running:
+        monkeypatch.setattr(LivePair, "refresh", broken)
+        wait_until(lambda: "a look at the certificate failed" in caplog.text)
+        with dial(running) as connection:
+            connection.sendall(request("/"))
+            assert read_reply(connection).body == b"ok"
 
 
 @pytest.mark.usefixtures("quick")

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.protocol.hops import read_hop
 from tests.edge.serving import closed, dial, read_reply, request, serving, trusting, wait_until
 
 FAST = {"body_grace_seconds": 0.1, "body_window_seconds": 0.4}
@@ -402,6 +403,26 @@ def test_a_trusted_proxy_names_its_client(tls_folder: Path, lines: list[str], cl
     with serving(tls_folder, trusted_proxies=trusted) as running, dial(running) as connection:
         connection.sendall(request("/scope", *lines))
         assert read_reply(connection).json["client"][0] == client
+
+
+@pytest.mark.parametrize("text", ["[{}", "[{}]", "[{}]:", "{}", "[::1]{}", "::1%{}", "[fe80::1%{}]:443"])
+def test_a_hop_of_any_length_is_read_in_a_moment(text: str) -> None:
+    begun = time.process_time()
+    for filling in ":", "1:", "1", "1.", "%", " ", "[", "]", "::1]":
+        assert read_hop(text.format(filling * 100_000)) is None
+    assert time.process_time() - begun < 0.5
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "fe80:1111:2222:3333:4444:5555:6666:7777%enp0s31f6.4094",
+        "[fe80:1111:2222:3333:4444:5555:6666:7777%enp0s31f6.4094]:65535",
+        "[0000:0000:0000:0000:0000:ffff:255.255.255.255]:65535",
+    ],
+)
+def test_the_longest_addresses_are_read(text: str) -> None:
+    assert read_hop(text) is not None
 
 
 def test_a_trusted_proxy_that_names_no_address_is_told_of_once_a_minute(

@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -21,7 +22,7 @@ import pytest
 import trustme
 
 from gateway.errors import Conflict, Invalid
-from gateway.fleet import STARTUP_FAILED
+from gateway.fleet import STARTUP_FAILED, Fleet
 from gateway.protocol import EdgeLimits, bind
 from gateway.server import Plan, Seat, Worker, serve
 from tests.edge.serving import closed, read_reply, request, trusting, wait_until
@@ -234,6 +235,42 @@ def damage(authority: trustme.CA, folder: Path) -> None:
 
 def mistake(authority: trustme.CA, folder: Path) -> None:
     put_pair(authority, folder, "mail.example")
+
+
+@BOTH
+def test_a_malformed_certificate_ends_no_process(folder: Path, workers: int) -> None:
+    first, end, rest = (folder / "leaf.crt").read_text().partition("-----END CERTIFICATE-----\n")
+    der = ssl.PEM_cert_to_DER_cert(first + end)
+    # Its version is 8, which is found only once it is looked at.
+    strange = der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x07", 1)
+    assert strange != der
+    with member(folder, workers) as running:
+        before = running.ask()["pid"] if workers == 1 else running.pids()
+        (folder / "leaf.crt").write_text(ssl.DER_cert_to_PEM_cert(strange) + rest)
+        time.sleep(3.5)
+        assert running.process.poll() is None
+        assert (running.ask()["pid"] if workers == 1 else running.pids()) == before
+        running.process.send_signal(signal.SIGTERM)
+        assert running.process.wait(15) == 0
+        assert "7 is not a valid X509 version" in (running.process.stderr.read() if running.process.stderr else "")
+
+
+def test_a_look_that_fails_does_not_end_the_parent(caplog: pytest.LogCaptureFixture) -> None:
+    looks: list[int] = []
+
+    def look() -> None:
+        looks.append(len(looks))
+        if len(looks) == 3:
+            signal.raise_signal(signal.SIGTERM)
+        raise ZeroDivisionError
+
+    def never(number: int, report: Any) -> Any:
+        raise AssertionError
+
+    ready: list[bool] = []
+    assert Fleet(0, never, [], look, 1.0).run(lambda: ready.append(True)) == 0
+    assert (looks, ready) == ([0, 1, 2], [True])
+    assert len([each for each in caplog.records if each.exc_info]) == 3
 
 
 @pytest.mark.parametrize("spoil", [damage, mistake])
