@@ -154,9 +154,9 @@ class Credentials:
         Whether *secret* is the password, or a personal token, of user *name*, or the secret of robot `project+name`
         (or `project/name`).
 
-        Wrong, unknown, disabled and expired are one answer after one time; while throttled for failures, right and wrong
-        are one answer too, and nothing is hashed. A right password that a second factor must follow is not believed, and the
-        refusal says what to use in its place.
+        Wrong, unknown, disabled and expired are one answer after one time; while throttled for failures, right and
+        wrong are one answer too, and nothing is hashed. A right password that a second factor must follow is not
+        believed, and the refusal says what to use in its place.
         """
         if well_formed(secret, PERSONAL_PREFIX):
             return await self.believe_personal(secret, origin, name=name)
