@@ -27,7 +27,7 @@ from gateway.access.directory import (
     StoredPersonalToken,
 )
 from gateway.access.names import is_robot, parse_principal
-from gateway.access.passwords import CROWDED, HashingPool, Verified, rehash_needed
+from gateway.access.passwords import HashingPool, Verified, rehash_needed
 from gateway.access.personal import Bound
 from gateway.access.principals import Credential, CredentialKind, Origin, Principal, PrincipalKind
 from gateway.access.secrets import (
@@ -147,16 +147,16 @@ class Credentials:
         self._verified = Verified()
         self._recent = throttle.Recent()
         self._turns = Turns()
-        self._admission = Admission()
+        self._admission = Admission(hashing.workers, hashing.queue)
 
     async def believe(self, name: str, secret: str, origin: Origin) -> Belief:
         """
         Whether *secret* is the password, or a personal token, of user *name*, or the secret of robot `project+name`
         (or `project/name`).
 
-        Wrong, unknown, disabled and expired are one answer after one time; while throttled, right and wrong are one
-        answer too, and nothing is hashed. A right password that a second factor must follow is not believed, and the
-        refusal says what to use in its place.
+        Wrong, unknown, disabled and expired are one answer after one time; while throttled for failures, right and
+        wrong are one answer too, and nothing is hashed. A right password that a second factor must follow is not
+        believed, and the refusal says what to use in its place.
         """
         if well_formed(secret, PERSONAL_PREFIX):
             return await self.believe_personal(secret, origin, name=name)
@@ -175,9 +175,10 @@ class Credentials:
         account = account_name(name)
         keys = throttle.user_keys(self._names, account, origin.address)
         try:
-            with self._turns.line(keys.pair) as turn:
+            slowed_seconds = (await self._wait(keys, origin))[0].slowed_seconds
+            with self._turns.line(keys.pair, slowed=slowed_seconds > 0) as turn:
                 # Whoever is slowed is so beside the others in the line, and not once for each of them.
-                await asyncio.sleep((await self._wait(keys, origin))[0].slowed_seconds)
+                await asyncio.sleep(slowed_seconds)
                 # One at a time for an account and address: the right ones behind the first need no hashing, and wrong
                 # ones sent all at once meet the counter.
                 async with turn:
@@ -195,7 +196,6 @@ class Credentials:
         reason = _personal_reason(stored, account_name(name) if name else None, now)
         if stored is not None and not reason:
             principal, number = stored.account.principal, str(stored.id)
-            self._admission.welcome(origin.address)
             touched = self._changes.touch_personal_token(stored.id, now) if _due(stored.used_at, now) else None
             credential = Credential(CredentialKind.PERSONAL_TOKEN, number)
             return Believed(principal, credential, stored.account.generation, touched, stored.bound)
@@ -212,7 +212,6 @@ class Credentials:
         stored = await self._accounts.offline_token(keyed_hash(self._offline_tokens, token)) if formed else None
         if stored is not None and stored.service == service and not _standing_reason(stored.account, now):
             credential = Credential(CredentialKind.OFFLINE_TOKEN, str(stored.id))
-            self._admission.welcome(origin.address)
             touched = self._changes.touch_offline_token(stored.id, now)
             return Believed(stored.account.principal, credential, stored.account.generation, touched)
         reason, name = "unknown_token", ""
@@ -237,17 +236,15 @@ class Credentials:
         wait, seen, now = await self._wait(keys, origin)
         if wait.refused_seconds:
             return self._throttled(wait.key, _too_many(wait.refused_seconds), name, now)
-        # Before what was verified is looked at: of an address that may try nothing, right and wrong are one answer.
-        crowded_seconds = self._admission.wait(origin.address)
-        if crowded_seconds:
-            return self._throttled(keys.address, _crowded(crowded_seconds), name, now)
         account = await self._accounts.account(name) if name else None
         if account is not None and account.principal.kind is not PrincipalKind.USER:
             account = None
+        known = self._known(keys, seen, origin, now)
         try:
-            right, verified = await self._right(account, secret, origin)
+            right, verified = await self._right(account, secret, keys, origin, known=known)
         except TooManyRequests as refusal:
-            return self._throttled("hashing", refusal, name, now)
+            flood = self._admission.wait(origin.address, known=known) > 0
+            return self._throttled(keys.address if flood else "hashing", refusal, name, now)
         reason = _standing_reason(account, now) or ("" if right else "wrong_secret")
         if reason or account is None:
             return self._failed(keys, seen, secret, reason, name, now)
@@ -271,17 +268,21 @@ class Credentials:
             return []
         return [self._changes.renew_secret(account.principal.id, account.secret, hashed)]
 
-    async def _right(self, account: StoredAccount | None, secret: str, origin: Origin) -> tuple[bool, bool]:
+    async def _right(
+        self, account: StoredAccount | None, secret: str, keys: throttle.Keys, origin: Origin, *, known: bool
+    ) -> tuple[bool, bool]:
         """Whether the password is right, and whether it was hashed to find out."""
         # A disabled account is never a short cut: it would answer sooner.
-        if account is not None and account.enabled and self._verified.knows(*_entry(account, secret)):
+        able = account is not None and not _standing_reason(account, self._clock())
+        entry = _entry(account, secret) if account is not None else None
+        if entry and able and self._admission.looks(keys.pair) and self._verified.knows(*entry):
             return True, False
-        known = self._admission.known(origin.address)
-        hashed = account.secret if account is not None else None
-        with self._admission.trying(origin.address):
-            right = await self._hashing.verify(secret, hashed, known=known)
-        if right and account is not None:
-            self._verified.remember(*_entry(account, secret))
+        with self._admission.trying(origin.address, keys.pair, known=known) as was_right:
+            right = await self._hashing.verify(secret, account.secret if account is not None else None, known=known)
+            if right and able:
+                was_right()
+        if right and entry:
+            self._verified.remember(*entry)
         return right, True
 
     async def _robot(self, name: str, secret: str, origin: Origin) -> Belief:
@@ -295,7 +296,6 @@ class Credentials:
         former = hmac.compare_digest(hashed, _former_secret(account, now))
         reason = _standing_reason(account, now) if formed else "wrong_secret"
         if account is not None and (right or former) and not reason:
-            self._admission.welcome(origin.address)
             used_at = account.used_at if right else account.former_used_at
             number = account.principal.id
             touched = self._changes.touch_robot(number, now, former=not right) if _due(used_at, now) else None
@@ -338,9 +338,13 @@ class Credentials:
         now, named = self._clock(), keys.all()
         stored = dict(zip(named, await self._attempts.attempts(named), strict=True))
         seen = tuple(self._recent.merged(key, stored.get(key), now) if key else None for key in keys.each())
-        known = origin is not None and self._admission.known(origin.address)
+        known = origin is not None and self._known(keys, seen, origin, now)
         pair, address, account, *wider = seen
         return throttle.wait(keys, pair, address, account, now, () if known else wider), seen, now
+
+    def _known(self, keys: throttle.Keys, seen: _Seen, origin: Origin, now: datetime) -> bool:
+        few = throttle.failures(keys.address, seen[1], now) < throttle.KNOWN_FAILURES
+        return few and self._admission.known(origin.address)
 
     async def _padded(self, begun: float, belief: Belief) -> Belief:
         if isinstance(belief, Disbelieved) and belief.reason != "throttled":
@@ -383,10 +387,6 @@ def _due(used_at: datetime | None, now: datetime) -> bool:
 
 def _too_many(seconds: int) -> TooManyRequests:
     return TooManyRequests(f"Too many sign-ins failed; try again in {seconds} seconds.", retry_after_seconds=seconds)
-
-
-def _crowded(seconds: int) -> TooManyRequests:
-    return TooManyRequests(CROWDED, retry_after_seconds=seconds)
 
 
 def _speakable(name: str) -> str:

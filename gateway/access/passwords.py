@@ -120,10 +120,11 @@ class HashingPool:
     """
 
     def __init__(
-        self, cost: int = COST, workers: int | None = None, queue: int = 32, turns: Path | None = None
+        self, cost: int = COST, workers: int | None = None, queue: int = 64, turns: Path | None = None
     ) -> None:
         self.cost = cost
-        workers = workers or max(1, (os.cpu_count() or 1) - 1)
+        self.workers = workers = workers or max(1, (os.cpu_count() or 1) - 1)
+        self.queue = queue
         self._room = threading.Semaphore(workers + queue)
         self._strangers = threading.Semaphore(workers + queue - queue // 4)
         self._dummy = dummy_hash(cost)

@@ -3,8 +3,10 @@
     pair      account and address    5 failures at once, then 15 s, 30 s, … 15 min after each
     account   from anywhere          from 100 failures an hour on: each sign-in 2 s slower, however many come at once,
                                      and a pair has one failure instead of 5
-    address   against anything       50 failures in 15 minutes, then none until those are over; passwords from IPv6 also
-                                     150 from a /56 and 500 from a /48, where nobody signed in lately
+    address   against anything       50 failures in 15 minutes, then none until those are over
+    /56, /48  of IPv6, passwords     150 and 500 failures in 15 minutes; until those are over an address in it that
+                                     failed itself has none, one that has not is 2 s slower; neither where somebody
+                                     signed in with a password lately and fewer than 5 failed
 
 Codes of a second factor, six digits that whoever has the password may try, are counted apart, account and address:
 
@@ -40,6 +42,8 @@ ADDRESS_FAILURES = 50
 ACCOUNT_FAILURES = 100
 #: By what a key of an address ends in; a /64, and an IPv4 address, has those above.
 WIDER_FAILURES = {56: 150, 48: 500}
+#: With so many an address is as good as unknown, whoever signed in there.
+KNOWN_FAILURES = 5
 SLOWED_SECONDS = 2.0
 #: Of codes, an hour: one guess in 300,000 is right, so that so many can be let in from everywhere together.
 CODES_SLOWED = 10
@@ -158,15 +162,18 @@ def wait(
     """What the counters under *keys* mean for a sign-in at *now*; *wider* are left out where its address is known."""
     slowed = bool(keys.account) and failures(keys.account, account, now) >= ACCOUNT_FAILURES
     allowance = 1 if slowed else FAST_FAILURES
-    waits = (
+    waits = [
         (_pair_seconds(keys.pair, pair, allowance, now) if keys.pair else 0, keys.pair),
         (_address_seconds(keys.address, address, now), keys.address),
-        *((_address_seconds(key, seen, now), key) for key, seen in zip(keys.wider, wider, strict=False)),
-    )
+    ]
+    around = [(_address_seconds(key, seen, now), key) for key, seen in zip(keys.wider, wider, strict=False)]
+    if failures(keys.address, address, now):
+        waits += around
     seconds, key = max(waits)
     if seconds > 0:
         return Wait(seconds, key)
-    return Wait(slowed_seconds=SLOWED_SECONDS if slowed else 0.0)
+    # What neighbours did refuses nobody who has not failed.
+    return Wait(slowed_seconds=SLOWED_SECONDS if slowed or any(seconds for seconds, _ in around) else 0.0)
 
 
 def code_wait(
@@ -330,6 +337,11 @@ class Budget:
     def wait(self, address: str) -> int:
         """As `spend`, but nothing is spent."""
         return self._seconds(self._unspent(address_block(address), self._clock()))
+
+    def give_back(self, address: str) -> None:
+        """Takes back one `spend` that was allowed."""
+        key, now = address_block(address), self._clock()
+        _keep(self._left, key, (now, min(self._burst, self._unspent(key, now) + 1.0)), self.ENTRIES)
 
     def _unspent(self, key: str, now: float) -> float:
         at, left = self._left.get(key, (now, self._burst))

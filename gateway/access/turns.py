@@ -1,4 +1,4 @@
-"""Turns: one at a time under a key, and no more than so many in one line."""
+"""Turns: one at a time under a key, and no more than so many of the slowed in one line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 from gateway.access.passwords import CROWDED
 from gateway.errors import TooManyRequests
 
-#: In one line, whoever has the turn included.
+#: With more in a line, whoever has the turn included, nobody joins it who is slowed.
 LONGEST_LINE = 100
 
 
@@ -29,10 +29,15 @@ class Turns:
         self._lines: WeakValueDictionary[str, _Line] = WeakValueDictionary()
 
     @contextmanager
-    def line(self, key: str) -> Iterator[asyncio.Lock]:
-        """A place in the line under *key*, with the turn that those in it take; `TooManyRequests` when it is full."""
+    def line(self, key: str, *, slowed: bool) -> Iterator[asyncio.Lock]:
+        """
+        A place in the line under *key*, with the turn that those in it take.
+
+        Raises `TooManyRequests` for one that is *slowed* when the line is full. The others cost little and are soon
+        through: theirs has no end.
+        """
         line = self._lines.setdefault(key, _Line())
-        if line.standing >= self._longest:
+        if slowed and line.standing >= self._longest:
             raise TooManyRequests(CROWDED, retry_after_seconds=5)
         line.standing += 1
         try:

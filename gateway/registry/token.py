@@ -120,8 +120,6 @@ async def _issue(request: Request, ask: Ask) -> Reply:
         # Each costs a signature and an event, and nobody answers for it: a flood of them is not let in.
         _spend(request.parts.anonymous, request.origin.address, "Ask less often, or sign in.")
     else:
-        if _makes_offline(belief, ask):
-            _spend(request.parts.lasting, f"user:{belief.principal.id}", "Log in less often.")
         caller = Caller(
             belief.principal,
             request.origin,
@@ -132,6 +130,9 @@ async def _issue(request: Request, ask: Ask) -> Reply:
             offline_token=belief.offline_token,
         )
     async with request.parts.gate.passage(caller, Kind.TOKEN_ISSUE) as passage:
+        if belief is not None and _makes_offline(belief, ask):
+            # That a right password was refused is an event.
+            _spend(request.parts.lasting, f"user:{belief.principal.id}", "Log in less often.")
         issued, access = await _sign(request, caller, ask)
         passage.note(detail={"id": issued.id, "wanted": ask.wanted.texts(), "granted": access.texts()})
         offline_token = await _commit(passage, request, belief, ask)

@@ -1,9 +1,9 @@
-"""Admission: strangers have bounded tries, whatever blocks they have, and keep nobody out who was there before."""
+"""Admission: wrong tries are bounded, right ones cost nothing, and nobody keeps out who was there before."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import pytest
 
@@ -27,60 +27,80 @@ def clock() -> Seconds:
 
 @pytest.fixture
 def admission(clock: Seconds) -> Admission:
-    return Admission(clock)
+    return Admission(1, 64, clock)
 
 
-def tried(admission: Admission, addresses: Iterable[str]) -> int:
+def tried(admission: Admission, addresses: Iterable[str], *, known: bool = False, right: bool = False) -> int:
     """How many of *addresses* may try a password, one after the other."""
     count = 0
     for address in addresses:
-        if not admission.wait(address):
-            with admission.trying(address):
-                count += 1
+        with suppress(TooManyRequests), admission.trying(address, f"pair:{address}", known=known) as was_right:
+            count += 1
+            if right:
+                was_right()
     return count
 
 
-def test_an_address_has_a_hundred_tries_and_earns_them_back(admission: Admission, clock: Seconds) -> None:
+def test_an_address_has_a_hundred_wrong_tries_and_earns_them_back(admission: Admission, clock: Seconds) -> None:
     assert tried(admission, ["192.0.2.7"] * 300) == 100
-    assert admission.wait("192.0.2.7") == 1
-    assert admission.wait("192.0.2.8") == 0
+    assert admission.wait("192.0.2.7", known=False) == 1
+    assert admission.wait("192.0.2.8", known=False) == 0
     clock.now += 5
     assert tried(admission, ["192.0.2.7"] * 300) == 10
 
 
-def test_more_blocks_of_a_subscriber_or_a_site_are_not_many_more_tries(admission: Admission) -> None:
-    assert tried(admission, [f"2001:db8:0:{number % 256:x}::1" for number in range(1000)]) == 150
-    assert tried(admission, [f"2001:db8:0:{number:x}::1" for number in range(256, 10_000)]) == 150
-    assert tried(admission, ["2001:db8:1::1"]) == 1
+def test_right_passwords_cost_no_tries_and_wrong_ones_are_paid_for_all_the_same(admission: Admission) -> None:
+    assert tried(admission, ["192.0.2.7"] * 60) == 60
+    assert tried(admission, ["192.0.2.7"] * 300, right=True) == 300
+    assert tried(admission, ["192.0.2.7"] * 300) == 40
 
 
-def test_who_signed_in_lately_is_not_held_to_what_others_around_do(admission: Admission, clock: Seconds) -> None:
+def test_a_known_block_has_a_wider_bound_and_more_threads_are_more_tries(clock: Seconds) -> None:
+    admission = Admission(4, 64, clock)
+    assert tried(admission, ["192.0.2.7"] * 300, known=True) == 200
+    assert tried(admission, ["192.0.2.8"] * 300) == 100
+    clock.now += 1
+    assert tried(admission, ["192.0.2.7"] * 300, known=True) == 16
+    assert tried(admission, ["192.0.2.8"] * 300) == 8
+
+
+def test_a_block_is_known_for_twelve_hours(admission: Admission, clock: Seconds) -> None:
     admission.welcome("2001:db8:0:7::1")
-    assert tried(admission, [f"2001:db8:0:{number:x}::1" for number in range(256, 20_000)]) == 300
-    assert admission.wait("2001:db8:0:8::1") > 0
-    assert tried(admission, ["2001:db8:0:7::2"] * 300) == 100
+    assert admission.known("2001:db8:0:7::2")
+    assert not admission.known("2001:db8:0:8::1")
     clock.now += 12 * 3600
     assert not admission.known("2001:db8:0:7::1")
 
 
 def test_a_subscriber_has_not_all_the_places_at_once(admission: Admission, clock: Seconds) -> None:
-    def under_way(address: str) -> bool:
+    def under_way(address: str, *, known: bool = False) -> bool:
         try:
-            trying.enter_context(admission.trying(address))
+            trying.enter_context(admission.trying(address, f"pair:{address}", known=known))
         except TooManyRequests:
             return False
         return True
 
     with ExitStack() as trying:
-        assert [under_way(f"2001:db8:0:{number:x}::1") for number in range(25)] == [True] * 20 + [False] * 5
-        assert [under_way("192.0.2.7") for _ in range(25)] == [True] * 20 + [False] * 5
+        assert [under_way(f"2001:db8:0:{number:x}::1") for number in range(40)] == [True] * 33 + [False] * 7
+        assert [under_way("192.0.2.7") for _ in range(40)] == [True] * 33 + [False] * 7
         assert under_way("2001:db8:1::1")
         # It knows better than to be held to what its neighbours do.
-        admission.welcome("2001:db8:0:ff::1")
-        assert under_way("2001:db8:0:ff::1")
+        assert sum(under_way("2001:db8:0:ff::1", known=True) for _ in range(60)) == 49
     assert not admission._under_way
     # What found no place was tried all the same.
-    assert tried(admission, ["192.0.2.7"] * 300) == 75
+    assert tried(admission, ["192.0.2.7"] * 300) == 60
+
+
+def test_what_was_verified_is_looked_up_a_few_times_for_who_is_turned_away(
+    admission: Admission, clock: Seconds
+) -> None:
+    tried(admission, ["192.0.2.7"] * 104)
+    assert admission.looks("pair:192.0.2.7")
+    tried(admission, ["192.0.2.7"])
+    assert not admission.looks("pair:192.0.2.7")
+    assert admission.looks("pair:192.0.2.8")
+    clock.now += 15
+    assert admission.looks("pair:192.0.2.7")
 
 
 def test_memory_is_bounded(admission: Admission, monkeypatch: pytest.MonkeyPatch) -> None:

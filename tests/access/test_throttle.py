@@ -59,13 +59,16 @@ def test_the_many_blocks_of_one_subscriber_or_site_are_not_as_many_chances() -> 
     assert keys.wider == ("address:2001:db8::/56", "address:2001:db8::/48")
     assert user_keys(b"k" * 32, "writer", "192.0.2.7").wider == ()
 
-    def waits(subscriber: int, site: int) -> Wait:
-        return wait(keys, None, None, None, NOW, (seen(subscriber, 60), seen(site, 60)))
+    def waits(subscriber: int, site: int, own: int = 1) -> Wait:
+        return wait(keys, None, seen(own, 60), None, NOW, (seen(subscriber, 60), seen(site, 60)))
 
-    assert waits(149, 499).refused_seconds == 0
+    assert waits(149, 499) == Wait()
     assert (waits(150, 150).refused_seconds, waits(150, 150).key) == (14 * 60, keys.wider[0])
     assert (waits(149, 500).refused_seconds, waits(149, 500).key) == (14 * 60, keys.wider[1])
     assert wait(keys, None, None, None, NOW).refused_seconds == 0
+    # Who has not failed is slowed by what others of the block did, and no more.
+    assert waits(10_000, 10_000, own=0) == Wait(slowed_seconds=2.0)
+    assert waits(149, 499, own=0) == Wait()
 
 
 def test_a_guessed_at_account_is_slow_but_open_to_an_address_that_has_not_failed() -> None:

@@ -82,8 +82,14 @@ def test_a_fresh_offline_token_moves_no_policy_and_is_good_at_once_where_its_use
 
 def test_whoever_has_offline_tokens_made_all_the_time_is_told_to_wait(world: World) -> None:
     slower = limited(world, lasting=Budget(per_second=0.1, burst=2))
-    asked = [slower.sign_in("alice", service=SERVICE, offline_token="true") for _ in range(3)]
+    asked = [slower.sign_in("alice", service=SERVICE, offline_token="true") for _ in range(2)]
+    with world.watching() as events:
+        asked.append(slower.sign_in("alice", service=SERVICE, offline_token="true"))
     assert [answer.status for answer in asked] == [200, 200, 429]
+    # The password was right, which the trail has to tell.
+    assert [(event["kind"], event["outcome"], event["principal"]) for event in events] == [
+        ("token.issue", "denied", "alice")
+    ]
     assert 1 <= int(asked[-1].header("Retry-After")) <= 10
     assert slower.sign_in("alice", service=SERVICE).status == 200
     assert slower.sign_in("bob", service=SERVICE, offline_token="true").status == 200
