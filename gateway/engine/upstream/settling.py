@@ -150,7 +150,7 @@ class Settling:
             )
         )
         if coming and not known:
-            raise UpstreamUnavailable(f"another push of {digest} has to end first")
+            raise UpstreamUnavailable(f"Another push of {digest} has to end first.")
         return not known
 
     async def _deleted_manifest(self, intent: Intent) -> Finding:
