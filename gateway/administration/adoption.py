@@ -24,16 +24,16 @@ from gateway.records import adoption as rows
 from gateway.records.adoption import Found, Known, Remark
 from gateway.records.content import Act
 from gateway.records.database import Database
-from gateway.records.versions import settled
 
 #: Repositories read at once; the source itself says how many requests that makes.
 _TOGETHER: Final = 8
-#: So often a part is read while others change its repository through the gateway.
+#: So often a part is read while others delete or move through the gateway what is in it, and so long after each time.
 _TRIES: Final = 10
+_PAUSE_SECONDS: Final = 0.05
 
 
 class _Changed(Unavailable):
-    """Something of the repository has changed since it was looked up what is known of it."""
+    """What was read of the repository is not so any more since it was looked up what is known of it."""
 
     def __init__(self) -> None:
         super().__init__("The repository has changed while it was read; it is read again.")
@@ -41,10 +41,10 @@ class _Changed(Unavailable):
 
 @dataclass(frozen=True, slots=True)
 class _Outset:
-    """What was *known* of a repository, and the version of its content then."""
+    """What was *known* of a repository, and the number of the newest event before."""
 
     known: Known
-    version: int
+    moment: int
 
 
 class Source(Protocol):
@@ -191,42 +191,42 @@ class _Run:
     async def _outset(self, repository: Repository) -> _Outset:
         if self.database is None:
             return _Outset(Known(), 0)
-        # In this order: what changes in between is noticed.
-        version = self.database.versions.content(repository.name)
-        return _Outset(await self.database.read(lambda connection: rows.known(connection, repository)), version)
+        return await self.database.read(lambda connection: _outset(connection, repository))
 
     async def _enter(self, repository: Repository, found: Found, outset: _Outset) -> tuple[Found, _Outset]:
         """
         Enters what was *found* beyond the *outset*; answers what has entered, and the outset of the next part.
 
-        What has changed through the gateway since is not undone: the part is read again then, a few times at most.
+        What was deleted or moved through the gateway since is not undone: the part is read again then, a few times at
+        most.
         """
         if self.gate is None or self.caller is None or self.database is None:
             return found, outset
-        for _ in range(_TRIES):
+        for number in range(_TRIES):
             if not (found.manifests or found.tags):
                 return found, outset
             with suppress(_Changed):
-                await self._commit(repository, found, outset, self.database, self.gate, self.caller)
-                # Entering it is one change itself, of two steps of the counter.
-                return found, _Outset(replace(outset.known, project=True), outset.version + 2)
+                moment = await self._commit(repository, found, outset, self.database, self.gate, self.caller)
+                return found, _Outset(replace(outset.known, project=True), moment)
+            await asyncio.sleep(number * _PAUSE_SECONDS)
             outset = await self._outset(repository)
             found = await self.source.again(repository, found.names, outset.known)
-        changing = Remark(found.names[0], "the repository changes all the time while it is read; adopt it again")
+        changing = Remark(found.names[0], "what is in it changes all the time while it is read; adopt it again")
         return replace(found, manifests=(), tags={}, lost=(*found.lost, changing)), outset
 
     async def _commit(
         self, repository: Repository, found: Found, outset: _Outset, database: Database, gate: Gate, caller: Caller
-    ) -> None:
+    ) -> int:
+        """Enters what was *found*, unless something has overtaken it; answers up to which event that was looked at."""
         known = outset.known
-        if not _is_at(database, repository, outset.version):
-            raise _Changed
+        # Under the lock only what has happened since is looked through.
+        moment = await database.read(lambda connection: _still_so(connection, repository, found, known, outset.moment))
         owner = f"{caller.principal.kind.value}:{caller.principal.id}"
         act = Act(int(time.time()), owner, makes_project=not known.project)
+        moments: list[int] = []
 
         def apply(connection: Any) -> Notes:
-            if not _is_at(database, repository, outset.version):
-                raise _Changed
+            moments.append(_still_so(connection, repository, found, known, moment))
             return rows.index(connection, repository, found, known, act)
 
         detail = {
@@ -238,6 +238,7 @@ class _Run:
         facts = {"project": repository.project.name, "repository": repository.name, "detail": detail}
         async with gate.passage(caller, Kind.REPOSITORY_ADOPT, MANAGE_SYSTEM, **facts) as passage:
             await passage.commit(Change(apply, policy=act.makes_project, repositories=(repository,)))
+        return moments[-1]
 
     async def _record_fault(self, adopted: Adopted) -> None:
         if self.gate is None or self.caller is None:
@@ -250,9 +251,18 @@ class _Run:
             return
 
 
-def _is_at(database: Database, repository: Repository, version: int) -> bool:
-    """Whether nothing has changed since *version*; inside a transaction of its own the counter is odd."""
-    return settled(version) and database.versions.content(repository.name) | 1 == version | 1
+def _outset(connection: Any, repository: Repository) -> _Outset:
+    # In this order: what changes in between is noticed.
+    moment = rows.moment(connection)
+    return _Outset(rows.known(connection, repository), moment)
+
+
+def _still_so(connection: Any, repository: Repository, found: Found, known: Known, since: int) -> int:
+    """The number of the newest event; raises `_Changed` if what was *found* is overtaken by one after *since*."""
+    moment = rows.moment(connection)
+    if rows.is_overtaken(connection, repository, found, known, since):
+        raise _Changed
+    return moment
 
 
 async def _at_once(run: _Run, wanted: Sequence[Repository]) -> list[Adopted]:

@@ -5,12 +5,14 @@ Nothing here removes a repository, a manifest or a tag: what a registry does not
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from sqlalchemy import Connection, Table, UpdateBase, bindparam, delete, exists, select, update
 
+from gateway.audit.event import Kind, Outcome
+from gateway.audit.trail import Search
 from gateway.change import Notes
 from gateway.oci.manifest import Manifest
 from gateway.oci.names import Repository
@@ -25,7 +27,8 @@ from gateway.records.content import (
     repository_id,
 )
 from gateway.records.mirror import link_layers
-from gateway.records.schema import edges, links, manifests, repositories, tags, untagged
+from gateway.records.schema import edges, links, manifests, repositories, tags, trail_head, untagged
+from gateway.records.trail import tail
 
 #: Values in one IN list: below what either database takes.
 _CHUNK: Final = 500
@@ -86,6 +89,40 @@ def known(connection: Connection, repository: Repository) -> Known:
     return Known(frozenset(digests), named, removed, project)
 
 
+def moment(connection: Connection) -> int:
+    """The number of the newest event: what is read after this is asked holds all that happened until then."""
+    return connection.execute(select(trail_head.c.seq)).scalar() or 0
+
+
+def is_overtaken(connection: Connection, repository: Repository, found: Found, before: Known, since: int) -> bool:
+    """
+    Whether something that passed here after the *moment* *since* contradicts what was *found* beyond what was known
+    *before*: a manifest that was deleted, or one that is pointed at and was; a tag that was moved or removed; the
+    whole project. Whatever else changes in the repository does not count.
+    """
+    if project_exists(connection, repository.project) is not before.project:
+        return True
+    place = repository_id(connection, repository)
+    came = {manifest.digest.text for manifest in found.manifests}
+    there = held(connection, manifests, place, sorted(set(found.tags.values()) - came)) if place is not None else set()
+    if not came | there >= set(found.tags.values()):
+        return True
+    if place is not None and len(_unmoved(connection, place, found.tags, before)) < len(found.tags):
+        return True
+    return _is_removed(connection, repository, came, since)
+
+
+def _is_removed(connection: Connection, repository: Repository, digests: Collection[str], since: int) -> bool:
+    """Whether one of the manifests, none of which is on record, was deleted after *since*, or the project was."""
+    removal = Search(project=repository.project.name, kind=Kind.PROJECT_REMOVE, outcome=Outcome.ALLOWED)
+    deletion = Search(repository=repository.name, kind=Kind.MANIFEST_DELETE, outcome=Outcome.ALLOWED)
+    if any(True for _ in tail(connection, removal, since, None)):
+        return True
+    gone = (str(event.record().get("digest", "")) for event in tail(connection, deletion, since, None))
+    # By another digest than its SHA-256 any of them may have been meant.
+    return any(digest in digests or not digest.startswith("sha256:") for digest in gone)
+
+
 def known_repositories(connection: Connection) -> tuple[Repository, ...]:
     """The repositories that hold a manifest, by name."""
     held = exists().where(manifests.c.repository_id == repositories.c.id)
@@ -135,12 +172,8 @@ def index(connection: Connection, repository: Repository, found: Found, before: 
 
 
 def _move_tags(connection: Connection, place: int, wanted: Mapping[str, str], before: Known, act: Act) -> None:
-    now, hidden = (_digests_now(connection, table, place, list(wanted)) for table in (tags, untagged))
-    free = {
-        name: digest
-        for name, digest in wanted.items()
-        if now.get(name) == before.tags.get(name) and hidden.get(name) == before.untagged.get(name)
-    }
+    now = _digests_now(connection, tags, place, list(wanted))
+    free = _unmoved(connection, place, wanted, before)
     moved = {"moved_at": act.now, "moved_by": act.owner}
     insert_all(
         connection,
@@ -157,6 +190,16 @@ def _move_tags(connection: Connection, place: int, wanted: Mapping[str, str], be
     # A tag that was removed here is hidden for as long as the registry has it unmoved.
     shown = delete(untagged).where(untagged.c.repository_id == place, untagged.c.name == bindparam("tag"))
     _execute(connection, shown, [{"tag": name} for name in free])
+
+
+def _unmoved(connection: Connection, place: int, wanted: Mapping[str, str], before: Known) -> dict[str, str]:
+    """Of the tags *wanted* those that are on record, or removed here, as they were *before*."""
+    now, hidden = (_digests_now(connection, table, place, list(wanted)) for table in (tags, untagged))
+    return {
+        name: digest
+        for name, digest in wanted.items()
+        if now.get(name) == before.tags.get(name) and hidden.get(name) == before.untagged.get(name)
+    }
 
 
 def _digests_now(connection: Connection, table: Table, place: int, names: Sequence[str]) -> dict[str, str]:

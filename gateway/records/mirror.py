@@ -98,6 +98,12 @@ def knows_manifest(connection: Connection, repository: Repository, digest: Diges
     return place is not None and content.has(connection, manifests, repository_id=place, digest=digest.text)
 
 
+def is_coming(connection: Connection, repository: Repository, digest: Digest, but: str) -> bool:
+    """Whether a push of the manifest has been begun and is not recorded yet, other than that of the intent *but*."""
+    begun = connection.execute(_BEGUN.where(intents.c.id != but), {"repository": repository.name})
+    return any(row.kind == "manifest.push" and json.loads(row.act)["digest"] == digest.text for row in begun)
+
+
 def starting_point(
     connection: Connection, repository: Repository, digest: Digest, names: Sequence[Tag]
 ) -> dict[str, object]:

@@ -147,3 +147,19 @@ def test_where_nothing_can_be_written_nothing_is_held(tmp_path: Path) -> None:
     (tmp_path / "intents").write_text("in the way")
     with pytest.raises(Unavailable, match="cannot write"):
         Holds(tmp_path).take(ID)
+
+
+def test_what_is_taken_here_is_told_of_in_order_and_when_it_is_released(tmp_path: Path) -> None:
+    holds = Holds(tmp_path)
+    first, second = holds.take("first"), holds.take("second")
+    other = Holds(tmp_path).take("elsewhere")
+    one, two = holds.own({"second", "first", "elsewhere"})
+    assert not one.cancel(), "others wait for it as well"
+    assert holds.own({"second"}) == [two]
+    first.release()
+    assert one.done()
+    assert holds.own({"first", "second"}) == [two]
+    del second
+    assert two.done()
+    other.release()
+    assert files(tmp_path) == []

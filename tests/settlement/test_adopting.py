@@ -12,9 +12,10 @@ from gateway.engine.upstream.adopt import Survey
 from gateway.errors import ManifestUnknown
 from gateway.oci.names import Repository, Tag
 from gateway.records import adoption as rows
+from gateway.records import projects
 from gateway.records.adoption import Found, Known
 from tests.contract.house import image
-from tests.house import OPERATOR
+from tests.house import GATEWAY, OPERATOR
 from tests.settlement.front import LAYER, UI, Front
 
 PAST = image(b"{}", LAYER, annotations={"past": "the gateway"})
@@ -118,13 +119,57 @@ def test_what_is_read_while_something_else_changes_enters_all_the_same(front: Fr
     }
 
 
-def test_a_repository_that_never_stands_still_is_said_to_have_failed_and_loses_nothing(front: Front) -> None:
-    async def push() -> None:
-        await front.commit(Kind.MANIFEST_PUSH, front.put("v2"))
+def test_what_is_read_while_blobs_and_other_manifests_come_and_go_is_read_once(front_on_each: Front) -> None:
+    front = front_on_each
+    other = image(b"{}", LAYER, annotations={"other": "image"})
 
-    adoption = adopted(front, push, times=1000)
+    async def come_and_go() -> None:
+        _, change = await front.upload(UI, b"a blob")
+        await front.commit(Kind.BLOB_PUSH, change)
+        await front.commit(Kind.MANIFEST_PUSH, front.put("v2", manifest=other))
+        await front.commit(Kind.MANIFEST_DELETE, front.engine.manifests.delete(UI, other.digest))
+
+    adoption = adopted(front, come_and_go, times=1000)
+
+    assert adoption.whole
+    assert on_record(front).tags == {"nightly": PAST.digest.text, "v1": front.pushed.digest.text}
+
+
+def test_a_tag_that_is_moved_while_it_is_adopted_is_read_again(front: Front) -> None:
+    newer = image(b"{}", LAYER, annotations={"newer": "yes"})
+
+    async def move() -> None:
+        await front.commit(Kind.MANIFEST_PUSH, front.put("nightly", manifest=newer))
+
+    adoption = adopted(front, move)
+
+    assert adoption.whole
+    assert on_record(front).tags == {"nightly": newer.digest.text, "v1": front.pushed.digest.text}
+    assert adoption.counted()["tags_added"] == 0
+
+
+def test_a_project_that_is_removed_while_it_is_adopted_is_read_again_from_nothing(front: Front) -> None:
+    async def remove() -> None:
+        held = front.house.database.read_now(lambda connection: projects.repository_names(connection, UI.project))
+        await front.commit(Kind.PROJECT_REMOVE, projects.remove(UI.project, held, force=True), by=GATEWAY)
+        await front.commit(Kind.PROJECT_ADD, projects.add(UI.project, public=False, now=2), by=GATEWAY)
+
+    assert adopted(front, remove).whole
+
+    assert on_record(front).manifests == {PAST.digest.text, front.pushed.digest.text}
+    assert on_record(front).tags == {"nightly": PAST.digest.text, "v1": front.pushed.digest.text}
+
+
+def test_a_part_that_never_stands_still_is_said_to_have_failed_and_loses_nothing(front: Front) -> None:
+    async def replace() -> None:
+        headers = {"Content-Type": PAST.media_type}
+        path = f"/v2/{UI}/manifests/{NIGHTLY}"
+        await front.commit(Kind.MANIFEST_DELETE, front.engine.manifests.delete(UI, PAST.digest))
+        assert (await front.client.ask("PUT", path, headers=headers, content=PAST.content)).status == 201
+
+    adoption = adopted(front, replace, times=1000)
 
     [repository] = adoption.repositories
     assert not adoption.whole
     assert "adopt it again" in repository.fault
-    assert on_record(front).tags == dict.fromkeys(("v1", "v2"), front.pushed.digest.text)
+    assert on_record(front).tags == {"v1": front.pushed.digest.text}

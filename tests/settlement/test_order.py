@@ -7,7 +7,7 @@ import hashlib
 import subprocess
 import sys
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import replace
 from typing import Any
 
@@ -271,6 +271,78 @@ def test_who_waits_too_long_is_told_to_try_again_and_has_done_nothing(
     assert tagged(front)["latest"] == front.pushed.digest.text
     assert front.open_intents() == []
     assert [event["outcome"] for event in front.house.records(kind="manifest.push")[-2:]] == ["failed", "allowed"]
+
+
+def test_who_is_in_line_behind_one_of_the_same_process_looks_at_no_file_until_its_turn(
+    front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[int] = []
+    still = Holds.still
+
+    def counted(holds: Holds, intent_ids: Collection[str]) -> frozenset[str]:
+        assert threading.current_thread() is not threading.main_thread(), "the loop serves everybody"
+        looks.append(len(intent_ids))
+        return still(holds, intent_ids)
+
+    monkeypatch.setattr(Holds, "still", counted)
+
+    async def story() -> None:
+        until = asyncio.Event()
+        first = asyncio.create_task(front.commit(Kind.MANIFEST_PUSH, held_up(front.put("latest"), until)))
+        await asyncio.sleep(0.3)
+        others = [front.commit(Kind.MANIFEST_PUSH, front.put("latest", manifest=NEWER)) for _ in range(20)]
+        waiting = asyncio.gather(first, *others)
+        await asyncio.sleep(0.5)
+        assert looks == []
+        until.set()
+        await waiting
+
+    front.run(story())
+    assert len(looks) == 20
+    assert front.open_intents() == []
+
+
+def test_who_would_have_too_many_ahead_is_refused_at_once_and_has_begun_nothing(
+    front_on_each: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    front = front_on_each
+    monkeypatch.setattr(intention, "MOST_AHEAD", 3)
+
+    async def story() -> None:
+        until = asyncio.Event()
+        first = asyncio.create_task(front.commit(Kind.MANIFEST_PUSH, held_up(front.put("latest"), until)))
+        await asyncio.sleep(0.3)
+        others = [asyncio.create_task(front.commit(Kind.MANIFEST_PUSH, front.put("latest"))) for _ in range(3)]
+        await asyncio.sleep(0.3)
+        with pytest.raises(Unavailable, match="nothing was done"):
+            await asyncio.wait_for(front.commit(Kind.MANIFEST_PUSH, front.put("latest")), 2)
+        assert len(front.open_intents()) == 4
+        until.set()
+        await asyncio.gather(first, *others)
+
+    front.run(story())
+    assert front.open_intents() == []
+    outcomes = [event["outcome"] for event in front.house.records(kind="manifest.push")[-5:]]
+    assert outcomes == ["failed", *["allowed"] * 4]
+
+
+def test_those_of_another_process_count_among_those_ahead_but_what_was_given_up_does_not(
+    front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def push(front: Front) -> Change:
+        return front.put("latest")
+
+    monkeypatch.setattr(intention, "MOST_AHEAD", 0)
+    front.leave(Kind.MANIFEST_PUSH, push, done=True)
+    [left] = front.house.database.read_now(lambda connection: intents.open_intents(connection, 1e12))
+    hold = Holds(front.house.data).take(left.id, again=True)
+    with pytest.raises(Unavailable, match="nothing was done"):
+        front.run(asyncio.wait_for(front.commit(Kind.MANIFEST_PUSH, front.put("latest", manifest=NEWER)), 2))
+    hold.release()
+
+    front.run(front.commit(Kind.MANIFEST_PUSH, front.put("latest", manifest=NEWER)))
+
+    assert tagged(front)["latest"] == NEWER.digest.text
 
 
 def test_what_is_being_settled_is_waited_for(front: Front) -> None:

@@ -410,3 +410,32 @@ def test_a_push_that_moved_only_some_tags_says_of_which_others_nobody_knows(fron
 
     assert front.last()["after"] == {"tags": {"v2": NEWER.digest.text}}
     assert front.last()["detail"]["tags_unknown"] == ["v3"]
+
+
+def test_a_push_that_was_not_done_has_failed_though_another_brought_the_manifest_since(front_on_each: Front) -> None:
+    front = front_on_each
+    front.leave(Kind.MANIFEST_PUSH, push_latest, done=False)
+    front.run(front.commit(Kind.MANIFEST_PUSH, front.put("other", manifest=NEWER)))
+
+    assert front.settle() == 0
+    assert front.settle(later=120) == 1
+
+    assert (front.last()["outcome"], front.last()["reason"]) == ("failed", "not_done")
+    assert "tags_unknown" not in front.last()["detail"]
+    assert ("other", NEWER.digest.text) in rows(front, tags.c.name, tags.c.digest)
+
+
+def test_who_brought_a_manifest_is_not_told_before_everybody_who_pushes_it_is_done(front: Front) -> None:
+    front.leave(Kind.MANIFEST_PUSH, push_latest, done=False)
+
+    async def push_other(front: Front) -> Change:
+        return front.put("other", manifest=NEWER)
+
+    async def settle_nothing() -> None:
+        front.seconds_later = 120
+        assert await front.settlement.settle(after_seconds=0) == 0
+
+    front.carry_out(Kind.MANIFEST_PUSH, push_other, settle_nothing, done=True)
+    assert front.settle(later=120) == 1
+
+    assert (front.last()["outcome"], front.last()["reason"]) == ("failed", "not_done")

@@ -12,7 +12,8 @@ import fcntl
 import os
 import secrets
 import threading
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from concurrent.futures import Future
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -24,11 +25,12 @@ from gateway.errors import Unavailable
 class Hold:
     """One intent held, until it is released; every verb may be called from any thread."""
 
-    __slots__ = ("_descriptor", "_guard", "_path")
+    __slots__ = ("_descriptor", "_guard", "_over", "_path")
 
-    def __init__(self, descriptor: int, path: Path) -> None:
+    def __init__(self, descriptor: int, path: Path, over: Callable[[], None]) -> None:
         self._descriptor = descriptor
         self._path = path
+        self._over = over
         self._guard = threading.Lock()
 
     def release(self) -> None:
@@ -43,16 +45,19 @@ class Hold:
             finally:
                 os.close(self._descriptor)
                 self._descriptor = -1
+                self._over()
 
     def __del__(self) -> None:
         self.release()
 
 
 class Holds:
-    """The holds of one data directory. Nothing here waits."""
+    """The holds of one data directory. Nothing here waits; what was taken here is told of without looking at a file."""
 
     def __init__(self, data: Path) -> None:
         self._folder = data / "intents"
+        # In the order in which they were taken. No lock: a hold may be dropped wherever memory is made room in.
+        self._taken: dict[str, Future[None]] = {}
 
     def take(self, intent_id: str, *, again: bool = False) -> Hold:
         """
@@ -64,9 +69,17 @@ class Holds:
                 descriptor = self._make(path)
                 # Whoever looks before it is locked takes it for one that was left: then the next is as good.
                 if _is_locked(descriptor) and is_at(descriptor, path):
-                    return Hold(descriptor, path)
+                    return Hold(descriptor, path, self._tell(intent_id))
                 os.close(descriptor)
         raise AssertionError("numbers do not end")
+
+    def own(self, intent_ids: Collection[str]) -> list[Future[None]]:
+        """
+        Of the intents those that were taken here and not released since, in the order in which they were taken: each
+        done when it is released, and not to be cancelled.
+        """
+        found = (self._taken.get(each) for each in list(self._taken) if each in intent_ids)
+        return [over for over in found if over is not None]
 
     def held(self) -> frozenset[str]:
         """
@@ -81,6 +94,19 @@ class Holds:
         """Those of the intents that somebody holds just now; as `held`, without looking at others."""
         mine = [name for name in self._names() if name.partition(".")[0] in intent_ids] if intent_ids else []
         return frozenset(name.partition(".")[0] for name in mine if self._is_held(self._folder / name))
+
+    def _tell(self, intent_id: str) -> Callable[[], None]:
+        """Whoever asks from now on waits for the intent, until what is returned is called."""
+        over = self._taken[intent_id] = Future()
+        # Of many that wait for it, one that is cancelled does not cancel it for the others.
+        over.set_running_or_notify_cancel()
+
+        def tell() -> None:
+            if self._taken.get(intent_id) is over:
+                del self._taken[intent_id]
+            over.set_result(None)
+
+        return tell
 
     def _names(self) -> list[str]:
         try:

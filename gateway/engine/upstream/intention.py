@@ -3,13 +3,14 @@
     begun ─▶ whoever began before on the same tag or digest has recorded it, or given it up ─▶ done there ─▶ recorded
 
 Who comes first is who was begun first, over all processes: nobody waits for one that came later, nor for the dead.
+Those of one process stand in a line in which each waits for the one before it alone, and is told when that is over;
+only the first of the line has to look, again and again, whether another process is done.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
-import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
@@ -25,8 +26,10 @@ from gateway.records import intents, precedence
 LATE: Final[Mapping[str, object]] = {"settled_before": True}
 #: So long an act waits for those before it: more than the registry behind may take to answer one of them.
 WAITING_SECONDS: Final = 30.0
-_PAUSE_SECONDS: Final = 0.002
-_LONGEST_PAUSE_SECONDS: Final = 0.1
+#: More than that are not waited for: what each meets, and its intent names, is read as others are begun.
+MOST_AHEAD: Final = 100
+#: So often it is looked whether another process is done.
+_PAUSE_SECONDS: Final = 0.01
 
 
 def _nothing(connection: Any) -> None:
@@ -67,7 +70,8 @@ class Intention:
         *change*, which records that *run* was done; the intent is begun before and ends with it.
 
         If nothing was done, the intent ends with *drop*. *run* is called when nobody is left who began before and meets
-        this act (`gateway.records.precedence`); if that takes too long it is not, and `Unavailable` is raised.
+        this act (`gateway.records.precedence`); if those are more than `MOST_AHEAD`, or that takes too long, it is not,
+        and `Unavailable` is raised.
         """
 
         async def run_in_turn() -> None:
@@ -92,23 +96,49 @@ class Intention:
     def _begin(self, connection: Any, event: Mapping[str, Any]) -> None:
         if self._check is not None:
             self._check(connection)
+        ahead = precedence.meeting(connection, self._repository, self._kind, self._act, self._id)
+        if len(self._holds.own(frozenset(ahead))) > MOST_AHEAD:
+            raise _busy()
         with self._guard:
             if self._given_up:
                 # Nobody would do it: the intent would keep room for what never comes.
                 raise Unavailable("The gateway took too long to begin; nothing was done, try again shortly.")
             self._hold = self._holds.take(self._id)
-        self._ahead = precedence.meeting(connection, self._repository, self._kind, self._act, self._id)
+        self._ahead = ahead
         intents.begin(connection, self._id, self._kind, self._repository, self._act, event)
 
     async def _wait(self) -> None:
-        patience = time.monotonic() + WAITING_SECONDS
-        while ahead := self._holds.still(self._ahead):
-            if time.monotonic() > patience:
-                raise Unavailable("Others are changing the same tag or digest; nothing was done, try again shortly.")
-            await asyncio.sleep(min(_LONGEST_PAUSE_SECONDS, _PAUSE_SECONDS * len(ahead)))
+        ahead = frozenset(self._ahead)
+        if not ahead:
+            return
+        try:
+            async with asyncio.timeout(WAITING_SECONDS):
+                if len(ahead) > MOST_AHEAD and len(await asyncio.to_thread(self._holds.still, ahead)) > MOST_AHEAD:
+                    raise _busy()
+                await self._outlast(ahead)
+        except TimeoutError:
+            raise _busy() from None
+
+    async def _outlast(self, ahead: frozenset[str]) -> None:
+        watched = ahead
+        while True:
+            while own := self._holds.own(ahead):
+                await asyncio.wrap_future(own[-1])
+            # Of these, too, one that was given up may be held again, by whoever settles it.
+            left = await asyncio.to_thread(self._holds.still, watched)
+            if not left and watched == ahead:
+                return
+            # While the last is waited for, nothing has to be known of those before it.
+            watched = frozenset([each for each in self._ahead if each in left][-1:]) or ahead
+            if left:
+                await asyncio.sleep(_PAUSE_SECONDS)
 
     def _release(self) -> None:
         with self._guard:
             self._given_up = True
             if self._hold is not None:
                 self._hold.release()
+
+
+def _busy() -> Unavailable:
+    return Unavailable("Others are changing the same tag or digest; nothing was done, try again shortly.")

@@ -20,7 +20,7 @@ from gateway.engine.upstream.client import Answer, Client
 from gateway.engine.upstream.holds import Hold, Holds
 from gateway.engine.upstream.intention import WAITING_SECONDS
 from gateway.engine.upstream.sessions import COPIED_BYTES_PER_SECOND
-from gateway.errors import ContentRefusal, UpstreamFailed
+from gateway.errors import ContentRefusal, UpstreamFailed, UpstreamUnavailable
 from gateway.oci.digest import Algorithm, Digest
 from gateway.oci.manifest import Manifest, load
 from gateway.oci.media import MANIFEST_MEDIA_TYPES, essence
@@ -85,8 +85,8 @@ class Settling:
         """
         What became of *intent*.
 
-        Raises `UpstreamUnavailable` when the registry behind does not say, `ValueError` for an intent of an act that
-        is not done there.
+        Raises `UpstreamUnavailable` when the registry behind does not say, or another act has to end first;
+        `ValueError` for an intent of an act that is not done there.
         """
         match intent.kind:
             case "manifest.push":
@@ -120,8 +120,7 @@ class Settling:
         places = {name: await self._place(repository, Tag(name)) for name in intent.act["tags"]}
         moved = [Tag(name) for name, place in places.items() if place == digest.text]
         unknown = _moved_on(intent, places)
-        # A manifest that was not there has come, wherever its tags are by now; another may have come long before.
-        happened = bool(moved or unknown) or not places or not intent.act.get("known", True)
+        happened = bool(moved or unknown) or not places or await self._brought(intent, digest)
         if happened and not moved:
             unknown = sorted(places)
         act = Act(int(self._clock()), intent.act["owner"], done=True)
@@ -134,6 +133,25 @@ class Settling:
             return replace(notes, detail={"tags_unknown": unknown}) if unknown else notes
 
         return Finding(happened, apply)
+
+    async def _brought(self, intent: Intent, digest: Digest) -> bool:
+        """
+        Whether the manifest, which is there, came by this push, wherever its tags are by now.
+
+        Asked after it was found: whoever else has brought it by then is on record, or about to be. Nobody who brings
+        it later is taken for them.
+        """
+        if intent.act.get("known", True):
+            return False
+        known, coming = await self._database.read(
+            lambda found: (
+                mirror.knows_manifest(found, intent.repository, digest),
+                mirror.is_coming(found, intent.repository, digest, intent.id),
+            )
+        )
+        if coming and not known:
+            raise UpstreamUnavailable(f"Another push of {digest} has to end first.")
+        return not known
 
     async def _deleted_manifest(self, intent: Intent) -> Finding:
         digest, repository = _digest(intent), intent.repository
