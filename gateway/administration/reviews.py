@@ -283,7 +283,10 @@ def _detail(connection: Any, number: int) -> ReviewDetail:
 
 
 def _in_sight(review: Review, first: datetime | None, *, began: bool) -> bool:
-    """Whether *review* looked at nothing from before *first*, since when whoever asks, who may have *began* it, sees."""
+    """
+    Whether *review* looked at nothing from before *first*, since when whoever asks may see what happened; *began* is
+    whether it is theirs.
+    """
     if first is None or review.since >= _second(first):
         return True
     # An older gateway kept the beginning that was asked for, though it looked no further back than its asker may see.
