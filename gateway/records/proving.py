@@ -6,7 +6,6 @@ files, and the secret under which the keys that sign are sealed.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from gateway.audit.chain import Head, Sealed, fault
-from gateway.audit.checkpoints import CheckpointKey
+from gateway.audit.checkpoints import CheckpointKey, statement_of
 from gateway.audit.offline import fault_of, read_key
 from gateway.errors import Invalid
 from gateway.records import segments
@@ -84,7 +83,7 @@ def stub_fault(segment: Segment, keys: Keys, only: str = "") -> str:
     It says what the row says, and is signed by one of *keys*: by the one with the id *only*, if that is given.
     """
     try:
-        stub: dict[str, Any] = json.loads(segment.stub)
+        stub = statement_of(segment.stub)
         wrong = _statement_fault(stub, "purge", segment, keys, only)
         edited = stub["file_sha256"] != segment.file_sha256
         # Those of older gateways tell no period.
@@ -116,7 +115,7 @@ def prove(data: Path, segment: Segment, keys: Keys, hashes: dict[int, bytes] | N
     if head != segment.head or times != (segment.first_time, segment.last_time):
         raise Unsealed(f"its file {segment.file} holds other events")
     try:
-        statement: dict[str, Any] = json.loads(next(lines, b""))
+        statement = statement_of(next(lines, b""))
         wrong = _statement_fault(statement, "segment", segment, keys)
         sealed_at = datetime.fromisoformat(str(statement["time"]))
     except (ValueError, KeyError, AttributeError, TypeError):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import json
 import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,9 +19,10 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Row, func, select
 
 from gateway.audit.chain import Head, Sealed, Told, told
+from gateway.audit.checkpoints import statement_of
 from gateway.audit.event import time_text
 from gateway.records.evidence_tables import segments
 from gateway.records.schema import event_index, events
@@ -77,7 +77,7 @@ class Segment:
         if not self.stub:
             return self.first_time, self.last_time
         try:
-            stub: dict[str, Any] = json.loads(self.stub)
+            stub = statement_of(self.stub)
             return str(stub["first_time"]), str(stub["last_time"])
         except (ValueError, KeyError, TypeError):
             return None
@@ -105,7 +105,7 @@ _EVERY: Final = select(segments).order_by(segments.c.last_seq)
 
 def every(connection: Connection) -> Sequence[Segment]:
     """All segments, the oldest first."""
-    return [Segment(**row._mapping) for row in connection.execute(_EVERY)]
+    return [_segment(row) for row in connection.execute(_EVERY)]
 
 
 def spans(connection: Connection, sealed: Sequence[Segment]) -> Mapping[int, tuple[str, str]]:
@@ -124,6 +124,13 @@ def spans(connection: Connection, sealed: Sequence[Segment]) -> Mapping[int, tup
     return {each.last_seq: each.period or span for each, span in zip(sealed, between, strict=True)}
 
 
+def _segment(row: Row[Any]) -> Segment:
+    """SQLite keeps anything in any column: in place of what is no number stands 0, which no segment has."""
+    whole = {name: getattr(row, name) for name in ("first_seq", "file_bytes")}
+    told = {name: value if isinstance(value, int) else 0 for name, value in whole.items()}
+    return Segment(**{**row._mapping, **told})
+
+
 def _given(before: str, now: str) -> str:
     return now or before
 
@@ -139,7 +146,7 @@ def ending_after(connection: Connection, seq: int) -> Segment | None:
     """The first segment that ends after the event of this number."""
     query = select(segments).where(segments.c.last_seq > seq).order_by(segments.c.last_seq).limit(1)
     row = connection.execute(query).first()
-    return Segment(**row._mapping) if row is not None else None
+    return _segment(row) if row is not None else None
 
 
 def containing(connection: Connection, seq: int) -> Segment | None:
@@ -156,7 +163,7 @@ def sealed_until(connection: Connection) -> int:
 def end_of(connection: Connection) -> Head:
     """What the first event that is in no segment follows."""
     row = connection.execute(select(segments).order_by(segments.c.last_seq.desc()).limit(1)).first()
-    return Segment(**row._mapping).head if row is not None else Head()
+    return _segment(row).head if row is not None else Head()
 
 
 def path_of(data: Path, segment: Segment) -> Path:

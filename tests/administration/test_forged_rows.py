@@ -29,6 +29,8 @@ from tests.records.rows import written
 #: What asks nothing of a database that the others do not.
 ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 MAY, DAY = datetime(2025, 5, 1, tzinfo=UTC), timedelta(days=1)
+#: Deeper than what reads it by recursion can follow.
+DEEP = "[" * 5000
 TIME = "2025-03-01T00:06:00.000000Z"
 
 
@@ -377,6 +379,64 @@ def test_checkpoints_that_were_put_there_take_no_number_and_no_turn_of_the_gatew
 
     assert (first["number"], statement(old)["number"]) == (1, 3)
     assert old.house.trail.verify().fault
+
+
+def test_a_checkpoint_that_nests_deeply_is_found_and_stops_no_other(old: Rooms) -> None:
+    statement(old)
+    written(old.house, lambda each: each.execute(update(stored).values(line=DEEP)))
+    assert "was edited: it cannot be read" in old.house.trail.verify().fault
+
+    checkpoint_row(old.house, 2**40, 10**12, DEEP)
+    assert [statement(old)["number"] for _ in range(2)] == [2, 3]
+
+
+def test_a_stub_that_nests_deeply_is_found_and_nothing_leaves_on_its_word(old: Rooms) -> None:
+    seal(old, APRIL)
+    written(old.house, lambda each: each.execute(update(rows).where(rows.c.last_seq == 30).values(stub=DEEP)))
+
+    assert old.house.trail.verify().fault == "the stub of event 30 is damaged"
+    assert old.house.trail.sealed(Search(since=MARCH)) is not None
+    with pytest.raises(Conflict, match="the stub of event 30 is damaged"):
+        seal(old)
+
+
+@ON_SQLITE
+@pytest.mark.parametrize("forged", ["'abc'", "x'ff00'", "1.5"])
+@pytest.mark.parametrize("column", ["first_seq", "file_bytes"])
+def test_a_segment_with_a_number_that_is_none_is_found_and_nothing_leaves_on_its_word(
+    old: Rooms, monkeypatch: pytest.MonkeyPatch, column: str, forged: str
+) -> None:
+    monkeypatch.setattr(sealing, "SLICE", 7)
+    left_half(old, monkeypatch)
+    assert old.house.trail.verify().fault == ""
+    written(old.house, lambda each: each.exec_driver_sql(f"UPDATE segments SET {column} = {forged}"))
+
+    found = old.house.trail.verify()
+    assert (found.fault, found.holds) == ("there is a segment of events with a number that is none", False)
+    assert old.run(old.acts.audit.find_events(OPERATOR, Search())).events
+    assert old.run(old.acts.evidence.kept(OPERATOR)).segments
+    if column == "first_seq":
+        with pytest.raises(Conflict, match="does not follow the segment before it"):
+            seal(old)
+    assert statement(old)["number"] == 1
+
+
+@ON_SQLITE
+@pytest.mark.parametrize("forged", ["'abc'", "x'ff00'", "1.5"])
+@pytest.mark.parametrize("column", ["seq", "made_at"])
+def test_a_checkpoint_with_a_number_that_is_none_is_found_and_stops_no_other(
+    old: Rooms, column: str, forged: str
+) -> None:
+    statement(old)
+    written(old.house, lambda each: each.exec_driver_sql(f"UPDATE checkpoints SET {column} = {forged}"))
+    house, acts = old.house, old.acts.evidence
+
+    assert house.trail.verify().fault == "there is a checkpoint of an event with a number that is none"
+    assert house.database.read_now(lambda each: checkpoints.due(each, 2**40))
+    assert statement(old)["number"] == 2
+    assert old.run(acts.kept(OPERATOR)).newest is not None
+    assert [each.number for each in old.run(acts.checkpoints(OPERATOR))] == [2]
+    seal(old)
 
 
 @ON_SQLITE
