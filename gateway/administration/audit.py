@@ -118,7 +118,7 @@ class Audit:
             seen = await self._seen(caller, search)
             found, part = await asyncio.to_thread(self._page, seen, before, limit)
             on = found[-1].seq if len(found) == limit else None
-            if part is not None and files != 0 and search.since is not None:
+            if part is not None and part.files and files != 0 and search.since is not None:
                 on = await self.looks.run(caller, self._read_sealed, seen, before, limit, files, found)
                 part = part.read()
             await passage.seal()

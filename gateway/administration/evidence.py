@@ -6,7 +6,6 @@ retain ─▶ events of a month ─▶ a file, on disk and read back ─▶ its 
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -21,7 +20,7 @@ from gateway.access.scopes import Action
 from gateway.access.secrets import Secrets
 from gateway.administration.values import MANAGE_SYSTEM
 from gateway.audit.chain import Head, Sealed
-from gateway.audit.checkpoints import CheckpointKey
+from gateway.audit.checkpoints import CheckpointKey, statement_of
 from gateway.audit.event import Event, Kind, Outcome, time_text
 from gateway.audit.offline import fault_of, key_id, read_key
 from gateway.audit.trail import Trail, Verification
@@ -221,9 +220,10 @@ class Evidence:
         """
         Now, for whoever counts back the ages of events, but no later than a day after the newest event.
 
-        Those that sealing and purging left are not looked at: a clock that is ahead does not vouch for itself.
+        Those that sealing and purging left are not looked at, though the table have no other, for then the sealed ones
+        are: a clock that is ahead does not vouch for itself.
         """
-        newest: datetime | None = await self._read(newest_of_others)
+        newest = await asyncio.to_thread(newest_of_others, self.database, await self._own_keys())
         return believed(datetime.now(UTC), newest)
 
     async def newest_time(self) -> datetime | None:
@@ -310,7 +310,7 @@ class Evidence:
                 try:
                     if wrong := stub_fault(segment, keys):
                         raise Unsealed(wrong)
-                    if _is_settled(datetime.fromisoformat(json.loads(segment.stub)["time"])):
+                    if _is_settled(datetime.fromisoformat(statement_of(segment.stub)["time"])):
                         await asyncio.to_thread(sealing.remove_file, data, segment)
                     else:
                         lingering += segments.path_of(data, segment).exists()

@@ -27,6 +27,7 @@ from gateway.errors import Conflict, Denied, Invalid, Unknown
 from gateway.gate import Gate, Passage
 from gateway.oci.names import ProjectName
 from gateway.records import reviews as rows
+from gateway.records.accounts import find
 from gateway.records.database import Database
 from gateway.records.projects import get
 from gateway.records.reviews import Finding, Review
@@ -115,9 +116,9 @@ class Reviews:
             found = await self.database.read(lambda connection: rows.newest(connection, scope))
             if not found:
                 await self._require_project(name)
-            first = await self._horizon(caller, name)
+            first, since = await self._horizon(caller, name), await self._since(caller)
             await passage.seal()
-        return tuple(review for review in found if _in_sight(review, first))
+        return tuple(each for each in found if _in_sight(each, first, began=_began(each, caller, since)))
 
     async def show(self, caller: Caller, number: int) -> ReviewDetail:
         """The review with its findings."""
@@ -236,6 +237,13 @@ class Reviews:
     async def _horizon(self, caller: Caller, project: ProjectName | None) -> datetime | None:
         return await horizon(self.gate, self.database, self.trail, caller, project)
 
+    async def _since(self, caller: Caller) -> datetime | None:
+        """Since when the caller's account exists; None for whoever has none."""
+        principal = caller.principal
+        account = await self.database.read(lambda connection: find(connection, principal.name))
+        mine = account is not None and (account.kind, account.id) == (principal.kind, principal.id)
+        return account.created_at if account is not None and mine else None
+
     @asynccontextmanager
     async def _passage(
         self, caller: Caller, kind: Kind, number: int, asked: Mapping[str, object], *, deciding: bool = False
@@ -257,9 +265,10 @@ class Reviews:
                 raise unseen from refusal
             first = await self._horizon(caller, name)
             if review is not None and first is not None:
-                if not _in_sight(review, first):
+                began = _began(review, caller, await self._since(caller))
+                if not _in_sight(review, first, began=began):
                     raise unseen
-                if deciding and review.begun_by != caller.principal.name:
+                if deciding and not began:
                     told = f"Review {number} is to be marked and signed off by {review.begun_by}, who began it"
                     raise Denied(f"{told}, or by an auditor or administrator.")
             yield passage
@@ -273,9 +282,20 @@ def _detail(connection: Any, number: int) -> ReviewDetail:
     return ReviewDetail(review, found, rows.fingerprint(review, found, review.note))
 
 
-def _in_sight(review: Review, first: datetime | None) -> bool:
-    """Whether *review* looked at nothing from before *first*, since when whoever asks may see what happened."""
-    return first is None or review.since >= _second(first)
+def _in_sight(review: Review, first: datetime | None, *, began: bool) -> bool:
+    """
+    Whether *review* looked at nothing from before *first*, since when whoever asks may see what happened; *began* is
+    whether it is theirs.
+    """
+    if first is None or review.since >= _second(first):
+        return True
+    # An older gateway kept the beginning that was asked for, though it looked no further back than its asker may see.
+    return began and review.begun_at > first
+
+
+def _began(review: Review, caller: Caller, since: datetime | None) -> bool:
+    """Whether *caller* began *review*, whose account exists *since* then: one of the same name before was another."""
+    return since is not None and review.begun_by == caller.principal.name and review.begun_at >= since
 
 
 def _second(moment: datetime) -> datetime:

@@ -15,7 +15,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -26,11 +26,14 @@ from gateway.audit.chain import Head
 from gateway.audit.event import time_text
 from gateway.audit.offline import key_id, signed_bytes
 from gateway.errors import Invalid
+from gateway.oci.document import strict_json
 
 #: A checkpoint is due after so many events, or so many seconds, whichever comes first.
 EVENTS: Final = 1000
 SECONDS: Final = 60
 _NONCE_BYTES: Final = 12
+#: Many times as long as any statement.
+_MOST_BYTES: Final = 16_384
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,15 @@ class CheckpointKey:
         text = base64.urlsafe_b64encode(signature).decode().rstrip("=")
         # What it is comes first, for people, and for readers that tell it from an event by that.
         return json.dumps({**told, "signature": text}, separators=(",", ":"))
+
+
+def statement_of(line: str | bytes) -> dict[str, Any]:
+    """What a kept statement says, whoever wrote what is kept; raises `ValueError` if that is nothing."""
+    content = line.encode() if isinstance(line, str) else line
+    found = strict_json(content, limit_bytes=_MOST_BYTES)
+    if isinstance(found, dict):
+        return found
+    raise ValueError("It is no object.")
 
 
 def is_due(newest: int | None, head: Head, made_at: int, now: float) -> bool:

@@ -89,7 +89,11 @@ class Target:
         return self.root / _INCOMING
 
     def begin(self) -> Path:
-        """An empty folder for the next snapshot, not yet one; what an interrupted backup left is removed."""
+        """
+        An empty folder for the next snapshot, not yet one; what an interrupted backup left is removed.
+
+        Raises `Invalid` if none can be named after the newest there is.
+        """
         for left in self.spare.iterdir():
             if left.is_dir() and not left.is_symlink():
                 shutil.rmtree(left)
@@ -98,10 +102,18 @@ class Target:
         moment, newest = datetime.now(UTC), self._newest()
         if newest is not None:
             # Named after a clock that was ahead, it would count as newer than what is made now.
-            moment = max(moment, newest + timedelta(seconds=1))
+            moment = max(moment, self._after(newest))
         folder = self.spare / moment.strftime(_NAME)
         folder.mkdir(mode=0o700)
         return folder
+
+    def _after(self, newest: datetime) -> datetime:
+        try:
+            return newest + timedelta(seconds=1)
+        except OverflowError:
+            folder = self.root / SNAPSHOTS / newest.strftime(_NAME)
+            told = f"No snapshot can be named after {folder}, whose name is the last there is"
+            raise Invalid(f"{told}; move it elsewhere, or give it the name of an earlier time.") from None
 
     def ahead(self) -> Path | None:
         """The newest snapshot if it is named after a time that is yet to come; asked before another is begun."""

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, tuple_
+from sqlalchemy import Connection, Select, delete, func, insert, select, tuple_
 
 from gateway.access.secrets import Secrets
 from gateway.audit.chain import Head
-from gateway.audit.checkpoints import CheckpointKey, is_due
+from gateway.audit.checkpoints import CheckpointKey, is_due, statement_of
 from gateway.audit.offline import fault_of, read_key
 from gateway.change import Change, Notes
 from gateway.records.evidence_tables import checkpoint_keys, checkpoints
@@ -31,9 +30,8 @@ class Stored:
 
     @property
     def statement(self) -> dict[str, Any]:
-        """What it says."""
-        found: dict[str, Any] = json.loads(self.line)
-        return found
+        """What it says; raises `ValueError` if that is nothing."""
+        return statement_of(self.line)
 
 
 def current_key(connection: Connection, secrets: Secrets) -> CheckpointKey | None:
@@ -99,9 +97,16 @@ def newest(connection: Connection, key: CheckpointKey | None = None) -> Stored |
     return None
 
 
+def _kept(connection: Connection) -> Select[Any]:
+    """The checkpoints; SQLite keeps anything in any column, and a row whose numbers are none is one for verifiers."""
+    if connection.dialect.name != "sqlite":
+        return select(checkpoints)
+    return select(checkpoints).where(*(func.typeof(checkpoints.c[name]) == "integer" for name in ("seq", "made_at")))
+
+
 def _before(connection: Connection, stored: Stored | None) -> Stored | None:
     place = tuple_(checkpoints.c.seq, checkpoints.c.number)
-    found = select(checkpoints).order_by(checkpoints.c.seq.desc(), checkpoints.c.number.desc()).limit(1)
+    found = _kept(connection).order_by(checkpoints.c.seq.desc(), checkpoints.c.number.desc()).limit(1)
     row = connection.execute(found if stored is None else found.where(place < (stored.seq, stored.number))).first()
     return None if row is None else Stored(row.number, row.seq, row.made_at, row.line)
 
@@ -126,20 +131,21 @@ def _next_number(connection: Connection, last: Stored | None) -> int:
 
 def between(connection: Connection, after: int, until: int, *, most: int = 1000) -> Sequence[Stored]:
     """The checkpoints about events after *after* and up to *until*, in their order; at most *most*."""
-    query = select(checkpoints).where(checkpoints.c.seq > after, checkpoints.c.seq <= until)
+    query = _kept(connection).where(checkpoints.c.seq > after, checkpoints.c.seq <= until)
     rows = connection.execute(query.order_by(checkpoints.c.seq).limit(most))
     return [Stored(row.number, row.seq, row.made_at, row.line) for row in rows]
 
 
 def latest(connection: Connection, before: int, *, most: int) -> Sequence[Stored]:
     """The newest *most* checkpoints of those about events before *before*, the newest first."""
-    query = select(checkpoints).where(checkpoints.c.seq < before).order_by(checkpoints.c.seq.desc()).limit(most)
+    wanted = _kept(connection).where(checkpoints.c.seq < before)
+    query = wanted.order_by(checkpoints.c.seq.desc()).limit(most)
     return [Stored(row.number, row.seq, row.made_at, row.line) for row in connection.execute(query)]
 
 
 def following(connection: Connection, number: int, until: int, *, most: int = 1000) -> Sequence[Stored]:
     """The checkpoints made after that with this *number*, about events up to *until*, in their order."""
-    query = select(checkpoints).where(checkpoints.c.number > number, checkpoints.c.seq <= until)
+    query = _kept(connection).where(checkpoints.c.number > number, checkpoints.c.seq <= until)
     rows = connection.execute(query.order_by(checkpoints.c.number).limit(most))
     return [Stored(row.number, row.seq, row.made_at, row.line) for row in rows]
 

@@ -41,12 +41,13 @@ def pages(database: Database, search: Search, after: int = 0) -> Iterator[Sequen
     """The events after a number that match, many at a time, and what of the period was purged, in their order."""
     read = database.read_now
     last = max(read(_last), read(segments.sealed_until))
+    spans = read(lambda connection: segments.spans(connection, segments.every(connection)))
     while after < last:
         segment = read(partial(segments.containing, seq=after + 1))
         if segment is not None:
-            if segment.stub and not outside(segment, [search]):
+            if segment.stub and not outside(segment, spans, [search]):
                 yield segment
-            elif not segment.stub and not outside(segment, [search]):
+            elif not segment.stub and not outside(segment, spans, [search]):
                 yield from _matching(_unpacked(database, segment, after), search)
             after = segment.last_seq
             continue

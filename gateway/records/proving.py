@@ -6,7 +6,6 @@ files, and the secret under which the keys that sign are sealed.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -15,9 +14,11 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from gateway.audit.chain import Head, Sealed, fault
-from gateway.audit.checkpoints import CheckpointKey
+from gateway.audit.checkpoints import CheckpointKey, statement_of
 from gateway.audit.offline import fault_of, read_key
 from gateway.errors import Invalid
+from gateway.records import segments
+from gateway.records.database import Database
 from gateway.records.evidence_tables import checkpoint_keys
 from gateway.records.schema import events
 from gateway.records.segments import Segment, Unsealed, lines_of, time_of
@@ -56,11 +57,23 @@ def newest_time(connection: Connection) -> datetime | None:
     return _happened(row.body) if row is not None else None
 
 
-def newest_of_others(connection: Connection) -> datetime | None:
-    """As `newest_time`, of an event that no sealing or purging made; of none there is, None."""
+def newest_of_others(database: Database, keys: Keys) -> datetime | None:
+    """
+    As `newest_time`, of an event that no sealing or purging made.
+
+    Where the table has none, it is the last event of the newest segment whose file, or signed stub, proves when that
+    was: some tenths of a second. Where none proves it, it is the oldest event there is; None without any.
+    """
     others = select(events.c.body).where(events.c.body.not_like('%"kind":"audit.retain"%'))
-    body = connection.execute(others.order_by(events.c.seq.desc()).limit(1)).scalar()
-    return _happened(body) if body is not None else None
+    body = database.read_now(lambda each: each.execute(others.order_by(events.c.seq.desc()).limit(1)).scalar())
+    if body is not None:
+        return _happened(body)
+    for segment in reversed(database.read_now(segments.every)):
+        if _is_proven(database.data, segment, keys):
+            return datetime.fromisoformat(segment.last_time)
+    # The newest may be from a clock that is ahead, and vouch for it.
+    oldest = database.read_now(lambda each: each.execute(select(events).order_by(events.c.seq).limit(1)).first())
+    return _happened(oldest.body) if oldest is not None else None
 
 
 def stub_fault(segment: Segment, keys: Keys, only: str = "") -> str:
@@ -70,7 +83,7 @@ def stub_fault(segment: Segment, keys: Keys, only: str = "") -> str:
     It says what the row says, and is signed by one of *keys*: by the one with the id *only*, if that is given.
     """
     try:
-        stub: dict[str, Any] = json.loads(segment.stub)
+        stub = statement_of(segment.stub)
         wrong = _statement_fault(stub, "purge", segment, keys, only)
         edited = stub["file_sha256"] != segment.file_sha256
         # Those of older gateways tell no period.
@@ -102,7 +115,7 @@ def prove(data: Path, segment: Segment, keys: Keys, hashes: dict[int, bytes] | N
     if head != segment.head or times != (segment.first_time, segment.last_time):
         raise Unsealed(f"its file {segment.file} holds other events")
     try:
-        statement: dict[str, Any] = json.loads(next(lines, b""))
+        statement = statement_of(next(lines, b""))
         wrong = _statement_fault(statement, "segment", segment, keys)
         sealed_at = datetime.fromisoformat(str(statement["time"]))
     except (ValueError, KeyError, AttributeError, TypeError):
@@ -110,6 +123,17 @@ def prove(data: Path, segment: Segment, keys: Keys, hashes: dict[int, bytes] | N
     if wrong:
         raise Unsealed(f"in its file {segment.file} {wrong}")
     return sealed_at
+
+
+def _is_proven(data: Path, segment: Segment, keys: Keys) -> bool:
+    """Whether its file, or its signed stub, says that the segment's times are those of its row."""
+    if segment.stub:
+        return not stub_fault(segment, keys) and segment.period is not None
+    try:
+        prove(data, segment, keys)
+    except Unsealed:
+        return False
+    return True
 
 
 def _happened(body: str) -> datetime:

@@ -6,7 +6,7 @@ memory. Months that were purged have nothing to look through, and are told of.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import partial
@@ -74,9 +74,9 @@ def numbered(database: Database, numbers: Iterable[int]) -> dict[int, Sealed]:
     return found
 
 
-def outside(segment: Segment, searches: Sequence[Search]) -> bool:
-    """Whether the period of none of *searches* meets the segment's; of a purged one without a signed period, never."""
-    period = segment.period
+def outside(segment: Segment, spans: Mapping[int, tuple[str, str]], searches: Sequence[Search]) -> bool:
+    """Whether the period of none of *searches* meets the segment's, which is told by *spans* (see there)."""
+    period = spans.get(segment.last_seq, segment.period)
     return period is not None and not any(
         (each.since is None or period[1] >= _time(each.since, -_DISORDER))
         and (each.until is None or period[0] < _time(each.until, _DISORDER))
@@ -96,8 +96,9 @@ def sound(segment: Segment) -> Iterator[None]:
 def _within(database: Database, searches: Sequence[Search], before: int | None) -> list[Segment]:
     """The segments of the periods of *searches*, the newest first."""
     every = database.read_now(segments.every)
+    spans = database.read_now(partial(segments.spans, sealed=every))
     near = [segment for segment in every if before is None or segment.first_seq < before]
-    return [segment for segment in reversed(near) if not outside(segment, searches)]
+    return [segment for segment in reversed(near) if not outside(segment, spans, searches)]
 
 
 def _time(moment: datetime, more: timedelta) -> str:

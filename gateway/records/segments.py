@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import json
 import re
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Row, func, select
 
 from gateway.audit.chain import Head, Sealed, Told, told
+from gateway.audit.checkpoints import statement_of
 from gateway.audit.event import time_text
 from gateway.records.evidence_tables import segments
 from gateway.records.schema import event_index, events
@@ -32,6 +33,8 @@ _EVENT: Final = b'{"hash":'
 MOST = 20_000
 #: As a search of the trail: events of one moment may be sealed out of the order of their times, so many at most.
 _DISORDER = 10_000
+#: Later than any event, as events tell times.
+_NEVER: Final = "9999-12-31T23:59:59.999999Z"
 _NAME: Final = re.compile(r"\d{4}-\d\d-\d{12,}-\d{12,}\.jsonl\.gz", re.ASCII)
 
 
@@ -74,7 +77,7 @@ class Segment:
         if not self.stub:
             return self.first_time, self.last_time
         try:
-            stub: dict[str, Any] = json.loads(self.stub)
+            stub = statement_of(self.stub)
             return str(stub["first_time"]), str(stub["last_time"])
         except (ValueError, KeyError, TypeError):
             return None
@@ -102,14 +105,48 @@ _EVERY: Final = select(segments).order_by(segments.c.last_seq)
 
 def every(connection: Connection) -> Sequence[Segment]:
     """All segments, the oldest first."""
-    return [Segment(**row._mapping) for row in connection.execute(_EVERY)]
+    return [_segment(row) for row in connection.execute(_EVERY)]
+
+
+def spans(connection: Connection, sealed: Sequence[Segment]) -> Mapping[int, tuple[str, str]]:
+    """
+    The first and the last time of the events in each of *sealed*, which are all segments, by the last one's number.
+
+    Of purged ones whose stubs tell none, those of older gateways, they are the times of what is around them: events are
+    sealed in the order in which they happened, but for a moment.
+    """
+    periods = [segment.period for segment in sealed]
+    after = _NEVER if not periods or periods[-1] else _time_after(connection, sealed[-1].last_seq)
+    begins = accumulate(((each or ("", ""))[1] for each in periods), _given, initial="")
+    ends = accumulate(((each or ("", ""))[0] for each in reversed(periods)), _given, initial=after)
+    around = zip(begins, reversed(list(ends)[:-1]), strict=False)
+    between = ((min(both), max(both)) for both in around)
+    return {each.last_seq: each.period or span for each, span in zip(sealed, between, strict=True)}
+
+
+def _segment(row: Row[Any]) -> Segment:
+    """SQLite keeps anything in any column: in place of what is no number stands 0, which no segment has."""
+    whole = {name: getattr(row, name) for name in ("first_seq", "file_bytes")}
+    told = {name: value if isinstance(value, int) else 0 for name, value in whole.items()}
+    return Segment(**{**row._mapping, **told})
+
+
+def _given(before: str, now: str) -> str:
+    return now or before
+
+
+def _time_after(connection: Connection, seq: int) -> str:
+    """When the first event after that with this number happened which is in no segment."""
+    following = select(events).where(events.c.seq > seq).order_by(events.c.seq).limit(1)
+    row = connection.execute(following).first()
+    return time_of(Sealed(row.seq, row.body, bytes(row.hash))) if row is not None else _NEVER
 
 
 def ending_after(connection: Connection, seq: int) -> Segment | None:
     """The first segment that ends after the event of this number."""
     query = select(segments).where(segments.c.last_seq > seq).order_by(segments.c.last_seq).limit(1)
     row = connection.execute(query).first()
-    return Segment(**row._mapping) if row is not None else None
+    return _segment(row) if row is not None else None
 
 
 def containing(connection: Connection, seq: int) -> Segment | None:
@@ -126,7 +163,7 @@ def sealed_until(connection: Connection) -> int:
 def end_of(connection: Connection) -> Head:
     """What the first event that is in no segment follows."""
     row = connection.execute(select(segments).order_by(segments.c.last_seq.desc()).limit(1)).first()
-    return Segment(**row._mapping).head if row is not None else Head()
+    return _segment(row).head if row is not None else Head()
 
 
 def path_of(data: Path, segment: Segment) -> Path:

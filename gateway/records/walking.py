@@ -47,6 +47,13 @@ _NUMBERED: Final = (
     ("a checkpoint of an event", stored_checkpoints, "seq"),
     ("a segment of events", stored_segments, "first_seq"),
 )
+#: What else has numbers that are whole; SQLite keeps anything in any column but a key.
+_WHOLE: Final = (
+    ("a checkpoint of an event", stored_checkpoints.c.seq),
+    ("a checkpoint of an event", stored_checkpoints.c.made_at),
+    ("a segment of events", stored_segments.c.first_seq),
+    ("a segment of events", stored_segments.c.file_bytes),
+)
 #: More than any event's number.
 END: Final = (1 << 63) - 1
 
@@ -117,7 +124,10 @@ class Walk:
         return segments.ending_after(connection, self.head.seq)
 
     def _before_the_first(self) -> Wrong | None:
-        """Nothing has a number below 1, and what had one would be met by no walk."""
+        """Nothing has a number below 1, or in place of one something else: what had would be met by no walk."""
+        for what, number in _WHOLE:
+            if self._read(partial(_has_other, column=number)):
+                return Wrong(f"there is {what} with a number that is none", 1)
         for what, table, column in _NUMBERED:
             lowest = self._read(partial(_lowest, column=table.c[column]))
             if lowest is not None and lowest < 1:
@@ -272,6 +282,12 @@ def _pages(found: Iterable[Sealed]) -> Iterator[list[Sealed]]:
 
 def _searched_until(connection: Connection) -> int:
     return int(driver.rows_of(connection, _SEARCHED)[0][0] or 0)
+
+
+def _has_other(connection: Connection, column: Column[Any]) -> bool:
+    """Whether *column* has anything that is no whole number."""
+    other = select(column).where(func.typeof(column) != "integer").limit(1)
+    return connection.dialect.name == "sqlite" and connection.execute(other).first() is not None
 
 
 def _lowest(connection: Connection, column: Column[Any]) -> int | None:

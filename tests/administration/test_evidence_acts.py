@@ -445,6 +445,63 @@ def test_the_moment_that_ages_are_counted_from_does_not_believe_what_sealing_its
     assert old.run(old.acts.evidence.moment()) <= datetime.now(UTC)
 
 
+def all_but_what_sealing_left(rooms: Rooms) -> datetime:
+    """Seals everything else, as on a gateway where nothing happens any more; when the last sealed event was."""
+    for _ in range(2):
+        project(rooms.house)
+        rooms.run(rooms.acts.evidence.retain(OPERATOR, datetime.now(UTC) + timedelta(days=1)))
+    project(rooms.house)
+    kinds = {event.record()["kind"] for event in rooms.house.trail.page(Search(), limit=100)}
+    assert kinds == {"audit.retain"}
+    return datetime.fromisoformat(rooms.house.trail.sealed_away()[1])
+
+
+def test_the_moment_is_counted_from_the_last_sealed_event_where_only_sealing_left_events(
+    old: Rooms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last = all_but_what_sealing_left(old)
+    monkeypatch.setattr(evidence, "datetime", FarAhead)
+    acts, day = old.acts.evidence, timedelta(days=1)
+    assert old.run(acts.moment()) == last + day
+
+    # What a run leaves that is dated by that clock does not vouch for it either.
+    for _ in range(2):
+        moment = old.run(acts.moment())
+        assert moment == last + day
+        receipt = old.run(acts.retain(OPERATOR, months_before(moment, 13), months_before(moment, 84)))
+        assert (receipt.purged, receipt.waiting) == (0, 0)
+        happened = Event(Kind.AUDIT_RETAIN, OPERATOR, time=FarAhead.now(UTC))
+        old.run(old.house.ledger.commit(Act(happened)))
+
+
+def test_the_moment_is_counted_from_what_a_file_or_a_stub_proves_and_not_from_a_row(
+    old: Rooms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acts, day = old.acts.evidence, timedelta(days=1)
+    last = all_but_what_sealing_left(old)
+    purged = old.run(acts.retain(OPERATOR, JUNE, datetime.now(UTC) + day)).purged
+    assert purged == old.house.trail.sealed_away()[0]
+    monkeypatch.setattr(evidence, "datetime", FarAhead)
+    assert old.run(acts.moment()) == last + day
+
+    tamper(old.house, "UPDATE segments SET last_time = '2036-01-01T00:00:00.000000Z'")
+    oldest = old.house.trail.event(purged + 1)
+    assert oldest is not None
+    assert old.run(acts.moment()) == datetime.fromisoformat(str(oldest.record()["time"])) + day
+
+
+@ON_SQLITE
+def test_the_moment_is_counted_from_the_month_before_one_whose_file_is_gone(
+    old: Rooms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    all_but_what_sealing_left(old)
+    monkeypatch.setattr(evidence, "datetime", FarAhead)
+    *_, before, newest = old.house.database.read_now(segments.every)
+    segments.path_of(old.house.data, newest).unlink()
+
+    assert old.run(old.acts.evidence.moment()) == datetime.fromisoformat(before.last_time) + timedelta(days=1)
+
+
 @ON_SQLITE
 def test_a_stub_that_was_edited_is_found(old: Rooms) -> None:
     old.run(old.acts.evidence.retain(OPERATOR, JUNE, APRIL))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from sqlalchemy import delete, insert, select, update
 
 from gateway.administration import evidence
+from gateway.administration.audit import EventPage
 from gateway.audit.chain import GENESIS, digest
 from gateway.audit.checkpoints import CheckpointKey
 from gateway.audit.trail import Search
@@ -20,11 +22,15 @@ from gateway.records.schema import event_index, events
 from tests.administration.rooms import Rooms
 from tests.administration.test_evidence_acts import APRIL, JUNE, MARCH, Ahead, fill, statement
 from tests.administration.test_forged_segments import failures, numbers, row
+from tests.administration.test_looks import filled
 from tests.house import OPERATOR, House
 from tests.records.rows import written
 
 #: What asks nothing of a database that the others do not.
 ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+MAY, DAY = datetime(2025, 5, 1, tzinfo=UTC), timedelta(days=1)
+#: Deeper than what reads it by recursion can follow.
+DEEP = "[" * 5000
 TIME = "2025-03-01T00:06:00.000000Z"
 
 
@@ -182,19 +188,83 @@ def test_edited_times_of_a_purged_month_hide_it_from_no_period_and_are_found(old
     assert house.trail.verify().fault == "the stub of event 30 was edited"
 
 
-@ON_SQLITE
-def test_a_stub_without_times_as_older_gateways_signed_it_is_outside_no_period(old: Rooms) -> None:
-    house = old.house
-    seal(old)
-    segment = house.database.read_now(segments.every)[0]
-    key = old.run(old.acts.evidence.signing_key(OPERATOR))
-    stub = key.purge(1, segment.previous, segment.head, datetime.now(UTC), segment.file_sha256)
-    written(house, lambda each: each.execute(update(rows).where(rows.c.last_seq == 30).values(stub=stub)))
+def purge_without_times(old: Rooms, *numbers: int) -> None:
+    """Puts stubs, as older gateways signed them, in the place of the segments that end with these *numbers*."""
+    house, key = old.house, old.run(old.acts.evidence.signing_key(OPERATOR))
+    for segment in house.database.read_now(segments.every):
+        if segment.last_seq in numbers:
+            ends = segment.first_seq, segment.previous, segment.head
+            stub = key.purge(*ends, datetime.now(UTC), segment.file_sha256)
+            mine = update(rows).where(rows.c.last_seq == segment.last_seq).values(stub=stub)
+            written(house, lambda each, mine=mine: each.execute(mine))  # type: ignore[misc]
+
+
+def purged(house: House, **period: datetime) -> int:
+    told = house.trail.sealed(Search(**period))  # type: ignore[arg-type]
+    stubs = [line for line in house.trail.lines(Search(**period)) if '"type":"purge"' in line]  # type: ignore[arg-type]
+    assert bool(stubs) == bool(told is not None and told.purged)
+    return told.purged if told is not None else 0
+
+
+@pytest.fixture
+def months(rooms: Rooms) -> Rooms:
+    """Three sealed months, and what is newer in the database."""
+    for count, time in ((30, MARCH), (20, APRIL), (10, MAY), (5, JUNE), (5, None)):
+        fill(rooms.house, count, time)
+    seal(rooms)
+    return rooms
+
+
+def test_a_stub_without_times_as_older_gateways_signed_it_is_of_the_time_between_its_neighbours(months: Rooms) -> None:
+    house = months.house
+    purge_without_times(months, 50)
 
     assert house.trail.verify().fault == ""
-    told = house.trail.sealed(Search(since=JUNE))
-    assert told is not None
-    assert told.purged == 30
+    assert purged(house, since=MARCH) == 20
+    assert purged(house, until=MARCH - DAY) == 0
+    assert purged(house, since=MARCH + DAY, until=MARCH + 2 * DAY) == 20
+    assert purged(house, since=MAY + DAY) == 0
+
+
+@pytest.mark.parametrize("numbers", [(30, 50), (30, 50, 60), (50, 60)])
+def test_several_stubs_without_times_are_of_the_time_between_what_is_around_them(
+    months: Rooms, numbers: tuple[int, ...]
+) -> None:
+    house = months.house
+    purge_without_times(months, *numbers)
+    begins = MARCH if 30 not in numbers else datetime(2001, 1, 1, tzinfo=UTC)
+    ends = JUNE if 60 in numbers else MAY
+    gone = {(30, 50): 50, (30, 50, 60): 60, (50, 60): 30}[numbers]
+
+    assert house.trail.verify().fault == ""
+    assert purged(house, since=begins + DAY, until=begins + 2 * DAY) == gone
+    assert purged(house, since=ends - DAY) == gone
+    assert purged(house, since=ends + DAY) == 0
+    assert 30 in numbers or purged(house, until=MARCH - DAY) == 0
+
+
+@ON_SQLITE
+def test_who_asks_for_what_is_newer_than_an_old_purge_is_told_of_none(months: Rooms) -> None:
+    purge_without_times(months, 30)
+    reviews, audit = months.acts.reviews, months.acts.audit
+
+    assert months.run(audit.find_events(OPERATOR, Search(since=MAY + DAY))).sealed is None
+    begun = months.run(reviews.begin(OPERATOR, MAY + DAY, JUNE)).review
+    assert [run.rule for run in begun.runs if not run.whole] == []
+
+
+@ON_SQLITE
+def test_a_search_of_which_all_was_purged_takes_no_place_among_the_looks(months: Rooms) -> None:
+    purge_without_times(months, 30, 50, 60)
+
+    async def asked() -> EventPage:
+        with filled(months.acts.looks, 1, 1, 2, 2):
+            await asyncio.sleep(0)
+            return await months.acts.audit.find_events(OPERATOR, Search(since=MARCH))
+
+    found = months.run(asked())
+    assert found.sealed is not None
+    assert (found.sealed.files, found.sealed.purged) == (0, 60)
 
 
 def test_a_segment_beyond_the_last_event_is_found_and_holds_up_no_export(old: Rooms) -> None:
@@ -309,6 +379,64 @@ def test_checkpoints_that_were_put_there_take_no_number_and_no_turn_of_the_gatew
 
     assert (first["number"], statement(old)["number"]) == (1, 3)
     assert old.house.trail.verify().fault
+
+
+def test_a_checkpoint_that_nests_deeply_is_found_and_stops_no_other(old: Rooms) -> None:
+    statement(old)
+    written(old.house, lambda each: each.execute(update(stored).values(line=DEEP)))
+    assert "was edited: it cannot be read" in old.house.trail.verify().fault
+
+    checkpoint_row(old.house, 2**40, 10**12, DEEP)
+    assert [statement(old)["number"] for _ in range(2)] == [2, 3]
+
+
+def test_a_stub_that_nests_deeply_is_found_and_nothing_leaves_on_its_word(old: Rooms) -> None:
+    seal(old, APRIL)
+    written(old.house, lambda each: each.execute(update(rows).where(rows.c.last_seq == 30).values(stub=DEEP)))
+
+    assert old.house.trail.verify().fault == "the stub of event 30 is damaged"
+    assert old.house.trail.sealed(Search(since=MARCH)) is not None
+    with pytest.raises(Conflict, match="the stub of event 30 is damaged"):
+        seal(old)
+
+
+@ON_SQLITE
+@pytest.mark.parametrize("forged", ["'abc'", "x'ff00'", "1.5"])
+@pytest.mark.parametrize("column", ["first_seq", "file_bytes"])
+def test_a_segment_with_a_number_that_is_none_is_found_and_nothing_leaves_on_its_word(
+    old: Rooms, monkeypatch: pytest.MonkeyPatch, column: str, forged: str
+) -> None:
+    monkeypatch.setattr(sealing, "SLICE", 7)
+    left_half(old, monkeypatch)
+    assert old.house.trail.verify().fault == ""
+    written(old.house, lambda each: each.exec_driver_sql(f"UPDATE segments SET {column} = {forged}"))
+
+    found = old.house.trail.verify()
+    assert (found.fault, found.holds) == ("there is a segment of events with a number that is none", False)
+    assert old.run(old.acts.audit.find_events(OPERATOR, Search())).events
+    assert old.run(old.acts.evidence.kept(OPERATOR)).segments
+    if column == "first_seq":
+        with pytest.raises(Conflict, match="does not follow the segment before it"):
+            seal(old)
+    assert statement(old)["number"] == 1
+
+
+@ON_SQLITE
+@pytest.mark.parametrize("forged", ["'abc'", "x'ff00'", "1.5"])
+@pytest.mark.parametrize("column", ["seq", "made_at"])
+def test_a_checkpoint_with_a_number_that_is_none_is_found_and_stops_no_other(
+    old: Rooms, column: str, forged: str
+) -> None:
+    statement(old)
+    written(old.house, lambda each: each.exec_driver_sql(f"UPDATE checkpoints SET {column} = {forged}"))
+    house, acts = old.house, old.acts.evidence
+
+    assert house.trail.verify().fault == "there is a checkpoint of an event with a number that is none"
+    assert house.database.read_now(lambda each: checkpoints.due(each, 2**40))
+    assert statement(old)["number"] == 2
+    assert old.run(acts.kept(OPERATOR)).newest is not None
+    assert [each.number for each in old.run(acts.checkpoints(OPERATOR))] == [2]
+    seal(old)
 
 
 @ON_SQLITE

@@ -26,6 +26,7 @@ from gateway.audit.trail import Search
 from gateway.errors import Conflict, Denied, Invalid, Unknown
 from gateway.gate import Act
 from gateway.records.review_tables import findings
+from gateway.records.review_tables import reviews as reviews_table
 from gateway.records.trail import project_tail
 from tests.administration.rooms import Rooms
 from tests.house import GATEWAY, OPERATOR, second_over
@@ -337,6 +338,62 @@ def test_an_owner_sees_no_review_that_looks_at_what_was_before_its_project_whene
         with pytest.raises(Unknown, match="that you may see; list those you may"):
             rooms.run(act)
     assert rooms.run(reviews.list_reviews(auditor, "gallery")) == (looked,)
+
+
+def as_of_before(rooms: Rooms, number: int) -> None:
+    """Older gateways kept the *since* that was asked for, though of a project they looked from its beginning on."""
+    asked = update(reviews_table).where(reviews_table.c.id == number).values(since=int(SINCE.timestamp()))
+    written(rooms.house, lambda connection: connection.execute(asked))
+
+
+def test_an_owner_keeps_the_review_that_it_began_with_an_older_gateway(rooms: Rooms) -> None:
+    reviews, owner = rooms.acts.reviews, rooms.owner("jane", "gallery")
+    second_over()
+    number = begun(rooms, owner, project="gallery").review.number
+    as_of_before(rooms, number)
+
+    assert [each.number for each in rooms.run(reviews.list_reviews(owner, "gallery"))] == [number]
+    for finding in rooms.run(reviews.show(owner, number)).findings:
+        rooms.run(reviews.mark(owner, number, finding.number, "fine"))
+    rooms.run(reviews.sign_off(owner, number))
+    events = list(rooms.run(reviews.export(owner, number)).events())
+    assert events[0].record()["kind"] == "project.add"
+
+    other = rooms.user("joe")
+    rooms.run(rooms.acts.grants.add_grant(OPERATOR, "joe", "owner", "gallery"))
+    assert rooms.run(reviews.list_reviews(other, "gallery")) == ()
+
+
+def test_a_name_that_was_added_again_has_nothing_of_the_reviews_that_it_began_before(rooms: Rooms) -> None:
+    reviews, owner = rooms.acts.reviews, rooms.owner("jane", "gallery")
+    second_over()
+    older, newer = (begun(rooms, owner, project="gallery").review.number for _ in range(2))
+    as_of_before(rooms, older)
+    rooms.run(rooms.acts.accounts.remove_user(OPERATOR, "jane"))
+    second_over()
+    again = rooms.user("jane")
+    rooms.run(rooms.acts.grants.add_grant(OPERATOR, "jane", "owner", "gallery"))
+
+    assert [each.number for each in rooms.run(reviews.list_reviews(again, "gallery"))] == [newer]
+    with pytest.raises(Unknown, match="that you may see"):
+        rooms.run(reviews.show(again, older))
+    with pytest.raises(Denied, match="signed off by jane, who began it"):
+        rooms.run(reviews.mark(again, newer, 1, "fine"))
+
+
+def test_an_owner_keeps_no_review_that_it_began_in_a_project_that_had_the_name_before(rooms: Rooms) -> None:
+    reviews, owner = rooms.acts.reviews, rooms.owner("jane", "gallery")
+    second_over()
+    number = begun(rooms, owner, project="gallery").review.number
+    as_of_before(rooms, number)
+    rooms.run(rooms.acts.projects.remove_project(OPERATOR, "gallery"))
+    second_over()
+    rooms.run(rooms.acts.projects.add_project(OPERATOR, "gallery"))
+    rooms.run(rooms.acts.grants.add_grant(OPERATOR, "jane", "owner", "gallery"))
+
+    assert rooms.run(reviews.list_reviews(owner, "gallery")) == ()
+    with pytest.raises(Unknown, match="that you may see"):
+        rooms.run(reviews.show(owner, number))
 
 
 def test_a_burst_that_began_in_a_former_project_shows_in_no_review_that_begins_with_the_new_one(rooms: Rooms) -> None:

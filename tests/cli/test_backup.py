@@ -769,6 +769,18 @@ def test_what_is_backed_up_after_the_clock_was_put_back_is_the_newest_all_the_sa
     there.done("project", "show", "later")
 
 
+def test_a_snapshot_with_the_last_name_there_is_is_told_of_before_anything_is_copied(
+    filled: Line, target: Path
+) -> None:
+    first = Path(filled.done("backup", str(target), "--json").json["snapshot"])
+    last = first.with_name("99991231T235959Z")
+    first.rename(last)
+    assert f"named after {last}," in refused(filled("backup", str(target)))
+    assert snapshots(target) == [last]
+    last.rename(first)
+    filled.done("backup", str(target))
+
+
 def test_several_backups_of_a_second_have_names_that_follow_one_another(filled: Line, target: Path) -> None:
     made = [Path(filled.done("backup", str(target), "--json").json["snapshot"]) for _ in range(3)]
     assert made == snapshots(target)
