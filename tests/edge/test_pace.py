@@ -156,7 +156,7 @@ def test_among_a_crowd_who_stalls_is_cut_all_the_same(streaming: Running) -> Non
             wait_until(lambda: running.refused, 15)
             wait_until(lambda: running.open_connections() == 0)
         assert [status for status, *_ in running.refused] == [0]
-        assert waiting(running) == 0
+        wait_until(lambda: waiting(running) == 0)
 
 
 def test_waiting_for_room_keeps_no_file(streaming: Running) -> None:
