@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from gateway.engine.stores.folders import identity
+from gateway.engine.stores.folders import identity, sync_directory
 
 #: The system takes at most so many buffers in one call (IOV_MAX).
 _BUFFERS: Final = 1024
@@ -256,12 +256,3 @@ def _pieces(descriptor: int, size: int) -> Iterator[bytes]:
             return
         offset += len(piece)
         yield piece
-
-
-def sync_directory(path: Path) -> None:
-    """Makes the names in the directory *path* durable; raises `OSError`."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

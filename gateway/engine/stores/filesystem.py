@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from gateway.engine.stores.files import Spool, Stored, is_at, sync_directory
-from gateway.engine.stores.folders import place
+from gateway.engine.stores.files import Spool, Stored, is_at
+from gateway.engine.stores.folders import place, sync_directory
 
 
 class Filesystem:

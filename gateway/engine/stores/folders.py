@@ -62,7 +62,7 @@ class Folders:
                 os.fsync(directory)
         except FileNotFoundError:
             return False
-        _sync(aside.parent)
+        sync_directory(aside.parent)
         return True
 
     def mark(self, key: str, content: bytes = b"") -> bool:
@@ -97,7 +97,7 @@ class Folders:
         finally:
             os.close(descriptor)
         os.rename(fresh, path)
-        _sync(path.parent)
+        sync_directory(path.parent)
 
     def kept(self, key: str) -> bytes:
         """What `keep` put at *key*; b"" if nothing is there."""
@@ -116,7 +116,7 @@ class Folders:
             with suppress(FileExistsError):
                 folder.mkdir(mode=0o700)
             # Whoever else made it may not have got so far.
-            _sync(folder.parent)
+            sync_directory(folder.parent)
             self._durable.add(folder)
 
 
@@ -143,7 +143,8 @@ def _locked(folder: Path, lock: int) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _sync(folder: Path) -> None:
+def sync_directory(folder: Path) -> None:
+    """Makes the names in *folder* durable; raises `OSError`."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
