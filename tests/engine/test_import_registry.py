@@ -13,6 +13,7 @@ import pytest
 from gateway.administration.importing import Report
 from gateway.engine.upstream.client import Client, Peer
 from gateway.engine.upstream.source import RegistrySource
+from gateway.errors import UpstreamFailed
 from tests.engine.importing import UI, Stage, staged
 from tests.faults.peer import Line, Request, misbehaving
 from tests.services.volume import IMAGE, INDEX, WrittenVolume, digest_of, named
@@ -185,7 +186,14 @@ def test_pages_that_stay_empty_end_and_are_told(stage: Stage, elsewhere: Elsewhe
 
 
 @pytest.mark.parametrize(
-    "answer", [(404, {"Content-Type": "text/html"}, b"<html>"), (404, {}, b""), (403, {}, b"{}"), (200, {}, b"{}")]
+    "answer",
+    [
+        (404, {"Content-Type": "text/html"}, b"<html>"),
+        (404, {}, b""),
+        (405, {}, b""),
+        (403, {}, b"{}"),
+        (200, {}, b"{}"),
+    ],
 )
 def test_tags_that_no_registry_says_are_none_are_told_as_broken(
     stage: Stage, elsewhere: Elsewhere, answer: Answer
@@ -223,3 +231,10 @@ def test_a_registry_that_is_left_alone_for_a_while_is_waited_for(stage: Stage, e
         assert stage.run(RegistrySource(client)).broken == []
     assert 4 < time.monotonic() - began < 15
     assert stage.tags() == ["v1"]
+
+
+@pytest.mark.parametrize("status", [404, 405])
+def test_a_registry_without_a_catalog_is_said_to_be_one(stage: Stage, elsewhere: Elsewhere, status: int) -> None:
+    elsewhere.answers = {"/v2/_catalog?n=1000": [(status, {}, b"")]}
+    with pytest.raises(UpstreamFailed, match="import from its volume instead"):
+        imported(stage, elsewhere)

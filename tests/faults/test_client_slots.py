@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 
 import pytest
 
@@ -140,3 +140,25 @@ def test_who_is_cancelled_while_waiting_takes_no_connection_along() -> None:
     patient = Shares(downloads=2, uploads=1, answers=1, wait_seconds=0.5)
     with misbehaving(endless_blobs) as peer:
         with_client(peer, crowd, patience=PATIENT, shares=patient)
+
+
+def test_a_peer_that_cannot_be_asked_whether_it_is_well_for_want_of_a_connection_is_not_left_alone() -> None:
+    def stumbling(request: Request, line: Line) -> None:
+        if request.target == BLOB:
+            line.answer(500, {"Docker-Distribution-Api-Version": "registry/2.0"}, b"{}")
+        else:
+            line.wait()
+
+    async def crowd(client: Client) -> None:
+        waiting = asyncio.ensure_future(client.ask("GET", "/v2/gallery/ui/tags/list"))
+        await asyncio.sleep(0.05)
+        for _ in range(FAILURES):
+            with suppress(UpstreamUnavailable):
+                await read(client)
+        assert client._asking is not None
+        await client._asking
+        assert not client.trouble
+        waiting.cancel()
+
+    with misbehaving(stumbling) as peer:
+        with_client(peer, crowd, patience=PATIENT, shares=FEW)

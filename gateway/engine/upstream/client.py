@@ -18,7 +18,7 @@ from gateway.engine.upstream.credential import Credential
 from gateway.engine.upstream.flow import Flow, Streamed, headers_of, whole
 from gateway.engine.upstream.lines import READS, Lines, Patience
 from gateway.engine.upstream.slots import Shares, Use
-from gateway.errors import Lack, UpstreamDistrust, UpstreamFailed, UpstreamUnavailable
+from gateway.errors import Lack, UpstreamDistrust, UpstreamFailed, UpstreamSlow, UpstreamUnavailable
 from gateway.oci.media import essence
 
 #: A manifest has at most 4 MiB.
@@ -292,17 +292,20 @@ class Client:
 
     async def _ask_whether(self, why: str) -> None:
         """Opens the circuit if the peer does not even greet, and has answered nobody meanwhile."""
-        if not await self._greets() and self._circuit.doubtful:
-            self._circuit.open(why)
-            self._opened(why)
+        # That it cannot be asked now, for all connections are in use, says nothing of it.
+        with suppress(UpstreamUnavailable):
+            if not await self._greets() and self._circuit.doubtful:
+                self._circuit.open(why)
+                self._opened(why)
 
     async def _greets(self) -> bool:
+        """Whether the peer answers at all; raises `UpstreamUnavailable` if it could not be asked."""
         try:
             answer = await self.ask("GET", _GREETING, limit_bytes=_LITTLE_BYTES)
         except UpstreamDistrust as refusal:
             # It was the registry that said that our credential will not do.
             sound = refusal.lack in {Lack.CREDENTIAL, Lack.RIGHT}
-        except UpstreamUnavailable:
+        except (UpstreamFailed, UpstreamSlow):
             return False
         else:
             sound = answer.status < 500
@@ -314,7 +317,8 @@ class Client:
         # Nobody may come while we say that we are not ready: what opened by itself has to close by itself.
         while self._circuit.trouble:
             await asyncio.sleep(REST_SECONDS)
-            await self._greets()
+            with suppress(UpstreamUnavailable):
+                await self._greets()
         _log.warning("The registry behind answers again.")
 
 

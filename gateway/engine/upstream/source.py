@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Final
 
 from gateway.engine.port import StoredManifest
@@ -47,13 +47,13 @@ class RegistrySource:
         self._lists_referrers = True
 
     async def repositories(self) -> Sequence[str]:
-        found = await self._listed("/v2/_catalog", "repositories", "registry:catalog:*")
+        found = await self._listed("/v2/_catalog", "repositories", "registry:catalog:*", _has_no_catalog)
         if found is None:
             raise UpstreamFailed("The registry does not list its repositories; import from its volume instead.")
         return sorted(found)
 
     async def tags(self, repository: Repository) -> Mapping[str, Digest | Refusal]:
-        names = await self._listed(f"/v2/{repository}/tags/list", "tags", _scope(repository)) or []
+        names = await self._listed(f"/v2/{repository}/tags/list", "tags", _scope(repository), is_absent) or []
         found = await asyncio.gather(*(self._named(repository, name) for name in names))
         return dict(zip(names, found, strict=True))
 
@@ -130,13 +130,13 @@ class RegistrySource:
             return self._client.refuse(answer)
         return told_digest(answer) or Digest.of(answer.content)
 
-    async def _listed(self, path: str, key: str, scope: str) -> list[str] | None:
-        """The names in every page of a list; None if the registry itself says that there is no such list."""
+    async def _listed(self, path: str, key: str, scope: str, says_none: Callable[[Answer], bool]) -> list[str] | None:
+        """The names in every page of a list; None if an answer in place of the first *says_none* are listed."""
         pages: Pages[str] = Pages(key)
         query = f"n={_PAGE}"
         while query:
             answer = await self._ask("GET", f"{path}?{query}", scope, limit_bytes=LISTING_BYTES)
-            if (is_absent(answer) or is_unsupported(answer)) and not pages.found:
+            if says_none(answer) and not pages.found:
                 return None
             if answer.status != 200:
                 raise self._client.refuse(answer)
@@ -164,6 +164,10 @@ class RegistrySource:
                     raise
                 left -= refusal.retry_after_seconds
                 await asyncio.sleep(refusal.retry_after_seconds)
+
+
+def _has_no_catalog(answer: Answer) -> bool:
+    return answer.status in (404, 405) or is_unsupported(answer)
 
 
 def _lists_none(answer: Answer) -> bool:
