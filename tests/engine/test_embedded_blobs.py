@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from gateway.engine.embedded.blobs import BlobDamaged
 from gateway.engine.embedded.layout import blob_key, upload_key
 from gateway.engine.port import Blob
 from gateway.engine.stores.files import Stored
 from gateway.engine.stores.filesystem import Filesystem
+from gateway.engine.stores.streams import Damaged
 from gateway.errors import BlobUnknown, Unavailable
 from gateway.oci.digest import Algorithm, Digest
 from tests.contract.house import UI, House, Houses, read, run
@@ -68,7 +68,7 @@ def test_flipped_bits_end_the_transfer_before_its_end_and_a_push_heals_them(hous
         blob = await house.engine.blobs.find(UI, DIGEST)
         for _ in range(2):
             received = 0
-            with pytest.raises(BlobDamaged):  # noqa: PT012 - what came before it matters
+            with pytest.raises(Damaged):  # noqa: PT012 - what came before it matters
                 async for piece in house.engine.blobs.read(blob, 0, blob.size_bytes - 1):
                     received += len(piece)
             assert received < len(CONTENT)
@@ -83,7 +83,7 @@ def test_a_file_changed_after_it_was_verified_is_verified_again(house: House) ->
         blob = await house.push(UI, CONTENT)
         assert await read(house.engine, blob) == CONTENT
         flip(file_of(house), 77)
-        with pytest.raises(BlobDamaged):
+        with pytest.raises(Damaged):
             await read(house.engine, blob)
 
     run(story())
@@ -92,7 +92,7 @@ def test_a_file_changed_after_it_was_verified_is_verified_again(house: House) ->
 def test_a_file_cut_while_it_is_read_ends_the_transfer_with_an_error(house: House) -> None:
     async def story() -> None:
         blob = await house.push(UI, CONTENT)
-        with pytest.raises(BlobDamaged):  # noqa: PT012 - the file is cut in the middle
+        with pytest.raises(Damaged):  # noqa: PT012 - the file is cut in the middle
             async for _ in house.engine.blobs.read(blob, 0, blob.size_bytes - 1):
                 os.truncate(file_of(house), 100_000)
 
@@ -167,7 +167,7 @@ def test_a_blob_that_was_met_damaged_is_not_told_to_be_here_to_whoever_would_pus
         for each in (house, other):
             assert (await each.engine.blobs.find(UI, DIGEST, spares_push=True)).size_bytes == len(CONTENT)
         flip(file_of(house), 500_000)
-        with pytest.raises(BlobDamaged):
+        with pytest.raises(Damaged):
             await read(house.engine, Blob(DIGEST, len(CONTENT)))
         for each in (house, other):
             with pytest.raises(Unavailable, match="push the blob again"):

@@ -16,11 +16,11 @@ import pytest
 from sqlalchemy import Connection, delete, insert, select, update
 
 from gateway.engine.embedded import scrub
-from gateway.engine.embedded.blobs import BlobDamaged
 from gateway.engine.embedded.keeper import Keeper
 from gateway.engine.embedded.layout import IMPORTS_LOCK, blob_key, upload_key
 from gateway.engine.embedded.suspects import Suspects
 from gateway.engine.stores.files import Stored
+from gateway.engine.stores.streams import Damaged
 from gateway.errors import ContentDamaged, QuotaExceeded
 from gateway.flaws import REMARKS, Flaw, FlawKind, Progress, Stopped
 from gateway.oci.digest import Algorithm, Digest
@@ -582,7 +582,7 @@ def test_flipped_bits_that_a_whole_read_meets_are_a_suspect(houses: Houses) -> N
 
     async def story() -> None:
         blob = await house.engine.blobs.find(UI, DIGEST)
-        with pytest.raises(BlobDamaged):
+        with pytest.raises(Damaged):
             await read(house.engine, blob)
 
     run(story())

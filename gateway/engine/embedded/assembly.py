@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
-from gateway.engine.embedded.blobs import EmbeddedBlobs, Verified
+from gateway.engine.embedded.blobs import EmbeddedBlobs
 from gateway.engine.embedded.listings import EmbeddedListings
 from gateway.engine.embedded.manifests import EmbeddedManifests
 from gateway.engine.embedded.suspects import Suspects
@@ -16,6 +16,7 @@ from gateway.engine.embedded.uploads import EmbeddedUploads
 from gateway.engine.embedded.watermark import Watermark
 from gateway.engine.port import Engine
 from gateway.engine.stores.filesystem import Filesystem
+from gateway.engine.stores.streams import Verified
 from gateway.oci.digest import Digest
 from gateway.oci.names import Repository
 from gateway.records.acts import Acts

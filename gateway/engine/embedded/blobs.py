@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from concurrent.futures import Executor
 from contextlib import aclosing
 from functools import partial
@@ -14,9 +13,9 @@ from typing import Any, Final
 from gateway.change import Change, Notes
 from gateway.engine.embedded.layout import blob_key
 from gateway.engine.embedded.suspects import Suspects
-from gateway.engine.port import PIECE_BYTES, Appetite, Blob, greedy
-from gateway.engine.stores.files import Stored
+from gateway.engine.port import Appetite, Blob, greedy
 from gateway.engine.stores.filesystem import Filesystem
+from gateway.engine.stores.streams import Streams, Verified
 from gateway.errors import BlobUnknown, ContentDamaged
 from gateway.oci.digest import Digest
 from gateway.oci.names import Repository
@@ -26,33 +25,9 @@ from gateway.records.content import Act
 from gateway.records.database import Database
 from gateway.records.recent import Recent
 
-#: What is in memory is read where it stands: with its encryption, a piece holds up the event loop for some 0.1 ms.
-_CACHED_BYTES: Final = 128 * 1024
-#: What is on the disk is read in a thread, in pieces worth the way there.
-_COLD_BYTES: Final = PIECE_BYTES
-_AHEAD_BYTES: Final = 4 * 1024 * 1024
 _REMEMBERED: Final = 16_384
 #: How old the grace of a blob that no manifest names may grow while it is asked for.
 _RENEWED_SECONDS: Final = 60
-
-
-class Verified:
-    """Files whose bytes this process has seen to have their digest; any change of the file makes it another."""
-
-    def __init__(self) -> None:
-        self._seen: OrderedDict[Digest, tuple[int, int, int]] = OrderedDict()
-
-    def keep(self, digest: Digest, identity: tuple[int, int, int]) -> None:
-        self._seen[digest] = identity
-        if len(self._seen) > _REMEMBERED:
-            self._seen.popitem(last=False)
-
-    def has(self, digest: Digest, identity: tuple[int, int, int]) -> bool:
-        return self._seen.get(digest) == identity
-
-
-class BlobDamaged(OSError):
-    """The bytes on disk are not those of the digest: the transfer must not end as if it had gone well."""
 
 
 class EmbeddedBlobs:
@@ -77,11 +52,9 @@ class EmbeddedBlobs:
         self._database = database
         self._threads = threads
         self._acts = acts
-        self._verified = verified
         self._suspects = suspects
+        self._streams = Streams(threads, verified)
         self._recent: Recent[tuple[Blob, float]] = Recent(database.versions, _REMEMBERED)
-        # One for all streams: whatever is read into it is taken out again before anybody else's turn.
-        self._buffer = memoryview(bytearray(_CACHED_BYTES))
 
     async def find(self, repository: Repository, digest: Digest, *, spares_push: bool = False) -> Blob:
         version = self._recent.version(repository)
@@ -124,13 +97,7 @@ class EmbeddedBlobs:
         try:
             if stored.size != blob.size_bytes:
                 raise self._damaged(blob.digest)
-            whole = first == 0 and last == blob.size_bytes - 1
-            checked = whole and not self._verified.has(blob.digest, stored.identity)
-            if checked:
-                pieces = self._checked(stored, blob, appetite)
-            else:
-                pieces = self._pieces(stored, first, last + 1, appetite)
-            async with aclosing(pieces):
+            async with aclosing(self._streams.read(stored, blob.digest, first, last, appetite)) as pieces:
                 async for piece in pieces:
                     yield piece
                     # Whoever waits for a client must not hold what it has already been given.
@@ -153,51 +120,6 @@ class EmbeddedBlobs:
             return content.unlink_blob(connection, repository, digest)
 
         return Change(apply, repositories=(repository,))
-
-    async def _pieces(self, stored: Stored, offset: int, end: int, appetite: Appetite) -> AsyncGenerator[bytes]:
-        loop = asyncio.get_running_loop()
-        while offset < end:
-            wanted = min(await appetite(), end - offset)
-            count = stored.cached(offset, self._buffer[:wanted])
-            if count:
-                piece = bytes(self._buffer[:count])
-            else:
-                stored.ahead(offset, min(_AHEAD_BYTES, end - offset))
-                size = min(_COLD_BYTES, wanted)
-                piece = await loop.run_in_executor(self._threads, stored.read, offset, size)
-            if not piece:
-                raise BlobDamaged("a blob's file became shorter while it was read")
-            offset += len(piece)
-            yield piece
-            del piece
-
-    async def _checked(self, stored: Stored, blob: Blob, appetite: Appetite) -> AsyncGenerator[bytes]:
-        loop = asyncio.get_running_loop()
-        hasher = blob.digest.algorithm.hasher()
-
-        def read(offset: int, size: int) -> bytes:
-            piece = stored.read(offset, size)
-            hasher.update(piece)
-            return piece
-
-        offset, coming = 0, None
-        try:
-            while offset < blob.size_bytes:
-                wanted = min(_COLD_BYTES, await appetite())
-                piece = await (coming or loop.run_in_executor(self._threads, read, offset, wanted))
-                offset, coming = offset + len(piece), None
-                if not piece or offset == blob.size_bytes:
-                    if hasher.hexdigest() != blob.digest.hex:
-                        raise BlobDamaged("a blob's file does not have its digest")
-                    self._verified.keep(blob.digest, stored.identity)
-                elif wanted == _COLD_BYTES:
-                    # One piece ahead: hashing goes on while this one is sent.
-                    coming = loop.run_in_executor(self._threads, read, offset, wanted)
-                yield piece
-                del piece
-        finally:
-            if coming is not None:
-                coming.cancel()
 
     def _damaged(self, digest: Digest) -> ContentDamaged:
         self._suspects.note(digest)

@@ -26,13 +26,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from gateway.change import Change, Notes
-from gateway.engine.embedded.blobs import Verified
 from gateway.engine.embedded.intake import Intake, SpoolDamaged
 from gateway.engine.embedded.layout import blob_key, upload_key
 from gateway.engine.embedded.pruning import discard_expired
 from gateway.engine.port import Appended, Blob, Interrupted, Upload
 from gateway.engine.stores.files import Spool
 from gateway.engine.stores.filesystem import Filesystem
+from gateway.engine.stores.streams import Verified
 from gateway.errors import BlobUploadUnknown, DigestInvalid, RangeInvalid, Refusal, Unavailable, UploadBusy
 from gateway.oci.digest import Algorithm, Digest
 from gateway.oci.names import Repository

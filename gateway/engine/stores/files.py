@@ -179,14 +179,15 @@ class Spool(Opened):
 
 
 class Stored(Opened):
-    """Bytes that were published, open for reading; *size* is what the file has now."""
+    """Bytes that were published, open for reading; *size* is what the file has now, if it is a *regular* one."""
 
-    __slots__ = ("identity", "size")
+    __slots__ = ("identity", "regular", "size")
 
     def __init__(self, descriptor: int) -> None:
         super().__init__(descriptor)
         status = os.fstat(descriptor)
         self.size = status.st_size
+        self.regular = stat.S_ISREG(status.st_mode)
         self.identity = identity(status)
 
     def cached(self, offset: int, buffer: memoryview) -> int:
