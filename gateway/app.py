@@ -306,6 +306,7 @@ def _content(settings: Settings, database: Database) -> tuple[Engine, Settling |
                 settings.data,
                 database,
                 client,
+                volume=settings.engine.volume if settings.engine.volume != Path() else None,
                 uploads_per_owner=limits.uploads_per_principal,
                 upload_seconds=limits.upload_seconds,
             )

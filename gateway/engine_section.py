@@ -22,6 +22,8 @@ from gateway.sources import NOWHERE, Location, Text, Values, is_host, masked, re
 _SECTION = "engine"
 #: What a URL of a registry is made of; anything else has no business in one, or means something else to somebody.
 _URL_LETTERS = re.compile(r"[A-Za-z0-9._~:/\[\]-]+")
+#: What is a path, the data directory's apart.
+_PATHS = ("password_file", "ca_file", "volume")
 _EXAMPLE = "as in http://127.0.0.1:5001 or https://registry.internal"
 
 
@@ -35,7 +37,8 @@ class Engine(Struct, frozen=True, kw_only=True):
     What keeps the content; *root* is the data directory, which every engine needs.
 
     The rest is about the registry behind the gateway: *url* ends without a slash and holds no credential; *password*
-    is what was in *password_file*, if that was given. Neither `repr` nor `Settings.shown` gives the password.
+    is what was in *password_file*, if that was given; *volume* is where that registry's files can be read. Neither
+    `repr` nor `Settings.shown` gives the password.
     """
 
     kind: Annotated[EngineKind, Meta(description='"embedded" or "upstream"')] = EngineKind.EMBEDDED
@@ -45,6 +48,7 @@ class Engine(Struct, frozen=True, kw_only=True):
     password: Text = ""
     password_file: Location = NOWHERE
     ca_file: Location = NOWHERE
+    volume: Location = NOWHERE
 
     def __repr__(self) -> str:
         return f"Engine(kind={self.kind.value!r}, root={str(self.root)!r}, url={masked(self.url)!r})"
@@ -53,18 +57,20 @@ class Engine(Struct, frozen=True, kw_only=True):
 def settled(values: Values, folder: Path) -> Engine:
     """The section, checked, its paths absolute (relative ones start at *folder*) and its password read."""
     engine = values.section(_SECTION, Engine)
-    given = {key: getattr(engine, key) for key in ("password_file", "ca_file") if getattr(engine, key) != NOWHERE}
+    given = {key: getattr(engine, key) for key in _PATHS if getattr(engine, key) != NOWHERE}
     # The data directory is the one of the file unless another is named.
     paths = {key: _anchored(path, folder) for key, path in (("root", engine.root), *given.items())}
     engine = msgspec.structs.replace(engine, **paths)
     if engine.kind is EngineKind.EMBEDDED:
-        for key in ("url", "username", "password", "password_file", "ca_file"):
+        for key in ("url", "username", "password", *_PATHS):
             if getattr(engine, key) not in {"", NOWHERE}:
                 raise values.wrong(_SECTION, key, 'is for kind = "upstream"; set that, or leave it away')
         return engine
     url = _checked_url(values, engine.url)
     if engine.ca_file != NOWHERE:
         _check_authority(values, engine.ca_file, url)
+    if engine.volume != NOWHERE and not os.path.isdir(engine.volume):
+        raise values.wrong(_SECTION, "volume", f"names {engine.volume}, which is no directory that can be looked into")
     return msgspec.structs.replace(engine, url=url, password=_password(values, engine))
 
 
@@ -85,7 +91,7 @@ def behind(
 def written(engine: Engine) -> str:
     """What a settings file in the data directory says of an *engine* made by `behind`."""
     given = {"kind": engine.kind.value, "url": engine.url, "username": engine.username}
-    given |= {key: str(path) for key in ("password_file", "ca_file") if (path := getattr(engine, key)) != NOWHERE}
+    given |= {key: str(path) for key in _PATHS if (path := getattr(engine, key)) != NOWHERE}
     lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in given.items() if value]
     return "\n".join((f"[{_SECTION}]", *lines, ""))
 

@@ -59,9 +59,11 @@ TABLE = {
         "engine.port engine.source engine.sweeping engine.stores records flaws change oci errors",
         "",
     ),
-    # yarl spells the addresses that aiohttp takes.
-    "engine.upstream": ("engine.port engine.source records change oci errors", "aiohttp yarl"),
-    "engine.stores": ("oci errors", ""),
+    # yarl spells the addresses that aiohttp takes. Files of the registry behind that can be read from here are streamed
+    # as those of a store.
+    "engine.upstream": ("engine.port engine.source engine.stores records change oci errors", "aiohttp yarl"),
+    # What is streamed out of a store is what the port says.
+    "engine.stores": ("engine.port oci errors", ""),
     "administration": (f"engine.port engine.source engine.sweeping records flaws change {_EDGE}", ""),
     "registry": (f"engine.port change {_EDGE}", "starlette"),
     "api": (f"administration {_EDGE}", "starlette msgspec jinja2"),

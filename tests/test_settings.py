@@ -163,6 +163,9 @@ UPSTREAM = '[engine]\nkind = "upstream"\nurl = "https://registry.internal"\n'
         ('[engine]\npassword = "pw"\n', 2, '[engine] password is for kind = "upstream"'),
         ('[engine]\npassword_file = "secret"\n', 2, '[engine] password_file is for kind = "upstream"'),
         ('[engine]\nca_file = "ca.pem"\n', 2, '[engine] ca_file is for kind = "upstream"'),
+        ('[engine]\nvolume = "registry"\n', 2, '[engine] volume is for kind = "upstream"'),
+        (f'{UPSTREAM}volume = "none"\n', 4, "[engine] volume names"),
+        (f'{UPSTREAM}volume = "gateway.toml"\n', 4, "which is no directory"),
         (f'{UPSTREAM}username = "u"\n', 4, "[engine] username needs password_file or password beside it"),
         (f'{UPSTREAM}password = "pw"\n', 4, "[engine] password needs username beside it"),
         (f'{UPSTREAM}username = "u:v"\npassword = "pw"\n', 4, "[engine] username must have no ':'"),
@@ -254,6 +257,7 @@ def test_upstream_password_is_read_from_a_private_file_and_never_shown(tmp_path:
         "password": "***",
         "password_file": str(secret),
         "ca_file": "",
+        "volume": "",
     }
     given = load(tmp_path, UPSTREAM, GATEWAY_ENGINE__USERNAME="u", GATEWAY_ENGINE__PASSWORD="s3cret")
     assert given.engine.password == "s3cret"
@@ -278,6 +282,13 @@ def test_upstream_authority_is_read_as_the_client_will(tmp_path: Path) -> None:
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     settings = load(tmp_path, f'{UPSTREAM}ca_file = "ca.pem"\n')
     assert settings.engine.ca_file == tmp_path / "ca.pem"
+
+
+def test_the_volume_of_the_registry_behind_is_a_folder_from_where_the_file_is(tmp_path: Path) -> None:
+    (tmp_path / "registry").mkdir()
+    settings = load(tmp_path, f'{UPSTREAM}volume = "registry"\n')
+    assert settings.engine.volume == tmp_path / "registry"
+    assert settings.shown()["engine"]["volume"] == str(tmp_path / "registry")
 
 
 def test_file_that_is_no_text_is_refused_with_its_line(tmp_path: Path) -> None:

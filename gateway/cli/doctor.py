@@ -7,6 +7,7 @@ import ipaddress
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import typer
@@ -84,7 +85,7 @@ _Ask: TypeAlias = Callable[..., Awaitable[_Answered]]
 
 async def _behind(settings: Settings) -> tuple[Finding, ...]:
     asked, around = await asyncio.gather(_asked(settings), _around(settings))
-    return *asked, around
+    return *asked, *_volume(settings.engine.volume), around
 
 
 async def _asked(settings: Settings) -> tuple[Finding, ...]:
@@ -124,6 +125,33 @@ async def _deletes(ask: _Ask) -> Finding:
             says = "The registry behind deletes nothing, so that no manifest or blob can be removed."
             mend = "Set storage.delete.enabled: true in its configuration, or REGISTRY_STORAGE_DELETE_ENABLED=true."
     return Finding("upstream deletes", State.WARN, says, mend)
+
+
+def _volume(folder: Path) -> tuple[Finding, ...]:
+    """Whether blobs can be read from the registry's files, if the settings name them."""
+    if folder == Path():
+        return ()
+    try:
+        _open_one(folder / "docker/registry/v2/blobs")
+        return (Finding("upstream volume", State.OK, f"The registry's files can be read in {folder}."),)
+    except OSError as error:
+        says = f"No blob is read from {folder}, but all through the registry: {error.filename}: {error.strerror}."
+    mend = (
+        "Name the folder that the registry's configuration calls storage.filesystem.rootdirectory (in a container, what "
+        "is mounted at /var/lib/registry) and let the gateway's account read it. Before the first push there is nothing."
+    )
+    return (Finding("upstream volume", State.WARN, says, mend),)
+
+
+def _open_one(folder: Path) -> None:
+    """Opens the bytes of one blob below *folder*, whichever comes first, if there is any; raises `OSError`."""
+    if folder.name == "data":
+        folder.open("rb").close()
+        return
+    with os.scandir(folder) as entries:
+        below = next(entries, None)
+    if below is not None:
+        _open_one(Path(below.path))
 
 
 # ways around the gateway

@@ -117,6 +117,10 @@ class Nginx(Target):
         return f"/{digest.partition(':')[2]}" if self.files else Target.path(self, repository, digest)
 
 
+def _in_front(url: str) -> str:
+    return f'kind = "upstream"\nurl = "{url}"'
+
+
 def basic(name: str, secret: str) -> str:
     return "Basic " + base64.b64encode(f"{name}:{secret}".encode()).decode()
 
@@ -181,11 +185,20 @@ class Stand:
         Both processes of the registry share what they hold; neither asks for a credential.
         """
         content = self.directory / f"shared-{uuid4().hex[:8]}"
+        content.mkdir()
         with self._registry(content, tls=False) as inner, self._registry(content, tls=True) as straight:
             data = self.fresh_data()
-            behind = f'kind = "upstream"\nurl = "http://127.0.0.1:{inner.port}"'
-            with self.gateway(workers, name="gateway in front", data=data, engine=behind) as gateway:
+            with self.gateway(
+                workers, name="gateway in front", data=data, engine=_in_front(f"http://127.0.0.1:{inner.port}")
+            ) as gateway:
                 yield gateway, straight
+
+    @contextmanager
+    def reading(self, url: str, volume: Path) -> Iterator[Gateway]:
+        """A gateway in front of the registry at *url* that reads blobs from its *volume*."""
+        engine = f'{_in_front(url)}\nvolume = "{volume}"'
+        with self.gateway(name="gateway in front, with its volume", engine=engine) as gateway:
+            yield gateway
 
     @contextmanager
     def _registry(self, content: Path, *, tls: bool) -> Iterator[Distribution]:

@@ -35,13 +35,14 @@ def measure_front(stand: Stand, sizes: Sizes, book: Book) -> None:
     files.mkdir()
     with stand.behind() as (gateway, straight):
         both: list[Target] = [gateway, straight]
-        _measure_pull(stand, files, sizes, book, both)
+        with stand.reading(_url_behind(gateway), straight.content) as reading:
+            _measure_pull(stand, files, sizes, book, [*both, reading])
         _measure_push(files, sizes, book, both)
         _measure_manifests(stand, sizes, book, gateway, straight)
 
 
-def _measure_pull(stand: Stand, files: Path, sizes: Sizes, book: Book, both: list[Target]) -> None:
-    gateway, straight = both
+def _measure_pull(stand: Stand, files: Path, sizes: Sizes, book: Book, targets: list[Target]) -> None:
+    gateway, straight, _ = targets
     assert isinstance(gateway, Gateway)
     digest, big = make_file(files, sizes.big_bytes)
     clients.put(straight, REPOSITORY, digest, big, "")
@@ -52,7 +53,7 @@ def _measure_pull(stand: Stand, files: Path, sizes: Sizes, book: Book, both: lis
     name = f"in front of a registry: pull {sizes.big_bytes // MIB} MiB"
     case = Case(name, "front", "GB/s", bytes=sizes.big_bytes, note=_NOTE)
     with stand.nginx(front_of=_url_behind(gateway)) as passing, stand.nginx(files) as static:
-        book.alternate(case, [*both, passing, static], sizes.rounds, pulled)
+        book.alternate(case, [*targets, passing, static], sizes.rounds, pulled)
     big.unlink()
 
 

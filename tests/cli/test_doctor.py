@@ -296,6 +296,34 @@ def test_asking_whether_it_deletes_leaves_nothing_there(healthy: Line, tmp_path:
         assert not registry.content.exists()
 
 
+def test_files_of_the_registry_that_can_be_read_are_well(healthy: Line, tmp_path: Path) -> None:
+    with running_registry(tmp_path) as registry, before(healthy, registry) as line:
+        blob = registry.content / "docker/registry/v2/blobs/sha256/00/00ff/data"
+        blob.parent.mkdir(parents=True)
+        blob.write_bytes(b"a blob")
+        name_volume(line, registry.content)
+        found = findings(line, 0)
+        assert set(found) == NAMES | RECORDS | UPSTREAM | {"upstream volume"}
+        assert found["upstream volume"]["state"] == "ok"
+
+
+@pytest.mark.parametrize("there", ["blobs/sha256", "docker/registry/v2/blobs/sha256/00/00ff/data/none"])
+def test_files_of_the_registry_that_cannot_be_read_are_a_warning(healthy: Line, tmp_path: Path, there: str) -> None:
+    """The folder may be the wrong one, or no blob in it be a file that can be opened."""
+    with running_registry(tmp_path) as registry, before(healthy, registry) as line:
+        (registry.content / there).mkdir(parents=True)
+        name_volume(line, registry.content)
+        found = findings(line, 0)["upstream volume"]
+    assert found["state"] == "warn"
+    assert "but all through the registry" in found["text"]
+    assert "rootdirectory" in found["mend"]
+
+
+def name_volume(line: Line, volume: Path) -> None:
+    toml = line.folder / "gateway.toml"
+    toml.write_text(f'{toml.read_text(encoding="utf-8")}volume = "{volume}"\n', encoding="utf-8")
+
+
 def test_a_registry_that_is_down_is_bad(healthy: Line, tmp_path: Path) -> None:
     with running_registry(tmp_path) as registry, before(healthy, registry) as line:
         registry.daemon.stop()

@@ -12,12 +12,13 @@ from tests.contract.house import Embedded, House, Houses, Opener, Upstream
 from tests.services.daemon import scratch
 from tests.services.distribution import Registry, Way, running_registry
 
-#: The engine, or the way to the registry behind it, and the database.
+#: The engine, or the way to the registry behind it, whose files may be read as well, and the database.
 KINDS = [
     ("embedded", "sqlite"),
     ("embedded", "postgresql"),
     (Way.HTTP, "sqlite"),
     (Way.HTTP, "postgresql"),
+    ("files", "sqlite"),
     (Way.TLS, "sqlite"),
     (Way.HTPASSWD, "sqlite"),
     (Way.TOKEN, "sqlite"),
@@ -45,8 +46,9 @@ def houses(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Houses]:
     if database == "postgresql":
         url = request.getfixturevalue("new_postgres_database")(migrated=True)
     opener: Opener = Embedded()
-    if isinstance(kind, Way):
-        opener = Upstream(request.getfixturevalue("registries")(kind))
+    if kind != "embedded":
+        way = kind if isinstance(kind, Way) else Way.HTTP
+        opener = Upstream(request.getfixturevalue("registries")(way), reads_files=kind == "files")
     data = tmp_path / "data"
     data.mkdir()
     opened = Houses(url, data, opener)

@@ -91,12 +91,14 @@ class Embedded:
 @dataclass(frozen=True)
 class Upstream:
     registry: Registry
+    reads_files: bool = False
     nature: Nature = UPSTREAM
 
     def open(self, data: Path, database: Database, clock: Clock, **options: Any) -> Engine:
         behind = self.registry
         peer = Peer(behind.url, behind.username, behind.password, behind.ca_file)
-        return upstream(data, database, Client(peer), clock=clock, **options)
+        volume = behind.content if self.reads_files else None
+        return upstream(data, database, Client(peer), volume=volume, clock=clock, **options)
 
     def begin(self) -> None:
         self.registry.forget()

@@ -11,6 +11,7 @@ from typing import Final
 from gateway.engine.port import Engine, Feature
 from gateway.engine.upstream.blobs import UpstreamBlobs
 from gateway.engine.upstream.client import Client
+from gateway.engine.upstream.files import Files
 from gateway.engine.upstream.holds import Holds
 from gateway.engine.upstream.listings import UpstreamListings
 from gateway.engine.upstream.manifests import UpstreamManifests
@@ -40,6 +41,7 @@ def upstream(
     database: Database,
     client: Client,
     *,
+    volume: Path | None = None,
     uploads_per_owner: int = 100,
     upload_seconds: int = DAY_SECONDS,
     clock: Callable[[], float] = time.time,
@@ -48,13 +50,14 @@ def upstream(
     The engine whose content the registry that *client* speaks with keeps; what that cannot be asked is in *database*.
 
     Locks of uploads and of acts under way lie in *data*. An upload nobody appended to for *upload_seconds* is gone; a
-    principal has at most *uploads_per_owner* open.
+    principal has at most *uploads_per_owner* open. With *volume*, the folder in which the registry keeps its
+    content, the bytes of blobs are read there.
     """
     acts = Acts(clock, done=True)
     holds = Holds(data)
     threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="hashing")
     return Engine(
-        blobs=UpstreamBlobs(client, database, threads, acts, holds),
+        blobs=UpstreamBlobs(client, database, threads, acts, holds, files=Files(volume) if volume else None),
         uploads=UpstreamUploads(
             client, database, acts, data, holds, per_owner=uploads_per_owner, lifetime_seconds=upload_seconds
         ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import Executor
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -16,6 +16,7 @@ from gateway.engine.port import Appetite, Blob, greedy
 from gateway.engine.upstream import passing
 from gateway.engine.upstream.answers import is_absent, is_unsupported, promised
 from gateway.engine.upstream.client import Answer, Client, Streamed
+from gateway.engine.upstream.files import Files
 from gateway.engine.upstream.holds import Holds
 from gateway.engine.upstream.intention import Intention
 from gateway.errors import BlobUnknown, Unsupported, UpstreamFailed, UpstreamUnavailable
@@ -47,7 +48,8 @@ class UpstreamBlobs:
     That a blob is there, and how long it is, is remembered for a minute at most; counters that a manifest's claim about
     its size went into are put right as the blob is found. What is read whole is hashed as it
     passes: the last piece is given out only if the digest is right, and `UpstreamFailed` is raised instead if not.
-    Parts of a blob cannot be proved; that they are the part asked for is checked.
+    Parts of a blob cannot be proved; that they are the part asked for is checked. Where the registry's *files* can be
+    read, they are, and what it says itself is only whether the blob is there.
     """
 
     def __init__(
@@ -58,12 +60,15 @@ class UpstreamBlobs:
         acts: Acts,
         holds: Holds,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        files: Files | None = None,
     ) -> None:
         self._client = client
         self._database = database
         self._threads = threads
         self._acts = acts
         self._holds = holds
+        self._files = files
         self._clock = clock
         self._recent: Recent[_Found] = Recent(database.versions, _REMEMBERED)
 
@@ -85,26 +90,13 @@ class UpstreamBlobs:
             raise ValueError(f"{blob.digest} is not of this engine: it says no repository")
         if last < first:
             return
-        complete = first == 0 and last == blob.size_bytes - 1
-        headers = None if complete else {"Range": f"bytes={first}-{last}"}
-        path = _path(blob.repository, blob.digest)
-        async with self._client.open(path, headers=headers, scope=_pull(blob.repository)) as answer:
-            skipped = self._skipped(answer, blob, first, last)
-            pieces = answer.pieces()
-            if complete:
-                passed = passing.whole(pieces, blob.digest, blob.size_bytes, self._threads)
-            else:
-                passed = passing.part(pieces, blob.digest, skipped, last - first + 1)
-            async with aclosing(passed):
-                async for piece in passed:
-                    # Hashed in large pieces, given out in such as are wanted.
-                    given = 0
-                    while given < len(piece):
-                        part = piece[given : given + await appetite()]
-                        given += len(part)
-                        yield part
-                        del part
-                    del piece
+        pieces = self._passed(blob, blob.repository, first, last, appetite)
+        if self._files is not None and (stored := await self._files.open(blob)) is not None:
+            pieces = self._files.read(stored, blob.digest, first, last, appetite)
+        async with aclosing(pieces):
+            async for piece in pieces:
+                yield piece
+                del piece
 
     def mount(self, source: Repository, target: Repository, digest: Digest) -> Change:
         told: dict[str, object] = {"digest": digest.text, "source": source.name}
@@ -150,6 +142,31 @@ class UpstreamBlobs:
 
     # reading
 
+    async def _passed(
+        self, blob: Blob, repository: Repository, first: int, last: int, appetite: Appetite
+    ) -> AsyncGenerator[bytes]:
+        complete = first == 0 and last == blob.size_bytes - 1
+        headers = None if complete else {"Range": f"bytes={first}-{last}"}
+        async with self._client.open(
+            _path(repository, blob.digest), headers=headers, scope=_pull(repository)
+        ) as answer:
+            skipped = self._skipped(answer, blob, repository, first, last)
+            pieces = answer.pieces()
+            if complete:
+                passed = passing.whole(pieces, blob.digest, blob.size_bytes, self._threads)
+            else:
+                passed = passing.part(pieces, blob.digest, skipped, last - first + 1)
+            async with aclosing(passed):
+                async for piece in passed:
+                    # Hashed in large pieces, given out in such as are wanted.
+                    given = 0
+                    while given < len(piece):
+                        part = piece[given : given + await appetite()]
+                        given += len(part)
+                        yield part
+                        del part
+                    del piece
+
     async def _learn(self, blob: Blob) -> None:
         """What is known of the blob's size here may be no more than what somebody's manifest claimed."""
         known = await self._database.read(lambda connection: mirror.size_known(connection, blob.digest))
@@ -169,11 +186,11 @@ class UpstreamBlobs:
             raise UpstreamFailed("The registry behind says that a blob is empty, which it is not.")
         return int(text)
 
-    def _skipped(self, answer: Streamed, blob: Blob, first: int, last: int) -> int:
+    def _skipped(self, answer: Streamed, blob: Blob, repository: Repository, first: int, last: int) -> int:
         """How many bytes come before *first*; raises for an answer that does not hold the bytes asked for."""
-        if answer.status == 404 and blob.repository is not None and not _is_text(answer):
-            self._recent.drop(blob.repository, blob.digest)
-            raise _unknown(blob.repository, blob.digest)
+        if answer.status == 404 and not _is_text(answer):
+            self._recent.drop(repository, blob.digest)
+            raise _unknown(repository, blob.digest)
         if answer.status not in {200, 206} or _is_text(answer):
             raise self._client.refuse(answer)
         length = answer.headers.get("content-length", "")
@@ -184,7 +201,7 @@ class UpstreamBlobs:
             if told not in known:
                 raise UpstreamFailed("The registry behind sends another part of the blob than was asked for.")
         if length not in {"", str(last - first + 1 if partial else blob.size_bytes)}:
-            self._recent.drop(blob.repository or Repository(""), blob.digest)
+            self._recent.drop(repository, blob.digest)
             raise UpstreamFailed("The registry behind says another length of the blob than before.")
         return 0 if partial else first
 
