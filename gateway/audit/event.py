@@ -225,7 +225,8 @@ class Event:
             text = getattr(self, name)
             if text:
                 record[name] = clean(text)
-        if self.status:
+        # Noted before the act; what was refused then was answered with another. A body that was cut had begun with it.
+        if self.status and (self.outcome is Outcome.ALLOWED or self.kind is Kind.BLOB_PULL_ENDED):
             record["status"] = self.status
         if self.bytes is not None:
             record["bytes"] = self.bytes

@@ -137,8 +137,8 @@ def _volume(folder: Path) -> tuple[Finding, ...]:
     except OSError as error:
         says = f"No blob is read from {folder}, but all through the registry: {error.filename}: {error.strerror}."
     mend = (
-        "Name the folder that the registry's configuration calls storage.filesystem.rootdirectory (in a container, what "
-        "is mounted at /var/lib/registry) and let the gateway's account read it. Before the first push there is nothing."
+        "Name the folder that the registry's configuration calls storage.filesystem.rootdirectory (in a container what "
+        "is mounted at /var/lib/registry), which the gateway's account can read; it has nothing before the first push."
     )
     return (Finding("upstream volume", State.WARN, says, mend),)
 

@@ -14,19 +14,22 @@ from gateway.oci.names import Tag
 _NOT_IN_A_TAG = re.compile(r"[^A-Za-z0-9._-]", re.ASCII)
 
 
-def referrers_index(descriptors: Iterable[Descriptor]) -> bytes:
+def referrers_index(entries: Iterable[bytes]) -> bytes:
     """
     The image index that answers "who refers to this?" (distribution-spec, "Listing Referrers"), in the given order.
 
-    `manifests` is always there, empty when there are none; a descriptor says mediaType, size, digest and, where it
-    has them, artifactType and annotations. The same descriptors give the same bytes.
+    `manifests` is always there, empty when there are no *entries*, which `index_entry` made.
     """
-    index = {
-        "schemaVersion": 2,
-        "mediaType": OCI_INDEX,
-        "manifests": [_fields(descriptor) for descriptor in descriptors],
-    }
-    return json.dumps(index, ensure_ascii=False, separators=(",", ":")).encode()
+    return b'{"schemaVersion":2,"mediaType":"%s","manifests":[%s]}' % (OCI_INDEX.encode(), b",".join(entries))
+
+
+def index_entry(descriptor: Descriptor) -> bytes:
+    """
+    What the index says of one manifest: mediaType, size, digest and, where it has them, artifactType and annotations.
+
+    The same descriptor gives the same bytes.
+    """
+    return json.dumps(_fields(descriptor), ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def fallback_tag(digest: Digest) -> Tag:

@@ -20,7 +20,7 @@ from gateway.oci.digest import Digest
 from gateway.oci.manifest import load
 from gateway.oci.media import OCI_INDEX
 from gateway.oci.names import ProjectName, Repository
-from gateway.oci.referrers import fallback_tag, referrers_index
+from gateway.oci.referrers import fallback_tag, index_entry, referrers_index
 from gateway.registry.replies import Header, Reply, json_reply, next_link, warning
 from gateway.registry.request import Request
 
@@ -75,15 +75,15 @@ async def referrers(request: Request, passage: Passage) -> Reply:
     # One without a value asks for nothing: no manifest has that type.
     types = frozenset(request.parameters("artifactType")) - {""}
     after = _keepable(request.parameter("last"))
-    found, more = await _collect(_referrers(request, subject, after, types), types)
+    entries, last = await _collect(_referrers(request, subject, after, types), types)
     emulated = request.engine.emulated.get(Feature.REFERRERS, "")
     headers: tuple[Header, ...] = (("Content-Type", OCI_INDEX), *warning(emulated))
     if types:
         headers = (*headers, ("OCI-Filters-Applied", "artifactType"))
-    if more:
+    if last:
         asked = [("artifactType", quote(kind, safe="")) for kind in sorted(types)]
-        headers = (*headers, next_link(request.path, [*asked, ("last", quote(found[-1].digest.text, safe=""))]))
-    return Reply(200, headers, referrers_index(found))
+        headers = (*headers, next_link(request.path, [*asked, ("last", quote(last, safe=""))]))
+    return Reply(200, headers, referrers_index(entries))
 
 
 async def _referrers(request: Request, subject: Digest, after: str, types: frozenset[str]) -> AsyncIterator[Descriptor]:
@@ -124,18 +124,20 @@ async def _fallback(request: Request, subject: Digest) -> list[Descriptor]:
     return [once[digest] for digest in sorted(once)]
 
 
-async def _collect(descriptors: AsyncIterator[Descriptor], types: frozenset[str]) -> tuple[list[Descriptor], bool]:
-    """The first page of those whose artifact type is wanted, and whether more follow."""
-    found: list[Descriptor] = []
-    size = 0
+async def _collect(descriptors: AsyncIterator[Descriptor], types: frozenset[str]) -> tuple[list[bytes], str]:
+    """The entries of the first page of those whose artifact type is wanted, and its last digest if more follow."""
+    entries: list[bytes] = []
+    size, last = 0, ""
     async for each in descriptors:
         if types and each.artifact_type not in types:
             continue
-        size += 300 + sum(len(key) + len(value) for key, value in each.annotations.items())
-        if len(found) == ENTRIES or (found and size > REFERRERS_BYTES):
-            return found, True
-        found.append(each)
-    return found, False
+        entry = index_entry(each)
+        size += len(entry)
+        if len(entries) == ENTRIES or (entries and size > REFERRERS_BYTES):
+            return entries, last
+        entries.append(entry)
+        last = each.digest.text
+    return entries, ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -186,6 +186,9 @@ def _split(path: str) -> tuple[str, str, str]:
         name = head[4:]
         if word == "uploads" and name.endswith("/blobs"):
             return name.removesuffix("/blobs"), UPLOAD if last else UPLOADS, last
+        if word == "blobs" and last == "uploads" and head != "/v2":
+            # No digest is spelled so: only the last slash is missing.
+            return name, UPLOADS, ""
         if word == "tags" and last == "list":
             return name, TAGS, ""
         if word in _BY_WORD and head != "/v2":

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from gateway.oci.descriptor import Descriptor
 from gateway.oci.digest import Algorithm, Digest
 from gateway.oci.manifest import OCI_INDEX, OCI_MANIFEST, load
-from gateway.oci.referrers import fallback_tag, referrers_index
+from gateway.oci.referrers import fallback_tag, index_entry, referrers_index
 
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=10)
 descriptors = st.builds(
@@ -27,7 +27,7 @@ def test_descriptor_says_what_it_has_and_nothing_else() -> None:
     digest = Digest.of(b"x")
     bare = Descriptor(OCI_MANIFEST, digest, 1, urls=("https://elsewhere",), platform={"os": "linux"})
     full = Descriptor(OCI_INDEX, digest, 2, "application/example", {"key": "välue"})
-    assert json.loads(referrers_index([bare, full]))["manifests"] == [
+    assert json.loads(referrers_index(map(index_entry, [bare, full])))["manifests"] == [
         {"mediaType": OCI_MANIFEST, "size": 1, "digest": str(digest)},
         {
             "mediaType": OCI_INDEX,
@@ -41,7 +41,7 @@ def test_descriptor_says_what_it_has_and_nothing_else() -> None:
 
 @given(st.lists(descriptors, max_size=5))
 def test_index_of_referrers_is_a_manifest_we_accept_ourselves(listed: list[Descriptor]) -> None:
-    assert list(load(referrers_index(listed), OCI_INDEX).manifests) == listed
+    assert list(load(referrers_index(map(index_entry, listed)), OCI_INDEX).manifests) == listed
 
 
 @given(st.binary(), st.sampled_from(Algorithm))

@@ -254,10 +254,39 @@ def test_knowing_a_digest_gives_nothing_elsewhere(world: World) -> None:
     assert world.ask("GET", f"/v2/{other}/blobs/{digest}", token=token).code == "BLOB_UNKNOWN"
 
 
-@pytest.mark.parametrize("digest", ["sha256:abc", "sha256:" + "A" * 64, "md5:" + "0" * 32, "uploads", "x", ""])
+@pytest.mark.parametrize("digest", ["sha256:abc", "sha256:" + "A" * 64, "md5:" + "0" * 32, "x", ""])
 def test_a_digest_that_is_none_is_refused(world: World, digest: str) -> None:
     answer = world.ask("GET", f"/v2/{world.name()}/blobs/{digest}", token=world.token("alice"))
     assert (answer.status, answer.code) == (400, "DIGEST_INVALID")
+
+
+def test_an_upload_is_begun_without_the_last_slash_too(world: World) -> None:
+    name = world.name()
+    token = world.widest("alice", name)
+    begun = world.ask("POST", f"/v2/{name}/blobs/uploads", token=token)
+    assert (begun.status, begun.header("docker-upload-uuid") != "") == (202, True)
+    whole = world.ask("POST", f"/v2/{name}/blobs/uploads?digest={sha256(CONTENT)}", token=token, body=CONTENT)
+    assert whole.status == 201
+    assert world.ask("GET", f"/v2/{name}/blobs/uploads", token=token).status == 405
+
+
+def test_an_act_that_failed_is_recorded_without_the_status_that_it_would_have_had(world: World) -> None:
+    name = world.name()
+    token = world.widest("dave", name)
+    layer, missing = world.push_blob(token, name, CONTENT), image(b"none of this is here")
+    manifest = image(b"{}", CONTENT)
+    world.push_blob(token, name, b"{}")
+    world.push_manifest(token, name, "v1", manifest)
+    with world.watching() as seen:
+        refused = [
+            world.push_manifest(token, name, "v2", missing).status,
+            world.ask("DELETE", f"/v2/{name}/blobs/{layer}", token=token).status,
+            world.ask("POST", f"/v2/{name}/blobs/uploads/?digest={sha256(b'x')}", token=token, body=CONTENT).status,
+            world.ask("PUT", f"/v2/{name}/manifests/v2", token=world.token("bob"), body=manifest).status,
+        ]
+    assert refused == [400, 405, 400, 401]
+    assert {event["outcome"] for event in seen} == {"failed", "denied"}
+    assert [event.get("status") for event in seen] == [None] * 4
 
 
 def test_a_sha512_digest_is_answered_with_itself(world: World) -> None:

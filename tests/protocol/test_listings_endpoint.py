@@ -322,15 +322,20 @@ def test_pages_of_referrers_miss_nothing_and_keep_the_filter(world: World, monke
     assert len({entry["digest"] for entry in everything}) == len(everything) == 8
 
 
-def test_a_page_of_referrers_stays_under_what_clients_read(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listings, "REFERRERS_BYTES", 2500)
+@pytest.mark.parametrize("letter", ["a", "é", "\u2028", "\x01"])
+def test_a_page_of_referrers_stays_under_what_clients_read(
+    world: World, letter: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = len(json.dumps(letter, ensure_ascii=False).encode()) - 2
+    monkeypatch.setattr(listings, "REFERRERS_BYTES", 1500 * size)
     name = world.name()
     token = world.widest("alice", name)
     subject = world.push_image(token, name, "v1")
     for n in range(4):
-        push_referrer(world, token, name, subject, annotations={"n": str(n) * 1000})
+        push_referrer(world, token, name, subject, annotations={"n": f"{n}{letter * 1000}"})
     first = referrers(world, token, name, subject)
     assert len(first.json()["manifests"]) == 1
+    assert len(first.body) < 1500 * size + 200
     entries = walk(world, token, f"/v2/{name}/referrers/{sha256(subject)}", "manifests")
     assert len({entry["digest"] for entry in entries}) == len(entries) == 4
 

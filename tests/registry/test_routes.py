@@ -74,7 +74,7 @@ def test_fixed_addresses_are_found_as_they_are_and_not_escaped(path: str) -> Non
     ("path", "refusal"),
     [
         ("/v2/_catalog/manifests/v1", NameInvalid),
-        ("/v2/a/blobs/uploads", DigestInvalid),
+        ("/v2/a/blobs/upload", DigestInvalid),
         ("/v2/a/manifests/.x", TagInvalid),
         ("/v2/a/manifests/sha256:x", DigestInvalid),
         ("/v2/a/manifests/b/c", Unknown),
