@@ -277,12 +277,13 @@ def test_an_act_that_failed_is_recorded_without_the_status_that_it_would_have_ha
     manifest = image(b"{}", CONTENT)
     world.push_blob(token, name, b"{}")
     world.push_manifest(token, name, "v1", manifest)
+    stranger = world.token("bob")
     with world.watching() as seen:
         refused = [
             world.push_manifest(token, name, "v2", missing).status,
             world.ask("DELETE", f"/v2/{name}/blobs/{layer}", token=token).status,
             world.ask("POST", f"/v2/{name}/blobs/uploads/?digest={sha256(b'x')}", token=token, body=CONTENT).status,
-            world.ask("PUT", f"/v2/{name}/manifests/v2", token=world.token("bob"), body=manifest).status,
+            world.ask("PUT", f"/v2/{name}/manifests/v2", token=stranger, body=manifest).status,
         ]
     assert refused == [400, 405, 400, 401]
     assert {event["outcome"] for event in seen} == {"failed", "denied"}
