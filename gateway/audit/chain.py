@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import msgspec
 from msgspec.structs import astuple
@@ -41,6 +41,8 @@ Kept = tuple[int, bytes, bytes, *tuple[Any, ...]]
 
 #: The kind of the event that tells that the end of the trail was edited before it.
 BREAK = "audit.break"
+#: What the record of a row says that was edited until it was no event any more.
+_EDITED: Final = {"time": "1970-01-01T00:00:00.000000Z", "kind": "", "outcome": "", "principal": "", "reason": "edited"}
 #: The hash before the first event.
 GENESIS = bytes(32)
 
@@ -62,8 +64,14 @@ class Sealed:
     hash: bytes
 
     def record(self) -> dict[str, object]:
-        """The event as a mapping: `id`, its fields, and its `hash` in hexadecimal."""
-        record: dict[str, object] = msgspec.json.decode(self.body)
+        """
+        The event as a mapping: `id`, its fields, and its `hash` in hexadecimal.
+
+        Of an edited row that is no event any more it says at least its number, and that it was edited.
+        """
+        record = fields(self.body)
+        if "time" not in record or "kind" not in record:
+            record = {**_EDITED, "id": self.seq, **record}
         record["hash"] = self.hash.hex()
         return record
 
@@ -78,6 +86,15 @@ class Sealed:
             raise ValueError("not a line of an export")
         body = "{" + line[_BODY:]
         return cls(_TOLD.decode(body).id, body, bytes.fromhex(line[len(_LINE) : len(_LINE) + 64]))
+
+
+def fields(body: str) -> dict[str, object]:
+    """What an event with this canonical form says; nothing if it is none."""
+    try:
+        found: dict[str, object] = msgspec.json.decode(body, type=dict)
+    except (msgspec.DecodeError, UnicodeEncodeError):
+        return {}
+    return found
 
 
 def line(body: str, hashed: bytes) -> str:

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
-from sqlalchemy import Connection, insert, literal, select, update
+from sqlalchemy import Connection, func, insert, literal, select, update
 from sqlalchemy.engine.interfaces import DBAPICursor
 
 from gateway.audit.chain import Head, Sealed, head_seal
 from gateway.records.database import Database
+from gateway.records.mark import GREATEST
 from gateway.records.schema import events, trail_head
 
 #: Events put into one statement: SQLite as it mostly comes takes 32,766 values in one, and each event has three.
@@ -33,7 +34,9 @@ def trial(database: Database, connection: Connection) -> None:
     """Raises if the trail takes no event now, and adds none; under the lock, outside a transaction."""
     database.begin(connection)
     try:
-        after = select(trail_head.c.seq + 1, literal(""), literal(b""))
+        # Whatever somebody put in after the last event does not stop the next one.
+        last = select(func.max(events.c.seq)).where(events.c.seq < GREATEST).scalar_subquery()
+        after = select(func.coalesce(last, 0) + 1, literal(""), literal(b""))
         connection.exec_driver_sql("SAVEPOINT trial")
         connection.execute(insert(events).from_select([events.c.seq, events.c.body, events.c.hash], after))
         connection.exec_driver_sql("ROLLBACK TO SAVEPOINT trial")

@@ -29,8 +29,10 @@ _log = logging.getLogger("gateway.ledger")
 _BYTES: Final = 8 + 32 + 32
 _UNSEALED: Final = bytes(32)
 # Said to the driver itself, before every commit.
-_HEAD: Final = "SELECT seq, hash, seal FROM trail_head"
-_LAST: Final = "SELECT seq, hash FROM events ORDER BY seq DESC LIMIT 1"
+#: After a row under such a number nothing can go on: it is left to whoever verifies.
+GREATEST: Final = 1 << 62
+_HEAD: Final = f"SELECT seq, hash, seal, (SELECT max(seq) FROM events WHERE seq < {GREATEST}) FROM trail_head"  # noqa: S608
+_LAST: Final = f"SELECT seq, hash FROM events WHERE seq < {GREATEST} ORDER BY seq DESC LIMIT 1"  # noqa: S608
 _KEPT: Final = "SELECT hash FROM events WHERE seq = {seq}"
 _SEALED: Final = "SELECT last_seq, last_hash FROM segments WHERE first_seq <= {seq} AND last_seq >= {seq}"
 
@@ -106,14 +108,16 @@ def end_of_chain(cursor: DBAPICursor, mark: Head | None, key: bytes) -> tuple[He
     What is there beyond the record of the head is gone on after: it stays as it was found.
     """
     rows = partial(_rows, cursor)
-    [(seq, chained, sealed)] = rows(_HEAD)
+    [(seq, chained, sealed, last)] = rows(_HEAD)
     head = Head(seq, bytes(chained))
     wrong = fault_of_end(head, bytes(sealed), key, mark, partial(kept_hash, rows))
+    if not wrong and last is not None and last > seq:
+        wrong = f"an event {last} was put in after event {seq}, which was the last"
     if not wrong:
         return head, None
     _log.error("the end of the trail was edited: %s; what follows goes on after an event that tells so", wrong)
-    for last, hashed in rows(_LAST):
-        head = max(head, Head(last, bytes(hashed)), key=lambda end: end.seq)
+    for number, hashed in rows(_LAST):
+        head = max(head, Head(number, bytes(hashed)), key=lambda end: end.seq)
     reached = {"reached": mark.seq} if mark is not None else {}
     caller = Caller(SYSTEM, Origin("local", "local", "gateway", secrets.token_hex(16)), LOCAL)
     told = {"fault": wrong, **reached}

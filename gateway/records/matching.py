@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any, Final, NamedTuple, Self
@@ -21,7 +20,7 @@ from sqlalchemy import (
     tuple_,
 )
 
-from gateway.audit.chain import Sealed, told
+from gateway.audit.chain import Sealed, fields, told
 from gateway.audit.event import Outcome, time_text
 from gateway.audit.trail import Search
 from gateway.records import driver
@@ -215,7 +214,7 @@ def waiting(names: tuple[str, ...], before: bool) -> Select[Any]:
 def matches(search: Search, body: str) -> bool:
     """Whether the event with this canonical form is one that *search* wants."""
     says = told(body)
-    record: dict[str, Any] = {} if says is not None else json.loads(body)
+    record: dict[str, Any] = {} if says is not None else fields(body)
     for name in FIELDS:
         wanted = getattr(search, name)
         if not wanted:

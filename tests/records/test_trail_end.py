@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from gateway.audit.offline import Reader
 from gateway.audit.trail import Search
 from gateway.gate import Act
 from gateway.records import checkpoints
+from gateway.records.appending import trial
 from gateway.records.mark import Mark
 from gateway.records.schema import events, trail_head
 from gateway.records.trail import project_tail
@@ -96,6 +98,42 @@ def test_an_edited_end_is_found_before_and_after_the_next_event_and_for_good(
     told = [record for record in house.records() if record["kind"] == "audit.break"]
     assert [(each["outcome"], each["reason"]) for each in told] == [("failed", "trail_edited")]
     assert told[0]["detail"]["reached"] == 8
+
+
+COPY = "INSERT INTO events (seq, body, hash) SELECT {seq}, body, hash FROM events WHERE seq = 8"
+FORGED = (
+    "INSERT INTO events (seq, body, hash) SELECT {seq}, replace(body, 'pull', 'push'), hash FROM events WHERE seq = 8"
+)
+NONE = "INSERT INTO events (seq, body, hash) SELECT {seq}, 'none', hash FROM events WHERE seq = 8"
+
+
+@pytest.mark.parametrize("statement", [COPY, FORGED, NONE], ids=["copy", "forged", "none"])
+@pytest.mark.parametrize("seq", [9, 1000])
+def test_what_is_put_in_after_the_last_event_stops_no_act_and_is_found_for_good(
+    house: House, statement: str, seq: int
+) -> None:
+    fill(house, 8)
+    tamper(house, statement.format(seq=seq))
+    assert fault(house).startswith("event 9 ")
+    with house.database.lock(), house.database.engine.connect() as connection:
+        trial(house.database, connection)
+    fill(house, 3)
+    assert fault(house).startswith("event 9 ")
+    told = [json.loads(body) for _, body, _ in rows(house) if '"kind":"audit.break"' in body]
+    assert [(each["id"], each["reason"]) for each in told] == [(seq + 1, "trail_edited")]
+    assert f"event {seq} was put in" in told[0]["detail"]["fault"]
+    project(house)
+    assert fault(house).startswith("event 9 ")
+
+
+def test_what_is_put_in_under_the_greatest_number_stops_no_act_and_is_found(house: House) -> None:
+    fill(house, 8)
+    tamper(house, COPY.format(seq=(1 << 63) - 1))
+    fill(house, 3)
+    with house.database.lock(), house.database.engine.connect() as connection:
+        trial(house.database, connection)
+    project(house)
+    assert fault(house) != ""
 
 
 def test_an_end_that_is_put_back_with_its_seal_is_found(house: House) -> None:
