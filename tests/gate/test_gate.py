@@ -407,6 +407,51 @@ def test_an_optional_need_does_not_refuse_but_is_not_met(world: World) -> None:
     assert asyncio.run(mount()) == frozenset()
 
 
+def test_an_optional_need_that_was_met_is_judged_again(world: World) -> None:
+    pusher = Standing(grants=(Grant(Role.PUSHER, Reach(ProjectName("gallery"))),))
+    puller = Standing(grants=(Grant(Role.PULLER, Reach(ProjectName("gallery"))),))
+    world.directory.standings[7] = pusher
+
+    @dataclass
+    class Meanwhile:
+        found: Standing
+
+        def standing(self, principal: Principal) -> Standing | None:
+            return self.found
+
+        def project(self, name: ProjectName) -> Project | None:
+            return world.directory.known[name]
+
+    async def act() -> None:
+        caller, also = bearer(Action.PULL, Action.PUSH), replace(PUSH, optional=True)
+        async with world.gate.passage(caller, Kind.BLOB_MOUNT, PULL, also) as passage:
+            assert passage.met == {also}
+            await passage.commit(NOTHING)
+
+    asyncio.run(act())
+    [act_] = world.ledger.acts
+
+    assert act_.rejudge is not None
+    assert not isinstance(act_.rejudge(Meanwhile(pusher)), Refused)
+    assert isinstance(act_.rejudge(Meanwhile(puller)), Refused)
+
+
+def test_what_is_judged_while_policy_moves_is_judged_again_by_the_next_passage(world: World) -> None:
+    caller = bearer(Action.PULL)
+    world.directory.moves = 3
+
+    async def pull() -> None:
+        async with world.gate.passage(caller, Kind.MANIFEST_PULL, PULL) as passage:
+            await passage.seal()
+
+    asyncio.run(pull())
+    # Committed, and still not at rest.
+    world.directory.standings[7] = Standing()
+
+    with pytest.raises(Unauthorized):
+        asyncio.run(pull())
+
+
 def test_a_denial_found_before_any_passage_is_recorded_then_raised(world: World) -> None:
     refusal = Unauthorized("No.", error="invalid_token")
 
