@@ -9,8 +9,18 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from gateway.access.policy import Grant, Need, Project, Reach, Refused, Role, Standing
-from gateway.access.principals import ANONYMOUS, Caller, Credential, CredentialKind, Origin, Principal, PrincipalKind
+from gateway.access.principals import (
+    ANONYMOUS,
+    NO_CREDENTIAL,
+    Caller,
+    Credential,
+    CredentialKind,
+    Origin,
+    Principal,
+    PrincipalKind,
+)
 from gateway.access.scopes import Access, Action
+from gateway.access.throttle import Strangers
 from gateway.audit.event import Event, Kind, Outcome
 from gateway.change import Change, Elsewhere, Notes
 from gateway.engine.port import Interrupted
@@ -460,3 +470,30 @@ def test_a_denial_found_before_any_passage_is_recorded_then_raised(world: World)
 
     assert raised.value is refusal
     assert [(event.outcome, event.reason) for event in world.ledger.events] == [(Outcome.DENIED, "invalid_token")]
+
+
+def test_in_a_flood_by_strangers_nothing_is_left_out_that_a_refusal_changes(world: World) -> None:
+    """Failed sign-ins are counted in it: a flood must not make them free."""
+    counted: list[int] = []
+
+    async def knock(number: int) -> None:
+        def count(connection: object) -> Notes:
+            counted.append(number)
+            return Notes()
+
+        with pytest.raises(Unauthorized):
+            await world.gate.deny(
+                Caller(ANONYMOUS, ORIGIN, NO_CREDENTIAL),
+                Kind.SIGN_IN,
+                Unauthorized("No."),
+                reason="wrong_secret",
+                change=Change(count),
+            )
+
+    async def flood() -> None:
+        for number in range(Strangers.EVENTS + 2):
+            await knock(number)
+
+    asyncio.run(flood())
+
+    assert len(counted) == len(world.ledger.events) == Strangers.EVENTS + 2
