@@ -110,6 +110,13 @@ def test_what_a_sink_has_got_twice_is_no_fault_unless_it_differs() -> None:
     assert "comes twice" in verified([*LINES[:20], other, *LINES[20:]]).fault
 
 
+def test_a_checkpoint_that_comes_late_proves_nothing_of_what_came_in_between() -> None:
+    found = verified([*LINES[:30], checkpoint(EVENTS[19]), *LINES[30:]])
+
+    assert (found.fault, found.statements) == ("", 1)
+    assert found.proven <= 20
+
+
 def test_a_later_beginning_is_taken_at_its_word_and_proven_by_what_follows() -> None:
     found = verified(LINES[10:], checkpoint(EVENTS[39]))
 

@@ -299,6 +299,19 @@ def test_a_push_of_which_only_half_was_done_stays_to_be_settled(
         assert (rows(house, schema.intents), rows(house, schema.manifests)) == (1, 0)
 
 
+def test_a_push_of_which_other_bytes_were_taken_stays_to_be_settled(fronts: Callable[[Behind], Houses]) -> None:
+    with misbehaving(Script(PUT=(201, {"Docker-Content-Digest": NEWER.digest.text}, b""))) as peer:
+        house = fronts(Behind(peer.url)).open()
+
+        async def story() -> None:
+            with pytest.raises(UpstreamFailed) as refused:
+                await house.put(UI, MANIFEST, "v1")
+            assert refused.value.uncertain
+
+        run(story())
+        assert (rows(house, schema.intents), rows(house, schema.manifests)) == (1, 0)
+
+
 def test_a_manifest_pushed_by_sha512_is_kept_here_and_goes_with_its_twin(front: House, behind: Behind) -> None:
     async def story() -> None:
         for blob in (b"{}", LAYER):
