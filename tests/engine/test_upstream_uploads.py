@@ -26,7 +26,7 @@ from gateway.errors import (
     UpstreamFailed,
 )
 from gateway.oci.digest import Algorithm, Digest
-from gateway.records.schema import intents, uploads
+from gateway.records.schema import intents, links, uploads
 from tests.contract.house import UI, WRITER, House, Houses, body, cut, run
 from tests.engine.behind import Behind, Remembering, refusal, rows
 from tests.faults.peer import Line, Misbehaving, Request, misbehaving
@@ -166,6 +166,25 @@ def test_a_blob_of_other_bytes_does_not_stand_in_for_a_lost_session(
             await finish(front, upload, digest)
         assert rows(front, intents) == 0
         assert await is_gone(front, upload)
+
+    run(story())
+
+
+def test_a_blob_as_long_as_what_was_sent_does_not_stand_in_for_it_where_nobody_has_hashed_all_of_it(
+    fronts: Callable[[Behind], Houses], behind: Behind, registry: Registry
+) -> None:
+    async def story() -> None:
+        houses = fronts(behind)
+        upload = await begin(houses.open())
+        for part in (b"one", b"two"):
+            await append(houses.open(), upload, part)
+        registry.forget()
+        await behind.keep(UI, b"secret")
+        house = houses.open()
+        with pytest.raises(BlobUploadUnknown):
+            await finish(house, upload, Digest.of(b"secret"))
+        assert rows(house, intents) == rows(house, links) == 0
+        assert await is_gone(house, upload)
 
     run(story())
 
@@ -341,6 +360,27 @@ def test_a_registry_that_tells_how_far_it_is_is_believed(fronts: Callable[[Behin
             assert (await again(house, upload)).offset == 5
             await append(house, upload, b"67", first=5)
             assert (await again(house, upload)).offset == 7
+
+    run(story())
+
+
+def test_a_registry_that_has_less_than_it_took_before_is_not_believed(fronts: Callable[[Behind], Houses]) -> None:
+    async def story() -> None:
+        with misbehaving(Sessions(GET=(204, {"Location": f"{UPLOADS}1", "Range": "0-1"}, b""))) as peer:
+            behind = Behind(peer.url)
+            house = fronts(behind).open()
+            client = behind.client
+            client.__class__ = Losing
+            assert isinstance(client, Losing)
+            upload = await begin(house)
+            await append(house, upload, b"123")
+            client.losing = "PATCH"
+            with pytest.raises(UpstreamFailed):
+                await append(house, upload, b"45")
+            client.losing = ""
+            for first in (None, 2):
+                with pytest.raises(UpstreamFailed):
+                    await append(house, upload, b"3", first=first)
 
     run(story())
 
