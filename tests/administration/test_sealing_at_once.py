@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from contextlib import ExitStack
 from datetime import datetime
@@ -132,6 +133,36 @@ def test_nothing_is_recorded_whose_draft_is_gone(old: Rooms) -> None:
     with pytest.raises(Unavailable, match="Nothing was sealed"):
         house.run(house.ledger.commit(Act(Event(Kind.AUDIT_RETAIN, GATEWAY), sealing.record(house.data, segment))))
     assert house.database.read_now(segments.every) == []
+
+
+@ON_SQLITE
+def test_a_segment_is_durable_with_its_name_before_events_leave(old: Rooms, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From then on it is the only copy."""
+    house = old.house
+    folder = house.data / segments.FOLDER
+    steps: list[tuple[str, Path]] = []
+    fsync, replace = os.fsync, os.replace
+
+    def synced(descriptor: int) -> None:
+        steps.append(("sync", Path(os.readlink(f"/proc/self/fd/{descriptor}"))))
+        fsync(descriptor)
+
+    def renamed(source: str | Path, target: str | Path) -> None:
+        steps.append(("name", Path(target)))
+        replace(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.fsync", synced)
+        patched.setattr("os.replace", renamed)
+        found = house.database.read_now(lambda connection: segments.next_events(connection, APRIL))
+        segment = sealing.write(house.data, found, Head(), "{}")
+        house.run(house.ledger.commit(Act(Event(Kind.AUDIT_RETAIN, GATEWAY), sealing.record(house.data, segment))))
+
+    seen = [(what, path) for what, path in steps if path.is_relative_to(folder)]
+    first, draft = seen[0]
+    assert (first, draft.parent) == ("sync", folder)
+    assert draft.name.startswith(".draft-")
+    assert seen[-2:] == [("name", folder / segment.file), ("sync", folder)]
 
 
 @ON_SQLITE
