@@ -6,11 +6,12 @@ import asyncio
 import logging
 import os
 import time
+from collections.abc import Iterable
 from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -133,6 +134,23 @@ def test_nothing_is_recorded_whose_draft_is_gone(old: Rooms) -> None:
     with pytest.raises(Unavailable, match="Nothing was sealed"):
         house.run(house.ledger.commit(Act(Event(Kind.AUDIT_RETAIN, GATEWAY), sealing.record(house.data, segment))))
     assert house.database.read_now(segments.every) == []
+
+
+@ON_SQLITE
+def test_a_draft_that_lacks_its_last_event_is_not_recorded(old: Rooms, monkeypatch: pytest.MonkeyPatch) -> None:
+    pack = sealing._pack
+
+    def short(file: IO[bytes], lines: Iterable[bytes]) -> None:
+        *before, _, statement = lines
+        pack(file, [*before, statement])
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sealing, "_pack", short)
+        with pytest.raises(Unavailable, match="was not written as it should be"):
+            old.run(old.acts.evidence.retain(OPERATOR, APRIL))
+    assert old.house.database.read_now(segments.every) == []
+    old.run(old.acts.evidence.retain(OPERATOR, APRIL))
+    is_whole(old)
 
 
 @ON_SQLITE
