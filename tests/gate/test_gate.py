@@ -381,9 +381,10 @@ def test_what_ends_after_a_step_is_recorded_as_any_act(world: World) -> None:
     "error",
     [ConnectionResetError(), asyncio.CancelledError(), Interrupted(), UpstreamFailed("No."), BlobUnknown("No.")],
 )
-def test_a_stream_that_is_cut_adds_one_event(world: World, error: BaseException) -> None:
+@pytest.mark.parametrize("kind", [Kind.BLOB_PULL, Kind.MANIFEST_PULL, Kind.AUDIT_EXPORT])
+def test_a_stream_that_is_cut_adds_one_event(world: World, kind: Kind, error: BaseException) -> None:
     async def stream() -> None:
-        async with world.gate.passage(bearer(Action.PULL), Kind.BLOB_PULL, PULL) as passage:
+        async with world.gate.passage(bearer(Action.PULL), kind, PULL) as passage:
             await passage.seal()
             passage.note(bytes=65536)
             raise error
@@ -392,7 +393,7 @@ def test_a_stream_that_is_cut_adds_one_event(world: World, error: BaseException)
         asyncio.run(stream())
 
     assert [(event.kind, event.outcome, event.bytes) for event in world.ledger.events] == [
-        (Kind.BLOB_PULL, Outcome.ALLOWED, None),
+        (kind, Outcome.ALLOWED, None),
         (Kind.BLOB_PULL_ENDED, Outcome.FAILED, 65536),
     ]
 

@@ -403,6 +403,21 @@ def test_a_push_whose_tag_moved_on_before_it_was_settled_has_happened(front_on_e
     assert ("latest", front.pushed.digest.text) in rows(front, tags.c.name, tags.c.digest)
 
 
+def test_a_push_whose_tag_is_back_where_it_was_has_happened_and_nobody_knows_of_the_tag(front: Front) -> None:
+    async def push(front: Front) -> Change:
+        return front.put("v1", manifest=NEWER)
+
+    front.leave(Kind.MANIFEST_PUSH, push, done=True)
+    front.run(front.commit(Kind.MANIFEST_PUSH, front.put("v1")))
+
+    assert front.settle() == 1
+
+    settled = front.last()
+    assert (settled["outcome"], settled["after"]) == ("allowed", {"tags": {}})
+    assert settled["detail"]["tags_unknown"] == ["v1"]
+    assert has_manifest(NEWER.digest)(front)
+
+
 def test_a_push_of_a_known_manifest_whose_tag_moved_on_is_not_said_to_have_failed(front: Front) -> None:
     front.run(front.commit(Kind.MANIFEST_PUSH, front.put("other", manifest=NEWER)))
     front.leave(Kind.MANIFEST_PUSH, push_latest, done=True)
