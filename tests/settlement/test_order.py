@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from gateway.audit.event import Kind
 from gateway.change import Change, Notes
@@ -307,6 +307,13 @@ def test_who_would_have_too_many_ahead_is_refused_at_once_and_has_begun_nothing(
 ) -> None:
     front = front_on_each
     monkeypatch.setattr(intention, "MOST_AHEAD", 3)
+    begin, begun = intents.begin, list[str]()
+
+    def counted(connection: Connection, intent_id: str, *told: Any) -> None:
+        begun.append(intent_id)
+        begin(connection, intent_id, *told)
+
+    monkeypatch.setattr(intents, "begin", counted)
 
     async def story() -> None:
         until = asyncio.Event()
@@ -316,7 +323,7 @@ def test_who_would_have_too_many_ahead_is_refused_at_once_and_has_begun_nothing(
         await asyncio.sleep(0.3)
         with pytest.raises(Unavailable, match="nothing was done"):
             await asyncio.wait_for(front.commit(Kind.MANIFEST_PUSH, front.put("latest")), 2)
-        assert len(front.open_intents()) == 4
+        assert len(front.open_intents()) == len(begun) == 4
         until.set()
         await asyncio.gather(first, *others)
 
