@@ -18,6 +18,7 @@ from gateway.change import Change, Notes
 from gateway.engine.embedded.importing import EmbeddedImport
 from gateway.engine.embedded.layout import SWEPT, blob_key
 from gateway.engine.embedded.sweep import EmbeddedSweep
+from gateway.engine.embedded.truce import sweeps_held_off
 from gateway.engine.embedded.volume import Volume
 from gateway.engine.stores.clearing import Clearing
 from gateway.engine.stores.filesystem import Filesystem
@@ -310,3 +311,15 @@ def test_sweeps_and_imports_keep_out_of_each_others_way(stage: Stage, tmp_path: 
     with store.held("sweep.lock"), pytest.raises(Conflict, match="Another sweep"):
         stage.run(stage.sweep())
     stage.run(stage.sweep())
+
+
+def test_those_who_hold_sweeps_off_do_so_together_and_until_the_last_of_them_has_ended(stage: Stage) -> None:
+    async def story() -> None:
+        with sweeps_held_off(stage.house.data):
+            with sweeps_held_off(stage.house.data):
+                pass
+            with pytest.raises(Conflict):
+                await stage.sweep(0)
+        await stage.sweep(0)
+
+    stage.run(story())
