@@ -279,8 +279,13 @@ def test_a_refusal_is_told_in_our_words_and_is_certain(
 
 @pytest.mark.parametrize(
     "second",
-    [(500, {}, b""), refusal(400, "TAG_INVALID"), (201, {"Docker-Content-Digest": NEWER.digest.text}, b"")],
-    ids=["fails", "refuses", "lies"],
+    [
+        (500, {}, b""),
+        refusal(400, "TAG_INVALID"),
+        (201, {"Docker-Content-Digest": NEWER.digest.text}, b""),
+        refusal(429, "TOOMANYREQUESTS"),
+    ],
+    ids=["fails", "refuses", "lies", "is asked too often"],
 )
 def test_a_push_of_which_only_half_was_done_stays_to_be_settled(
     second: tuple[int, dict[str, str], bytes], fronts: Callable[[Behind], Houses]
