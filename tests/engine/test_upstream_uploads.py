@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from gateway.change import Change, Notes
 from gateway.engine.port import Interrupted, Upload
 from gateway.engine.upstream.client import Answer
 from gateway.errors import (
@@ -546,6 +547,37 @@ def test_only_one_of_two_finishes_an_upload(fronts: Callable[[Behind], Houses], 
         with pytest.raises(BlobUploadUnknown):
             await finish(there, upload, DIGEST, CONTENT)
         assert await there.pull(UI, DIGEST) == CONTENT
+
+    run(story())
+
+
+def test_whoever_comes_between_a_change_and_its_commit_waits_for_the_row(
+    fronts: Callable[[Behind], Houses], behind: Behind
+) -> None:
+    """The turn is let go inside the transaction: what the next one commits must follow the row that this one leaves."""
+
+    async def story() -> None:
+        houses = fronts(behind)
+        here, there = houses.open(), houses.open()
+        upload = await begin(here)
+        appended = await here.engine.uploads.append(upload, body(b"123"), None)
+        applied, go_on = threading.Event(), threading.Event()
+
+        def apply_and_wait(connection: Any) -> Notes:
+            notes = appended.change.apply(connection)
+            applied.set()
+            assert go_on.wait(10)
+            return notes
+
+        committing = threading.Thread(target=here.apply, args=(Change(apply_and_wait),))
+        committing.start()
+        assert await asyncio.to_thread(applied.wait, 10)
+        next_one = asyncio.create_task(there.engine.uploads.append(upload, body(b"45"), 3))
+        await asyncio.sleep(0.2)
+        go_on.set()
+        there.apply((await next_one).change)
+        committing.join()
+        await finish(there, upload, Digest.of(b"12345"))
 
     run(story())
 
