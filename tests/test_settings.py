@@ -305,7 +305,19 @@ LISTS, TABLES = "[" * 100_000 + "]" * 100_000, "{a=" * 60_000 + "1" + "}" * 60_0
         ("[server]\nnames = [\n" + "1,\n" * 60_000 + "]\n", "gateway.toml: [server] names must be a list of texts"),
         (f"# {'-' * 300_000}\n", "gateway.toml is longer than 256 KiB: that is no file of settings"),
     ],
-    ids=["lists", "tables", "a few lists", "one too many", "just enough", "dots", "quoted dots", "a dotted section", "digits", "lines", "bytes"],
+    ids=[
+        "lists",
+        "tables",
+        "a few lists",
+        "one too many",
+        "just enough",
+        "dots",
+        "quoted dots",
+        "a dotted section",
+        "digits",
+        "lines",
+        "bytes",
+    ],
 )
 @pytest.mark.timeout(30)
 def test_a_file_that_no_settings_need_is_refused_in_a_moment(tmp_path: Path, text: str, says: str) -> None:
