@@ -184,6 +184,25 @@ def test_a_segment_is_durable_with_its_name_before_events_leave(old: Rooms, monk
 
 
 @ON_SQLITE
+def test_a_purged_file_is_gone_from_the_disk_when_that_is_told(old: Rooms, monkeypatch: pytest.MonkeyPatch) -> None:
+    house = old.house
+    old.run(old.acts.evidence.retain(OPERATOR, APRIL))
+    [segment] = house.database.read_now(segments.every)
+    file = house.data / segments.FOLDER / segment.file
+    synced: list[tuple[str, bool]] = []
+    fsync = os.fsync
+
+    def told(descriptor: int) -> None:
+        synced.append((os.readlink(f"/proc/self/fd/{descriptor}"), file.exists()))
+        fsync(descriptor)
+
+    monkeypatch.setattr("os.fsync", told)
+    sealing.remove_file(house.data, segment)
+
+    assert synced == [(str(file.parent), False)]
+
+
+@ON_SQLITE
 def test_the_hourly_look_passes_over_a_sealing_under_way(
     old: Rooms, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
