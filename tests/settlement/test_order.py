@@ -352,6 +352,30 @@ def test_those_of_another_process_count_among_those_ahead_but_what_was_given_up_
     assert tagged(front)["latest"] == NEWER.digest.text
 
 
+def test_who_waits_for_the_last_of_those_ahead_still_waits_for_the_others(front: Front) -> None:
+    """They need not have met one another, and then end in any order."""
+    elsewhere = Holds(front.house.data)
+    ahead = {tag: elsewhere.take(tag) for tag in ("first", "second")}
+
+    def begin(connection: Connection) -> None:
+        for moment, tag in enumerate(ahead, 1):
+            act = {"digest": NEWER.digest.text, "tags": [tag], "owner": "", "names": [], "size_bytes": 1, "layers": {}}
+            intents.begin(connection, tag, "manifest.push", UI, act, {}, now=moment)
+
+    front.written(begin)
+
+    async def story() -> None:
+        waiting = asyncio.create_task(front.commit(Kind.MANIFEST_PUSH, front.put("first", "second")))
+        await asyncio.sleep(0.3)
+        ahead["second"].release()
+        await asyncio.sleep(0.3)
+        assert not waiting.done()
+        ahead["first"].release()
+        await asyncio.wait_for(waiting, 10)
+
+    front.run(story())
+
+
 def test_what_is_being_settled_is_waited_for(front: Front) -> None:
     """It has been asked where the tag is: who moves it now would be overruled by what is recorded of the answer."""
 
