@@ -88,7 +88,9 @@ def test_what_a_tag_names_is_not_remembered_where_tags_move_unseen() -> None:
 
 
 @pytest.mark.parametrize(("kind", "told"), [(Kind.MANIFEST_PULL, ["repeat", "cut"]), (Kind.MANIFEST_HEAD, [])])
-def test_a_repeated_read_that_does_not_reach_its_client_is_told_as_one_that_was_cut(kind: Kind, told: list[str]) -> None:
+def test_a_repeated_read_that_does_not_reach_its_client_is_told_as_one_that_was_cut(
+    kind: Kind, told: list[str]
+) -> None:
     done: list[str] = []
 
     async def record(*_: object) -> None:
