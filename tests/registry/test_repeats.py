@@ -1,4 +1,4 @@
-"""Reads that may be done again from memory: while nothing moved, for the same address, and as long as the token lasts."""
+"""Reads done again from memory: while nothing moved, for the same address, and as long as the token lasts."""
 
 from __future__ import annotations
 
@@ -88,9 +88,7 @@ def test_what_a_tag_names_is_not_remembered_where_tags_move_unseen() -> None:
 
 
 @pytest.mark.parametrize(("kind", "told"), [(Kind.MANIFEST_PULL, ["repeat", "cut"]), (Kind.MANIFEST_HEAD, [])])
-def test_a_repeated_read_that_does_not_reach_its_client_is_told_as_one_that_was_cut(
-    kind: Kind, told: list[str]
-) -> None:
+def test_a_repeated_read_that_does_not_reach_its_client_is_recorded_as_cut(kind: Kind, told: list[str]) -> None:
     done: list[str] = []
 
     async def record(*_: object) -> None:
