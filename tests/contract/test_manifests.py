@@ -57,6 +57,18 @@ def test_a_manifest_is_refused_while_something_it_names_is_not_in_the_repository
     run(story())
 
 
+def test_a_manifest_does_not_stand_in_for_a_layer_of_an_image(house: House) -> None:
+    async def story() -> None:
+        child = await house.push_image(UI)
+        manifest = image(b"{}", child.content)
+        with pytest.raises(ManifestBlobUnknown) as refused:
+            await house.put(UI, manifest, "v1")
+        assert refused.value.missing == (child.digest.text,)
+        assert not await is_there(house, Tag("v1"))
+
+    run(story())
+
+
 def test_layers_that_need_not_be_kept_are_not_asked_for(house: House) -> None:
     async def story() -> None:
         await house.push(UI, b"{}")

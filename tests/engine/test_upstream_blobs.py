@@ -263,8 +263,10 @@ def test_another_part_than_was_asked_for_is_refused(
     [
         {"Content-Type": "text/html", "Content-Length": "9"},
         {"Content-Length": "9", "Docker-Content-Digest": Digest.of(b"other").text},
+        # Of no bytes none would be compared.
+        {"Content-Length": "0"},
     ],
-    ids=["page", "other"],
+    ids=["page", "other", "empty"],
 )
 def test_a_blob_is_not_found_in_an_answer_that_is_none(
     headers: dict[str, str], fronts: Callable[[Behind], Houses]

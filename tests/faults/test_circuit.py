@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.engine.upstream.circuit import FAILURES, REST_SECONDS, WITHIN_SECONDS, Circuit, Turn
+from gateway.engine.upstream.circuit import FAILURES, REST_SECONDS, Circuit, Turn
 from gateway.errors import UpstreamFailed, UpstreamUnavailable
 
 WHY = "The registry behind takes no connection."
@@ -52,7 +52,21 @@ def test_failures_that_are_far_apart_do_not_open_it() -> None:
     circuit = Circuit(clock)
     for _ in range(3 * FAILURES):
         assert circuit.failed(WHY) is Turn.NONE
-        clock.now += WITHIN_SECONDS / (FAILURES - 1) + 0.1
+        clock.now += 7.6
+
+
+def test_five_failures_in_half_a_minute_open_it() -> None:
+    clock = Clock()
+    circuit = Circuit(clock)
+    for _ in range(4):
+        assert circuit.failed(WHY) is Turn.NONE
+        clock.now += 7.5
+    assert circuit.failed(WHY) is Turn.OPENED
+    clock.now += 4.9
+    with pytest.raises(UpstreamUnavailable):
+        circuit.enter()
+    clock.now += 0.1
+    circuit.enter()
 
 
 def test_answers_that_begin_well_and_break_off_open_it_all_the_same() -> None:

@@ -343,6 +343,32 @@ def test_what_was_committed_is_acknowledged_though_the_log_cannot_be_copied_back
     assert house.trail.verify().fault == ""
 
 
+def test_a_commit_that_was_lost_on_its_way_is_not_acknowledged(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    house.run(house.ledger.commit(Act(EVENT)))
+    execute = rooms_ledger.SqlLedger._commit
+
+    class Unheard:
+        """A cursor whose commit never arrives."""
+
+        def execute(self, statement: str) -> None:
+            raise ConnectionResetError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            house.ledger,
+            "_commit",
+            lambda cursor, sealed: execute(house.ledger, Unheard(), sealed),  # type: ignore[arg-type]
+        )
+        with pytest.raises(Unavailable, match="nothing was done"):
+            house.run(house.ledger.commit(Act(EVENT, keep("a"))))
+    assert kept(house) == {}
+
+    house.run(house.ledger.commit(Act(EVENT, keep("b"))))
+    assert kept(house) == {"b": "1"}
+    assert len(house.records()) == 2
+    assert house.trail.verify().fault == ""
+
+
 def test_what_was_committed_is_acknowledged_though_its_answer_is_lost_and_no_connection_follows(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -120,3 +120,24 @@ def test_pushes_at_once_count_the_layers_that_came_past_the_gateway(front: Front
     front.carry_out(Kind.MANIFEST_PUSH, push, meanwhile, done=True)
 
     assert len(LARGE) < used(front, UI) <= QUOTA_BYTES
+
+
+def test_what_was_done_is_recorded_though_the_quota_was_lowered_meanwhile(front_on_each: Front) -> None:
+    front = front_on_each
+    ruled(front, UI)
+    lowering = projects.set_project(UI.project, Wishes(quota_bytes=1))
+
+    async def push(front: Front) -> Change:
+        return front.put("small", manifest=image(b"{}", annotations={"small": "yes"}))
+
+    async def meanwhile() -> None:
+        await front.commit(Kind.PROJECT_SET, lowering, by=GATEWAY)
+
+    before = used(front, UI)
+    front.carry_out(Kind.BLOB_PUSH, push_large, meanwhile, done=True)
+    assert used(front, UI) == before + len(LARGE)
+
+    ruled(front, UI)
+    front.carry_out(Kind.MANIFEST_PUSH, push, meanwhile, done=True)
+    assert used(front, UI) > before + len(LARGE)
+    assert front.open_intents() == []
