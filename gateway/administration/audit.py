@@ -188,9 +188,10 @@ class Audit:
         need = Need(Action.REVIEW, _project(search))
         async with self.gate.passage(caller, Kind.AUDIT_OVERVIEW, need, detail=_asked(search)) as passage:
             now = datetime.now(UTC)
-            seen = await self._seen(caller, search)
+            first = await self._horizon(caller, _project(search))
+            seen = _since(search, first)
             found = await asyncio.to_thread(
-                self.database.read_now, lambda connection: overview(connection, seen, now, top=TOP)
+                self.database.read_now, lambda connection: overview(connection, seen, now, top=TOP, horizon=first)
             )
             await passage.seal()
         return found
@@ -255,10 +256,7 @@ class Audit:
 
     async def _seen(self, caller: Caller, search: Search) -> Search:
         """*search*, of no more than *caller* sees."""
-        first = await self._horizon(caller, _project(search))
-        if first is None or (search.since is not None and search.since >= first):
-            return search
-        return replace(search, since=first)
+        return _since(search, await self._horizon(caller, _project(search)))
 
     async def _horizon(self, caller: Caller, project: ProjectName | None) -> datetime | None:
         return await horizon(self.gate, self.database, self.trail, caller, project)
@@ -292,6 +290,13 @@ def _project(search: Search) -> ProjectName | None:
             raise Invalid(f"{repository} is not a repository of {search.project}; give one or the other.")
         return repository.project
     return ProjectName.parse(search.project) if search.project else None
+
+
+def _since(search: Search, first: datetime | None) -> Search:
+    """*search*, of nothing that was before *first*."""
+    if first is None or (search.since is not None and search.since >= first):
+        return search
+    return replace(search, since=first)
 
 
 def _asked(search: Search) -> dict[str, object]:
