@@ -42,7 +42,8 @@ def csv_cell(value: object) -> str:
     if value is None:
         return ""
     text = json.dumps(value, sort_keys=True) if isinstance(value, dict | list) else str(value)
-    text = _SPLIT.sub(r"\1'", text)
+    if not isinstance(value, int):
+        text = _SPLIT.sub(r"\1'", text)
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 
@@ -64,7 +65,8 @@ def _sealed_line(event: Sealed) -> str:
     ]
     cells[-1] = event.hash.hex()
     plain = ",".join(cells)
-    if _SPLIT.search(plain):
+    # The pattern takes as long as the rest of the line does, and most lines have none of these.
+    if (";" in plain or "\t" in plain or "\r" in plain or "\n" in plain) and _SPLIT.search(plain):
         cells = [csv_cell(cell) if _SPLIT.search(cell) else cell for cell in cells]
         plain = ",".join(cells)
     if plain.count(",") == _COMMAS and '"' not in plain and "\r" not in plain and "\n" not in plain:
