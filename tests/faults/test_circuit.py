@@ -99,6 +99,27 @@ def test_a_try_that_fails_begins_the_rest_anew() -> None:
         circuit.enter()
 
 
+@pytest.mark.parametrize("particular", [False, True])
+def test_what_fails_while_it_is_open_puts_no_try_off(particular: bool) -> None:
+    clock = Clock()
+    circuit = opened(clock)
+    clock.now += REST_SECONDS
+    circuit.enter()
+    clock.now += REST_SECONDS - 0.1
+    circuit.failed("The registry behind has failed with status 500.", particular=particular)
+    clock.now += 0.1
+    circuit.enter()
+
+
+def test_who_stumbles_over_something_is_not_the_reason_why_others_are_refused() -> None:
+    clock = Clock()
+    circuit = opened(clock)
+    circuit.failed("The registry behind has failed with status 500.", particular=True)
+    assert circuit.trouble == WHY
+    circuit.failed("The registry behind has failed with status 503.")
+    assert circuit.trouble == "The registry behind has failed with status 503."
+
+
 def test_the_first_sign_of_life_closes_it() -> None:
     circuit = opened(Clock())
     circuit.alive()
