@@ -10,9 +10,9 @@ What an intent's *act* holds, by kind of event; digests, tags and repositories a
                        `mirror.starting_point`)
     manifest.delete    digest, twin (the SHA-256, if that is another), tags (those that go along)
     tag.delete         tags (a list of one); nothing is done there, only asked
-    blob.push          digest, size_bytes, owner, upload (its id)
+    blob.push          digest, size_bytes, owner, upload (its id), twin (the SHA-256, if that is another and known)
     blob.mount         digest, source (a repository), size_bytes (0 if it is not known here)
-    blob.delete        digest
+    blob.delete        digest, twins (the other names of the same bytes, which go along: `mirror.names_of`)
 
 Which of them come one after the other is in `gateway.records.precedence`.
 """

@@ -12,7 +12,8 @@ from gateway.engine.upstream.intention import Intention
 from gateway.engine.upstream.sessions import Sessions
 from gateway.engine.upstream.turns import Stand, Turn
 from gateway.errors import BlobUploadUnknown, DigestInvalid
-from gateway.records import content, foresight, uploads
+from gateway.oci.digest import Digest
+from gateway.records import content, foresight, mirror, uploads
 from gateway.records.acts import Acts
 from gateway.records.content import Act
 
@@ -27,6 +28,9 @@ class Finishing:
         self._stand = stand
         self._blob = blob
         self._over = False
+        # The SHA-256 of what was sent, if this process or the row knows it.
+        self._plain = Digest(stand.prefix_digest) if stand.prefix_digest else None
+        twin = {} if self._plain in (None, blob.digest) else {"twin": stand.prefix_digest}
         self._intention = Intention(
             holds,
             "blob.push",
@@ -36,6 +40,7 @@ class Finishing:
                 "size_bytes": blob.size_bytes,
                 "owner": upload.owner,
                 "upload": upload.id,
+                **twin,
             },
             lambda connection: foresight.blob_comes(connection, upload.repository, blob.digest, blob.size_bytes),
         )
@@ -48,6 +53,8 @@ class Finishing:
     def _apply(self, connection: Any, act: Act) -> Notes:
         try:
             uploads.remove(connection, self._upload.id)
+            if self._plain is not None:
+                mirror.keep_twin(connection, self._blob.digest, self._plain)
             return content.link_blob(connection, self._upload.repository, self._blob.digest, self._blob.size_bytes, act)
         finally:
             self._turn.discard()
