@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from concurrent.futures import Executor
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -109,9 +109,9 @@ class UpstreamBlobs:
     def mount(self, source: Repository, target: Repository, digest: Digest) -> Change:
         told: dict[str, object] = {"digest": digest.text, "source": source.name}
 
-        def check(connection: Any) -> None:
+        def check(connection: Any, but: Collection[str]) -> None:
             size = mirror.size_known(connection, digest) or 0
-            foresight.blob_comes(connection, target, digest, size)
+            foresight.blob_comes(connection, target, digest, size, but)
             told["size_bytes"] = size
 
         intention = Intention(self._holds, "blob.mount", target, told, check)
@@ -128,9 +128,9 @@ class UpstreamBlobs:
         return intention.around(self._acts.change(target, apply), run)
 
     def delete(self, repository: Repository, digest: Digest) -> Change:
-        def check(connection: Any) -> None:
+        def check(connection: Any, but: Collection[str]) -> None:
             foresight.blob_goes(connection, repository)
-            mirror.require_unreferenced(connection, repository, digest)
+            mirror.require_unreferenced(connection, repository, digest, but)
 
         intention = Intention(
             self._holds,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
@@ -37,13 +38,16 @@ class Finishing:
                 "owner": upload.owner,
                 "upload": upload.id,
             },
-            lambda connection: foresight.blob_comes(connection, upload.repository, blob.digest, blob.size_bytes),
+            self._check,
         )
 
     def change(self, acts: Acts) -> Change:
         """The change that links the blob once it has been made; it keeps the turn until it is released."""
         linked = acts.change(self._upload.repository, self._apply, self._upload.owner)
         return self._intention.around(replace(linked, release=self._turn.release), self._run, self._drop)
+
+    def _check(self, connection: Any, but: Collection[str]) -> None:
+        foresight.blob_comes(connection, self._upload.repository, self._blob.digest, self._blob.size_bytes, but)
 
     def _apply(self, connection: Any, act: Act) -> Notes:
         try:
