@@ -26,7 +26,7 @@ from tests.contract.house import image
 from tests.house import GATEWAY, opened
 from tests.services.distribution import Registry
 from tests.settlement.front import LAYER, UI, Front
-from tests.settlement.test_order import LATEST, NEWER, behind_at, done_behind, held_up, tagged
+from tests.settlement.test_order import LATEST, NEWER, behind_at, held_up, tagged
 from tests.settlement.test_quota import LARGE, QUOTA_BYTES, SECOND, keep_past, ruled, used
 
 JOAN = AccountName("joan")
@@ -84,11 +84,10 @@ async def push(front: Front, caller: Caller, change: Change) -> Notes:
 
 @asynccontextmanager
 async def under_way(front: Front, kind: Kind = Kind.MANIFEST_PUSH, change: Change | None = None) -> AsyncIterator[None]:
-    """An act, a push of the tag unless said otherwise, is done behind, and recorded only when this is over."""
+    """An act, a push of the tag unless said otherwise, is begun, and recorded only when this is over."""
     until = asyncio.Event()
-    act = kind, change or front.put("latest")
-    first = asyncio.create_task(front.commit(kind, held_up(act[1], until)))
-    await done_behind(front, first, act)
+    first = asyncio.create_task(front.commit(kind, held_up(change or front.put("latest"), until)))
+    await begun(front, 1)
     try:
         yield
     finally:
@@ -99,10 +98,15 @@ async def under_way(front: Front, kind: Kind = Kind.MANIFEST_PUSH, change: Chang
 async def in_line(front: Front, act: Awaitable[Notes], count: int = 2) -> asyncio.Task[Notes]:
     """*act*, begun, and waiting as the last of *count*."""
     waiting = asyncio.ensure_future(act)
-    await asyncio.sleep(0.3)
+    await begun(front, count)
     assert not waiting.done()
-    assert len(front.open_intents()) == count
     return waiting
+
+
+async def begun(front: Front, count: int) -> None:
+    async with asyncio.timeout(10):
+        while len(front.open_intents()) < count:  # noqa: ASYNC110 - the database tells nobody
+            await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("how", CHANGES)

@@ -28,6 +28,11 @@ class Finishing:
         self._stand = stand
         self._blob = blob
         self._over = False
+
+        # Without a way back to this: dropped unapplied, it lets go of its turn at once.
+        def check(connection: Any, but: Collection[str]) -> None:
+            foresight.blob_comes(connection, upload.repository, blob.digest, blob.size_bytes, but)
+
         self._intention = Intention(
             holds,
             "blob.push",
@@ -38,16 +43,13 @@ class Finishing:
                 "owner": upload.owner,
                 "upload": upload.id,
             },
-            self._check,
+            check,
         )
 
     def change(self, acts: Acts) -> Change:
         """The change that links the blob once it has been made; it keeps the turn until it is released."""
         linked = acts.change(self._upload.repository, self._apply, self._upload.owner)
         return self._intention.around(replace(linked, release=self._turn.release), self._run, self._drop)
-
-    def _check(self, connection: Any, but: Collection[str]) -> None:
-        foresight.blob_comes(connection, self._upload.repository, self._blob.digest, self._blob.size_bytes, but)
 
     def _apply(self, connection: Any, act: Act) -> Notes:
         try:
