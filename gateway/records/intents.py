@@ -25,7 +25,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, delete, insert, select, update
 
 from gateway.oci.names import Repository
 from gateway.records.schema import intents
@@ -68,6 +68,12 @@ def begin(
             begun_at=int(time.time() if now is None else now),
         )
     )
+
+
+def amend(connection: Connection, intent_id: str, act: Mapping[str, Any]) -> bool:
+    """Keeps what is known by now of the act of an open intent; False if it was ended before."""
+    wanted = update(intents).where(intents.c.id == intent_id)
+    return connection.execute(wanted.values(act=json.dumps(dict(act), ensure_ascii=False))).rowcount > 0
 
 
 def end(connection: Connection, intent_id: str) -> bool:

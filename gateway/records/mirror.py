@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -40,7 +40,9 @@ _LINKED_BESIDE: Final = (
     .join(repositories, repositories.c.id == links.c.repository_id)
     .where(repositories.c.name == bindparam("repository"), twins.c.sha256 == bindparam("plain"))
 )
-_BEGUN: Final = select(intents.c.kind, intents.c.act).where(intents.c.repository == bindparam("repository"))
+_BEGUN: Final = select(intents.c.id, intents.c.kind, intents.c.act).where(
+    intents.c.repository == bindparam("repository")
+)
 
 
 # manifests
@@ -106,16 +108,15 @@ def knows_manifest(connection: Connection, repository: Repository, digest: Diges
 
 def is_coming(connection: Connection, repository: Repository, digest: Digest, but: str) -> bool:
     """Whether a push of the manifest has been begun and is not recorded yet, other than that of the intent *but*."""
-    begun = connection.execute(_BEGUN.where(intents.c.id != but), {"repository": repository.name})
-    return any(row.kind == "manifest.push" and json.loads(row.act)["digest"] == digest.text for row in begun)
+    return any(act["digest"] == digest.text for act in _begun(connection, repository, "manifest.push", {but}))
 
 
 def starting_point(
-    connection: Connection, repository: Repository, digest: Digest, names: Sequence[Tag]
+    connection: Connection, repository: Repository, digest: Digest, names: Sequence[Tag], but: Collection[str] = ()
 ) -> dict[str, object]:
     """
     What there is as a push of the manifest begins, for its intent: whether it is `known`, and of each tag the digests
-    at which it is, or may be by then, as far as that is known here (`before`).
+    at which it is, or may be by then, as far as that is known here (`before`). The intents *but* do not count.
     """
     place = content.repository_id(connection, repository)
     known = place is not None and content.has(connection, manifests, repository_id=place, digest=digest.text)
@@ -124,7 +125,7 @@ def starting_point(
         for name, found in before.items():
             mine = select(table.c.digest).where(table.c.repository_id == place, table.c.name == name)
             found.update(connection.execute(mine).scalars())
-    for act in _begun(connection, repository, "manifest.push"):
+    for act in _begun(connection, repository, "manifest.push", but):
         known = known or act["digest"] == digest.text
         for name in before.keys() & set(act["tags"]):
             before[name].add(act["digest"])
@@ -253,19 +254,28 @@ def names_of(connection: Connection, repository: Repository, digest: Digest) -> 
     return (*sorted(others - {plain}), plain)
 
 
-def require_unreferenced(connection: Connection, repository: Repository, digests: Iterable[Digest]) -> None:
-    """Raises `ContentReferenced` if a manifest names a blob: one that is known here, or that is being pushed."""
+def require_unreferenced(
+    connection: Connection, repository: Repository, digests: Iterable[Digest], but: Collection[str] = ()
+) -> None:
+    """
+    Raises `ContentReferenced` if a manifest names a blob: one that is known here, or that is being pushed; the intents
+    *but* do not count.
+    """
     place = content.repository_id(connection, repository)
-    coming = {name for act in _begun(connection, repository, "manifest.push") for name in act.get("names", ())}
+    coming = {name for act in _begun(connection, repository, "manifest.push", but) for name in act.get("names", ())}
     for digest in digests:
         named = place is not None and content.has(connection, edges, repository_id=place, target=digest.text)
         if named or digest.text in coming:
             raise ContentReferenced(f"Delete the manifests that reference {digest} first.")
 
 
-def require_undeleted(connection: Connection, repository: Repository, manifest: Manifest) -> None:
-    """Raises `ManifestBlobUnknown` if a blob that *manifest* requires is being deleted."""
-    begun = _begun(connection, repository, "blob.delete")
+def require_undeleted(
+    connection: Connection, repository: Repository, manifest: Manifest, but: Collection[str] = ()
+) -> None:
+    """
+    Raises `ManifestBlobUnknown` if a blob that *manifest* requires is being deleted; the intents *but* do not count.
+    """
+    begun = _begun(connection, repository, "blob.delete", but)
     going = {name for act in begun for name in (act.get("digest"), *act.get("twins", ()))}
     missing = tuple(digest.text for digest in manifest.required if digest.text in going)
     if missing:
@@ -282,9 +292,9 @@ def _learn(database: Database, write: Callable[[Connection], object], failed: st
         _log.exception(failed)
 
 
-def _begun(connection: Connection, repository: Repository, kind: str) -> list[dict[str, Any]]:
+def _begun(connection: Connection, repository: Repository, kind: str, but: Collection[str]) -> list[dict[str, Any]]:
     rows = connection.execute(_BEGUN, {"repository": repository.name})
-    return [json.loads(row.act) for row in rows if row.kind == kind]
+    return [json.loads(row.act) for row in rows if row.kind == kind and row.id not in but]
 
 
 def _known_blobs(connection: Connection, digests: Sequence[str]) -> set[str]:

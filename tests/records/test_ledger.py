@@ -85,6 +85,50 @@ def test_a_refusal_undoes_its_own_statements_and_leaves_its_event(house: House) 
     ]
 
 
+def test_what_goes_with_a_refusal_is_committed_with_its_event(house: House) -> None:
+    def refuse(connection: Connection) -> Notes:
+        connection.execute(insert(facts).values(name="undone", value="1"))
+        raise Conflict("It exists already.")
+
+    def gone(view: View) -> Verdict:
+        return Refused(Reason.NO_GRANT)
+
+    def instead(name: str) -> Callable[[Connection], None]:
+        def apply(connection: Connection) -> None:
+            connection.execute(insert(facts).values(name=name, value="1"))
+
+        return apply
+
+    async def story() -> list[Any]:
+        acts = [
+            Act(EVENT, Change(refuse), silent=True, otherwise=instead("refused")),
+            Act(EVENT, keep("undone"), -1, gone, lambda _: Denied("No."), silent=True, otherwise=instead("judged")),
+            Act(EVENT, keep("a"), otherwise=instead("unasked")),
+        ]
+        return await asyncio.gather(*(house.ledger.commit(act) for act in acts), return_exceptions=True)
+
+    assert [type(ended) for ended in house.run(story())] == [Conflict, Denied, Notes]
+    assert kept(house) == {"refused": "1", "judged": "1", "a": "1"}
+    assert [record["outcome"] for record in house.records()] == ["failed", "denied", "allowed"]
+
+
+def test_what_cannot_go_with_a_refusal_takes_neither_its_event_nor_others_along(house: House) -> None:
+    def refuse(connection: Connection) -> Notes:
+        raise Conflict("It exists already.")
+
+    def fail(connection: Connection) -> None:
+        connection.execute(insert(facts).values(name="undone", value="1"))
+        connection.execute(text("SELECT no_such_column FROM facts"))
+
+    async def story() -> list[Any]:
+        refused = house.ledger.commit(Act(EVENT, Change(refuse), otherwise=fail))
+        return await asyncio.gather(refused, house.ledger.commit(Act(EVENT, keep("a"))), return_exceptions=True)
+
+    assert [type(ended) for ended in house.run(story())] == [Conflict, Notes]
+    assert kept(house) == {"a": "1"}
+    assert [record["outcome"] for record in house.records()] == ["failed", "allowed"]
+
+
 def test_who_is_patient_is_committed_with_the_next_who_is_not(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     batches: list[int] = []
     settle = house.ledger._settle

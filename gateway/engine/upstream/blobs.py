@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
 from concurrent.futures import Executor
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -101,12 +101,12 @@ class UpstreamBlobs:
     def mount(self, source: Repository, target: Repository, digest: Digest) -> Change:
         told: dict[str, object] = {"digest": digest.text, "source": source.name}
 
-        def check(connection: Any) -> None:
+        def check(connection: Any, but: Collection[str]) -> None:
             if digest.algorithm is not Algorithm.SHA256:
                 # Registries link such a mount to nothing, say that it is done, and cannot read it.
                 raise BlobUnknown(f"Push the blob; by {digest} nothing is mounted in the registry behind.")
             size = mirror.size_known(connection, digest) or 0
-            foresight.blob_comes(connection, target, digest, size)
+            foresight.blob_comes(connection, target, digest, size, but)
             told["size_bytes"] = size
 
         intention = Intention(self._holds, "blob.mount", target, told, check)
@@ -127,11 +127,12 @@ class UpstreamBlobs:
         # What was pushed by another digest is linked by its SHA-256 as well, and cannot be read without: all names go.
         going: tuple[Digest, ...] = ()
 
-        def check(connection: Any) -> None:
+        def check(connection: Any, but: Collection[str]) -> None:
             nonlocal going
             foresight.blob_goes(connection, repository)
             going = mirror.names_of(connection, repository, digest)
-            mirror.require_unreferenced(connection, repository, going)
+            mirror.require_unreferenced(connection, repository, going, but)
+            told.pop("twins", None)  # asked once more after a wait, there may be none any more
             if len(going) > 1:
                 told["twins"] = [each.text for each in going if each != digest]
 

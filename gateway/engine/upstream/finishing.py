@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
@@ -31,6 +32,11 @@ class Finishing:
         # The SHA-256 of what was sent, if this process or the row knows it.
         self._plain = Digest(stand.prefix_digest) if stand.prefix_digest else None
         twin = {} if self._plain in (None, blob.digest) else {"twin": stand.prefix_digest}
+
+        # Without a way back to this: dropped unapplied, it lets go of its turn at once.
+        def check(connection: Any, but: Collection[str]) -> None:
+            foresight.blob_comes(connection, upload.repository, blob.digest, blob.size_bytes, but)
+
         self._intention = Intention(
             holds,
             "blob.push",
@@ -42,7 +48,7 @@ class Finishing:
                 "upload": upload.id,
                 **twin,
             },
-            lambda connection: foresight.blob_comes(connection, upload.repository, blob.digest, blob.size_bytes),
+            check,
         )
 
     def change(self, acts: Acts) -> Change:

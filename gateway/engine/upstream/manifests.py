@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Any, Final
 
@@ -88,11 +88,12 @@ class UpstreamManifests:
         required = [digest.text for digest in manifest.required]
         unseen: list[tuple[Tag, str]] = []
 
-        def check(connection: Any) -> None:
-            mirror.require_undeleted(connection, repository, manifest)
-            coming = foresight.manifest_comes(connection, repository, manifest, tags)
+        def check(connection: Any, but: Collection[str]) -> None:
+            mirror.require_undeleted(connection, repository, manifest, but)
+            coming = foresight.manifest_comes(connection, repository, manifest, tags, but)
             unseen[:] = coming.unseen
-            told.update(mirror.starting_point(connection, repository, plain.digest, tags), layers=dict(coming.layers))
+            told.update(mirror.starting_point(connection, repository, plain.digest, tags, but))
+            told.update(layers=dict(coming.layers))
 
         told: dict[str, object] = {
             "digest": plain.digest.text,
@@ -128,8 +129,8 @@ class UpstreamManifests:
         told: dict[str, object] = {"digest": digest.text}
         gone = [digest]
 
-        def check(connection: Any) -> None:
-            told.update(foresight.manifest_goes(connection, repository, digest))
+        def check(connection: Any, but: Collection[str]) -> None:
+            told.update(foresight.manifest_goes(connection, repository, digest, but))
 
         intention = Intention(self._holds, "manifest.delete", repository, told, check)
 
@@ -156,7 +157,7 @@ class UpstreamManifests:
             "tag.delete",
             repository,
             {"tags": [tag.name]},
-            lambda connection: foresight.tag_goes(connection, repository, tag),
+            lambda connection, _: foresight.tag_goes(connection, repository, tag),
         )
 
         async def run() -> None:
