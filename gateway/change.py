@@ -27,24 +27,36 @@ class Notes:
     also: tuple[tuple[str, Mapping[str, object]], ...] = ()
 
 
+def _nothing() -> None:
+    pass
+
+
+def _as_before(connection: Any) -> None:
+    pass
+
+
+async def _at_once() -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Elsewhere:
     """
     What an act does outside our database, between two transactions.
 
     *intend* is applied first, with the event's record so far: it keeps what is needed to find out later what became
-    of the act. *run* does it; a `Refusal` says that nothing was done there, and *drop* is applied, which removes the
-    intent; only an `UpstreamUnavailable` that is *uncertain* leaves the intent, to be settled by asking. The change's
-    own *apply* comes last and removes the intent too.
+    of the act. *wait* ends when the act's turn has come, and says whether others went before; then the act is judged
+    again, and *resume* applied, which may refuse what was not refused before. *run* does it; a `Refusal` of any of them
+    says that nothing was done there, and *drop* is applied, which removes the intent; only an `UpstreamUnavailable`
+    that is *uncertain* leaves the intent, to be settled by asking. The change's own *apply* comes last and removes the
+    intent too.
     """
 
     intend: Callable[[Any, Mapping[str, Any]], None]
     run: Callable[[], Awaitable[None]]
     drop: Callable[[Any], None]
-
-
-def _nothing() -> None:
-    pass
+    wait: Callable[[], Awaitable[bool]] = _at_once
+    resume: Callable[[Any], None] = _as_before
 
 
 @dataclass(frozen=True, slots=True)

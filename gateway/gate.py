@@ -13,17 +13,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import lru_cache
 from types import TracebackType
-from typing import Any, NoReturn, Protocol, Self
+from typing import Any, NoReturn, Protocol, Self, TypeVar
 
 from gateway.access.directory import Directory, View
-from gateway.access.policy import Allowed, Need, Reason, Refused, Verdict, judge, suspended
-from gateway.access.principals import ANONYMOUS, Caller, CredentialKind, PrincipalKind
-from gateway.access.scopes import TOKEN_ACTIONS, Action, scope_text
+from gateway.access.policy import Allowed, Need, Refused, Verdict, judge, suspended
+from gateway.access.principals import Caller, CredentialKind, PrincipalKind
+from gateway.access.refusals import refusal
 from gateway.access.throttle import Strangers
 from gateway.access.verdicts import Verdicts
 from gateway.audit.event import QUIET, STEPS, Event, Kind, Outcome, Repeated
@@ -40,9 +39,13 @@ from gateway.errors import (
 )
 from gateway.oci.names import Repository
 
+T = TypeVar("T")
+
 _CHANGED = "The account, or what it signed in with, was changed or revoked meanwhile: sign in again."
 _ENDINGS = (ContentRefusal, UpstreamUnavailable)
 _PULLS = frozenset({Kind.BLOB_PULL, Kind.MANIFEST_PULL, Kind.AUDIT_EXPORT})
+#: No version of policy: what was judged then is judged again in any case.
+_LONG_AGO = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,8 @@ class Act:
 
     *version* is the policy version the act was judged at. If policy has moved since, *rejudge* decides again inside
     the transaction; on `Refused` the change is not applied, a denied event is kept, and *refusal* of the verdict is
-    raised. *silent* acts leave an event only when refused or failed. *also* are further events, sealed before it.
+    raised. *otherwise* is applied in place of a change that was refused or failed, with the event that says so.
+    *silent* acts leave an event only when refused or failed. *also* are further events, sealed before it.
     *patient* acts wait a moment for others to be committed with: of whoever asks too often, nobody is in a hurry.
     """
 
@@ -64,6 +68,7 @@ class Act:
     silent: bool = False
     also: tuple[Event, ...] = ()
     patient: bool = False
+    otherwise: Callable[[Any], None] | None = None
 
 
 class Ledger(Protocol):
@@ -211,9 +216,9 @@ class Passage:
         """
         Makes *change* and this passage's event durable in one transaction; policy is judged again if it has moved.
 
-        What the change does elsewhere is done in between: judged again and intended durably before, recorded after,
-        even if the caller is gone by then. Raises what the change refuses, `Unauthorized` or `Denied` if the right is
-        gone, `Unavailable` if nothing could be written.
+        What the change does elsewhere is done in between: judged again and intended durably before, and judged once
+        more if others went first; recorded after, even if the caller is gone by then. Raises what the change refuses,
+        `Unauthorized` or `Denied` if the right is gone, `Unavailable` if nothing could be written.
         """
         self._done = True
         silent = self._kind in STEPS
@@ -246,35 +251,38 @@ class Passage:
             raise
 
     async def _carry_out(self, change: Change, elsewhere: Elsewhere, also: tuple[Event, ...]) -> Notes:
-        ledger = self._gate.ledger
         silent = self._kind in STEPS
         record = self._closed().record()
-
-        def intend(connection: Any) -> Notes:
-            elsewhere.intend(connection, record)
-            return Notes()
-
-        def drop(connection: Any) -> Notes:
-            elsewhere.drop(connection)
-            return Notes()
-
-        # Neither moves what the repository holds: what is remembered of it stays true.
-        intent = Change(intend)
         try:
-            await ledger.commit(Act(self._closed(), intent, self._version, self._rejudge, self._refusal, silent=True))
-            try:
-                await elsewhere.run()
-            except BaseException as error:
-                outcome = Outcome.DENIED if isinstance(error, AccessRefusal) else Outcome.FAILED
-                uncertain = not isinstance(error, Refusal) or getattr(error, "uncertain", False)
-                undone = None if uncertain else Change(drop)
-                await ledger.commit(Act(self._closed(outcome, _reason(error)), undone))
-                raise
+            await self._get_ready(lambda connection: elsewhere.intend(connection, record), self._version)
+            if await self._attempt(elsewhere, elsewhere.wait):
+                # Rights end with time as well as with policy.
+                await self._get_ready(elsewhere.resume, _LONG_AGO, elsewhere.drop)
+            await self._attempt(elsewhere, elsewhere.run)
         except BaseException:
             # The ledger never sees the change: whoever tries again finds nothing in the way.
             change.release()
             raise
-        return await ledger.commit(Act(self._closed(), change, silent=silent, also=also))
+        return await self._gate.ledger.commit(Act(self._closed(), change, silent=silent, also=also))
+
+    async def _get_ready(
+        self, apply: Callable[[Any], None], version: int, otherwise: Callable[[Any], None] | None = None
+    ) -> None:
+        """Judges again what was judged at *version*; a refusal is the passage's event, and goes with *otherwise*."""
+        change = Change(_without_notes(apply))
+        judged = (version, self._rejudge, self._refusal)
+        await self._gate.ledger.commit(Act(self._closed(), change, *judged, silent=True, otherwise=otherwise))
+
+    async def _attempt(self, elsewhere: Elsewhere, step: Callable[[], Awaitable[T]]) -> T:
+        """What *step* gives; how it fails is the passage's event, and ends the intent if nothing can have been done."""
+        try:
+            return await step()
+        except BaseException as error:
+            outcome = Outcome.DENIED if isinstance(error, AccessRefusal) else Outcome.FAILED
+            uncertain = not isinstance(error, Refusal) or getattr(error, "uncertain", False)
+            undone = None if uncertain else Change(_without_notes(elsewhere.drop))
+            await self._gate.ledger.commit(Act(self._closed(outcome, _reason(error)), undone))
+            raise
 
     async def seal(self, *also: Event) -> None:
         """Makes the event durable before the first byte of an answer; nothing if that was done, or is not an event."""
@@ -335,39 +343,13 @@ class Passage:
         await asyncio.shield(self._gate.ledger.commit(act))
 
 
-def refusal(caller: Caller, needs: tuple[Need, ...], verdict: Refused) -> Refusal:
-    """
-    What *caller* is told when the verdict on *needs* is *verdict*.
+def _without_notes(apply: Callable[[Any], None]) -> Callable[[Any], Notes]:
+    # It moves nothing that the repository holds: what is remembered of that stays true.
+    def applied(connection: Any) -> Notes:
+        apply(connection)
+        return Notes()
 
-    With a bearer token: `Unauthorized`, `insufficient_scope` when the token lacks the right, `invalid_token` when it
-    carries a right that policy does not give any more. Without one: `Denied`. What the caller holds is told only to
-    those who may know that the repository exists.
-    """
-    missing = verdict.missing
-    message = f"{missing} is missing" if missing is not None else "access is missing"
-    if verdict.disclose and verdict.held:
-        message += f"; {caller.principal.name} holds {verdict.held}"
-    elif caller.principal == ANONYMOUS:
-        message += "; nobody is signed in: log in first"
-    detail: dict[str, object] = {}
-    if missing is not None:
-        detail = {"missing": str(missing.action), "on": str(missing.target) if missing.target else "system"}
-    if caller.access is None and caller.credential.kind is not CredentialKind.BEARER:
-        if verdict.reason is Reason.INSUFFICIENT_SCOPE:
-            message = f"{missing} is not among what this token may be used for; use one that it is"
-        return Denied(f"{message}.", detail=detail)
-    error = "insufficient_scope" if verdict.reason is Reason.INSUFFICIENT_SCOPE else "invalid_token"
-    return Unauthorized(f"{message}.", scope=wanted_scope(needs), error=error, detail=detail)
-
-
-@lru_cache(maxsize=4096)
-def wanted_scope(needs: tuple[Need, ...]) -> str:
-    """The scope that a request with *needs* should ask a token for: one scope a repository, joined by spaces."""
-    wanted: dict[Repository, set[Action]] = {}
-    for need in needs:
-        if isinstance(need.target, Repository) and need.action in TOKEN_ACTIONS:
-            wanted.setdefault(need.target, set()).add(need.action)
-    return " ".join(scope_text(repository, actions) for repository, actions in wanted.items())
+    return applied
 
 
 def _heard(task: asyncio.Future[Any]) -> None:

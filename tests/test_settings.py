@@ -307,6 +307,8 @@ LISTS, TABLES = "[" * 100_000 + "]" * 100_000, "{a=" * 60_000 + "1" + "}" * 60_0
         (f"[server]\nnames = {LISTS}\n", "gateway.toml: lists or tables are nested more than 32 deep"),
         (f"[server]\nnames = {TABLES}\n", "gateway.toml: lists or tables are nested more than 32 deep"),
         (f"[server]\nnames = {'[' * 100}{']' * 100}\n", "gateway.toml: lists or tables are nested more than 32 deep"),
+        (f"[server]\nnames = {'[' * 31}{']' * 31}\n", "gateway.toml: lists or tables are nested more than 32 deep"),
+        (f"[server]\nnames = {'[' * 30}{']' * 30}\n", "line 2: [server] names must be a list of texts"),
         (f"\n{'a.' * 50_000}a = 1\n", "gateway.toml, line 2: a key of more than 32 parts"),
         ("[server]\n" + " . ".join(["'a.b'", '"c"'] * 8_000) + " = 1\n", "line 2: a key of more than 32 parts"),
         (f"[{'a.' * 50_000}a]\n", "gateway.toml, line 1: a key of more than 32 parts"),
@@ -314,7 +316,19 @@ LISTS, TABLES = "[" * 100_000 + "]" * 100_000, "{a=" * 60_000 + "1" + "}" * 60_0
         ("[server]\nnames = [\n" + "1,\n" * 60_000 + "]\n", "gateway.toml: [server] names must be a list of texts"),
         (f"# {'-' * 300_000}\n", "gateway.toml is longer than 256 KiB: that is no file of settings"),
     ],
-    ids=["lists", "tables", "a few lists", "dots", "quoted dots", "a dotted section", "digits", "lines", "bytes"],
+    ids=[
+        "lists",
+        "tables",
+        "a few lists",
+        "one too many",
+        "just enough",
+        "dots",
+        "quoted dots",
+        "a dotted section",
+        "digits",
+        "lines",
+        "bytes",
+    ],
 )
 @pytest.mark.timeout(30)
 def test_a_file_that_no_settings_need_is_refused_in_a_moment(tmp_path: Path, text: str, says: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 
 from gateway.access.principals import Caller
 from gateway.administration.fates import Adopted, Fate, Reading
-from gateway.administration.values import MANAGE_SYSTEM
+from gateway.administration.values import MANAGE_SYSTEM, owner_of
 from gateway.audit.event import Kind
 from gateway.change import Change, Notes
 from gateway.errors import NameInvalid, Unavailable, UpstreamFailed, UpstreamUnavailable
@@ -221,7 +221,7 @@ class _Run:
         known = outset.known
         # Under the lock only what has happened since is looked through.
         moment = await database.read(lambda connection: _still_so(connection, repository, found, known, outset.moment))
-        owner = f"{caller.principal.kind.value}:{caller.principal.id}"
+        owner = owner_of(caller)
         act = Act(int(time.time()), owner, makes_project=not known.project)
         moments: list[int] = []
 

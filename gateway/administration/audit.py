@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 
 from gateway.access.policy import Need
 from gateway.access.principals import Caller
@@ -17,7 +18,7 @@ from gateway.administration.sight import standing_of
 from gateway.audit.chain import GENESIS, Head, Sealed, fault
 from gateway.audit.event import Kind, time_text
 from gateway.audit.overview import Overview
-from gateway.audit.searching import search_of
+from gateway.audit.searching import asked, search_of
 from gateway.audit.trail import SealedPart, Search, Trail, Verification
 from gateway.errors import Denied, Invalid, Unknown
 from gateway.gate import Gate
@@ -188,9 +189,10 @@ class Audit:
         need = Need(Action.REVIEW, _project(search))
         async with self.gate.passage(caller, Kind.AUDIT_OVERVIEW, need, detail=_asked(search)) as passage:
             now = datetime.now(UTC)
-            seen = await self._seen(caller, search)
+            first = await self._horizon(caller, _project(search))
+            seen = _since(search, first)
             found = await asyncio.to_thread(
-                self.database.read_now, lambda connection: overview(connection, seen, now, top=TOP)
+                self.database.read_now, lambda connection: overview(connection, seen, now, top=TOP, horizon=first)
             )
             await passage.seal()
         return found
@@ -200,7 +202,8 @@ class Audit:
         Keeps a search for the caller, under a name of its own; one of that name is replaced.
 
         *filters* are texts as they are typed (`FILTERS`): `24h` goes on to mean a day before it is asked. Who may not
-        run it may not save it. Raises `Invalid` with the filter in its detail, `Conflict` beyond 100.
+        run it may not save it. Raises `Invalid` with the filter in its detail, `Conflict` beyond 100 and for the name
+        of one that the caller's token does not reach.
         """
         wanted = {field: text for field, text in filters.items() if text}
         search = search_of(wanted, datetime.now(UTC))
@@ -210,24 +213,25 @@ class Audit:
                 raise Invalid(
                     f"A saved search has a name of 1 to {_NAME_CHARACTERS} characters.", detail={"field": "name"}
                 )
-            change = searches.save(caller.principal, name.strip(), wanted, now=int(time.time()))
+            reached = partial(_reached, caller)
+            change = searches.save(caller.principal, name.strip(), wanted, reached, now=int(time.time()))
             notes = await passage.commit(change)
         assert isinstance(notes.result, SavedSearch)
         return notes.result
 
     async def list_searches(self, caller: Caller) -> tuple[SavedSearch, ...]:
-        """What the caller has saved, by name; nobody sees what others have."""
+        """What the caller has saved, by name, of what its token may search; nobody sees what others have."""
         async with self.gate.passage(caller, Kind.SEARCH_LIST) as passage:
             await standing_of(self.gate, caller)
             found = await self.database.read(lambda connection: searches.searches_of(connection, caller.principal))
             await passage.seal()
-        return found
+        return tuple(each for each in found if _reached(caller, each.filters))
 
     async def remove_search(self, caller: Caller, name: str) -> None:
-        """Removes a search that the caller has saved. Raises `Unknown`."""
+        """Removes one of `list_searches`. Raises `Unknown`."""
         async with self.gate.passage(caller, Kind.SEARCH_REMOVE, detail={"name": name}) as passage:
             await standing_of(self.gate, caller)
-            await passage.commit(searches.remove(caller.principal, name))
+            await passage.commit(searches.remove(caller.principal, name, partial(_reached, caller)))
 
     async def export_events(self, caller: Caller, search: Search) -> Iterator[Sealed]:
         """
@@ -255,10 +259,7 @@ class Audit:
 
     async def _seen(self, caller: Caller, search: Search) -> Search:
         """*search*, of no more than *caller* sees."""
-        first = await self._horizon(caller, _project(search))
-        if first is None or (search.since is not None and search.since >= first):
-            return search
-        return replace(search, since=first)
+        return _since(search, await self._horizon(caller, _project(search)))
 
     async def _horizon(self, caller: Caller, project: ProjectName | None) -> datetime | None:
         return await horizon(self.gate, self.database, self.trail, caller, project)
@@ -292,6 +293,20 @@ def _project(search: Search) -> ProjectName | None:
             raise Invalid(f"{repository} is not a repository of {search.project}; give one or the other.")
         return repository.project
     return ProjectName.parse(search.project) if search.project else None
+
+
+def _reached(caller: Caller, filters: Mapping[str, str]) -> bool:
+    """Whether the search that *filters* make lies within what the caller's credential may be used for."""
+    if caller.bound is None:
+        return True
+    return caller.bound.allows(Action.REVIEW, _project(asked(filters, datetime.now(UTC)).search))
+
+
+def _since(search: Search, first: datetime | None) -> Search:
+    """*search*, of nothing that was before *first*."""
+    if first is None or (search.since is not None and search.since >= first):
+        return search
+    return replace(search, since=first)
 
 
 def _asked(search: Search) -> dict[str, object]:

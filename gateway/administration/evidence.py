@@ -87,10 +87,15 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """The *newest* checkpoint, if one was made, and the *segments* that old events are in."""
+    """
+    The *newest* checkpoint, if one was made, and the *segments* that old events are in.
+
+    *edited* is what stands in the newest one's place in the database, if that is no statement.
+    """
 
     newest: Stored | None
     segments: Sequence[Segment]
+    edited: Stored | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +137,10 @@ class Evidence:
         """The newest checkpoint, and the segments that old events were sealed into, the oldest first."""
         async with self.gate.passage(caller, Kind.AUDIT_CHECKPOINT, _REVIEW, detail={"newest": True}) as passage:
             newest: Stored | None = await self._read(checkpoints.newest)
+            last: Stored | None = await self._read(checkpoints.newest_row)
             sealed: Sequence[Segment] = await self._read(segments.every)
             await passage.seal()
-        return Kept(newest, sealed)
+        return Kept(newest, sealed, last if last is not None and not last.is_statement else None)
 
     async def newest(self, caller: Caller, *, before: int | None = None, limit: int) -> Sequence[Stored]:
         """The newest *limit* checkpoints that are kept, of those about events before *before*."""

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Protocol
 
 from gateway.access.principals import Caller
-from gateway.administration.values import MANAGE_SYSTEM
+from gateway.administration.values import MANAGE_SYSTEM, owner_of
 from gateway.audit.event import Kind
 from gateway.engine.source import Left, Outcome, Part, Tally
 from gateway.errors import ContentRefusal, NameInvalid
@@ -164,7 +164,7 @@ class Imports:
             yield part, Outcome(part.tally)
 
     async def _commits(self, caller: Caller, repository: Repository) -> AsyncGenerator[tuple[Part, Outcome]]:
-        owner = f"{caller.principal.kind.value}:{caller.principal.id}"
+        owner = owner_of(caller)
         facts = {"project": repository.project.name, "repository": repository.name}
         parts = self.importer.parts(repository, owner)
         part: Part | None = None

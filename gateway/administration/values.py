@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from gateway.access.policy import Need
-from gateway.access.principals import Caller
+from gateway.access.principals import Caller, PrincipalKind
 from gateway.access.scopes import Action
 from gateway.records.accounts import Account
 from gateway.records.grants import GrantRow
@@ -17,7 +17,13 @@ MANAGE_SYSTEM = Need(Action.MANAGE)
 
 
 def owner_of(caller: Caller) -> str:
-    """How the records of content name who acts: `kind:id`."""
+    """
+    How the records of content name who acts: `kind:id`, which finds an account's name as long as it is there.
+
+    Of an operator there is no account: its name is kept as events have it, `operator:root`.
+    """
+    if caller.principal.kind is PrincipalKind.OPERATOR:
+        return caller.principal.name
     return f"{caller.principal.kind.value}:{caller.principal.id}"
 
 

@@ -99,6 +99,7 @@ class Checkpoint(Struct, frozen=True):
     A signed statement of where the chain stood at event *seq*.
 
     *statement* is what `verify-against` takes, and *line* the same in the very text that a file of checkpoints holds.
+    A row that somebody edited, so that it is none, has an empty *statement*: verifying the trail tells of it.
     """
 
     number: int
@@ -109,7 +110,7 @@ class Checkpoint(Struct, frozen=True):
 
     @classmethod
     def of(cls, row: Stored) -> Checkpoint:
-        return cls(row.number, row.seq, datetime.fromtimestamp(row.made_at, UTC), row.line, row.statement)
+        return cls(row.number, row.seq, row.made, row.line, row.statement if row.is_statement else {})
 
 
 class Sink(Struct, frozen=True):

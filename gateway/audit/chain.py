@@ -42,7 +42,7 @@ Kept = tuple[int, bytes, bytes, *tuple[Any, ...]]
 #: The kind of the event that tells that the end of the trail was edited before it.
 BREAK = "audit.break"
 #: What the record of a row says that was edited until it was no event any more.
-_EDITED: Final = {"time": "1970-01-01T00:00:00.000000Z", "kind": "", "outcome": "", "principal": "", "reason": "edited"}
+_EDITED: Final = {"time": "1970-01-01T00:00:00.000000Z", "kind": "", "outcome": "failed", "reason": "edited"}
 #: The hash before the first event.
 GENESIS = bytes(32)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -48,7 +49,8 @@ class Facets:
     Who, from where and in which repositories most of the *counted* events were, the most frequent first.
 
     *whole* says that every event from *since* to *until* that matches was counted. If not, the newest ones were, and
-    *since* is as far back as they reach. The bounds may lie outside those asked for, where counters of days answer.
+    *since* is as far back as they reach. The bounds may lie outside those asked for, where
+    counters answer for whole hours or days; what the caller may not see is in none of them.
     """
 
     principals: tuple[Share, ...]
@@ -94,7 +96,7 @@ def filled(counts: dict[int, Sequence[int]], width: int, since: datetime, until:
     *counts* are allowed, denied and failed by the UNIX second at which a bucket begins.
     """
     first = int(since.timestamp()) // width * width
-    last = max(first, -(-int(until.timestamp()) // width) * width - width)
+    last = max(first, math.ceil(until.timestamp() / width) * width - width)
     first = max(first, last - (10 * BUCKETS) * width)
     begins = range(first, last + 1, width)
     return tuple(Bucket(_moment(begin), *counts.get(begin, (0, 0, 0))) for begin in begins)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -24,6 +25,8 @@ CSV_COLUMNS: Final = (
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 #: The same, as it is looked up for every cell.
 _RUN: Final = frozenset(_FORMULA)
+#: What a spreadsheet that splits at other characters than commas may take for the end of a cell, a formula behind it.
+_SPLIT: Final = re.compile(r'([;\t\r\n])(?="*[=+\-@\t\r\n])')
 _CELLS: Final = msgspec.json.Decoder(msgspec.defstruct("_Cells", [(name, Any, "") for name in CSV_COLUMNS], gc=False))
 #: In a line in which nothing is quoted.
 _COMMAS: Final = len(CSV_COLUMNS) - 1
@@ -31,10 +34,16 @@ _PLACES: Final = {column: place for place, column in enumerate(CSV_COLUMNS)}
 
 
 def csv_cell(value: object) -> str:
-    """*value* as a cell that no spreadsheet runs: what could begin a formula is quoted by an apostrophe."""
+    """
+    *value* as a cell that no spreadsheet runs: what could begin a formula is quoted by an apostrophe.
+
+    That may be within the value too: where the decimal separator is a comma, spreadsheets split cells at semicolons.
+    """
     if value is None:
         return ""
     text = json.dumps(value, sort_keys=True) if isinstance(value, dict | list) else str(value)
+    if not isinstance(value, int):
+        text = _SPLIT.sub(r"\1'", text)
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 
@@ -50,12 +59,19 @@ def csv_lines(events: Iterable[Sealed | Mapping[str, object]]) -> str:
 
 def _sealed_line(event: Sealed) -> str:
     """The line of what was sealed: decoded into its columns, for a quarter of what the way round a mapping takes."""
+    try:
+        values = astuple(_CELLS.decode(event.body))
+    except (msgspec.DecodeError, UnicodeEncodeError):
+        return _written(_row(event.record()))
     cells = [
-        value if (type(value) is str and (not value or value[0] not in _RUN)) else csv_cell(value)
-        for value in astuple(_CELLS.decode(event.body))
+        value if (type(value) is str and (not value or value[0] not in _RUN)) else csv_cell(value) for value in values
     ]
     cells[-1] = event.hash.hex()
     plain = ",".join(cells)
+    # The pattern takes as long as the rest of the line does, and most lines have none of these.
+    if (";" in plain or "\t" in plain or "\r" in plain or "\n" in plain) and _SPLIT.search(plain):
+        cells = [csv_cell(cell) if _SPLIT.search(cell) else cell for cell in cells]
+        plain = ",".join(cells)
     if plain.count(",") == _COMMAS and '"' not in plain and "\r" not in plain and "\n" not in plain:
         return f"{plain}\r\n"
     return _written(cells)
@@ -74,6 +90,10 @@ def _row(event: Mapping[str, object]) -> list[object]:
         place = _PLACES.get(name)
         if place is None:
             continue
-        plain = value[:1] not in _FORMULA if type(value) is str else type(value) is int and value >= 0
+        plain = (
+            (value[:1] not in _FORMULA and not _SPLIT.search(value))
+            if type(value) is str
+            else type(value) is int and value >= 0
+        )
         row[place] = value if plain else csv_cell(value)
     return row

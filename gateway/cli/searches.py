@@ -56,8 +56,11 @@ def overview(
     reach = "every event" if facets.whole else "the newest events"
     say("")
     say(f"Counted {facets.counted}: {reach} from {time_text(facets.since)} to {time_text(facets.until)}.")
-    if not found.timeline.whole:
-        say(f"The times show the newest events, since {time_text(found.timeline.since)}; narrow the search for all.")
+    timeline = found.timeline
+    if not timeline.whole:
+        say(f"The times show the newest events, since {time_text(timeline.since)}; narrow the search for all.")
+    elif (timeline.since, timeline.until) != (facets.since, facets.until):
+        say(f"The times show every event from {time_text(timeline.since)} to {time_text(timeline.until)}.")
 
 
 @filtered

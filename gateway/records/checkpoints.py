@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Connection, Select, delete, func, insert, select, tuple_
+from sqlalchemy import Connection, Row, Select, delete, func, insert, select, tuple_
 
 from gateway.access.secrets import Secrets
 from gateway.audit.chain import Head
@@ -17,6 +17,8 @@ from gateway.audit.offline import fault_of, read_key
 from gateway.change import Change, Notes
 from gateway.records.evidence_tables import checkpoint_keys, checkpoints
 from gateway.records.schema import trail_head
+
+_TEXTS: Final = ("hash", "time", "key", "signature")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,28 @@ class Stored:
     def statement(self) -> dict[str, Any]:
         """What it says; raises `ValueError` if that is nothing."""
         return statement_of(self.line)
+
+    @property
+    def is_statement(self) -> bool:
+        """
+        Whether it is one line, which says that it is this very checkpoint; not who signed it.
+
+        The database may hold anything: of what is none verifiers tell.
+        """
+        try:
+            said = self.statement
+        except ValueError:
+            return False
+        named = (said.get("type"), said.get("number"), said.get("seq")) == ("checkpoint", self.number, self.seq)
+        return named and all(isinstance(said.get(name), str) for name in _TEXTS) and self.line.isprintable()
+
+    @property
+    def made(self) -> datetime:
+        """When it was made; 1970, if what the row tells is no time that there is."""
+        try:
+            return datetime.fromtimestamp(self.made_at, UTC)
+        except (ValueError, OverflowError, OSError):
+            return datetime.fromtimestamp(0, UTC)
 
 
 def current_key(connection: Connection, secrets: Secrets) -> CheckpointKey | None:
@@ -88,13 +112,20 @@ def due(connection: Connection, now: float) -> bool:
 
 
 def newest(connection: Connection, key: CheckpointKey | None = None) -> Stored | None:
-    """The checkpoint about the newest event; with the *key*, of those that it signed."""
+    """The checkpoint about the newest event, of those that are statements; with the *key*, of those that it signed."""
+    return _newest(connection, lambda each: each.is_statement if key is None else _is_signed(each, key))
+
+
+def newest_row(connection: Connection) -> Stored | None:
+    """What is kept as the checkpoint about the newest event, whatever it says."""
+    return _newest(connection, lambda _: True)
+
+
+def _newest(connection: Connection, wanted: Callable[[Stored], bool]) -> Stored | None:
     before: Stored | None = None
-    while stored := _before(connection, before):
-        if key is None or _is_signed(stored, key):
-            return stored
+    while (stored := _before(connection, before)) and not wanted(stored):
         before = stored
-    return None
+    return stored
 
 
 def _kept(connection: Connection) -> Select[Any]:
@@ -108,15 +139,17 @@ def _before(connection: Connection, stored: Stored | None) -> Stored | None:
     place = tuple_(checkpoints.c.seq, checkpoints.c.number)
     found = _kept(connection).order_by(checkpoints.c.seq.desc(), checkpoints.c.number.desc()).limit(1)
     row = connection.execute(found if stored is None else found.where(place < (stored.seq, stored.number))).first()
-    return None if row is None else Stored(row.number, row.seq, row.made_at, row.line)
+    return None if row is None else _stored(row)
+
+
+def _stored(row: Row[Any]) -> Stored:
+    return Stored(row.number, row.seq, row.made_at, row.line if isinstance(row.line, str) else "")
 
 
 def _is_signed(stored: Stored, key: CheckpointKey) -> bool:
     """Whether the row is of a checkpoint that the *key* signed: the database may hold anything."""
     try:
-        statement = stored.statement
-        named = (statement["type"], statement["number"], statement["seq"])
-        return named == ("checkpoint", stored.number, stored.seq) and not fault_of(statement, read_key(key.public_pem))
+        return stored.is_statement and not fault_of(stored.statement, read_key(key.public_pem))
     except (ValueError, KeyError, TypeError, AttributeError):
         return False
 
@@ -132,22 +165,31 @@ def _next_number(connection: Connection, last: Stored | None) -> int:
 def between(connection: Connection, after: int, until: int, *, most: int = 1000) -> Sequence[Stored]:
     """The checkpoints about events after *after* and up to *until*, in their order; at most *most*."""
     query = _kept(connection).where(checkpoints.c.seq > after, checkpoints.c.seq <= until)
-    rows = connection.execute(query.order_by(checkpoints.c.seq).limit(most))
-    return [Stored(row.number, row.seq, row.made_at, row.line) for row in rows]
+    return [_stored(row) for row in connection.execute(query.order_by(checkpoints.c.seq).limit(most))]
 
 
 def latest(connection: Connection, before: int, *, most: int) -> Sequence[Stored]:
     """The newest *most* checkpoints of those about events before *before*, the newest first."""
     wanted = _kept(connection).where(checkpoints.c.seq < before)
     query = wanted.order_by(checkpoints.c.seq.desc()).limit(most)
-    return [Stored(row.number, row.seq, row.made_at, row.line) for row in connection.execute(query)]
+    return [_stored(row) for row in connection.execute(query)]
 
 
 def following(connection: Connection, number: int, until: int, *, most: int = 1000) -> Sequence[Stored]:
-    """The checkpoints made after that with this *number*, about events up to *until*, in their order."""
-    query = _kept(connection).where(checkpoints.c.number > number, checkpoints.c.seq <= until)
-    rows = connection.execute(query.order_by(checkpoints.c.number).limit(most))
-    return [Stored(row.number, row.seq, row.made_at, row.line) for row in rows]
+    """
+    The checkpoints made after that with this *number*, about events up to *until*, in their order.
+
+    Rows that are no statements are passed over: to whoever verifies what a sink has they would be damage of its own.
+    """
+    found: list[Stored] = []
+    while len(found) < most:
+        query = _kept(connection).where(checkpoints.c.number > number, checkpoints.c.seq <= until)
+        rows = [_stored(row) for row in connection.execute(query.order_by(checkpoints.c.number).limit(most))]
+        found += [each for each in rows if each.is_statement]
+        if len(rows) < most:
+            break
+        number = rows[-1].number
+    return found[:most]
 
 
 def thin(until: int) -> Change:

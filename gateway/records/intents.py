@@ -10,9 +10,9 @@ What an intent's *act* holds, by kind of event; digests, tags and repositories a
                        `mirror.starting_point`)
     manifest.delete    digest, twin (the SHA-256, if that is another), tags (those that go along)
     tag.delete         tags (a list of one); nothing is done there, only asked
-    blob.push          digest, size_bytes, owner, upload (its id)
+    blob.push          digest, size_bytes, owner, upload (its id), twin (the SHA-256, if that is another and known)
     blob.mount         digest, source (a repository), size_bytes (0 if it is not known here)
-    blob.delete        digest
+    blob.delete        digest, twins (the other names of the same bytes, which go along: `mirror.names_of`)
 
 Which of them come one after the other is in `gateway.records.precedence`.
 """
@@ -25,7 +25,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, delete, insert, select, update
 
 from gateway.oci.names import Repository
 from gateway.records.schema import intents
@@ -68,6 +68,12 @@ def begin(
             begun_at=int(time.time() if now is None else now),
         )
     )
+
+
+def amend(connection: Connection, intent_id: str, act: Mapping[str, Any]) -> bool:
+    """Keeps what is known by now of the act of an open intent; False if it was ended before."""
+    wanted = update(intents).where(intents.c.id == intent_id)
+    return connection.execute(wanted.values(act=json.dumps(dict(act), ensure_ascii=False))).rowcount > 0
 
 
 def end(connection: Connection, intent_id: str) -> bool:

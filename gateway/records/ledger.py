@@ -17,7 +17,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, select
 from sqlalchemy.engine.interfaces import DBAPICursor
@@ -36,6 +35,7 @@ from gateway.records.directory import ConnectionView
 from gateway.records.mark import end_of_chain
 from gateway.records.schema import events
 from gateway.records.trail import SLICE, project_tail
+from gateway.records.waiting import UNKNOWN, Waiting
 
 _log = logging.getLogger("gateway.ledger")
 
@@ -53,42 +53,10 @@ _PATIENT_PLACES = _BATCH // 4
 _AHEAD = 32_768
 _BROKEN = "the audit trail cannot be written"
 _UNAVAILABLE = "The audit trail cannot be written now, so nothing was done; try again shortly."
-_UNKNOWN = "The database does not say whether this was done; look whether it was before you try again."
 
 
 class _Unknown(Exception):
     """A commit was begun, and nobody knows how it ended."""
-
-
-@dataclass(slots=True, eq=False)
-class _Waiting:
-    act: Act
-    loop: asyncio.AbstractEventLoop
-    future: asyncio.Future[Notes]
-    notes: Notes = field(default_factory=Notes)
-    error: BaseException | None = None
-
-    def give_up(self) -> None:
-        # The act may still be committed when the lock is free: it is not acknowledged, and may be repeated.
-        if not self.future.done():
-            self.future.set_exception(Unavailable(_UNKNOWN))
-
-    def release(self) -> None:
-        if self.act.change is None:
-            return
-        try:
-            self.act.change.release()
-        except Exception:
-            # How the act ended is settled, and others wait for the thread that this may be.
-            _log.exception("what a change held could not be let go of")
-
-    def wake(self) -> None:
-        if self.future.done():
-            return
-        if self.error is None:
-            self.future.set_result(self.notes)
-        else:
-            self.future.set_exception(self.error)
 
 
 class SqlLedger:
@@ -98,8 +66,8 @@ class SqlLedger:
         self._meters = meters or Meters()
         self._database = database
         self._trail_key = trail_key
-        self._waiting: deque[_Waiting] = deque()
-        self._patient: deque[_Waiting] = deque()
+        self._waiting: deque[Waiting] = deque()
+        self._patient: deque[Waiting] = deque()
         self._hurried = False
         self._wanted = threading.Condition()
         self._closing = False
@@ -129,7 +97,7 @@ class SqlLedger:
 
     async def commit(self, act: Act) -> Notes:
         loop = asyncio.get_running_loop()
-        waiting = _Waiting(act, loop, loop.create_future())
+        waiting = Waiting(act, loop, loop.create_future())
         if self._closing:
             waiting.release()
             raise Unavailable("The gateway is stopping; try again shortly.")
@@ -178,7 +146,7 @@ class SqlLedger:
                 with self._database.lock():
                     self._connection.close()
 
-    def _next_batch(self) -> list[_Waiting]:
+    def _next_batch(self) -> list[Waiting]:
         with self._wanted:
             # Said before looking: whoever appends after this look sees it and notifies.
             self._idle = True
@@ -192,7 +160,7 @@ class SqlLedger:
                 self._hurried = self._hurried and bool(self._patient)
             return batch
 
-    def _settle(self, batch: Sequence[_Waiting]) -> None:
+    def _settle(self, batch: Sequence[Waiting]) -> None:
         begun = time.perf_counter()
         try:
             with self._database.lock():
@@ -204,7 +172,7 @@ class SqlLedger:
             _log.exception("a batch of %d could not be committed", len(batch))
             self._drop_connection()
             self.broken = _BROKEN
-            told = _UNKNOWN if isinstance(error, _Unknown) else _UNAVAILABLE
+            told = UNKNOWN if isinstance(error, _Unknown) else _UNAVAILABLE
             for waiting in batch:
                 waiting.error = Unavailable(told)
                 waiting.error.__cause__ = error.with_traceback(None)
@@ -212,14 +180,14 @@ class SqlLedger:
             # Before anybody is woken: whoever is told to try again finds nothing in the way.
             waiting.release()
         self._meters.committed(time.perf_counter() - begun, len(batch), len(self._waiting))
-        loops: dict[asyncio.AbstractEventLoop, list[_Waiting]] = {}
+        loops: dict[asyncio.AbstractEventLoop, list[Waiting]] = {}
         for waiting in batch:
             loops.setdefault(waiting.loop, []).append(waiting)
         for loop, woken in loops.items():
             with contextlib.suppress(RuntimeError):  # the loop has ended: no one waits any more
                 loop.call_soon_threadsafe(_wake, woken)
 
-    def _transact(self, batch: Sequence[_Waiting]) -> None:
+    def _transact(self, batch: Sequence[Waiting]) -> None:
         connection = self._connect()
         changes = [waiting.act.change for waiting in batch if waiting.act.change is not None]
         policy = any(change.policy for change in changes)
@@ -271,7 +239,7 @@ class SqlLedger:
             return False
         return True
 
-    def _apply(self, connection: Connection, waiting: _Waiting, *, moved: bool) -> Sequence[Event | Repeated]:
+    def _apply(self, connection: Connection, waiting: Waiting, *, moved: bool) -> Sequence[Event | Repeated]:
         act = waiting.act
         if isinstance(act.event, Repeated):
             return [act.event]
@@ -279,21 +247,19 @@ class SqlLedger:
             verdict = act.rejudge(ConnectionView(connection))
             if isinstance(verdict, Refused):
                 waiting.error = act.refusal(verdict)
+                _apply_otherwise(connection, act)
                 return [act.event.but(outcome=Outcome.DENIED, reason=verdict.reason.value)]
         if act.change is None:
             return [*act.also, act.event]
         connection.exec_driver_sql("SAVEPOINT act")
         try:
             notes = waiting.notes = act.change.apply(connection)
-        except Refusal as refusal:
+        except Exception as error:
             connection.exec_driver_sql("ROLLBACK TO SAVEPOINT act")
-            waiting.error = refusal
-            outcome = Outcome.DENIED if isinstance(refusal, AccessRefusal) else Outcome.FAILED
-            return [act.event.but(outcome=outcome, reason=refusal.reason)]
-        except Exception as fault:
-            connection.exec_driver_sql("ROLLBACK TO SAVEPOINT act")
-            waiting.error = fault
-            return [act.event.but(outcome=Outcome.FAILED, reason="fault")]
+            waiting.error = error
+            _apply_otherwise(connection, act)
+            outcome = Outcome.DENIED if isinstance(error, AccessRefusal) else Outcome.FAILED
+            return [act.event.but(outcome=outcome, reason=error.reason if isinstance(error, Refusal) else "fault")]
         connection.exec_driver_sql("RELEASE SAVEPOINT act")
         return _events(act, act.event, notes)
 
@@ -390,6 +356,19 @@ def _events(act: Act, event: Event, notes: Notes) -> list[Event]:
     return [*caused, *act.also, event.but(**{name: value for name, value in told.items() if value is not None})]
 
 
-def _wake(woken: Sequence[_Waiting]) -> None:
+def _apply_otherwise(connection: Connection, act: Act) -> None:
+    if act.otherwise is None:
+        return
+    connection.exec_driver_sql("SAVEPOINT otherwise")
+    try:
+        act.otherwise(connection)
+    except Exception:
+        # Others are committed in the same transaction, and how this act ended has to be told all the same.
+        _log.exception("what was to go with an act that was refused is left")
+        connection.exec_driver_sql("ROLLBACK TO SAVEPOINT otherwise")
+    connection.exec_driver_sql("RELEASE SAVEPOINT otherwise")
+
+
+def _wake(woken: Sequence[Waiting]) -> None:
     for waiting in woken:
         waiting.wake()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -24,7 +24,7 @@ from gateway.oci.names import Repository, Tag
 from gateway.records import content, usage
 from gateway.records.content import Act
 from gateway.records.database import Database
-from gateway.records.schema import blobs, edges, intents, links, manifests, repositories, tags, untagged
+from gateway.records.schema import blobs, edges, intents, links, manifests, repositories, tags, twins, untagged
 
 _log = logging.getLogger("gateway.mirror")
 
@@ -34,7 +34,15 @@ _HIDDEN: Final = (
     .join(repositories, repositories.c.id == untagged.c.repository_id)
     .where(repositories.c.name == bindparam("repository"))
 )
-_BEGUN: Final = select(intents.c.kind, intents.c.act).where(intents.c.repository == bindparam("repository"))
+_LINKED_BESIDE: Final = (
+    select(twins.c.digest)
+    .join(links, links.c.digest == twins.c.digest)
+    .join(repositories, repositories.c.id == links.c.repository_id)
+    .where(repositories.c.name == bindparam("repository"), twins.c.sha256 == bindparam("plain"))
+)
+_BEGUN: Final = select(intents.c.id, intents.c.kind, intents.c.act).where(
+    intents.c.repository == bindparam("repository")
+)
 
 
 # manifests
@@ -100,16 +108,15 @@ def knows_manifest(connection: Connection, repository: Repository, digest: Diges
 
 def is_coming(connection: Connection, repository: Repository, digest: Digest, but: str) -> bool:
     """Whether a push of the manifest has been begun and is not recorded yet, other than that of the intent *but*."""
-    begun = connection.execute(_BEGUN.where(intents.c.id != but), {"repository": repository.name})
-    return any(row.kind == "manifest.push" and json.loads(row.act)["digest"] == digest.text for row in begun)
+    return any(act["digest"] == digest.text for act in _begun(connection, repository, "manifest.push", {but}))
 
 
 def starting_point(
-    connection: Connection, repository: Repository, digest: Digest, names: Sequence[Tag]
+    connection: Connection, repository: Repository, digest: Digest, names: Sequence[Tag], but: Collection[str] = ()
 ) -> dict[str, object]:
     """
     What there is as a push of the manifest begins, for its intent: whether it is `known`, and of each tag the digests
-    at which it is, or may be by then, as far as that is known here (`before`).
+    at which it is, or may be by then, as far as that is known here (`before`). The intents *but* do not count.
     """
     place = content.repository_id(connection, repository)
     known = place is not None and content.has(connection, manifests, repository_id=place, digest=digest.text)
@@ -118,7 +125,7 @@ def starting_point(
         for name, found in before.items():
             mine = select(table.c.digest).where(table.c.repository_id == place, table.c.name == name)
             found.update(connection.execute(mine).scalars())
-    for act in _begun(connection, repository, "manifest.push"):
+    for act in _begun(connection, repository, "manifest.push", but):
         known = known or act["digest"] == digest.text
         for name in before.keys() & set(act["tags"]):
             before[name].add(act["digest"])
@@ -209,34 +216,85 @@ def learn_size(database: Database, digest: Digest, size_bytes: int) -> None:
 
     If that fails it stays as it was, until somebody asks for the blob again.
     """
-    try:
-        with database.lock(), database.writer() as connection:
-            database.begin(connection)
-            usage.weigh(connection, digest, size_bytes)
-            connection.exec_driver_sql("COMMIT")
-    except SQLAlchemyError:
-        _log.exception("the size of %s stays what a manifest claimed", digest)
+    failed = f"the size of {digest} stays what a manifest claimed"
+    _learn(database, lambda connection: usage.weigh(connection, digest, size_bytes), failed)
 
 
-def require_unreferenced(connection: Connection, repository: Repository, digest: Digest) -> None:
-    """Raises `ContentReferenced` if a manifest names the blob: one that is known here, or that is being pushed."""
+# the names of a blob: whatever it was pushed by, the other registry links it by its SHA-256 too, and without that link
+# cannot read it by the other digest
+
+
+def keep_twin(connection: Connection, digest: Digest, plain: Digest) -> None:
+    """Keeps that the bytes of the blob *digest* have the SHA-256 *plain*; again is no harm."""
+    if digest != plain and not content.has(connection, twins, digest=digest.text):
+        connection.execute(insert(twins).values(digest=digest.text, sha256=plain.text))
+
+
+def learn_twin(database: Database, digest: Digest, plain: Digest) -> None:
+    """As `keep_twin`, at once; blocks. If that fails it is not known, until somebody asks for the blob again."""
+    failed = f"the SHA-256 of {digest} is not known"
+    _learn(database, lambda connection: keep_twin(connection, digest, plain), failed)
+
+
+def twin_of(connection: Connection, digest: Digest) -> Digest | None:
+    """The SHA-256 of the blob's bytes, if it is known."""
+    if digest.algorithm is Algorithm.SHA256:
+        return digest
+    text = connection.execute(select(twins.c.sha256).where(twins.c.digest == digest.text)).scalar()
+    return None if text is None else Digest(text)
+
+
+def names_of(connection: Connection, repository: Repository, digest: Digest) -> tuple[Digest, ...]:
+    """The digests by which the repository has the blob's bytes, as far as they are known; a SHA-256 comes last."""
+    plain = twin_of(connection, digest)
+    if plain is None:
+        return (digest,)
+    beside = {"repository": repository.name, "plain": plain.text}
+    others = {digest} | {Digest(text) for text in connection.execute(_LINKED_BESIDE, beside).scalars()}
+    return (*sorted(others - {plain}), plain)
+
+
+def require_unreferenced(
+    connection: Connection, repository: Repository, digests: Iterable[Digest], but: Collection[str] = ()
+) -> None:
+    """
+    Raises `ContentReferenced` if a manifest names a blob: one that is known here, or that is being pushed; the intents
+    *but* do not count.
+    """
     place = content.repository_id(connection, repository)
-    named = place is not None and content.has(connection, edges, repository_id=place, target=digest.text)
-    if named or any(digest.text in act.get("names", ()) for act in _begun(connection, repository, "manifest.push")):
-        raise ContentReferenced(f"Delete the manifests that reference {digest} first.")
+    coming = {name for act in _begun(connection, repository, "manifest.push", but) for name in act.get("names", ())}
+    for digest in digests:
+        named = place is not None and content.has(connection, edges, repository_id=place, target=digest.text)
+        if named or digest.text in coming:
+            raise ContentReferenced(f"Delete the manifests that reference {digest} first.")
 
 
-def require_undeleted(connection: Connection, repository: Repository, manifest: Manifest) -> None:
-    """Raises `ManifestBlobUnknown` if a blob that *manifest* requires is being deleted."""
-    going = {act.get("digest") for act in _begun(connection, repository, "blob.delete")}
+def require_undeleted(
+    connection: Connection, repository: Repository, manifest: Manifest, but: Collection[str] = ()
+) -> None:
+    """
+    Raises `ManifestBlobUnknown` if a blob that *manifest* requires is being deleted; the intents *but* do not count.
+    """
+    begun = _begun(connection, repository, "blob.delete", but)
+    going = {name for act in begun for name in (act.get("digest"), *act.get("twins", ()))}
     missing = tuple(digest.text for digest in manifest.required if digest.text in going)
     if missing:
         raise ManifestBlobUnknown(f"Push {missing[0]} to {repository} again: it is being deleted.", missing=missing)
 
 
-def _begun(connection: Connection, repository: Repository, kind: str) -> list[dict[str, Any]]:
+def _learn(database: Database, write: Callable[[Connection], object], failed: str) -> None:
+    try:
+        with database.lock(), database.writer() as connection:
+            database.begin(connection)
+            write(connection)
+            connection.exec_driver_sql("COMMIT")
+    except SQLAlchemyError:
+        _log.exception(failed)
+
+
+def _begun(connection: Connection, repository: Repository, kind: str, but: Collection[str]) -> list[dict[str, Any]]:
     rows = connection.execute(_BEGUN, {"repository": repository.name})
-    return [json.loads(row.act) for row in rows if row.kind == kind]
+    return [json.loads(row.act) for row in rows if row.kind == kind and row.id not in but]
 
 
 def _known_blobs(connection: Connection, digests: Sequence[str]) -> set[str]:

@@ -37,7 +37,7 @@ class Claim:
 
 def claim(kind: str, act: Mapping[str, Any]) -> Claim:
     """What the act of an intent claims in its repository; pushes of one digest under several tags do not meet."""
-    digests = frozenset(act[name] for name in ("digest", "pushed", "twin") if name in act)
+    digests = frozenset(act[name] for name in ("digest", "pushed", "twin") if name in act).union(act.get("twins", ()))
     tags = frozenset(act.get("tags", ()))
     if kind in {"manifest.delete", "blob.delete", "tag.delete"}:
         return Claim(digests | tags)

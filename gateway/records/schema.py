@@ -299,6 +299,15 @@ untagged = Table(
     sqlite_with_rowid=False,
 )
 
+#: Blobs that came by another digest, and the SHA-256 by which a registry behind us links the same bytes: true anywhere.
+twins = Table(
+    "twins",
+    metadata,
+    Column("digest", String(135), primary_key=True),
+    Column("sha256", String(71), nullable=False, index=True),
+    sqlite_with_rowid=False,
+)
+
 #: What was deleted and can still be brought back: a manifest with its bytes, or (without them) a tag.
 trash = Table(
     "trash",

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, TypeAlias
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select
 
@@ -16,6 +16,8 @@ from gateway.errors import Conflict, Unknown
 from gateway.records import driver
 from gateway.records.review_tables import saved_searches
 
+#: Whether a search with these filters is one that the caller's credential reaches.
+Reached: TypeAlias = Callable[[Mapping[str, str]], bool]
 #: As many as anybody finds again.
 MOST: Final = 100
 _MINE: Final = (
@@ -40,12 +42,18 @@ def searches_of(connection: Connection, principal: Principal) -> tuple[SavedSear
     return tuple(SavedSearch(name, json.loads(text), datetime.fromtimestamp(at, UTC)) for name, text, at in rows)
 
 
-def save(principal: Principal, name: str, filters: Mapping[str, str], *, now: int) -> Change:
-    """Keeps the search under *name*, in the place of one that has it. On commit raises `Conflict` beyond 100."""
+def save(principal: Principal, name: str, filters: Mapping[str, str], reached: Reached, *, now: int) -> Change:
+    """
+    Keeps the search under *name*, in the place of one that has it.
+
+    On commit raises `Conflict` beyond 100, and where the one that has the name is not *reached*.
+    """
 
     def apply(connection: Connection) -> Notes:
         mine = saved_searches.c.owner == _owner(principal)
         before = connection.execute(select(saved_searches).where(mine, saved_searches.c.name == name)).first()
+        if before is not None and not reached(json.loads(before.filters)):
+            raise Conflict(f"This token does not reach the search {name} that is saved already; choose another name.")
         if before is not None:
             connection.execute(delete(saved_searches).where(saved_searches.c.id == before.id))
         elif connection.execute(select(func.count()).select_from(saved_searches).where(mine)).scalar_one() >= MOST:
@@ -61,13 +69,13 @@ def save(principal: Principal, name: str, filters: Mapping[str, str], *, now: in
     return Change(apply)
 
 
-def remove(principal: Principal, name: str) -> Change:
-    """Removes one; on commit raises `Unknown`."""
+def remove(principal: Principal, name: str, reached: Reached) -> Change:
+    """Removes one; on commit raises `Unknown`, also for one that is not *reached*."""
 
     def apply(connection: Connection) -> Notes:
         mine = (saved_searches.c.owner == _owner(principal)) & (saved_searches.c.name == name)
         before = connection.execute(select(saved_searches).where(mine)).first()
-        if before is None:
+        if before is None or not reached(json.loads(before.filters)):
             raise Unknown(f"There is no saved search {name}; list the saved searches to see their names.")
         connection.execute(delete(saved_searches).where(mine))
         return Notes(before={"name": name, "filters": json.loads(before.filters)})

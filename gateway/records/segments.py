@@ -35,6 +35,12 @@ MOST = 20_000
 _DISORDER = 10_000
 #: Later than any event, as events tell times.
 _NEVER: Final = "9999-12-31T23:59:59.999999Z"
+#: What stands in place of what is not even of its column's type.
+_NONE: Final[Mapping[str, int | str]] = {
+    **dict.fromkeys(("first_seq", "file_bytes"), 0),
+    **dict.fromkeys(("first_time", "last_time", "file", "file_sha256"), ""),
+    "stub": "{}",
+}
 _NAME: Final = re.compile(r"\d{4}-\d\d-\d{12,}-\d{12,}\.jsonl\.gz", re.ASCII)
 
 
@@ -73,9 +79,9 @@ class Segment:
 
     @property
     def period(self) -> tuple[str, str] | None:
-        """The times of its ends; of a purged one as its signed stub tells them, None if that does not."""
+        """The times of its ends, None if the last is not told; of a purged one as its signed stub tells them."""
         if not self.stub:
-            return self.first_time, self.last_time
+            return (self.first_time, self.last_time) if self.last_time else None
         try:
             stub = statement_of(self.stub)
             return str(stub["first_time"]), str(stub["last_time"])
@@ -112,8 +118,8 @@ def spans(connection: Connection, sealed: Sequence[Segment]) -> Mapping[int, tup
     """
     The first and the last time of the events in each of *sealed*, which are all segments, by the last one's number.
 
-    Of purged ones whose stubs tell none, those of older gateways, they are the times of what is around them: events are
-    sealed in the order in which they happened, but for a moment.
+    Of those that tell none (purged ones with stubs of older gateways, edited rows) they are the times of what is around
+    them: events are sealed in the order in which they happened, but for a moment.
     """
     periods = [segment.period for segment in sealed]
     after = _NEVER if not periods or periods[-1] else _time_after(connection, sealed[-1].last_seq)
@@ -125,10 +131,13 @@ def spans(connection: Connection, sealed: Sequence[Segment]) -> Mapping[int, tup
 
 
 def _segment(row: Row[Any]) -> Segment:
-    """SQLite keeps anything in any column: in place of what is no number stands 0, which no segment has."""
-    whole = {name: getattr(row, name) for name in ("first_seq", "file_bytes")}
-    told = {name: value if isinstance(value, int) else 0 for name, value in whole.items()}
-    return Segment(**{**row._mapping, **told})
+    """
+    SQLite keeps anything in any column: in place of what is no number stands 0, and of what is no text "", which no
+    segment has; of a stub that is none, one that says nothing.
+    """
+    kept = row._mapping
+    none = {name: value for name, value in _NONE.items() if not isinstance(kept[name], type(value))}
+    return Segment(**{**kept, **none})
 
 
 def _given(before: str, now: str) -> str:

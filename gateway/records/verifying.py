@@ -97,7 +97,7 @@ class Verifier:
             return Wrong(f"event {head.seq} is not the one sealed last", head.seq)
         if recorded.seq < head.seq and self._read(_kept_head) == kept:
             return Wrong(f"event {recorded.seq + 1} was added after the chain's head", recorded.seq + 1)
-        newest = self._read(checkpoints.newest)
+        newest = self._read(checkpoints.newest_row)
         if newest is not None and newest.seq > head.seq and self._read(_last) <= head.seq:
             told = f"events {head.seq + 1} to {newest.seq} are gone: a checkpoint names the last of them"
             return Wrong(told, head.seq + 1)

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.access.principals import Origin
+from gateway.access.refusals import wanted_scope
 from gateway.access.scopes import CATALOG
 from gateway.engine.port import Interrupted, greedy
 from gateway.errors import Refusal, Unsupported
-from gateway.gate import wanted_scope
 from gateway.oci.names import Repository
 from gateway.registry import repeats, routes
 from gateway.registry.authentication import authenticate, require_catalog, require_standing

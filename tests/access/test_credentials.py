@@ -249,6 +249,14 @@ def test_after_five_failures_right_and_wrong_are_one_answer_and_nothing_is_hashe
     assert door.pool.verified == hashed
 
 
+def test_failures_before_a_right_password_count_no_more_after_it(door: Door) -> None:
+    for attempt in range(2):
+        for number in range(4):
+            assert isinstance(refused(door.knock("writer", f"guess {attempt}{number}")).refusal, Unauthorized)
+
+        assert isinstance(door.knock("writer", PASSWORD), Believed)
+
+
 def test_a_password_verified_a_moment_ago_does_not_pass_the_throttle(door: Door) -> None:
     door.knock("writer", PASSWORD)
     for number in range(5):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
@@ -14,6 +15,7 @@ from gateway.access.keys import (
     ROTATION,
     KeyRing,
     KeyState,
+    SigningKey,
     due,
     new_key,
     open_private,
@@ -152,6 +154,23 @@ def test_a_ring_that_cannot_be_read_again_is_not_trusted() -> None:
     for _ in range(2):
         with pytest.raises(ConnectionError):
             ring.find(kid, NOW)
+
+
+def test_a_revocation_that_lands_while_the_ring_is_read_is_not_missed() -> None:
+    kept = KeptKeys.fresh()
+    kid = kept.current().kid
+
+    class Meanwhile:
+        def read(self) -> Sequence[SigningKey]:
+            found = kept.read()
+            if kept.reads == 1:
+                kept.revoke(kid)
+            return found
+
+    ring = KeyRing(Meanwhile(), lambda: kept.version)
+    ring.find(kid, NOW)
+
+    assert ring.find(kid, NOW) is None
 
 
 def test_published_are_next_current_and_what_still_verifies() -> None:

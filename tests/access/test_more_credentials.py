@@ -64,6 +64,11 @@ def test_its_use_is_noted_once_a_minute(door: Door) -> None:
         touched.append(belief.change is not None)
         door.clock.move(seconds=40)
     assert touched == [True, False, True]
+    # On a clock that was put back as well.
+    door.clock.move(days=-1)
+    belief = door.knock("writer", token)
+    assert isinstance(belief, Believed)
+    assert belief.change is not None
 
 
 def test_wrong_tokens_are_one_answer_with_a_reason_for_the_trail(door: Door) -> None:

@@ -11,6 +11,7 @@ from gateway.access.principals import Caller
 from gateway.administration import FIELDS
 from gateway.audit.trail import Search
 from gateway.errors import Denied, Invalid, NameInvalid, Unknown
+from gateway.records.trail import project_tail
 from tests.administration.rooms import Rooms
 from tests.house import OPERATOR
 
@@ -125,6 +126,33 @@ def test_an_owner_sees_nothing_of_a_project_that_had_the_name_before(rooms: Room
     with pytest.raises(Unknown, match=f"^There is no event {number} that you may see"):
         rooms.run(audit.show_event(owner, number))
     assert rooms.run(audit.show_event(auditor, number))["kind"] == "grant.add"
+
+
+def test_the_overview_of_a_new_project_counts_nothing_of_the_former_one(
+    rooms: Rooms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    audit, projects = rooms.acts.audit, rooms.acts.projects
+    monkeypatch.setattr("gateway.records.overview._LOOKED", 3)
+    rooms.owner("jane", "gallery")
+    for _ in range(5):
+        rooms.run(audit.list_events(OPERATOR, Search(project="gallery")))
+    rooms.run(projects.remove_project(OPERATOR, "gallery"))
+    owner = rooms.owner("joe", "gallery")
+    for _ in range(5):
+        rooms.run(audit.list_events(owner, Search(project="gallery")))
+    born = datetime.fromisoformat(rooms.last("project.add")["time"])
+    with rooms.house.database.lock(), rooms.house.database.engine.connect() as connection:
+        while project_tail(rooms.house.database, connection):
+            pass
+
+    for since in (None, datetime(2020, 1, 1, tzinfo=UTC)):
+        search = Search(project="gallery", since=since)
+        found = rooms.run(audit.overview(owner, search))
+        of_it = rooms.house.records(project="gallery", since=found.timeline.since, until=found.timeline.until)
+        assert found.timeline.since >= born
+        assert found.facets.since >= born
+        assert not found.timeline.whole
+        assert sum(bucket.total for bucket in found.timeline.buckets) == len(of_it)
 
 
 def test_a_search_cannot_borrow_another_projects_right(rooms: Rooms) -> None:

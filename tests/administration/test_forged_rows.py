@@ -422,6 +422,46 @@ def test_a_segment_with_a_number_that_is_none_is_found_and_nothing_leaves_on_its
 
 
 @ON_SQLITE
+@pytest.mark.parametrize("purged", [False, True])
+@pytest.mark.parametrize("forged", ["x'ff00'", "x''", "x'323032352d3033'"])
+@pytest.mark.parametrize("column", ["first_time", "last_time", "file", "file_sha256", "stub"])
+def test_a_segment_with_a_text_that_is_none_is_found_and_hides_no_event_that_can_be_read(
+    old: Rooms, column: str, forged: str, purged: bool
+) -> None:
+    seal(old, APRIL if purged else None)
+    written(
+        old.house, lambda each: each.exec_driver_sql(f"UPDATE segments SET {column} = {forged} WHERE last_seq = 30")
+    )
+    house, newer = old.house, Search(since=APRIL, until=MAY)
+
+    # Where a file was is nothing that anybody asks of a purged one.
+    assert house.trail.verify().fault or (purged and column == "file")
+    assert [line for line in house.trail.lines(newer) if '"id":' not in line] == ["{}"][: column == "stub"]
+    assert sum('"id":' in line for line in house.trail.lines(newer)) == 20
+    assert old.run(old.acts.audit.find_events(OPERATOR, newer)).events
+    assert house.trail.sealed(Search(since=MARCH, until=MARCH + DAY)) is not None
+    assert house.trail.following(30, 5).events or house.trail.following(30, 5).purged
+    assert old.run(old.acts.evidence.kept(OPERATOR)).segments
+    with pytest.raises(Conflict):
+        seal(old, APRIL)
+    if column == "last_time" and not purged:
+        assert len(list(house.trail.lines(Search(until=APRIL)))) == 30
+
+
+@pytest.mark.parametrize("column", ["first_time", "last_time"])
+def test_a_segment_that_tells_no_time_hides_no_event_of_its_own(old: Rooms, column: str) -> None:
+    seal(old)
+    written(old.house, lambda each: each.execute(update(rows).where(rows.c.last_seq == 30).values({column: ""})))
+
+    assert old.house.trail.verify().fault
+    if column == "last_time":
+        assert len(list(old.house.trail.lines(Search(since=MARCH, until=APRIL)))) == 30
+        return
+    with pytest.raises(Unavailable, match="is not the name of its file"):
+        list(old.house.trail.lines(Search(since=MARCH, until=APRIL)))
+
+
+@ON_SQLITE
 @pytest.mark.parametrize("forged", ["'abc'", "x'ff00'", "1.5"])
 @pytest.mark.parametrize("column", ["seq", "made_at"])
 def test_a_checkpoint_with_a_number_that_is_none_is_found_and_stops_no_other(

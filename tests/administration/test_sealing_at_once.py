@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
+from collections.abc import Iterable
 from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -132,6 +134,72 @@ def test_nothing_is_recorded_whose_draft_is_gone(old: Rooms) -> None:
     with pytest.raises(Unavailable, match="Nothing was sealed"):
         house.run(house.ledger.commit(Act(Event(Kind.AUDIT_RETAIN, GATEWAY), sealing.record(house.data, segment))))
     assert house.database.read_now(segments.every) == []
+
+
+@ON_SQLITE
+def test_a_draft_that_lacks_its_last_event_is_not_recorded(old: Rooms, monkeypatch: pytest.MonkeyPatch) -> None:
+    pack = sealing._pack
+
+    def short(file: IO[bytes], lines: Iterable[bytes]) -> None:
+        *before, _, statement = lines
+        pack(file, [*before, statement])
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sealing, "_pack", short)
+        with pytest.raises(Unavailable, match="was not written as it should be"):
+            old.run(old.acts.evidence.retain(OPERATOR, APRIL))
+    assert old.house.database.read_now(segments.every) == []
+    old.run(old.acts.evidence.retain(OPERATOR, APRIL))
+    is_whole(old)
+
+
+@ON_SQLITE
+def test_a_segment_is_durable_with_its_name_before_events_leave(old: Rooms, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From then on it is the only copy."""
+    house = old.house
+    folder = house.data / segments.FOLDER
+    steps: list[tuple[str, Path]] = []
+    fsync, replace = os.fsync, os.replace
+
+    def synced(descriptor: int) -> None:
+        steps.append(("sync", Path(os.readlink(f"/proc/self/fd/{descriptor}"))))
+        fsync(descriptor)
+
+    def renamed(source: str | Path, target: str | Path) -> None:
+        steps.append(("name", Path(target)))
+        replace(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.fsync", synced)
+        patched.setattr("os.replace", renamed)
+        found = house.database.read_now(lambda connection: segments.next_events(connection, APRIL))
+        segment = sealing.write(house.data, found, Head(), "{}")
+        house.run(house.ledger.commit(Act(Event(Kind.AUDIT_RETAIN, GATEWAY), sealing.record(house.data, segment))))
+
+    seen = [(what, path) for what, path in steps if path.is_relative_to(folder)]
+    first, draft = seen[0]
+    assert (first, draft.parent) == ("sync", folder)
+    assert draft.name.startswith(".draft-")
+    assert seen[-2:] == [("name", folder / segment.file), ("sync", folder)]
+
+
+@ON_SQLITE
+def test_a_purged_file_is_gone_from_the_disk_when_that_is_told(old: Rooms, monkeypatch: pytest.MonkeyPatch) -> None:
+    house = old.house
+    old.run(old.acts.evidence.retain(OPERATOR, APRIL))
+    [segment] = house.database.read_now(segments.every)
+    file = house.data / segments.FOLDER / segment.file
+    synced: list[tuple[str, bool]] = []
+    fsync = os.fsync
+
+    def told(descriptor: int) -> None:
+        synced.append((os.readlink(f"/proc/self/fd/{descriptor}"), file.exists()))
+        fsync(descriptor)
+
+    monkeypatch.setattr("os.fsync", told)
+    sealing.remove_file(house.data, segment)
+
+    assert synced == [(str(file.parent), False)]
 
 
 @ON_SQLITE

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from sqlalchemy import text
 
+from gateway.access.personal import parse_bound
 from gateway.audit.trail import Search
 from gateway.errors import Conflict, Denied, Invalid, Unknown
 from gateway.records import searches
@@ -47,6 +50,36 @@ def test_a_saved_search_is_removed_by_name(rooms: Rooms) -> None:
     rooms.run(rooms.acts.audit.save_search(OPERATOR, "mine", {"outcome": "denied"}))
     rooms.run(rooms.acts.audit.remove_search(OPERATOR, "mine"))
     assert rooms.run(rooms.acts.audit.list_searches(OPERATOR)) == ()
+
+
+def test_a_token_reaches_no_saved_search_that_it_may_not_run(rooms: Rooms) -> None:
+    jane, audit = rooms.owner("jane", "gallery"), rooms.acts.audit
+    rooms.run(rooms.acts.projects.add_project(OPERATOR, "attic"))
+    rooms.run(rooms.acts.grants.add_grant(OPERATOR, "jane", "owner", "attic"))
+    kept = {"ours": {"project": "gallery"}, "theirs": {"project": " attic "}, "deep": {"repository": "attic/ui"}}
+    for name, filters in kept.items():
+        rooms.run(audit.save_search(jane, name, filters))
+    reviews = replace(jane, bound=parse_bound(["review"], ["gallery"]))
+
+    for bound in (parse_bound(["pull", "push", "delete"], ["gallery"]), parse_bound(["pull"], None)):
+        narrow = replace(jane, bound=bound)
+        assert rooms.run(audit.list_searches(narrow)) == ()
+        for name in kept:
+            with pytest.raises(Unknown):
+                rooms.run(audit.remove_search(narrow, name))
+            assert rooms.last("search.remove")["outcome"] == "failed"
+    assert [each.name for each in rooms.run(audit.list_searches(reviews))] == ["ours"]
+    for name in ("theirs", "deep"):
+        with pytest.raises(Unknown):
+            rooms.run(audit.remove_search(reviews, name))
+        with pytest.raises(Conflict, match="another name"):
+            rooms.run(audit.save_search(reviews, name, {"project": "gallery"}))
+    assert {each.name for each in rooms.run(audit.list_searches(jane))} == set(kept)
+
+    rooms.run(audit.save_search(reviews, "ours", {"project": "gallery", "outcome": "denied"}))
+    rooms.run(audit.remove_search(reviews, "ours"))
+    anywhere = replace(jane, bound=parse_bound(["review"], None))
+    assert [each.name for each in rooms.run(audit.list_searches(anywhere))] == ["deep", "theirs"]
 
 
 def test_a_search_that_cannot_be_saved_says_which_field(rooms: Rooms) -> None:

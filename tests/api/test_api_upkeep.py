@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+from sqlalchemy import delete, insert
+
 from gateway.api.routes import PREFIX
+from gateway.records.evidence_tables import checkpoints as stored
 from tests.api.desk import Desk
+from tests.records.rows import written
 
 
 def test_what_is_deleted_is_listed_restored_and_dropped(each_desk: Desk) -> None:
@@ -104,6 +109,26 @@ def test_a_checkpoint_is_made_listed_and_held_against_the_trail(each_desk: Desk)
     assert desk.ask("auditor", "POST", path, {**body, "key": "none"}).problem["field"] == "key"
     assert desk.ask("auditor", "POST", path, {"checkpoints": [{}]}).problem["field"] == "checkpoints[0]"
     assert desk.ask("auditor", "GET", f"{PREFIX}/audit/sinks").json() == {"items": [], "next": None}
+
+
+FORGED = ["{}", "", "null", '{"type":"checkpoint"', "[" * 5000]
+
+
+@pytest.mark.parametrize("line", FORGED)
+def test_a_row_that_is_no_checkpoint_is_listed_as_one_that_says_nothing(each_desk: Desk, line: str) -> None:
+    desk = each_desk
+    made = desk.ask("auditor", "POST", f"{PREFIX}/audit/checkpoints").json()
+    forged = {"number": 2**40, "seq": 10**12, "made_at": 2**62, "line": line}
+    written(desk.world.house, lambda connection: connection.execute(insert(stored).values(forged)))
+
+    page = desk.ask("auditor", "GET", f"{PREFIX}/audit/checkpoints?limit=1").json()
+    [item] = page["items"]
+    assert (item["number"], item["seq"], item["line"], item["statement"]) == (2**40, 10**12, line, {})
+    older = desk.ask("auditor", "GET", f"{PREFIX}/audit/checkpoints?limit=1&cursor={page['next']}").json()
+    assert older["items"] == [made]
+    body = {"checkpoints": [item["statement"]]}
+    assert desk.ask("auditor", "POST", f"{PREFIX}/audit/verify-against", body).problem["field"] == "checkpoints[0]"
+    written(desk.world.house, lambda connection: connection.execute(delete(stored).where(stored.c.number == 2**40)))
 
 
 def test_a_leaked_personal_token_alone_is_ended(each_desk: Desk) -> None:

@@ -95,6 +95,17 @@ def test_a_checkpoint_signed_by_somebody_else_proves_nothing() -> None:
     assert "another key" in verified(LINES, checkpoint(EVENTS[20], CheckpointKey.new())).fault
 
 
+def test_a_checkpoint_in_the_export_itself_has_to_be_signed_as_well() -> None:
+    """Whoever edited the export could have put one after the event that it names."""
+    forged = checkpoint(EVENTS[20], CheckpointKey.new())
+    redated = checkpoint(EVENTS[20]).replace('"number":21', '"number":22')
+
+    assert verified([*LINES[:21], checkpoint(EVENTS[20]), *LINES[21:]]).proven == 21
+    assert "another key" in verified([*LINES[:21], forged, *LINES[21:]]).fault
+    assert "signature" in verified([*LINES[:21], redated, *LINES[21:]]).fault
+    assert "another key" in verified([*LINES[:30], forged, *LINES[30:]]).fault
+
+
 def test_a_checkpoint_that_was_edited_is_found() -> None:
     edited = checkpoint(EVENTS[20]).replace('"seq":21', '"seq":22')
 
@@ -108,6 +119,13 @@ def test_what_a_sink_has_got_twice_is_no_fault_unless_it_differs() -> None:
 
     other = chain(40, agent="forged")[15].line()
     assert "comes twice" in verified([*LINES[:20], other, *LINES[20:]]).fault
+
+
+def test_a_checkpoint_that_comes_late_proves_nothing_of_what_came_in_between() -> None:
+    found = verified([*LINES[:30], checkpoint(EVENTS[19]), *LINES[30:]])
+
+    assert (found.fault, found.statements) == ("", 1)
+    assert found.proven <= 20
 
 
 def test_a_later_beginning_is_taken_at_its_word_and_proven_by_what_follows() -> None:
@@ -267,6 +285,9 @@ def test_the_plain_verification_agrees_with_the_library(message: bytes) -> None:
     assert not is_signed_plainly(public, signature, message + b"!")
     assert not is_signed_plainly(public, signature[:-1] + bytes([signature[-1] ^ 1]), message)
     assert not is_signed_plainly(KEY.private.public_key().public_bytes_raw(), signature, message)
+    # RFC 8032 §5.1.7: of one signature no second one is made by adding the group's order to its scalar.
+    again = int.from_bytes(signature[32:], "little") + 2**252 + 27742317777372353535851937790883648493
+    assert not is_signed_plainly(public, signature[:32] + again.to_bytes(32, "little"), message)
 
 
 def test_the_module_copied_alone_verifies_with_python_alone(tmp_path: Path) -> None:

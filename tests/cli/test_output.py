@@ -76,6 +76,29 @@ def test_no_cell_begins_a_formula(text: str) -> None:
     assert not csv_cell(text).startswith(("=", "+", "-", "@", "\t", "\r", "\n"))
 
 
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t=", "\r=", '"=', '""=', ";="])
+@pytest.mark.parametrize("end", [";", "\t", "\n", "\r", "\r\n", ";;"])
+@pytest.mark.parametrize("column", ["agent", "detail"])
+def test_no_cell_begins_a_formula_where_cells_end_at_other_characters(column: str, end: str, start: str) -> None:
+    text = f"Mozilla{end}{start}HYPERLINK(A1)"
+    event = {"id": 1, column: {"said": text} if column == "detail" else text}
+    for lines in (csv_lines([event]), csv_lines([seal(Head(), event)])):
+        for delimiter in (",", ";", "\t", "|"):
+            for row in csv.reader(io.StringIO(lines, newline=""), delimiter=delimiter):
+                assert not [cell for cell in row if cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n"))], lines
+
+
+@given(st.text(st.sampled_from(";,\t\r\n\"'=+-@a")), st.sampled_from([",", ";", "\t"]))
+def test_however_it_is_split_a_line_holds_no_formula(text: str, delimiter: str) -> None:
+    rows = csv.reader(io.StringIO(csv_lines([{"agent": text}]), newline=""), delimiter=delimiter)
+    assert not [cell for row in rows for cell in row if cell.startswith(("=", "+", "-", "@"))]
+
+
+def test_what_no_spreadsheet_splits_is_told_as_it_is() -> None:
+    for agent in ("docker/20.10 go/go1.20; kernel/5 (x; linux)", "Googlebot/2.1 (+http://example.org)", "a-b=c@d"):
+        assert csv_cell(agent) == agent
+
+
 def test_export_as_csv_has_every_event_in_its_columns() -> None:
     event = {**dict.fromkeys(FIELDS, ""), "id": 1, "kind": "manifest.push", "agent": "=evil()", "after": {"b": 1}}
     stream = io.StringIO(newline="")

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import zipfile
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from gateway.records.database import Database
+from gateway.records.trail import project_tail
 from tests.cli.line import Line
 
 
@@ -64,6 +69,25 @@ def test_an_overview_shows_when_and_who(furnished: Line) -> None:
     out = furnished.done("audit", "overview").out
     assert "PRINCIPALS" in out
     assert "every event from" in out
+
+
+def test_an_overview_says_of_which_period_its_times_are(furnished: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.records.overview._LOOKED", 3)
+    database = Database.open(f"sqlite:///{furnished.folder}/gateway.db", furnished.folder)
+    with closing(database), database.lock(), database.engine.connect() as connection:
+        while project_tail(database, connection):
+            pass
+    out = furnished.done("audit", "overview", "--since", "1h").out
+    counted = re.search(r"^Counted \d+: every event from (\S+) to ", out, re.MULTILINE)
+    shown = re.search(r"^The times show every event from (\S+) to ", out, re.MULTILINE)
+    assert counted is not None
+    assert counted[1].endswith("T00:00:00Z")
+    if shown is None:
+        # The times are told by the hour, the rest by the day: both begin at once where the hour is the day's first.
+        assert (datetime.now(UTC) - timedelta(hours=1)).hour == 0
+    else:
+        assert counted[1] < shown[1]
+        assert shown[1].endswith(":00:00Z")
 
 
 @pytest.mark.parametrize(("since", "until"), [("0001-01-01", "0001-12-31"), ("9999-12-30", "9999-12-31")])

@@ -11,6 +11,8 @@ def test_a_tag_is_removed_and_brought_back(furnished: Line) -> None:
     furnished.done("tag", "remove", "gallery/ui:v1")
     [row] = furnished.done("trash", "list", "gallery/ui", "--json").json
     assert row["name"] == "gallery/ui:v1"
+    [removal] = furnished.events("--kind", "tag.delete")
+    assert row["deleted_by"] == removal["principal"] != "operator:0"
     [move, *_] = furnished.done("tag", "history", "gallery/ui:v1", "--json").json
     assert (move["kind"], move["restorable"]) == ("tag.delete", True)
     assert "names sha256:" in furnished.done("tag", "restore", "gallery/ui:v1").out

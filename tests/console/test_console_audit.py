@@ -119,6 +119,29 @@ def test_what_clients_wrote_is_shown_and_does_nothing(desk: Desk) -> None:
         assert "&lt;script&gt;alert" in page.text
 
 
+@pytest.mark.parametrize("asked", ["since=1h", "until=1m"])
+def test_a_page_tells_of_which_period_it_counted_and_when_that_is_more_than_was_asked_for(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    browser = desk.browser("ann", auditor=True)
+    earlier = datetime.now(UTC) - timedelta(minutes=10)
+    for number in range(10):
+        happened(desk, Kind.MANIFEST_PULL, time=earlier + timedelta(minutes=number))
+    few = browser.get(f"/console/audit?{asked}").words
+    assert "more than you asked for" not in few
+    monkeypatch.setattr("gateway.records.overview._LOOKED", 3)
+    with desk.house.database.lock(), desk.house.database.engine.connect() as connection:
+        while project_tail(desk.house.database, connection):
+            pass
+
+    many = browser.get(f"/console/audit?{asked}").words
+
+    # Beside the bars, and with the facets.
+    assert many.count("That is more than you asked for") == 2
+    for words in (few, many):
+        assert re.search(r"Counted \d+ events: every one from .* UTC to .* UTC ?\.", words)
+
+
 def test_an_owner_sees_the_audit_of_its_project_and_of_no_other(desk: Desk) -> None:
     for project in ("gallery", "attic"):
         desk.project(project)

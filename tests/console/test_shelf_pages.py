@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from sqlalchemy import insert, update
 
 from gateway.access.principals import Caller
 from gateway.administration.retention import Retention, Retentions
@@ -13,10 +14,12 @@ from gateway.audit.event import Event, Kind
 from gateway.gate import Act
 from gateway.oci.manifest import Manifest
 from gateway.records import cursors
+from gateway.records.evidence_tables import checkpoints as stored
 from tests.administration.stocking import Stock
 from tests.console.browsing import Browser, Desk
 from tests.console.stocked import stock_of, team
 from tests.house import OPERATOR
+from tests.records.rows import written
 
 UI = "gallery/ui"
 
@@ -215,6 +218,25 @@ def test_evidence_is_told_and_given_to_auditors(desk: Desk) -> None:
     assert "attachment" in key.header("content-disposition")
     assert ann.get("/console/audit/evidence/checkpoint").text == f"{made.line}\n"
     assert desk.browser("jane").get("/console/audit/evidence").status == 403
+
+
+@pytest.mark.parametrize("line", ["{}", "", '{"type":"checkpoint"', "[" * 5000])
+def test_a_row_that_is_no_checkpoint_is_told_of_and_given_to_nobody(desk: Desk, line: str) -> None:
+    ann = desk.browser("ann", auditor=True)
+    forged = {"number": 2**40, "seq": 10**12, "made_at": 2**62, "line": line}
+    written(desk.house, lambda connection: connection.execute(insert(stored).values(forged)))
+    told = f"The row of checkpoint {2**40} is no statement of this gateway: somebody edited it."
+
+    page = ann.get("/console/audit/evidence")
+    assert told in page.words
+    assert "gateway audit verify" in page.words
+    assert ann.get("/console/audit/evidence/checkpoint").status == 404
+    made = desk.run(desk.acts.evidence.checkpoint(OPERATOR))
+    written(desk.house, lambda connection: connection.execute(update(stored).values(made_at=2**62)))
+    page = ann.get("/console/audit/evidence")
+    assert told in page.words
+    assert f"number 1, of event {made.seq}" in page.words
+    assert ann.get("/console/audit/evidence/checkpoint").text == f"{made.line}\n"
 
 
 def test_the_gateway_is_made_read_only_for_a_reason(desk: Desk) -> None:

@@ -133,8 +133,14 @@ class House:
             elsewhere.drop(connection)
             return Notes()
 
+        def resume(connection: Any) -> Notes:
+            elsewhere.resume(connection)
+            return Notes()
+
         self.apply(Change(intend))
         try:
+            if await elsewhere.wait():
+                self.apply(Change(resume))
             await elsewhere.run()
         except Refusal as refusal:
             if not getattr(refusal, "uncertain", False):

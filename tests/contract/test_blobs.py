@@ -99,6 +99,51 @@ def test_a_mount_takes_nothing_its_source_does_not_hold(house: House) -> None:
     run(story())
 
 
+def test_what_was_mounted_by_sha512_can_be_read(house: House) -> None:
+    async def story() -> None:
+        digest = Digest.of(CONTENT, Algorithm.SHA512)
+        await house.push(UI, CONTENT, Algorithm.SHA512)
+        if house.nature.keeps_algorithms_apart:
+            await house.commit(house.engine.blobs.mount(UI, OTHER, digest))
+        else:
+            with pytest.raises(BlobUnknown):
+                await house.commit(house.engine.blobs.mount(UI, OTHER, digest))
+            await house.push(OTHER, CONTENT, Algorithm.SHA512)
+        assert await house.pull(OTHER, digest) == CONTENT
+
+    run(story())
+
+
+def test_what_was_pushed_by_sha512_and_deleted_is_readable_by_no_digest(house: House) -> None:
+    async def story() -> None:
+        digest = Digest.of(CONTENT, Algorithm.SHA512)
+        for place in (UI, OTHER):
+            await house.push(place, CONTENT, Algorithm.SHA512)
+        await house.commit(house.engine.blobs.delete(UI, digest))
+        for name in (digest, Digest.of(CONTENT)):
+            with pytest.raises(BlobUnknown):
+                await house.engine.blobs.find(UI, name)
+        with pytest.raises(BlobUnknown):
+            await house.commit(house.engine.blobs.delete(UI, digest))
+        assert await house.pull(OTHER, digest) == CONTENT
+        await house.push(UI, CONTENT, Algorithm.SHA512)
+        assert await house.pull(UI, digest) == CONTENT
+
+    run(story())
+
+
+def test_a_deletion_by_a_digest_that_the_repository_does_not_hold_takes_nothing(house: House) -> None:
+    async def story() -> None:
+        digest = Digest.of(CONTENT, Algorithm.SHA512)
+        await house.push(OTHER, CONTENT, Algorithm.SHA512)
+        await house.push(UI, CONTENT)
+        with pytest.raises(BlobUnknown):
+            await house.commit(house.engine.blobs.delete(UI, digest))
+        assert await house.pull(UI, Digest.of(CONTENT)) == CONTENT
+
+    run(story())
+
+
 def test_a_deleted_blob_is_gone_here_and_nowhere_else_at_once_for_every_process(houses: Houses) -> None:
     async def story() -> None:
         here, there = houses.open(), houses.open()

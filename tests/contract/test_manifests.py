@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from gateway.errors import ManifestBlobUnknown, ManifestUnknown
+from gateway.errors import ManifestBlobUnknown, ManifestInvalid, ManifestUnknown
 from gateway.oci.digest import Algorithm, Digest
-from gateway.oci.manifest import OCI_INDEX
+from gateway.oci.manifest import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, load
 from gateway.oci.names import Reference, Tag
 from tests.contract.house import LAYER, OTHER, UI, House, Houses, image, index, run
 
+NOT_DISTRIBUTABLE = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
 FOREIGN = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
 
 
@@ -57,6 +60,18 @@ def test_a_manifest_is_refused_while_something_it_names_is_not_in_the_repository
     run(story())
 
 
+def test_a_manifest_does_not_stand_in_for_a_layer_of_an_image(house: House) -> None:
+    async def story() -> None:
+        child = await house.push_image(UI)
+        manifest = image(b"{}", child.content)
+        with pytest.raises(ManifestBlobUnknown) as refused:
+            await house.put(UI, manifest, "v1")
+        assert refused.value.missing == (child.digest.text,)
+        assert not await is_there(house, Tag("v1"))
+
+    run(story())
+
+
 def test_layers_that_need_not_be_kept_are_not_asked_for(house: House) -> None:
     async def story() -> None:
         await house.push(UI, b"{}")
@@ -67,6 +82,70 @@ def test_layers_that_need_not_be_kept_are_not_asked_for(house: House) -> None:
             with pytest.raises(ManifestBlobUnknown):
                 await house.put(UI, manifest, "v1")
         assert await is_there(house, Tag("v1")) is house.nature.takes_foreign_layers
+
+    run(story())
+
+
+@pytest.mark.parametrize(
+    ("media_type", "layer_type"),
+    [(OCI_MANIFEST, NOT_DISTRIBUTABLE), (DOCKER_MANIFEST, FOREIGN)],
+    ids=["oci", "docker"],
+)
+def test_layers_that_lie_elsewhere_are_taken_or_refused_for_good(
+    house: House, media_type: str, layer_type: str
+) -> None:
+    async def story() -> None:
+        await house.push(UI, b"{}")
+        fields = json.loads(image(b"{}", b"elsewhere", layer_type=layer_type).content)
+        fields["mediaType"] = media_type
+        fields["layers"][0]["urls"] = ["https://elsewhere.test/layer"]
+        manifest = load(json.dumps(fields).encode(), media_type)
+        if house.nature.takes_foreign_layers:
+            await house.put(UI, manifest, "v1")
+        else:
+            with pytest.raises(ManifestInvalid) as refused:
+                await house.put(UI, manifest, "v1")
+            assert manifest.layers[0].digest.text in refused.value.message
+            assert "validation.manifests.urls.allow" in refused.value.message
+        assert await is_there(house, Tag("v1")) is house.nature.takes_foreign_layers
+
+    run(story())
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"{}", b"[1]", b"\x1f\x8b a layer", b'{"architecture": "amd64"}'],
+    ids=["empty", "list", "layer", "config"],
+)
+def test_a_blob_is_no_manifest_and_is_not_deleted_as_one(house: House, content: bytes) -> None:
+    async def story() -> None:
+        for algorithm in Algorithm:
+            blob = await house.push(UI, content, algorithm)
+            assert not await is_there(house, blob.digest)
+            with pytest.raises(ManifestUnknown):
+                await house.commit(house.engine.manifests.delete(UI, blob.digest))
+            assert await house.pull(UI, blob.digest) == content
+
+    run(story())
+
+
+def test_a_child_pushed_by_sha512_is_listed_by_it_or_by_the_digest_that_the_refusal_names(house: House) -> None:
+    async def story() -> None:
+        await house.push_image(UI)
+        child = image(b"{}", b"a layer", annotations={"of": "an index"}, algorithm=Algorithm.SHA512)
+        await house.put(UI, child)
+        plain = index([(child.content, child.media_type)])
+        content = plain.content.replace(Digest.of(child.content).text.encode(), child.digest.text.encode())
+        by_it = load(content, OCI_INDEX)
+        if house.nature.keeps_algorithms_apart:
+            await house.put(UI, by_it, "v1")
+        else:
+            with pytest.raises(ManifestInvalid) as refused:
+                await house.put(UI, by_it, "v1")
+            assert child.digest.text in refused.value.message
+            assert Digest.of(child.content).text in refused.value.message
+            await house.put(UI, plain, "v1")
+        assert await is_there(house, Tag("v1"))
 
     run(story())
 

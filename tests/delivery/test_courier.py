@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import insert
 
 from gateway import delivery
 from gateway.access.secrets import Secrets
@@ -21,8 +22,10 @@ from gateway.delivery import Courier
 from gateway.gate import Act
 from gateway.records import checkpoints, cursors
 from gateway.records.cursors import Lag
+from gateway.records.evidence_tables import checkpoints as stored
 from gateway.records.trail import project_tail
 from tests.house import GATEWAY, OPERATOR, House
+from tests.records.rows import written
 from tests.services.receivers import a_hook, a_slow_peer
 
 #: What asks nothing of a database that the others do not.
@@ -139,6 +142,46 @@ def test_a_receiver_can_tell_checkpoints_that_are_new_from_what_it_has(house: Ho
     told = [(post.headers.get("x-gateway-events"), post.headers.get("x-gateway-checkpoints")) for post in hook.got]
     last = json.loads(hook.got[0].body.splitlines()[-2])["id"]
     assert told == [(f"1-{last}", "1-1"), (None, "2-2"), (None, "3-3")]
+
+
+FORGED = ["{}", "null", "", '{"type":"checkpoint"', '{"type":"segment","number":2,"seq":1}']
+
+
+@pytest.mark.parametrize("count", [1, 250])
+def test_a_row_that_is_no_checkpoint_is_given_to_no_sink_and_keeps_none_from_it(house: House, count: int) -> None:
+    fill(house, 3)
+    with evidence(house) as acts:
+        first = house.run(acts.checkpoint(OPERATOR))
+        rows = [
+            {"number": 2 + number, "seq": 1, "made_at": 1, "line": FORGED[number % len(FORGED)]}
+            for number in range(count)
+        ]
+        # What somebody signed, and somebody else moved to another number, so that those below it are not asked for.
+        rows.append({"number": 2**62, "seq": first.seq, "made_at": 1, "line": first.line})
+        written(house, lambda connection: connection.execute(insert(stored).values(rows)))
+        last = house.run(acts.checkpoint(OPERATOR))
+    shelf = Shelf()
+
+    deliver(house, shelf, lambda: last.line in shelf.lines)
+
+    assert [line for line in shelf.lines if '"id":' not in line] == [first.line, last.line]
+    fault = house.trail.verify().fault
+    assert "the checkpoint of event 1 was edited" in fault
+
+
+@ON_SQLITE
+@pytest.mark.parametrize("forged", ["x'ff00'", "5", "char(10) || line", "replace(line, ',', ',' || char(10))"])
+def test_a_checkpoint_that_is_no_line_of_text_is_given_to_no_sink(house: House, forged: str) -> None:
+    fill(house, 3)
+    with evidence(house) as acts:
+        house.run(acts.checkpoint(OPERATOR))
+        written(house, lambda connection: connection.exec_driver_sql(f"UPDATE checkpoints SET line = {forged}"))
+        last = house.run(acts.checkpoint(OPERATOR))
+    shelf = Shelf()
+
+    deliver(house, shelf, lambda: last.line in shelf.lines)
+
+    assert [line for line in shelf.lines if '"id":' not in line] == [last.line]
 
 
 @ON_SQLITE

@@ -9,6 +9,7 @@ import ssl
 import stat
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -679,8 +680,10 @@ def test_a_pair_that_was_refused_is_judged_again_where_it_lies(
     (refused,) = [each for each in (live.refresh() for _ in range(4)) if each is not None]
     assert refused.outcome is ReloadOutcome.REJECTED
     moment[0] += timedelta(hours=2)
+    monotonic, later = time.monotonic, [50.0]
+    monkeypatch.setattr("time.monotonic", lambda: monotonic() + later[0])
     assert live.refresh() is None
-    monkeypatch.setattr(LivePair, "AGAIN_SECONDS", 0.0)
+    later[0] = 60.0
     accepted = live.refresh()
     assert accepted is not None
     assert accepted.outcome is ReloadOutcome.ACCEPTED

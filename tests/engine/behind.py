@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
@@ -13,6 +12,7 @@ from typing import Any
 from gateway.engine.port import Engine
 from gateway.engine.upstream.assembly import upstream
 from gateway.engine.upstream.client import Answer, Client, Peer, Streamed
+from gateway.oci.digest import Algorithm, Digest
 from gateway.oci.manifest import Manifest
 from gateway.oci.names import Repository
 from gateway.records.database import Database
@@ -59,11 +59,11 @@ class Behind:
     def client(self) -> Remembering:
         return self.clients[0]
 
-    async def keep(self, repository: Repository, content: bytes) -> None:
+    async def keep(self, repository: Repository, content: bytes, algorithm: Algorithm = Algorithm.SHA256) -> None:
         """Puts a blob into the registry, past the gateway."""
         begun = await self.client.ask("POST", f"/v2/{repository}/blobs/uploads/", content=b"")
         place = self.client.local(begun.headers["location"], repository.name)
-        digest = "sha256:" + hashlib.sha256(content).hexdigest()
+        digest = Digest.of(content, algorithm)
         answer = await self.client.ask("PUT", f"{place}&digest={digest}", content=content)
         assert answer.status == 201
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from gateway.change import Notes
+from gateway.engine.embedded.layout import blob_key
 from gateway.engine.port import Upload
 from gateway.engine.stores.files import Spool
 from gateway.engine.stores.filesystem import Filesystem
@@ -236,6 +237,33 @@ def test_a_chunk_is_durable_with_its_name_before_it_is_acknowledged(
     run(story())
 
 
+def test_the_bytes_of_a_blob_are_durable_before_they_get_its_name(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    fsync, rename = os.fsync, os.rename
+
+    def synced(descriptor: int) -> None:
+        steps.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        fsync(descriptor)
+
+    def renamed(source: Path, target: Path) -> None:
+        steps.append(f"{source} -> {target}")
+        rename(source, target)
+
+    async def story() -> None:
+        upload = await begin(house)
+        monkeypatch.setattr("os.fsync", synced)
+        monkeypatch.setattr("os.rename", renamed)
+        await house.engine.uploads.finish(upload, body(CONTENT), None, DIGEST)
+        spool, blob = house.root / "uploads" / upload.id, house.root / blob_key(DIGEST)
+        assert steps[-1] == str(blob.parent)
+        assert steps[-2] == f"{spool} -> {blob}"
+        assert str(spool) in steps[:-2]
+
+    run(story())
+
+
 # requests that vanish
 
 
@@ -402,6 +430,44 @@ def test_a_disk_that_does_not_sync_ends_the_upload_and_a_new_one_works(
         disk.failing = False
         await house.push(UI, CONTENT)
         assert await house.pull(UI, DIGEST) == CONTENT
+
+    run(story())
+
+
+def test_what_was_acknowledged_is_worth_nothing_when_a_later_chunk_cannot_be_synced(
+    houses: Houses, tmp_path: Path
+) -> None:
+    """The system may have dropped what it could not write: what is read back says nothing of the disk."""
+
+    async def story() -> None:
+        disk = BadDisk(tmp_path / "data", "sync", errno.EIO)
+        house = houses.open(store=disk)
+        for write in (append, finishing):
+            disk.failing = False
+            upload = await begin(house)
+            await append(house, upload, CONTENT[:1000])
+            disk.failing = True
+            with pytest.raises(OSError, match="Input/output"):
+                await write(house, upload, CONTENT[1000:])
+            with pytest.raises(BlobUploadUnknown):
+                await house.engine.uploads.find(UI, WRITER, upload.id)
+        assert house.spools() == []
+
+    run(story())
+
+
+def test_a_blob_that_others_hold_is_not_cut_when_its_folder_cannot_be_synced(houses: Houses, tmp_path: Path) -> None:
+    async def story() -> None:
+        disk = BadDisk(tmp_path / "data", "published", errno.EIO)
+        house = houses.open(store=disk)
+        disk.failing = False
+        await house.push(OTHER, CONTENT)
+        upload = await begin(house)
+        await append(house, upload, CONTENT[:1000])
+        disk.failing = True
+        with pytest.raises(OSError, match="Input/output"):
+            await finishing(house, upload, CONTENT[1000:])
+        assert await house.pull(OTHER, DIGEST) == CONTENT
 
     run(story())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,27 @@ def test_a_turn_that_is_dropped_is_over(tmp_path: Path) -> None:
     turns = Turns(tmp_path)
     turns.take(ID)
     turns.take(ID).release()
+
+
+def test_a_turn_that_is_taken_just_as_the_upload_ends_is_of_its_own_note(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = Turns(tmp_path), Turns(tmp_path)
+    ending = here.take(ID)
+    flock = fcntl.flock
+
+    def late(descriptor: int, how: int) -> None:
+        # The file was opened; now, before it is locked, the upload comes to its end.
+        ending.discard()
+        flock(descriptor, how)
+
+    monkeypatch.setattr("fcntl.flock", late)
+    turn = there.take(ID)
+    turn.note(NEAR)
+
+    assert here.look(ID) == NEAR
+    with pytest.raises(UploadBusy):
+        here.take(ID)
 
 
 def test_the_newest_note_is_read_with_a_turn_and_without(tmp_path: Path) -> None:

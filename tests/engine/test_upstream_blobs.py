@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,17 +18,18 @@ from gateway.errors import (
     ContentReferenced,
     ManifestBlobUnknown,
     Refusal,
+    Unavailable,
     Unsupported,
     UpstreamFailed,
 )
-from gateway.oci.digest import Digest
-from gateway.oci.manifest import Manifest, load
+from gateway.oci.digest import Algorithm, Digest
+from gateway.oci.manifest import OCI_MANIFEST, Manifest, load
 from gateway.oci.names import Repository
 from gateway.records import schema, usage
 from tests.contract.house import OTHER, UI, House, Houses, image, read, run
 from tests.engine.behind import Behind, Script, refusal, rows
 from tests.faults.peer import Line, Request, misbehaving
-from tests.services.distribution import Registry
+from tests.services.distribution import Registry, running_registry
 
 CONTENT = os.urandom(1_000_000)
 DIGEST = Digest.of(CONTENT)
@@ -263,8 +265,10 @@ def test_another_part_than_was_asked_for_is_refused(
     [
         {"Content-Type": "text/html", "Content-Length": "9"},
         {"Content-Length": "9", "Docker-Content-Digest": Digest.of(b"other").text},
+        # Of no bytes none would be compared.
+        {"Content-Length": "0"},
     ],
-    ids=["page", "other"],
+    ids=["page", "other", "empty"],
 )
 def test_a_blob_is_not_found_in_an_answer_that_is_none(
     headers: dict[str, str], fronts: Callable[[Behind], Houses]
@@ -347,6 +351,27 @@ def test_a_mount_that_the_registry_makes_an_upload_of_is_none_and_leaves_none(
     run(story())
 
 
+def test_an_image_whose_layer_was_mounted_by_sha512_is_not_taken_unless_it_can_be_pulled(
+    fronts: Callable[[Behind], Houses], tmp_path: Path
+) -> None:
+    digest = Digest.of(CONTENT, Algorithm.SHA512)
+    with running_registry(tmp_path, caches=True) as registry:
+        house = fronts(Behind(registry.url)).open()
+
+        async def story() -> None:
+            await house.push(UI, CONTENT, Algorithm.SHA512)
+            await house.push(OTHER, b"{}")
+            with pytest.raises(BlobUnknown):
+                await house.commit(house.engine.blobs.mount(UI, OTHER, digest))
+            with pytest.raises(ManifestBlobUnknown):
+                await house.put(OTHER, naming(digest, CONTENT), "v1")
+            await house.push(OTHER, CONTENT, Algorithm.SHA512)
+            await house.put(OTHER, naming(digest, CONTENT), "v1")
+            assert await house.pull(OTHER, digest) == CONTENT
+
+        run(story())
+
+
 # removing
 
 
@@ -376,6 +401,103 @@ def test_a_blob_is_kept_while_a_manifest_here_names_it_or_one_on_its_way(front: 
         assert await front.pull(UI, digest) == layer
 
     run(story())
+
+
+LONG = Digest.of(CONTENT, Algorithm.SHA512)
+
+
+def naming(layer: Digest, content: bytes) -> Manifest:
+    """An image that names its layer by that digest."""
+    written = image(b"{}", content).content.replace(Digest.of(content).text.encode(), layer.text.encode())
+    return load(written, OCI_MANIFEST)
+
+
+@pytest.mark.parametrize("named", [LONG, DIGEST], ids=["sha512", "sha256"])
+@pytest.mark.parametrize("deleted", [LONG, DIGEST], ids=["by sha512", "by sha256"])
+def test_a_blob_of_two_names_goes_by_both_and_stays_while_a_manifest_names_it_by_one(
+    front: House, named: Digest, deleted: Digest
+) -> None:
+    async def story() -> None:
+        await front.push(UI, b"{}")
+        await front.push(UI, CONTENT, Algorithm.SHA512)
+        manifest = naming(named, CONTENT)
+        await front.put(UI, manifest)
+        with pytest.raises(ContentReferenced):
+            await front.commit(front.engine.blobs.delete(UI, deleted))
+        for name in (LONG, DIGEST):
+            assert await front.pull(UI, name) == CONTENT
+        await front.commit(front.engine.manifests.delete(UI, manifest.digest))
+        await front.commit(front.engine.blobs.delete(UI, deleted))
+        for name in (LONG, DIGEST):
+            with pytest.raises(BlobUnknown):
+                await front.engine.blobs.find(UI, name)
+        # That of the config is left.
+        assert (rows(front, schema.links), rows(front, schema.intents)) == (1, 0)
+
+    run(story())
+
+
+def test_a_manifest_that_names_a_blob_otherwise_than_its_deletion_does_is_not_taken_meanwhile(front: House) -> None:
+    async def story() -> None:
+        await front.push(UI, b"{}")
+        await front.push(UI, CONTENT, Algorithm.SHA512)
+        for deleted, named in ((LONG, DIGEST), (DIGEST, LONG)):
+            deletion = front.engine.blobs.delete(UI, deleted)
+            push = front.engine.manifests.put(UI, naming(named, CONTENT), [])
+            assert deletion.elsewhere is not None
+            assert push.elsewhere is not None
+            with front.database.writer() as connection:
+                deletion.elsewhere.intend(connection, {})
+                with pytest.raises(ManifestBlobUnknown):
+                    push.elsewhere.intend(connection, {})
+                deletion.elsewhere.drop(connection)
+
+    run(story())
+
+
+@pytest.mark.parametrize("asked", [False, True], ids=["never asked for", "asked for"])
+def test_the_other_name_of_what_came_past_the_gateway_is_learned_before_anything_is_deleted(
+    front: House, behind: Behind, asked: bool
+) -> None:
+    async def story() -> None:
+        await behind.keep(UI, CONTENT, Algorithm.SHA512)
+        if asked:
+            await front.engine.blobs.find(UI, LONG)
+        else:
+            with pytest.raises(Unavailable):
+                await front.commit(front.engine.blobs.delete(UI, LONG))
+            assert await front.pull(UI, LONG) == CONTENT
+        await front.commit(front.engine.blobs.delete(UI, LONG))
+        for name in (LONG, DIGEST):
+            with pytest.raises(BlobUnknown):
+                await front.engine.blobs.find(UI, name)
+        with pytest.raises(BlobUnknown):
+            await front.commit(front.engine.blobs.delete(UI, LONG))
+        assert rows(front, schema.intents) == 0
+
+    run(story())
+
+
+@pytest.mark.parametrize("answer", [(503, {}, b""), refusal(405, "UNSUPPORTED")], ids=["failure", "unsupported"])
+def test_a_deletion_that_stops_between_two_names_is_left_to_be_settled(
+    answer: tuple[int, dict[str, str], bytes], fronts: Callable[[Behind], Houses]
+) -> None:
+    gone = {"Docker-Content-Digest": DIGEST.text}
+    script = Script(HEAD=(200, gone, CONTENT), DELETE=(202, {}, b""))
+    script.answers[f"DELETE {PATH}"] = answer
+    with misbehaving(script) as peer:
+        house = fronts(Behind(peer.url)).open()
+
+        async def story() -> None:
+            await house.engine.blobs.find(UI, LONG)
+            with pytest.raises(UpstreamFailed) as failed:
+                await house.commit(house.engine.blobs.delete(UI, LONG))
+            assert failed.value.uncertain
+
+        run(story())
+        asked = [request.target for request in peer.requests if request.method == "DELETE"]
+        assert asked == [f"/v2/{UI}/blobs/{LONG}", PATH]
+        assert rows(house, schema.intents) == 1
 
 
 def test_what_the_registry_lost_can_still_be_deleted_here(front: House, behind: Behind, registry: Registry) -> None:

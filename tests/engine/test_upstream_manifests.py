@@ -16,6 +16,7 @@ from gateway.errors import (
     ManifestTooLarge,
     ManifestUnknown,
     Refusal,
+    TagImmutable,
     Unsupported,
     UpstreamFailed,
     UpstreamUnavailable,
@@ -23,7 +24,8 @@ from gateway.errors import (
 from gateway.oci.digest import Algorithm, Digest
 from gateway.oci.manifest import OCI_INDEX, OCI_MANIFEST
 from gateway.oci.names import Reference, Tag
-from gateway.records import schema
+from gateway.records import projects, schema
+from gateway.records.projects import Wishes
 from tests.contract.house import OTHER, UI, House, Houses, image, index, run
 from tests.engine.behind import Behind, Script, refusal, rows
 from tests.faults.peer import misbehaving
@@ -279,8 +281,13 @@ def test_a_refusal_is_told_in_our_words_and_is_certain(
 
 @pytest.mark.parametrize(
     "second",
-    [(500, {}, b""), refusal(400, "TAG_INVALID"), (201, {"Docker-Content-Digest": NEWER.digest.text}, b"")],
-    ids=["fails", "refuses", "lies"],
+    [
+        (500, {}, b""),
+        refusal(400, "TAG_INVALID"),
+        (201, {"Docker-Content-Digest": NEWER.digest.text}, b""),
+        refusal(429, "TOOMANYREQUESTS"),
+    ],
+    ids=["fails", "refuses", "lies", "is asked too often"],
 )
 def test_a_push_of_which_only_half_was_done_stays_to_be_settled(
     second: tuple[int, dict[str, str], bytes], fronts: Callable[[Behind], Houses]
@@ -297,6 +304,35 @@ def test_a_push_of_which_only_half_was_done_stays_to_be_settled(
 
         run(story())
         assert (rows(house, schema.intents), rows(house, schema.manifests)) == (1, 0)
+
+
+def test_a_push_of_which_other_bytes_were_taken_stays_to_be_settled(fronts: Callable[[Behind], Houses]) -> None:
+    with misbehaving(Script(PUT=(201, {"Docker-Content-Digest": NEWER.digest.text}, b""))) as peer:
+        house = fronts(Behind(peer.url)).open()
+
+        async def story() -> None:
+            with pytest.raises(UpstreamFailed) as refused:
+                await house.put(UI, MANIFEST, "v1")
+            assert refused.value.uncertain
+
+        run(story())
+        assert (rows(house, schema.intents), rows(house, schema.manifests)) == (1, 0)
+
+
+def test_an_immutable_tag_that_was_pushed_past_the_gateway_is_not_moved_either(front: House, behind: Behind) -> None:
+    async def story() -> None:
+        await front.push_image(UI, "known")
+        front.apply(projects.set_project(UI.project, Wishes(immutable=("v*",))))
+        await behind.put(UI, MANIFEST, "v1", b"{}", LAYER)
+        await behind.put(UI, NEWER, "newer", b"another layer")
+        with pytest.raises(TagImmutable):
+            await front.put(UI, NEWER, "v1")
+        assert await found(front, V1) == MANIFEST.digest
+        # The same again moves nothing.
+        await front.put(UI, MANIFEST, "v1")
+        assert rows(front, schema.intents) == 0
+
+    run(story())
 
 
 def test_a_manifest_pushed_by_sha512_is_kept_here_and_goes_with_its_twin(front: House, behind: Behind) -> None:

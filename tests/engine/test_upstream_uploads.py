@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from gateway.change import Change, Notes
 from gateway.engine.port import Interrupted, Upload
 from gateway.engine.upstream.client import Answer
 from gateway.errors import (
@@ -26,7 +27,7 @@ from gateway.errors import (
     UpstreamFailed,
 )
 from gateway.oci.digest import Algorithm, Digest
-from gateway.records.schema import intents, uploads
+from gateway.records.schema import intents, links, uploads
 from tests.contract.house import UI, WRITER, House, Houses, body, cut, run
 from tests.engine.behind import Behind, Remembering, refusal, rows
 from tests.faults.peer import Line, Misbehaving, Request, misbehaving
@@ -166,6 +167,25 @@ def test_a_blob_of_other_bytes_does_not_stand_in_for_a_lost_session(
             await finish(front, upload, digest)
         assert rows(front, intents) == 0
         assert await is_gone(front, upload)
+
+    run(story())
+
+
+def test_a_blob_as_long_as_what_was_sent_does_not_stand_in_for_it_where_nobody_has_hashed_all_of_it(
+    fronts: Callable[[Behind], Houses], behind: Behind, registry: Registry
+) -> None:
+    async def story() -> None:
+        houses = fronts(behind)
+        upload = await begin(houses.open())
+        for part in (b"one", b"two"):
+            await append(houses.open(), upload, part)
+        registry.forget()
+        await behind.keep(UI, b"secret")
+        house = houses.open()
+        with pytest.raises(BlobUploadUnknown):
+            await finish(house, upload, Digest.of(b"secret"))
+        assert rows(house, intents) == rows(house, links) == 0
+        assert await is_gone(house, upload)
 
     run(story())
 
@@ -345,6 +365,27 @@ def test_a_registry_that_tells_how_far_it_is_is_believed(fronts: Callable[[Behin
     run(story())
 
 
+def test_a_registry_that_has_less_than_it_took_before_is_not_believed(fronts: Callable[[Behind], Houses]) -> None:
+    async def story() -> None:
+        with misbehaving(Sessions(GET=(204, {"Location": f"{UPLOADS}1", "Range": "0-1"}, b""))) as peer:
+            behind = Behind(peer.url)
+            house = fronts(behind).open()
+            client = behind.client
+            client.__class__ = Losing
+            assert isinstance(client, Losing)
+            upload = await begin(house)
+            await append(house, upload, b"123")
+            client.losing = "PATCH"
+            with pytest.raises(UpstreamFailed):
+                await append(house, upload, b"45")
+            client.losing = ""
+            for first in (None, 2):
+                with pytest.raises(UpstreamFailed):
+                    await append(house, upload, b"3", first=first)
+
+    run(story())
+
+
 def test_a_registry_that_counts_other_bytes_is_not_believed(fronts: Callable[[Behind], Houses]) -> None:
     async def story() -> None:
         place = {"Location": f"{UPLOADS}1", "Range": "0-9"}
@@ -506,6 +547,37 @@ def test_only_one_of_two_finishes_an_upload(fronts: Callable[[Behind], Houses], 
         with pytest.raises(BlobUploadUnknown):
             await finish(there, upload, DIGEST, CONTENT)
         assert await there.pull(UI, DIGEST) == CONTENT
+
+    run(story())
+
+
+def test_whoever_comes_between_a_change_and_its_commit_waits_for_the_row(
+    fronts: Callable[[Behind], Houses], behind: Behind
+) -> None:
+    """The turn is let go inside the transaction: what the next one commits must follow the row that this one leaves."""
+
+    async def story() -> None:
+        houses = fronts(behind)
+        here, there = houses.open(), houses.open()
+        upload = await begin(here)
+        appended = await here.engine.uploads.append(upload, body(b"123"), None)
+        applied, go_on = threading.Event(), threading.Event()
+
+        def apply_and_wait(connection: Any) -> Notes:
+            notes = appended.change.apply(connection)
+            applied.set()
+            assert go_on.wait(10)
+            return notes
+
+        committing = threading.Thread(target=here.apply, args=(Change(apply_and_wait),))
+        committing.start()
+        assert await asyncio.to_thread(applied.wait, 10)
+        next_one = asyncio.create_task(there.engine.uploads.append(upload, body(b"45"), 3))
+        await asyncio.sleep(0.2)
+        go_on.set()
+        there.apply((await next_one).change)
+        committing.join()
+        await finish(there, upload, Digest.of(b"12345"))
 
     run(story())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.engine.upstream.circuit import FAILURES, REST_SECONDS, WITHIN_SECONDS, Circuit, Turn
+from gateway.engine.upstream.circuit import FAILURES, REST_SECONDS, Circuit, Turn
 from gateway.errors import UpstreamFailed, UpstreamUnavailable
 
 WHY = "The registry behind takes no connection."
@@ -52,7 +52,21 @@ def test_failures_that_are_far_apart_do_not_open_it() -> None:
     circuit = Circuit(clock)
     for _ in range(3 * FAILURES):
         assert circuit.failed(WHY) is Turn.NONE
-        clock.now += WITHIN_SECONDS / (FAILURES - 1) + 0.1
+        clock.now += 7.6
+
+
+def test_five_failures_in_half_a_minute_open_it() -> None:
+    clock = Clock()
+    circuit = Circuit(clock)
+    for _ in range(4):
+        assert circuit.failed(WHY) is Turn.NONE
+        clock.now += 7.5
+    assert circuit.failed(WHY) is Turn.OPENED
+    clock.now += 4.9
+    with pytest.raises(UpstreamUnavailable):
+        circuit.enter()
+    clock.now += 0.1
+    circuit.enter()
 
 
 def test_answers_that_begin_well_and_break_off_open_it_all_the_same() -> None:
@@ -83,6 +97,27 @@ def test_a_try_that_fails_begins_the_rest_anew() -> None:
     clock.now += REST_SECONDS - 0.1
     with pytest.raises(UpstreamUnavailable):
         circuit.enter()
+
+
+@pytest.mark.parametrize("particular", [False, True])
+def test_what_fails_while_it_is_open_puts_no_try_off(particular: bool) -> None:
+    clock = Clock()
+    circuit = opened(clock)
+    clock.now += REST_SECONDS
+    circuit.enter()
+    clock.now += REST_SECONDS - 0.1
+    circuit.failed("The registry behind has failed with status 500.", particular=particular)
+    clock.now += 0.1
+    circuit.enter()
+
+
+def test_who_stumbles_over_something_is_not_the_reason_why_others_are_refused() -> None:
+    clock = Clock()
+    circuit = opened(clock)
+    circuit.failed("The registry behind has failed with status 500.", particular=True)
+    assert circuit.trouble == WHY
+    circuit.failed("The registry behind has failed with status 503.")
+    assert circuit.trouble == "The registry behind has failed with status 503."
 
 
 def test_the_first_sign_of_life_closes_it() -> None:

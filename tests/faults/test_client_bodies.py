@@ -10,6 +10,7 @@ import pytest
 from gateway.engine.port import Interrupted
 from gateway.engine.upstream.answers import promised
 from gateway.engine.upstream.client import Answer, Client, Patience
+from gateway.engine.upstream.flow import Pace
 from gateway.errors import UpstreamFailed, UpstreamSlow, UpstreamUnavailable
 from tests.faults.asking import BLOB, UPLOAD, body, way, with_client
 from tests.faults.peer import Line, Request, always, head, misbehaving, sockets_to
@@ -68,6 +69,17 @@ def test_a_client_that_is_slow_to_send_is_not_held_against_the_peer() -> None:
         patience = Patience(answer_seconds=0.2, idle_seconds=0.2)
         assert with_client(peer, lambda client: patch(client, leisurely()), patience=patience).status == 202
         assert peer.requests[0].body == b"xxxx"
+
+
+def test_a_peer_is_too_slow_if_less_than_it_has_to_send_comes_in_a_whole_window() -> None:
+    pace = Pace(Patience(min_bytes_per_second=1000, window_seconds=10))
+    for size in (4_000, 6_000):
+        pace.came(size, 5)
+
+    # Each window begins anew.
+    pace.came(9_999, 5)
+    with pytest.raises(UpstreamSlow):
+        pace.came(0, 5)
 
 
 def test_a_peer_that_takes_no_more_is_not_waited_for_and_nothing_piles_up() -> None:

@@ -403,6 +403,79 @@ def test_a_registry_that_answers_others_meanwhile_is_not_left_alone_because_it_d
         with_client(peer, story)
 
 
+def test_who_asks_all_the_time_for_what_is_damaged_keeps_nobody_out_of_a_registry_that_is_well_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gateway.engine.upstream.client.REST_SECONDS", 0.2)
+    # Somebody else gets the first try, and with it the pace of those that follow.
+    monkeypatch.setattr("gateway.engine.upstream.circuit.REST_SECONDS", 0.15)
+
+    def away(request: Request, line: Line) -> None:
+        time.sleep(0.03)
+        line.reset()
+
+    def well(request: Request, line: Line) -> None:
+        if request.target == BLOB:
+            time.sleep(0.03)
+        stumbling(request, line)
+
+    async def poll(client: Client) -> None:
+        while True:
+            with suppress(UpstreamUnavailable):
+                await read(client)
+            await asyncio.sleep(0.005)
+
+    async def story(client: Client) -> None:
+        pollers = [asyncio.create_task(poll(client)) for _ in range(4)]
+        await until(lambda: bool(client.trouble))
+        await asyncio.sleep(0.6)
+        before = len(peer.heads)
+        peer.behaviour = well
+        await until(lambda: not client.trouble)
+        assert (await client.ask("GET", "/v2/")).status == 200
+        for each in pollers:
+            each.cancel()
+        await asyncio.gather(*pollers, return_exceptions=True)
+        assert any(target == BLOB for _, target, _ in peer.heads[before:])
+
+    with misbehaving(away) as peer:
+        with_client(peer, story)
+
+
+def test_a_registry_that_is_well_again_is_found_so_though_others_take_every_try(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gateway.engine.upstream.client.REST_SECONDS", 0.2)
+
+    async def story(client: Client) -> None:
+        for _ in range(5):
+            with suppress(UpstreamFailed):
+                await read(client)
+        client._circuit._next_try += 1000
+        peer.behaviour = stumbling
+        await until(lambda: not client.trouble)
+
+    with misbehaving(always(503)) as peer:
+        with_client(peer, story)
+
+
+def test_a_peer_that_fails_again_and_again_is_greeted_by_one_alone() -> None:
+    async def story(client: Client) -> None:
+        greeting = []
+        for _ in range(2):
+            for _ in range(5):
+                with suppress(UpstreamFailed):
+                    await read(client)
+            assert client.trouble
+            await asyncio.sleep(0.01)
+            greeting.append(client._watching)
+            client._circuit.answered()
+        assert greeting[0] is greeting[1]
+
+    with misbehaving(always(503)) as peer:
+        with_client(peer, story)
+
+
 def test_a_registry_that_is_not_well_itself_is_left_alone_until_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.engine.upstream.client.REST_SECONDS", 0.2)
     monkeypatch.setattr("gateway.engine.upstream.circuit.REST_SECONDS", 0.2)

@@ -204,6 +204,25 @@ def test_a_token_is_renewed_before_it_expires() -> None:
     assert [request.headers["authorization"] for request in refused] == ["Bearer t1", "Bearer t2"]
 
 
+def test_no_token_is_kept_for_more_than_an_hour_however_long_it_is_said_to_last() -> None:
+    now, asked = [1000.0], list[URL]()
+
+    async def fetch(address: URL, headers: Mapping[str, str]) -> tuple[int, bytes]:
+        asked.append(address)
+        return 200, json.dumps({"token": f"t{len(asked)}", "expires_in": 10**9}).encode()
+
+    async def story() -> None:
+        credential = Credential(URL("http://127.0.0.1"), "who", "secret", fetch, lambda: now[0])
+        challenge = 'Bearer realm="http://127.0.0.1/token",service="registry"'
+        assert await credential.renewed([challenge], PULL, "") == "Bearer t1"
+        now[0] += 3000
+        assert await credential.authorization(PULL) == "Bearer t1"
+        now[0] += 600
+        assert await credential.authorization(PULL) == "Bearer t2"
+
+    asyncio.run(story())
+
+
 def test_a_body_is_sent_once_the_way_to_sign_in_is_known() -> None:
     tokens = Tokens()
     with misbehaving(tokens) as tokens.peer:

@@ -113,6 +113,8 @@ class FakeLedger:
         return notes
 
     def _refused(self, act: Act, refusal: Refusal) -> Notes:
+        if act.otherwise is not None:
+            act.otherwise(None)
         outcome = Outcome.DENIED if isinstance(refusal, AccessRefusal) else Outcome.FAILED
         self._keep(act.event.but(outcome=outcome, reason=refusal.code.lower()))
         raise refusal
@@ -125,7 +127,9 @@ class FakeLedger:
 class Far:
     """A change with a part elsewhere, which writes down what was called when; *run* and *intend* may fail."""
 
-    def __init__(self, run: Callable[[], Awaitable[None]] | None = None) -> None:
+    def __init__(
+        self, run: Callable[[], Awaitable[None]] | None = None, wait: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
         self.steps: list[str] = []
         self.policy = Policy()
         self.ledger = FakeLedger(self.policy, self.steps)
@@ -133,7 +137,9 @@ class Far:
         self.intended: Mapping[str, Any] = {}
         self.refuses: Refusal | None = None
         self.released = 0
+        self.refuses_later: Refusal | None = None
         self._run = run
+        self._wait = wait
 
     def intend(self, connection: Any, record: Mapping[str, Any]) -> None:
         if self.refuses is not None:
@@ -141,18 +147,33 @@ class Far:
         self.steps.append("intend")
         self.intended = record
 
+    async def wait(self) -> bool:
+        if self._wait is None:
+            return False
+        self.steps.append("wait")
+        await self._wait()
+        return True
+
+    def resume(self, connection: Any) -> None:
+        if self.refuses_later is not None:
+            raise self.refuses_later
+        self.steps.append("resume")
+
     async def run(self) -> None:
         self.steps.append("run")
         if self._run is not None:
             await self._run()
         self.steps.append("ran")
 
+    def drop(self, connection: Any) -> None:
+        self.steps.append("drop")
+
     def apply(self, connection: Any) -> Notes:
         self.steps.append("apply")
         return Notes(digest="sha256:aa", result=7)
 
     def change(self) -> Change:
-        elsewhere = Elsewhere(self.intend, self.run, lambda connection: self.steps.append("drop"))
+        elsewhere = Elsewhere(self.intend, self.run, self.drop, self.wait, self.resume)
         return Change(self.apply, repositories=(UI,), elsewhere=elsewhere, release=self._release)
 
     def _release(self) -> None:
@@ -279,6 +300,64 @@ def test_a_right_that_goes_while_the_act_is_under_way_does_not_hide_what_was_don
     asyncio.run(far.push())
 
     assert far.steps == ["intend", "run", "ran", "apply", "manifest.push allowed"]
+
+
+async def at_once() -> None:
+    return None
+
+
+def test_whoever_waited_is_judged_again_before_the_act_is_done() -> None:
+    far = Far(wait=at_once)
+
+    asyncio.run(far.push())
+
+    assert far.steps == ["intend", "wait", "resume", "run", "ran", "apply", "manifest.push allowed"]
+
+
+def test_a_right_that_goes_while_the_act_waits_ends_the_intent_with_the_denied_event_and_nothing_is_done() -> None:
+    async def revoke() -> None:
+        far.policy.standings[7] = Standing()
+
+    far = Far(wait=revoke)
+
+    with pytest.raises(Unauthorized):
+        asyncio.run(far.push())
+
+    assert far.steps == ["intend", "wait", "drop", "manifest.push denied"]
+    assert far.released == 1
+    assert far.ledger.events[0].caller is CALLER
+
+
+def test_what_the_rules_refuse_after_the_wait_ends_the_intent_with_its_event_and_nothing_is_done() -> None:
+    far = Far(wait=at_once)
+    far.refuses_later = ContentReferenced("Delete the manifests first.")
+
+    with pytest.raises(ContentReferenced):
+        asyncio.run(far.push(Kind.BLOB_DELETE))
+
+    assert far.steps == ["intend", "wait", "drop", "blob.delete failed"]
+    assert far.released == 1
+
+
+def test_who_waits_too_long_ends_its_intent_and_has_done_nothing() -> None:
+    far = Far(wait=failing(Unavailable("Others are changing the same tag.")))
+
+    with pytest.raises(Unavailable):
+        asyncio.run(far.push())
+
+    assert far.steps == ["intend", "wait", "drop", "manifest.push failed"]
+    assert far.released == 1
+
+
+def test_nothing_is_done_elsewhere_if_the_second_judgement_cannot_be_kept() -> None:
+    far = Far(wait=at_once)
+    far.ledger.full = 1
+
+    with pytest.raises(Unavailable):
+        asyncio.run(far.push())
+
+    assert far.steps == ["intend", "wait"]
+    assert far.released == 1
 
 
 def test_what_our_own_records_refuse_is_not_asked_for_elsewhere() -> None:

@@ -9,8 +9,18 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from gateway.access.policy import Grant, Need, Project, Reach, Refused, Role, Standing
-from gateway.access.principals import ANONYMOUS, Caller, Credential, CredentialKind, Origin, Principal, PrincipalKind
+from gateway.access.principals import (
+    ANONYMOUS,
+    NO_CREDENTIAL,
+    Caller,
+    Credential,
+    CredentialKind,
+    Origin,
+    Principal,
+    PrincipalKind,
+)
 from gateway.access.scopes import Access, Action
+from gateway.access.throttle import Strangers
 from gateway.audit.event import Event, Kind, Outcome
 from gateway.change import Change, Elsewhere, Notes
 from gateway.engine.port import Interrupted
@@ -371,9 +381,10 @@ def test_what_ends_after_a_step_is_recorded_as_any_act(world: World) -> None:
     "error",
     [ConnectionResetError(), asyncio.CancelledError(), Interrupted(), UpstreamFailed("No."), BlobUnknown("No.")],
 )
-def test_a_stream_that_is_cut_adds_one_event(world: World, error: BaseException) -> None:
+@pytest.mark.parametrize("kind", [Kind.BLOB_PULL, Kind.MANIFEST_PULL, Kind.AUDIT_EXPORT])
+def test_a_stream_that_is_cut_adds_one_event(world: World, kind: Kind, error: BaseException) -> None:
     async def stream() -> None:
-        async with world.gate.passage(bearer(Action.PULL), Kind.BLOB_PULL, PULL) as passage:
+        async with world.gate.passage(bearer(Action.PULL), kind, PULL) as passage:
             await passage.seal()
             passage.note(bytes=65536)
             raise error
@@ -382,7 +393,7 @@ def test_a_stream_that_is_cut_adds_one_event(world: World, error: BaseException)
         asyncio.run(stream())
 
     assert [(event.kind, event.outcome, event.bytes) for event in world.ledger.events] == [
-        (Kind.BLOB_PULL, Outcome.ALLOWED, None),
+        (kind, Outcome.ALLOWED, None),
         (Kind.BLOB_PULL_ENDED, Outcome.FAILED, 65536),
     ]
 
@@ -407,6 +418,51 @@ def test_an_optional_need_does_not_refuse_but_is_not_met(world: World) -> None:
     assert asyncio.run(mount()) == frozenset()
 
 
+def test_an_optional_need_that_was_met_is_judged_again(world: World) -> None:
+    pusher = Standing(grants=(Grant(Role.PUSHER, Reach(ProjectName("gallery"))),))
+    puller = Standing(grants=(Grant(Role.PULLER, Reach(ProjectName("gallery"))),))
+    world.directory.standings[7] = pusher
+
+    @dataclass
+    class Meanwhile:
+        found: Standing
+
+        def standing(self, principal: Principal) -> Standing | None:
+            return self.found
+
+        def project(self, name: ProjectName) -> Project | None:
+            return world.directory.known[name]
+
+    async def act() -> None:
+        caller, also = bearer(Action.PULL, Action.PUSH), replace(PUSH, optional=True)
+        async with world.gate.passage(caller, Kind.BLOB_MOUNT, PULL, also) as passage:
+            assert passage.met == {also}
+            await passage.commit(NOTHING)
+
+    asyncio.run(act())
+    [act_] = world.ledger.acts
+
+    assert act_.rejudge is not None
+    assert not isinstance(act_.rejudge(Meanwhile(pusher)), Refused)
+    assert isinstance(act_.rejudge(Meanwhile(puller)), Refused)
+
+
+def test_what_is_judged_while_policy_moves_is_judged_again_by_the_next_passage(world: World) -> None:
+    caller = bearer(Action.PULL)
+    world.directory.moves = 3
+
+    async def pull() -> None:
+        async with world.gate.passage(caller, Kind.MANIFEST_PULL, PULL) as passage:
+            await passage.seal()
+
+    asyncio.run(pull())
+    # Committed, and still not at rest.
+    world.directory.standings[7] = Standing()
+
+    with pytest.raises(Unauthorized):
+        asyncio.run(pull())
+
+
 def test_a_denial_found_before_any_passage_is_recorded_then_raised(world: World) -> None:
     refusal = Unauthorized("No.", error="invalid_token")
 
@@ -415,3 +471,30 @@ def test_a_denial_found_before_any_passage_is_recorded_then_raised(world: World)
 
     assert raised.value is refusal
     assert [(event.outcome, event.reason) for event in world.ledger.events] == [(Outcome.DENIED, "invalid_token")]
+
+
+def test_in_a_flood_by_strangers_nothing_is_left_out_that_a_refusal_changes(world: World) -> None:
+    """Failed sign-ins are counted in it: a flood must not make them free."""
+    counted: list[int] = []
+
+    async def knock(number: int) -> None:
+        def count(connection: object) -> Notes:
+            counted.append(number)
+            return Notes()
+
+        with pytest.raises(Unauthorized):
+            await world.gate.deny(
+                Caller(ANONYMOUS, ORIGIN, NO_CREDENTIAL),
+                Kind.SIGN_IN,
+                Unauthorized("No."),
+                reason="wrong_secret",
+                change=Change(count),
+            )
+
+    async def flood() -> None:
+        for number in range(Strangers.EVENTS + 2):
+            await knock(number)
+
+    asyncio.run(flood())
+
+    assert len(counted) == len(world.ledger.events) == Strangers.EVENTS + 2

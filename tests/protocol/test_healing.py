@@ -83,3 +83,21 @@ def test_a_push_to_another_repository_heals_all_that_hold_the_blob(world: World,
         assert world.ask("GET", f"/v2/{name}/blobs/{digest}", token=token).body == layer
     world.house.run(checks(world).settle(GATEWAY))
     assert world.records(kind="integrity.failure", digest=digest) == []
+
+
+def test_who_looks_before_a_push_or_a_mount_is_told_of_rot_before_anybody_has_judged_it(world: World) -> None:
+    one, two = world.name(), world.name()
+    layer = os.urandom(3_000)
+    token = world.widest("alice", one, two)
+    digest = world.push_blob(token, one, layer)
+    path, mount = f"/v2/{one}/blobs/{digest}", f"/v2/{two}/blobs/uploads/?mount={digest}&from={one}"
+    flip(file_of(world, digest))
+    assert world.ask("GET", path, token=token).status == 503
+
+    assert world.ask("HEAD", path, token=token).status == 404
+    assert world.ask("POST", mount, token=token).status == 202
+
+    world.push_blob(token, one, layer)
+    assert world.ask("HEAD", path, token=token).status == 200
+    assert world.ask("POST", mount, token=token).status == 201
+    assert world.ask("GET", path, token=token).body == layer

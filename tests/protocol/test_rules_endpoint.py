@@ -106,6 +106,19 @@ def test_a_last_chunk_of_unknown_length_is_judged_when_all_of_it_has_come(world:
     assert uploads_of(world, name) == []
 
 
+def test_a_whole_blob_of_unknown_length_that_does_not_fit_in_the_end_leaves_no_upload(world: World) -> None:
+    name = ruled(world, quota_bytes=100)
+    token = world.widest("root", name)
+    path = f"/v2/{name}/blobs/uploads/?digest={sha256(b'x' * 120)}"
+    with world.watching() as seen:
+        answer = world.ask("POST", path, token=token, body=[b"x" * 60, b"x" * 60])
+    assert denied(answer, "120 bytes more do not fit")
+    assert [(event["kind"], event["outcome"], event["reason"]) for event in seen] == [
+        ("blob.push", "denied", "quota_exceeded")
+    ]
+    assert uploads_of(world, name) == []
+
+
 def test_a_stream_is_stopped_when_it_has_become_too_long(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.registry.uploads._ASKED_BYTES", 50)
     name = ruled(world, quota_bytes=100)

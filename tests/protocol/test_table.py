@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 import pytest
 
+from gateway.access.refusals import wanted_scope
 from gateway.audit.event import QUIET, STEPS, Kind
 from gateway.change import Notes
 from gateway.errors import Unavailable
-from gateway.gate import Act, wanted_scope
+from gateway.gate import Act
 from gateway.oci.media import OCI_MANIFEST
 from gateway.oci.names import Repository
 from gateway.registry import routes

@@ -400,3 +400,21 @@ def test_a_flood_of_anonymous_tokens_is_told_to_wait(world: World) -> None:
     assert answer.status == 429
     assert int(answer.header("Retry-After")) >= 1
     assert world.ask("GET", "/token?service=registry.test", address="203.0.113.98").status == 200
+
+
+def test_a_token_is_worth_nothing_in_another_project_of_the_same_name(world: World) -> None:
+    project = f"again{next(world.numbers)}"
+    name, projects = f"{project}/ui", world.acts.projects
+    world.house.run(projects.add_project(OPERATOR, project))
+    token = world.widest("root", name)
+    world.push_blob(token, name, b"of the first one")
+
+    world.house.run(projects.remove_project(OPERATOR, project, force=True))
+    world.house.run(projects.add_project(OPERATOR, project))
+
+    with world.watching() as seen:
+        assert world.ask("POST", f"/v2/{name}/blobs/uploads/", token=token).status == 401
+    assert [(event["kind"], event["outcome"], event["reason"]) for event in seen] == [
+        ("upload.begin", "denied", "project_recreated")
+    ]
+    world.push_blob(world.widest("root", name), name, b"of the second one")

@@ -36,6 +36,19 @@ def test_an_intent_is_given_back_as_it_was_kept(house: House) -> None:
     assert intent == intents.Intent("1", "manifest.push", UI, ACT, EVENT, 1000)
 
 
+def test_what_is_known_of_an_act_later_is_kept_until_it_ends(house: House) -> None:
+    more = {**ACT, "tags": ["v1", "v2"]}
+    commit(house, lambda connection: intents.begin(connection, "1", "manifest.push", UI, ACT, EVENT, now=1000))
+
+    assert commit(house, lambda connection: intents.amend(connection, "1", more)) is True
+    [intent] = house.database.read_now(lambda connection: intents.open_intents(connection, 2000))
+    assert intent == intents.Intent("1", "manifest.push", UI, more, EVENT, 1000)
+
+    commit(house, lambda connection: intents.end(connection, "1"))
+    assert commit(house, lambda connection: intents.amend(connection, "1", more)) is False
+    assert open_ids(house, 1e12) == []
+
+
 def test_intents_are_given_oldest_first_and_young_ones_are_left_alone(house: House) -> None:
     for name, now in (("young", 1060), ("old", 1000), ("older", 940)):
         commit(house, lambda connection, name=name, now=now: intents.begin(connection, name, "x", UI, {}, {}, now=now))

@@ -85,6 +85,50 @@ def test_a_refusal_undoes_its_own_statements_and_leaves_its_event(house: House) 
     ]
 
 
+def test_what_goes_with_a_refusal_is_committed_with_its_event(house: House) -> None:
+    def refuse(connection: Connection) -> Notes:
+        connection.execute(insert(facts).values(name="undone", value="1"))
+        raise Conflict("It exists already.")
+
+    def gone(view: View) -> Verdict:
+        return Refused(Reason.NO_GRANT)
+
+    def instead(name: str) -> Callable[[Connection], None]:
+        def apply(connection: Connection) -> None:
+            connection.execute(insert(facts).values(name=name, value="1"))
+
+        return apply
+
+    async def story() -> list[Any]:
+        acts = [
+            Act(EVENT, Change(refuse), silent=True, otherwise=instead("refused")),
+            Act(EVENT, keep("undone"), -1, gone, lambda _: Denied("No."), silent=True, otherwise=instead("judged")),
+            Act(EVENT, keep("a"), otherwise=instead("unasked")),
+        ]
+        return await asyncio.gather(*(house.ledger.commit(act) for act in acts), return_exceptions=True)
+
+    assert [type(ended) for ended in house.run(story())] == [Conflict, Denied, Notes]
+    assert kept(house) == {"refused": "1", "judged": "1", "a": "1"}
+    assert [record["outcome"] for record in house.records()] == ["failed", "denied", "allowed"]
+
+
+def test_what_cannot_go_with_a_refusal_takes_neither_its_event_nor_others_along(house: House) -> None:
+    def refuse(connection: Connection) -> Notes:
+        raise Conflict("It exists already.")
+
+    def fail(connection: Connection) -> None:
+        connection.execute(insert(facts).values(name="undone", value="1"))
+        connection.execute(text("SELECT no_such_column FROM facts"))
+
+    async def story() -> list[Any]:
+        refused = house.ledger.commit(Act(EVENT, Change(refuse), otherwise=fail))
+        return await asyncio.gather(refused, house.ledger.commit(Act(EVENT, keep("a"))), return_exceptions=True)
+
+    assert [type(ended) for ended in house.run(story())] == [Conflict, Notes]
+    assert kept(house) == {"a": "1"}
+    assert [record["outcome"] for record in house.records()] == ["failed", "allowed"]
+
+
 def test_who_is_patient_is_committed_with_the_next_who_is_not(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     batches: list[int] = []
     settle = house.ledger._settle
@@ -340,6 +384,32 @@ def test_what_was_committed_is_acknowledged_though_the_log_cannot_be_copied_back
     full = False
     wait_until(lambda: not house.ledger.broken)
     house.run(house.ledger.commit(Act(EVENT, keep("b"))))
+    assert house.trail.verify().fault == ""
+
+
+def test_a_commit_that_was_lost_on_its_way_is_not_acknowledged(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    house.run(house.ledger.commit(Act(EVENT)))
+    execute = rooms_ledger.SqlLedger._commit
+
+    class Unheard:
+        """A cursor whose commit never arrives."""
+
+        def execute(self, statement: str) -> None:
+            raise ConnectionResetError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            house.ledger,
+            "_commit",
+            lambda cursor, sealed: execute(house.ledger, Unheard(), sealed),  # type: ignore[arg-type]
+        )
+        with pytest.raises(Unavailable, match="nothing was done"):
+            house.run(house.ledger.commit(Act(EVENT, keep("a"))))
+    assert kept(house) == {}
+
+    house.run(house.ledger.commit(Act(EVENT, keep("b"))))
+    assert kept(house) == {"b": "1"}
+    assert len(house.records()) == 2
     assert house.trail.verify().fault == ""
 
 

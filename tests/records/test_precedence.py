@@ -40,6 +40,16 @@ PAIRS = {
     "removals of one tag": (UNTAG, UNTAG, True),
     "pushes of one blob": (("blob.push", {"digest": A}), ("blob.mount", {"digest": A}), False),
     "a push and a deletion of a blob": (("blob.push", {"digest": A}), ("blob.delete", {"digest": A}), True),
+    "a push of a blob and a deletion that takes it along": (
+        ("blob.push", {"digest": A}),
+        ("blob.delete", {"digest": LONG, "twins": [A]}),
+        True,
+    ),
+    "a push of a blob by another digest and a deletion": (
+        ("blob.push", {"digest": LONG, "twin": A}),
+        ("blob.delete", {"digest": A}),
+        True,
+    ),
     "an act without tags of an older version": (("manifest.delete", {"digest": A}), push(A, "v1"), True),
 }
 

@@ -19,7 +19,7 @@ from gateway.audit.trail import Search
 from gateway.gate import Act
 from gateway.records import checkpoints
 from gateway.records.appending import trial
-from gateway.records.mark import Mark
+from gateway.records.mark import Mark, fault_of_end
 from gateway.records.schema import events, trail_head
 from gateway.records.trail import project_tail
 from gateway.records.verifying import Verifier
@@ -180,6 +180,14 @@ def test_a_mark_older_than_the_trail_is_what_a_crash_leaves(house: House) -> Non
     assert fault(house) == ""
     fill(house, 1)
     assert (fault(house), house.database.mark.read(TRAIL_KEY)) == ("", Head(5, rows(house)[-1][2]))
+
+
+def test_another_end_of_the_same_length_is_found_by_the_mark_however_well_it_was_sealed() -> None:
+    here, other = Head(5, b"a" * 32), Head(5, b"b" * 32)
+    sealed = head_seal(here, TRAIL_KEY)
+
+    assert fault_of_end(here, sealed, TRAIL_KEY, here, lambda seq: b"") == ""
+    assert fault_of_end(here, sealed, TRAIL_KEY, other, lambda seq: b"") == "event 5 is not the one sealed last"
 
 
 def test_the_seal_of_a_mark_is_that_of_the_head(house: House) -> None:

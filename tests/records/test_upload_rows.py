@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from gateway.errors import RangeInvalid
 from gateway.oci.names import Repository
 from gateway.records import uploads
 from gateway.records.uploads import EMPTY, UploadRow
@@ -30,6 +33,18 @@ def test_an_upload_carries_its_engines_state_from_chunk_to_chunk(house: House) -
     new = UploadRow(ROW.id, 5, "", 100, 300, state="/v2/somewhere")
     written(house, lambda connection: uploads.advance(connection, ROW, new))
     assert found(house) == new
+
+
+def test_an_upload_moves_on_only_from_where_it_stood(house: House) -> None:
+    """Otherwise of two that go on from one place the later would hide what the other's client was told is here."""
+    one, two = replace(ROW, offset=5, prefix_digest="one"), replace(ROW, offset=7, prefix_digest="two")
+    written(house, lambda connection: uploads.begin(connection, UI, "user:1", ROW))
+    written(house, lambda connection: uploads.advance(connection, ROW, one))
+
+    with pytest.raises(RangeInvalid) as refused:
+        written(house, lambda connection: uploads.advance(connection, ROW, two))
+    assert refused.value.offset == 5
+    assert found(house) == one
 
 
 def test_the_states_of_some_uploads_are_told_with_where_they_go(house: House) -> None:

@@ -57,9 +57,13 @@ def running_distribution(directory: Path, pair: Pair) -> Iterator[int]:
 
 @contextmanager
 def running_registry(
-    directory: Path, way: Way = Way.HTTP, *, bind: str = "127.0.0.1", deletes: bool = True
+    directory: Path, way: Way = Way.HTTP, *, bind: str = "127.0.0.1", deletes: bool = True, caches: bool = False
 ) -> Iterator[Registry]:
-    """A registry on 127.0.0.1, or all that *bind* covers, to be reached in that way for as long as the block lasts."""
+    """
+    A registry on 127.0.0.1, or all that *bind* covers, to be reached in that way for as long as the block lasts.
+
+    One that *caches* what it knows of blobs, as that of the image registry:2 does, cannot be emptied.
+    """
     authority = Authority(directory)
     pair = authority.issue("127.0.0.1", "localhost") if way is Way.TLS else None
     with ExitStack() as stack:
@@ -72,7 +76,7 @@ def running_registry(
             case Way.TOKEN:
                 realm = stack.enter_context(running_signer(authority.issue("signer.test"), USER, PASSWORD))
                 auth = _token(realm, authority)
-        port, daemon = stack.enter_context(_running(directory, auth, pair, bind, deletes))
+        port, daemon = stack.enter_context(_running(directory, auth, pair, bind, deletes, caches))
         signs_in = auth is not None
         yield Registry(
             port,
@@ -103,6 +107,7 @@ def _running(
     pair: Pair | None,
     bind: str = "127.0.0.1",
     deletes: bool = True,
+    caches: bool = False,
 ) -> Iterator[tuple[int, Daemon]]:
     port = free_port()
     http: dict[str, object] = {"addr": f"{bind}:{port}"}
@@ -111,7 +116,11 @@ def _running(
     configuration = {
         "version": "0.1",
         "log": {"level": "warn", "accesslog": {"disabled": True}},
-        "storage": {"filesystem": {"rootdirectory": str(directory / "content")}, "delete": {"enabled": deletes}},
+        "storage": {
+            "filesystem": {"rootdirectory": str(directory / "content")},
+            "delete": {"enabled": deletes},
+            **({"cache": {"blobdescriptor": "inmemory"}} if caches else {}),
+        },
         "http": http,
     }
     if auth is not None:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import pytest
 from sqlalchemy import Connection, update
 
+from gateway.access.names import AccountName
 from gateway.access.principals import Caller, Credential, CredentialKind, Origin, Principal, PrincipalKind
 from gateway.audit.event import Kind
 from gateway.change import Change, Elsewhere, Notes
@@ -22,7 +23,8 @@ from gateway.errors import UpstreamSlow
 from gateway.oci.digest import Digest
 from gateway.oci.manifest import Manifest
 from gateway.oci.names import Repository, Tag
-from gateway.records import intents, projects
+from gateway.records import accounts, intents, projects
+from gateway.records.schema import accounts as account_rows
 from gateway.records.schema import intents as intent_rows
 from gateway.settlement import Settlement
 from tests.contract.house import image
@@ -70,9 +72,14 @@ class Front:
         return asyncio.run(told())
 
     def begin(self) -> None:
-        """A project, and an image in it, tagged v1."""
+        """The writer, a project, and an image in it, tagged v1."""
+        number = WRITER.principal.id
 
         async def story() -> None:
+            writer = accounts.add_user(AccountName("writer"), "hash", administrator=False, auditor=False, now=1)
+            await self.commit(Kind.ACCOUNT_ADD, writer, by=GATEWAY)
+            renumbered = update(account_rows).values(id=number)
+            await self.write(lambda connection: connection.execute(renumbered))
             await self.commit(Kind.PROJECT_ADD, projects.add(UI.project, public=False, now=1), by=GATEWAY)
             for content in (b"{}", LAYER):
                 _, change = await self.upload(UI, content)
@@ -113,20 +120,23 @@ class Front:
         """Does an act to its end; *meanwhile* happens once it is begun, and before it is *done* or after."""
 
         async def story() -> None:
-            change = await act(self)
-            elsewhere = change.elsewhere
-            assert elsewhere is not None
-
-            async def run() -> None:
-                if done:
-                    await elsewhere.run()
-                await meanwhile()
-                if not done:
-                    await elsewhere.run()
-
-            await self.commit(kind, replace(change, elsewhere=replace(elsewhere, run=run)))
+            await self.amid(kind, await act(self), meanwhile, done=done)
 
         self.run(story())
+
+    async def amid(self, kind: Kind, change: Change, meanwhile: Callable[[], Awaitable[None]], *, done: bool) -> None:
+        """As `carry_out`, of an act that is prepared already."""
+        elsewhere = change.elsewhere
+        assert elsewhere is not None
+
+        async def run() -> None:
+            if done:
+                await elsewhere.run()
+            await meanwhile()
+            if not done:
+                await elsewhere.run()
+
+        await self.commit(kind, replace(change, elsewhere=replace(elsewhere, run=run)))
 
     def settle(self, *, after_seconds: float = 0.0, later: float = 0.0) -> int:
         """Settles as if it were *later* seconds later; answers how many acts were."""
@@ -144,12 +154,16 @@ class Front:
 
     def written(self, write: Callable[[Connection], object]) -> None:
         """Changes rows, without an event of interest."""
+        self.run(self.write(write))
+
+    async def write(self, write: Callable[[Connection], object]) -> None:
+        """As `written`."""
 
         def apply(connection: Any) -> Notes:
             write(connection)
             return Notes()
 
-        self.run(self.commit(Kind.CONFIGURATION_CHANGE, Change(apply), by=GATEWAY))
+        await self.commit(Kind.CONFIGURATION_CHANGE, Change(apply), by=GATEWAY)
 
     def open_intents(self) -> list[str]:
         found = self.house.database.read_now(lambda connection: intents.open_intents(connection, 1e12))

@@ -60,6 +60,42 @@ def test_a_deletion_of_a_blob_by_sha512_is_settled(front: Front, done: bool) -> 
             front.run(front.engine.blobs.find(UI, BLOB))
 
 
+async def delete_half(front: Front) -> Change:
+    """A deletion of which the registry behind did the first half."""
+    change = await push_and_delete_blob(front)
+    assert change.elsewhere is not None
+
+    async def run() -> None:
+        assert (await front.client.ask("DELETE", f"/v2/{UI}/blobs/{BLOB}")).status == 202
+
+    return replace(change, elsewhere=replace(change.elsewhere, run=run))
+
+
+def test_a_deletion_that_left_a_blob_by_its_other_name_was_not_done_and_can_be_done_again(front: Front) -> None:
+    front.leave(Kind.BLOB_DELETE, delete_half, done=True)
+
+    assert front.settle(later=120) == 1
+
+    assert (front.last()["outcome"], front.last()["reason"]) == ("failed", "not_done")
+    assert BLOB.text in column(front.house, links.c.digest)
+    front.run(front.commit(Kind.BLOB_DELETE, front.engine.blobs.delete(UI, BLOB)))
+    assert BLOB.text not in column(front.house, links.c.digest)
+    for digest in (BLOB, Digest.of(NEW_LAYER)):
+        with pytest.raises(BlobUnknown):
+            front.run(front.engine.blobs.find(UI, digest))
+
+
+def test_a_blob_whose_push_by_sha512_was_settled_is_deleted_by_both_names(front: Front) -> None:
+    front.leave(Kind.BLOB_PUSH, push_blob, done=True)
+    assert front.settle() == 1
+
+    front.run(front.commit(Kind.BLOB_DELETE, front.engine.blobs.delete(UI, BLOB)))
+
+    for digest in (BLOB, Digest.of(NEW_LAYER)):
+        with pytest.raises(BlobUnknown):
+            front.run(front.engine.blobs.find(UI, digest))
+
+
 def test_a_manifest_that_was_pushed_by_sha512_is_found_by_it_once_it_is_settled(front_on_each: Front) -> None:
     front = front_on_each
     front.leave(Kind.MANIFEST_PUSH, push_manifest, done=True)

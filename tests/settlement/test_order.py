@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from gateway.audit.event import Kind
 from gateway.change import Change, Notes
@@ -307,6 +307,13 @@ def test_who_would_have_too_many_ahead_is_refused_at_once_and_has_begun_nothing(
 ) -> None:
     front = front_on_each
     monkeypatch.setattr(intention, "MOST_AHEAD", 3)
+    begin, begun = intents.begin, list[str]()
+
+    def counted(connection: Connection, intent_id: str, *told: Any) -> None:
+        begun.append(intent_id)
+        begin(connection, intent_id, *told)
+
+    monkeypatch.setattr(intents, "begin", counted)
 
     async def story() -> None:
         until = asyncio.Event()
@@ -316,7 +323,7 @@ def test_who_would_have_too_many_ahead_is_refused_at_once_and_has_begun_nothing(
         await asyncio.sleep(0.3)
         with pytest.raises(Unavailable, match="nothing was done"):
             await asyncio.wait_for(front.commit(Kind.MANIFEST_PUSH, front.put("latest")), 2)
-        assert len(front.open_intents()) == 4
+        assert len(front.open_intents()) == len(begun) == 4
         until.set()
         await asyncio.gather(first, *others)
 
@@ -343,6 +350,30 @@ def test_those_of_another_process_count_among_those_ahead_but_what_was_given_up_
     front.run(front.commit(Kind.MANIFEST_PUSH, front.put("latest", manifest=NEWER)))
 
     assert tagged(front)["latest"] == NEWER.digest.text
+
+
+def test_who_waits_for_the_last_of_those_ahead_still_waits_for_the_others(front: Front) -> None:
+    """They need not have met one another, and then end in any order."""
+    elsewhere = Holds(front.house.data)
+    ahead = {tag: elsewhere.take(tag) for tag in ("first", "second")}
+
+    def begin(connection: Connection) -> None:
+        for moment, tag in enumerate(ahead, 1):
+            act = {"digest": NEWER.digest.text, "tags": [tag], "owner": "", "names": [], "size_bytes": 1, "layers": {}}
+            intents.begin(connection, tag, "manifest.push", UI, act, {}, now=moment)
+
+    front.written(begin)
+
+    async def story() -> None:
+        waiting = asyncio.create_task(front.commit(Kind.MANIFEST_PUSH, front.put("first", "second")))
+        await asyncio.sleep(0.3)
+        ahead["second"].release()
+        await asyncio.sleep(0.3)
+        assert not waiting.done()
+        ahead["first"].release()
+        await asyncio.wait_for(waiting, 10)
+
+    front.run(story())
 
 
 def test_what_is_being_settled_is_waited_for(front: Front) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from gateway.audit.event import Kind
 from gateway.change import Change
 from gateway.errors import QuotaExceeded
 from gateway.oci.digest import Digest
+from gateway.oci.manifest import Manifest, load
 from gateway.oci.names import Repository
 from gateway.records import projects, usage
 from gateway.records.projects import Wishes
@@ -35,6 +38,24 @@ async def push_large(front: Front) -> Change:
 
 async def push_second(front: Front) -> Change:
     return (await front.upload(UI, SECOND))[1]
+
+
+async def keep_past(front: Front, *contents: bytes) -> None:
+    """Puts blobs into the registry behind, past the gateway."""
+    for content in contents:
+        begun = await front.client.ask("POST", f"/v2/{UI}/blobs/uploads/", content=b"")
+        place = front.client.local(begun.headers["location"], UI.name)
+        joint = "&" if "?" in place else "?"
+        put = await front.client.ask("PUT", f"{place}{joint}digest={Digest.of(content)}", content=content)
+        assert put.status == 201
+
+
+def claiming(layer: bytes, size_bytes: int) -> Manifest:
+    """An image that claims another size of its layer."""
+    true = image(b"{}", layer)
+    fields = json.loads(true.content)
+    fields["layers"][0]["size"] = size_bytes
+    return load(json.dumps(fields).encode(), true.media_type)
 
 
 def test_a_push_that_nobody_heard_of_does_not_refuse_its_own_repetition(front_on_each: Front) -> None:
@@ -97,16 +118,7 @@ def test_mounts_at_once_do_not_exceed_a_quota(front_on_each: Front) -> None:
 
 def test_pushes_at_once_count_the_layers_that_came_past_the_gateway(front: Front) -> None:
     layers = (LARGE, SECOND)
-
-    async def past() -> None:
-        for content in layers:
-            begun = await front.client.ask("POST", f"/v2/{UI}/blobs/uploads/", content=b"")
-            place = front.client.local(begun.headers["location"], UI.name)
-            joint = "&" if "?" in place else "?"
-            put = await front.client.ask("PUT", f"{place}{joint}digest={Digest.of(content)}", content=content)
-            assert put.status == 201
-
-    front.run(past())
+    front.run(keep_past(front, *layers))
     ruled(front, UI)
     first, second = (image(b"{}", layer) for layer in layers)
 
@@ -120,3 +132,72 @@ def test_pushes_at_once_count_the_layers_that_came_past_the_gateway(front: Front
     front.carry_out(Kind.MANIFEST_PUSH, push, meanwhile, done=True)
 
     assert len(LARGE) < used(front, UI) <= QUOTA_BYTES
+
+
+def test_what_was_done_is_recorded_though_the_quota_was_lowered_meanwhile(front_on_each: Front) -> None:
+    front = front_on_each
+    ruled(front, UI)
+    lowering = projects.set_project(UI.project, Wishes(quota_bytes=1))
+
+    async def push(front: Front) -> Change:
+        return front.put("small", manifest=image(b"{}", annotations={"small": "yes"}))
+
+    async def meanwhile() -> None:
+        await front.commit(Kind.PROJECT_SET, lowering, by=GATEWAY)
+
+    before = used(front, UI)
+    front.carry_out(Kind.BLOB_PUSH, push_large, meanwhile, done=True)
+    assert used(front, UI) == before + len(LARGE)
+
+    ruled(front, UI)
+    front.carry_out(Kind.MANIFEST_PUSH, push, meanwhile, done=True)
+    assert used(front, UI) > before + len(LARGE)
+    assert front.open_intents() == []
+
+
+@pytest.mark.parametrize("first", ["the claim", "the layer"])
+def test_a_manifest_that_claims_less_of_a_layer_than_comes_in_makes_no_room(front_on_each: Front, first: str) -> None:
+    front = front_on_each
+    ruled(front, UI)
+    seen: list[str] = []
+
+    async def second() -> None:
+        seen.extend(front.open_intents())
+        with pytest.raises(QuotaExceeded):
+            await front.commit(Kind.BLOB_PUSH, await push_second(front))
+
+    async def story() -> None:
+        layer = await push_large(front)
+        claim = front.put("claim", manifest=claiming(LARGE, 1))
+
+        async def claim_and_second() -> None:
+            await front.amid(Kind.MANIFEST_PUSH, claim, second, done=False)
+
+        async def layer_and_second() -> None:
+            await front.amid(Kind.BLOB_PUSH, layer, second, done=True)
+
+        if first == "the layer":
+            await front.amid(Kind.BLOB_PUSH, layer, claim_and_second, done=True)
+        else:
+            await front.amid(Kind.MANIFEST_PUSH, claim, layer_and_second, done=False)
+
+    front.run(story())
+    assert sorted(seen) == ["blob.push", "manifest.push"]
+    assert len(LARGE) < used(front, UI) <= QUOTA_BYTES
+
+
+def test_of_two_manifests_that_claim_different_sizes_of_a_layer_the_larger_counts(front_on_each: Front) -> None:
+    front = front_on_each
+    front.run(keep_past(front, LARGE))
+    ruled(front, UI)
+    true, lie = (front.put(name, manifest=claiming(LARGE, size)) for name, size in (("true", len(LARGE)), ("lie", 1)))
+
+    async def second() -> None:
+        with pytest.raises(QuotaExceeded):
+            await front.commit(Kind.BLOB_PUSH, await push_second(front))
+
+    async def claim() -> None:
+        await front.amid(Kind.MANIFEST_PUSH, lie, second, done=False)
+
+    front.run(front.amid(Kind.MANIFEST_PUSH, true, claim, done=False))
+    assert used(front, UI) <= QUOTA_BYTES

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from sqlalchemy import Connection, select, update
 
 from gateway.audit.event import Kind
 from gateway.change import Change
+from gateway.engine.upstream.client import Answer
 from gateway.errors import ManifestInvalid, ManifestUnknown, Unavailable, UpstreamUnavailable
 from gateway.oci.digest import Digest
 from gateway.oci.names import Tag
@@ -341,6 +343,27 @@ def test_a_404_that_is_not_a_registrys_settles_nothing(front: Front, behind: Reg
     assert front.open_intents() == [kind.value]
 
 
+@pytest.mark.parametrize(
+    ("kind", "act"), [(Kind.BLOB_PUSH, push_blob), (Kind.BLOB_MOUNT, mount_blob)], ids=["push", "mount"]
+)
+def test_an_answer_for_another_blob_settles_nothing(
+    front: Front, monkeypatch: pytest.MonkeyPatch, kind: Kind, act: Act
+) -> None:
+    front.leave(kind, act, done=True)
+    ask = front.client.ask
+
+    async def confused(method: str, path: str, **told: Any) -> Answer:
+        answer = await ask(method, path, **told)
+        return replace(answer, headers={**answer.headers, "docker-content-digest": Digest.of(b"another").text})
+
+    with monkeypatch.context() as patched:
+        patched.setattr(front.client, "ask", confused)
+        assert front.settle() == 0
+    assert front.open_intents() == [kind.value]
+
+    assert front.settle() == 1
+
+
 def test_an_intent_that_cannot_be_read_does_not_keep_others_from_being_settled(front: Front) -> None:
     front.leave(Kind.MANIFEST_PUSH, push_manifest, done=True)
     front.written(lambda connection: intents.begin(connection, "odd", "account.add", UI, {}, {}, now=1))
@@ -378,6 +401,21 @@ def test_a_push_whose_tag_moved_on_before_it_was_settled_has_happened(front_on_e
     assert settled["detail"]["tags_unknown"] == ["latest"]
     assert has_manifest(NEWER.digest)(front)
     assert ("latest", front.pushed.digest.text) in rows(front, tags.c.name, tags.c.digest)
+
+
+def test_a_push_whose_tag_is_back_where_it_was_has_happened_and_nobody_knows_of_the_tag(front: Front) -> None:
+    async def push(front: Front) -> Change:
+        return front.put("v1", manifest=NEWER)
+
+    front.leave(Kind.MANIFEST_PUSH, push, done=True)
+    front.run(front.commit(Kind.MANIFEST_PUSH, front.put("v1")))
+
+    assert front.settle() == 1
+
+    settled = front.last()
+    assert (settled["outcome"], settled["after"]) == ("allowed", {"tags": {}})
+    assert settled["detail"]["tags_unknown"] == ["v1"]
+    assert has_manifest(NEWER.digest)(front)
 
 
 def test_a_push_of_a_known_manifest_whose_tag_moved_on_is_not_said_to_have_failed(front: Front) -> None:

@@ -7,13 +7,18 @@ import fcntl
 import multiprocessing
 import os
 import signal
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from gateway.change import Change, Notes
 from gateway.engine.embedded.importing import EmbeddedImport
 from gateway.engine.embedded.layout import SWEPT, blob_key
+from gateway.engine.embedded.sweep import EmbeddedSweep
+from gateway.engine.embedded.truce import sweeps_held_off
 from gateway.engine.embedded.volume import Volume
 from gateway.engine.stores.clearing import Clearing
 from gateway.engine.stores.filesystem import Filesystem
@@ -22,7 +27,7 @@ from gateway.errors import Conflict, Unavailable
 from gateway.oci.digest import Digest
 from tests.house import opened
 from tests.sweep.racing import IMAGES, POINTS, Told, dies_sweeping, pushes, sweeps
-from tests.sweep.stage import DAY, OTHER, UI, Stage, body
+from tests.sweep.stage import DAY, HOUR, OTHER, UI, Stage, body
 
 CONTENT = b"what is being pushed"
 DIGEST = Digest.of(CONTENT)
@@ -150,6 +155,42 @@ def test_of_two_that_finish_the_same_blob_the_first_is_not_told_what_is_not_so(s
     stage.run(story())
 
 
+def test_a_chunk_whose_commit_is_under_way_keeps_its_upload_though_the_row_has_expired(stage: Stage) -> None:
+    """Its spool is let go of within the transaction: what the row says before that has ended is not believed."""
+
+    async def story() -> None:
+        upload = await stage.begin(UI)
+        await stage.commit((await stage.engine.uploads.append(upload, body(b"one"), None)).change)
+        stage.clock.now += DAY - HOUR
+        appended = await stage.engine.uploads.append(upload, body(b"two"), None)
+        stage.clock.now += 2 * HOUR
+        applied, go_on = threading.Event(), threading.Event()
+
+        def apply_and_wait(connection: Any) -> Notes:
+            notes = appended.change.apply(connection)
+            applied.set()
+            assert go_on.wait(10)
+            return notes
+
+        committing = asyncio.create_task(stage.commit(Change(apply_and_wait)))
+        assert await asyncio.to_thread(applied.wait, 10)
+        data = stage.house.data
+        sweep = EmbeddedSweep(
+            Filesystem(data), Clearing(data, SWEPT), stage.house.database, grace_seconds=0, clock=stage.clock
+        )
+        discarding = asyncio.create_task(asyncio.to_thread(sweep._discard, [upload.id]))
+        await asyncio.sleep(0.2)
+        go_on.set()
+        await committing
+        assert await discarding == Amount()
+        sweep.close()
+        blob, change = await stage.engine.uploads.finish(upload, body(b"!"), None, Digest.of(b"onetwo!"))
+        await stage.commit(change)
+        assert await stage.pull(UI, blob.digest) == b"onetwo!"
+
+    stage.run(story())
+
+
 def test_a_file_that_took_the_place_of_a_doomed_one_stays(tmp_path: Path) -> None:
     clearing = Clearing(tmp_path, SWEPT)
     place = tmp_path / "place"
@@ -270,3 +311,15 @@ def test_sweeps_and_imports_keep_out_of_each_others_way(stage: Stage, tmp_path: 
     with store.held("sweep.lock"), pytest.raises(Conflict, match="Another sweep"):
         stage.run(stage.sweep())
     stage.run(stage.sweep())
+
+
+def test_those_who_hold_sweeps_off_do_so_together_and_until_the_last_of_them_has_ended(stage: Stage) -> None:
+    async def story() -> None:
+        with sweeps_held_off(stage.house.data):
+            with sweeps_held_off(stage.house.data):
+                pass
+            with pytest.raises(Conflict):
+                await stage.sweep(0)
+        await stage.sweep(0)
+
+    stage.run(story())

@@ -19,6 +19,7 @@ from gateway.audit.chain import Sealed
 from gateway.audit.event import Kind, Outcome
 from gateway.audit.searching import FILTERS, Asked, asked
 from gateway.audit.spreadsheet import csv_lines, heading
+from gateway.audit.trail import Search
 from gateway.console.chart import bars, drawing
 from gateway.console.download import Download
 from gateway.console.form import Form
@@ -148,19 +149,27 @@ async def _found(visit: Visit, project: ProjectName | None, status: int = 200) -
         overview = await visit.acts.audit.overview(visit.caller, search)
         found = await visit.acts.audit.find_events(visit.caller, search, before=before, limit=_ROWS)
         saved = await visit.acts.audit.list_searches(visit.caller) if project is None else ()
-        return await _page(visit, project, form, overview, found, saved, status)
+        return await _page(visit, project, form, search, overview, found, saved, status)
     scoped = {"base": f"/projects/{project}/audit" if project is not None else "/audit", "scoped": project is not None}
     return await render(visit, "audit_flawed.html", 422, **_choices(), **scoped)
 
 
 async def _page(
-    visit: Visit, project: ProjectName | None, form: Form, overview: Any, found: Any, saved: Any, status: int
+    visit: Visit,
+    project: ProjectName | None,
+    form: Form,
+    search: Search,
+    overview: Any,
+    found: Any,
+    saved: Any,
+    status: int,
 ) -> Response:
     rows = [_row(each) for each in found.events]
     filters = {name: text for name, text in _texts(form).items() if text and name not in form.errors}
     values = {
         **_choices(),
         "overview": overview,
+        "searched": search,
         "bars": drawing(bars(overview.timeline)),
         "events": rows,
         "older": str(found.before) if found.before is not None else "",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
 from concurrent.futures import Executor
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -19,8 +19,8 @@ from gateway.engine.upstream.client import Answer, Client, Streamed
 from gateway.engine.upstream.files import Files
 from gateway.engine.upstream.holds import Holds
 from gateway.engine.upstream.intention import Intention
-from gateway.errors import BlobUnknown, Unsupported, UpstreamFailed, UpstreamUnavailable
-from gateway.oci.digest import Digest
+from gateway.errors import BlobUnknown, Refusal, Unavailable, Unsupported, UpstreamFailed, UpstreamUnavailable
+from gateway.oci.digest import Algorithm, Digest
 from gateway.oci.media import essence
 from gateway.oci.names import Repository
 from gateway.oci.ranges import render_content_range
@@ -81,7 +81,7 @@ class UpstreamBlobs:
         if is_absent(answer, bodiless=True):
             raise _unknown(repository, digest)
         blob = Blob(digest, self._size(answer, digest), repository)
-        await self._learn(blob)
+        await self._learn(blob, promised(answer))
         self._recent.keep(repository, digest, version, _Found(blob, self._clock() + _REMEMBERED_SECONDS))
         return blob
 
@@ -101,9 +101,12 @@ class UpstreamBlobs:
     def mount(self, source: Repository, target: Repository, digest: Digest) -> Change:
         told: dict[str, object] = {"digest": digest.text, "source": source.name}
 
-        def check(connection: Any) -> None:
+        def check(connection: Any, but: Collection[str]) -> None:
+            if digest.algorithm is not Algorithm.SHA256:
+                # Registries link such a mount to nothing, say that it is done, and cannot read it.
+                raise BlobUnknown(f"Push the blob; by {digest} nothing is mounted in the registry behind.")
             size = mirror.size_known(connection, digest) or 0
-            foresight.blob_comes(connection, target, digest, size)
+            foresight.blob_comes(connection, target, digest, size, but)
             told["size_bytes"] = size
 
         intention = Intention(self._holds, "blob.mount", target, told, check)
@@ -120,23 +123,40 @@ class UpstreamBlobs:
         return intention.around(self._acts.change(target, apply), run)
 
     def delete(self, repository: Repository, digest: Digest) -> Change:
-        def check(connection: Any) -> None:
-            foresight.blob_goes(connection, repository)
-            mirror.require_unreferenced(connection, repository, digest)
+        told: dict[str, object] = {"digest": digest.text}
+        # What was pushed by another digest is linked by its SHA-256 as well, and cannot be read without: all names go.
+        going: tuple[Digest, ...] = ()
 
-        intention = Intention(
-            self._holds,
-            "blob.delete",
-            repository,
-            {"digest": digest.text},
-            check,
-        )
+        def check(connection: Any, but: Collection[str]) -> None:
+            nonlocal going
+            foresight.blob_goes(connection, repository)
+            going = mirror.names_of(connection, repository, digest)
+            mirror.require_unreferenced(connection, repository, going, but)
+            told.pop("twins", None)  # asked once more after a wait, there may be none any more
+            if len(going) > 1:
+                told["twins"] = [each.text for each in going if each != digest]
+
+        intention = Intention(self._holds, "blob.delete", repository, told, check)
 
         async def run() -> None:
-            await self._remove(repository, digest)
+            if going[-1].algorithm is not Algorithm.SHA256:
+                await self._require_one_name(repository, digest)
+            for number, name in enumerate(going):
+                try:
+                    await self._remove(repository, name, may_lack=number > 0)
+                except UpstreamUnavailable as refusal:
+                    refusal.uncertain = refusal.uncertain or number > 0
+                    raise
+                except Refusal as refusal:
+                    if number:
+                        message = f"Only {going[0]} could be deleted; delete {digest} again."
+                        raise UpstreamFailed(message, uncertain=True) from refusal
+                    raise
 
         def apply(connection: Any) -> Notes:
-            return mirror.drop_link(connection, repository, digest)
+            for name in going:
+                mirror.drop_link(connection, repository, name)
+            return Notes(digest=digest.text)
 
         return intention.around(Change(apply, repositories=(repository,)), run)
 
@@ -167,12 +187,24 @@ class UpstreamBlobs:
                         del part
                     del piece
 
-    async def _learn(self, blob: Blob) -> None:
-        """What is known of the blob's size here may be no more than what somebody's manifest claimed."""
-        known = await self._database.read(lambda connection: mirror.size_known(connection, blob.digest))
+    async def _learn(self, blob: Blob, told: Digest | None) -> None:
+        """
+        What is known of the blob's size here may be no more than what somebody's manifest claimed; and by which other
+        digest the registry has it, if that is what it *told*, may not be known at all.
+        """
+        known, twin = await self._database.read(
+            lambda connection: (
+                mirror.size_known(connection, blob.digest),
+                mirror.twin_of(connection, blob.digest),
+            )
+        )
         if known is not None and known != blob.size_bytes:
-            learning = partial(mirror.learn_size, self._database, blob.digest, blob.size_bytes)
-            await asyncio.get_running_loop().run_in_executor(self._threads, learning)
+            await self._in_thread(partial(mirror.learn_size, self._database, blob.digest, blob.size_bytes))
+        if twin is None and told is not None and told.algorithm is Algorithm.SHA256:
+            await self._in_thread(partial(mirror.learn_twin, self._database, blob.digest, told))
+
+    async def _in_thread(self, job: Callable[[], None]) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._threads, job)
 
     def _size(self, answer: Answer, digest: Digest) -> int:
         text = answer.headers.get("content-length", "")
@@ -227,13 +259,25 @@ class UpstreamBlobs:
         except UpstreamUnavailable:
             return
 
-    async def _remove(self, repository: Repository, digest: Digest) -> None:
+    async def _require_one_name(self, repository: Repository, digest: Digest) -> None:
+        """Raises `Unavailable` if the registry has the blob by its SHA-256 too, which was not known when this began."""
+        try:
+            self._recent.drop(repository, digest)
+            await self.find(repository, digest)
+        except BlobUnknown:
+            return
+        if await self._database.read(lambda found: mirror.twin_of(found, digest)) is not None:
+            # Whether a manifest names it, or somebody is pushing one, is asked before anything is begun.
+            message = f"{digest} has another name in the registry behind, which is known only now; delete it again."
+            raise Unavailable(message, retry_after_seconds=1)
+
+    async def _remove(self, repository: Repository, digest: Digest, *, may_lack: bool) -> None:
+        """Raises `BlobUnknown` if it is not there, unless it was known here, or the repository *may_lack* it."""
         answer = await self._client.ask("DELETE", _path(repository, digest), scope=f"repository:{repository}:delete")
         if answer.status in {202, 204}:
             return
         if is_absent(answer):
-            known = await self._database.read(lambda found: mirror.knows_link(found, repository, digest))
-            if known:
+            if may_lack or await self._database.read(lambda found: mirror.knows_link(found, repository, digest)):
                 return
             raise _unknown(repository, digest)
         if is_unsupported(answer):

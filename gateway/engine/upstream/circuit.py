@@ -2,6 +2,7 @@
 
 five failures in a row ─▶ it opens
 some of them may be the fault of what was asked for (a 500 of the registry's own, a cut body) ─▶ in doubt: ask first
+open: one request now and then may try, and its owner greets by itself ─▶ the first sound answer closes it
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Circuit:
         if now < self._next_try:
             wait = max(1, math.ceil(self._next_try - now))
             raise UpstreamUnavailable(f"{self.trouble} Try again in {wait} s.", retry_after_seconds=wait)
-        # Whoever comes now tries; if nothing is heard of it, the next one does after another rest.
+        # Whoever comes now tries; whatever is heard of that, but an answer, the next one does after another rest.
         self._next_try = now + REST_SECONDS
 
     def failed(self, why: str, *, particular: bool = False) -> Turn:
@@ -63,7 +64,8 @@ class Circuit:
         now = self._clock()
         self._failures.append((now, particular))
         if self.trouble:
-            self.trouble, self._next_try = why, now + REST_SECONDS
+            # The rest goes on as it is: it began with the try, and failures would put the next one off for ever.
+            self.trouble = self.trouble if particular else why
             return Turn.NONE
         if len(self._failures) < FAILURES or now - self._failures[0][0] > WITHIN_SECONDS:
             return Turn.NONE

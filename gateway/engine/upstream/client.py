@@ -208,7 +208,6 @@ class Client:
         scope: str,
     ) -> aiohttp.ClientResponse:
         """The head of the answer, signed in; not one that refuses our credential."""
-        self._circuit.enter()
         held, credential = self._held(), self._credential
         authorization = await credential.authorization(scope)
         answer = await held.follow(method, path, headers or {}, authorization, body)
@@ -248,9 +247,15 @@ class Client:
             return answer.status, await whole(answer, _LITTLE_BYTES)
 
     @contextmanager
-    def _watched(self, method: str, flow: Flow | None = None) -> Iterator[None]:
-        """Every way in which a connection may fail becomes a refusal, and counts against the peer."""
+    def _watched(self, method: str, flow: Flow | None = None, *, greeting: bool = False) -> Iterator[None]:
+        """
+        Every way in which a connection may fail becomes a refusal, and counts against the peer.
+
+        Who is not *greeting* is refused while the peer is left alone.
+        """
         try:
+            if not greeting:
+                self._circuit.enter()
             yield
         except lines.FAILURES as error:
             if flow is not None and flow.error is not None:
@@ -279,7 +284,7 @@ class Client:
         match self._circuit.failed(why, particular=particular):
             case Turn.OPENED:
                 self._opened(why)
-            case Turn.DOUBTFUL if self._asking is None or self._asking.done():
+            case Turn.DOUBTFUL if not _goes_on(self._asking):
                 self._asking = asyncio.get_running_loop().create_task(self._ask_whether(why))
 
     def _broke_off(self, refusal: UpstreamUnavailable) -> None:
@@ -288,7 +293,9 @@ class Client:
 
     def _opened(self, why: str) -> None:
         _log.warning("%s It is left alone until it answers again.", why)
-        self._watching = asyncio.get_running_loop().create_task(self._watch())
+        # One that sleeps since it was open before goes on.
+        if not _goes_on(self._watching):
+            self._watching = asyncio.get_running_loop().create_task(self._watch())
 
     async def _ask_whether(self, why: str) -> None:
         """Opens the circuit if the peer does not even greet, and has answered nobody meanwhile."""
@@ -299,9 +306,17 @@ class Client:
                 self._opened(why)
 
     async def _greets(self) -> bool:
-        """Whether the peer answers at all; raises `UpstreamUnavailable` if it could not be asked."""
+        """
+        Whether the peer answers at all; raises `UpstreamUnavailable` if it could not be asked.
+
+        It is asked while the circuit is open too, and takes no try from anybody.
+        """
         try:
-            answer = await self.ask("GET", _GREETING, limit_bytes=_LITTLE_BYTES)
+            async with self._held().slots.taken(Use.ANSWER):
+                with self._watched("GET", greeting=True):
+                    async with asyncio.timeout(self._patience.answer_seconds) as deadline:
+                        head = await self._answer("GET", _GREETING, None, None, "")
+                        answer = await self._whole("GET", head, _LITTLE_BYTES, deadline)
         except UpstreamDistrust as refusal:
             # It was the registry that said that our credential will not do.
             sound = refusal.lack in {Lack.CREDENTIAL, Lack.RIGHT}
@@ -314,12 +329,17 @@ class Client:
         return sound
 
     async def _watch(self) -> None:
-        # Nobody may come while we say that we are not ready: what opened by itself has to close by itself.
+        # Nobody may come while we say that we are not ready, or always the one for whom the registry has nothing but
+        # failures: what opened by itself has to close by itself.
         while self._circuit.trouble:
             await asyncio.sleep(REST_SECONDS)
             with suppress(UpstreamUnavailable):
                 await self._greets()
         _log.warning("The registry behind answers again.")
+
+
+def _goes_on(task: asyncio.Task[None] | None) -> bool:
+    return task is not None and not task.done() and task.get_loop() is asyncio.get_running_loop()
 
 
 def _failure(status: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,8 @@ from gateway.engine.upstream.intention import Intention
 from gateway.engine.upstream.sessions import Sessions
 from gateway.engine.upstream.turns import Stand, Turn
 from gateway.errors import BlobUploadUnknown, DigestInvalid
-from gateway.records import content, foresight, uploads
+from gateway.oci.digest import Digest
+from gateway.records import content, foresight, mirror, uploads
 from gateway.records.acts import Acts
 from gateway.records.content import Act
 
@@ -27,6 +29,14 @@ class Finishing:
         self._stand = stand
         self._blob = blob
         self._over = False
+        # The SHA-256 of what was sent, if this process or the row knows it.
+        self._plain = Digest(stand.prefix_digest) if stand.prefix_digest else None
+        twin = {} if self._plain in (None, blob.digest) else {"twin": stand.prefix_digest}
+
+        # Without a way back to this: dropped unapplied, it lets go of its turn at once.
+        def check(connection: Any, but: Collection[str]) -> None:
+            foresight.blob_comes(connection, upload.repository, blob.digest, blob.size_bytes, but)
+
         self._intention = Intention(
             holds,
             "blob.push",
@@ -36,8 +46,9 @@ class Finishing:
                 "size_bytes": blob.size_bytes,
                 "owner": upload.owner,
                 "upload": upload.id,
+                **twin,
             },
-            lambda connection: foresight.blob_comes(connection, upload.repository, blob.digest, blob.size_bytes),
+            check,
         )
 
     def change(self, acts: Acts) -> Change:
@@ -48,6 +59,8 @@ class Finishing:
     def _apply(self, connection: Any, act: Act) -> Notes:
         try:
             uploads.remove(connection, self._upload.id)
+            if self._plain is not None:
+                mirror.keep_twin(connection, self._blob.digest, self._plain)
             return content.link_blob(connection, self._upload.repository, self._blob.digest, self._blob.size_bytes, act)
         finally:
             self._turn.discard()

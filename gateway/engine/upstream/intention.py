@@ -1,6 +1,7 @@
 """An act done in the registry behind, with the intent that remembers it until its outcome is recorded.
 
     begun ─▶ whoever began before on the same tag or digest has recorded it, or given it up ─▶ done there ─▶ recorded
+                                       if there was anybody, the rules are asked once more ┘
 
 Who comes first is who was begun first, over all processes: nobody waits for one that came later, nor for the dead.
 Those of one process stand in a line in which each waits for the one before it alone, and is told when that is over;
@@ -12,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -41,7 +42,8 @@ class Intention:
     One intent, held by this process from its beginning to its end: meanwhile nobody settles it.
 
     *kind* and *act* are what `gateway.records.intents` says of them; *check* may refuse before anything is begun, in
-    the same transaction, and complete *act*.
+    the same transaction, and complete *act*. It is asked again once others went before: what it is given are the ids of
+    intents that do not count, its own and those of whoever waits for this one.
     """
 
     def __init__(
@@ -50,7 +52,7 @@ class Intention:
         kind: str,
         repository: Repository,
         act: Mapping[str, object],
-        check: Callable[[Any], None] | None = None,
+        check: Callable[[Any, Collection[str]], None],
     ) -> None:
         self._holds = holds
         self._id = str(uuid.uuid4())
@@ -70,13 +72,9 @@ class Intention:
         *change*, which records that *run* was done; the intent is begun before and ends with it.
 
         If nothing was done, the intent ends with *drop*. *run* is called when nobody is left who began before and meets
-        this act (`gateway.records.precedence`); if those are more than `MOST_AHEAD`, or that takes too long, it is not,
-        and `Unavailable` is raised.
+        this act (`gateway.records.precedence`), and the rules still let it; if those are more than `MOST_AHEAD`, or
+        that takes too long, it is not, and `Unavailable` is raised.
         """
-
-        async def run_in_turn() -> None:
-            await self._wait()
-            await run()
 
         def apply(connection: Any) -> Notes:
             first = intents.end(connection, self._id)
@@ -91,26 +89,38 @@ class Intention:
             change.release()
             self._release()
 
-        return replace(change, apply=apply, elsewhere=Elsewhere(self._begin, run_in_turn, undo), release=release)
+        elsewhere = Elsewhere(self._begin, run, undo, self._wait, self._resume)
+        return replace(change, apply=apply, elsewhere=elsewhere, release=release)
 
     def _begin(self, connection: Any, event: Mapping[str, Any]) -> None:
-        if self._check is not None:
-            self._check(connection)
+        self._check(connection, ())
         ahead = precedence.meeting(connection, self._repository, self._kind, self._act, self._id)
         if len(self._holds.own(frozenset(ahead))) > MOST_AHEAD:
             raise _busy()
         with self._guard:
             if self._given_up:
                 # Nobody would do it: the intent would keep room for what never comes.
-                raise Unavailable("The gateway took too long to begin; nothing was done, try again shortly.")
+                raise _late()
             self._hold = self._holds.take(self._id)
         self._ahead = ahead
         intents.begin(connection, self._id, self._kind, self._repository, self._act, event)
 
-    async def _wait(self) -> None:
+    def _resume(self, connection: Any) -> None:
+        with self._guard:
+            if self._given_up:
+                raise _late()
+        meeting = precedence.meeting(connection, self._repository, self._kind, self._act, self._id)
+        # Whoever waits for this one is judged when it is over, by what it left.
+        self._check(connection, {self._id, *meeting} - set(self._ahead))
+        # What it brings is promised to it, and what it met here is how things stood, as of now.
+        if not intents.amend(connection, self._id, self._act):
+            # Without its hold it was taken for given up, and how it ended has been told.
+            raise _late()
+
+    async def _wait(self) -> bool:
         ahead = frozenset(self._ahead)
         if not ahead:
-            return
+            return False
         try:
             async with asyncio.timeout(WAITING_SECONDS):
                 if len(ahead) > MOST_AHEAD and len(await asyncio.to_thread(self._holds.still, ahead)) > MOST_AHEAD:
@@ -118,6 +128,7 @@ class Intention:
                 await self._outlast(ahead)
         except TimeoutError:
             raise _busy() from None
+        return True
 
     async def _outlast(self, ahead: frozenset[str]) -> None:
         watched = ahead
@@ -138,6 +149,10 @@ class Intention:
             self._given_up = True
             if self._hold is not None:
                 self._hold.release()
+
+
+def _late() -> Unavailable:
+    return Unavailable("The gateway took too long to begin; nothing was done, try again shortly.")
 
 
 def _busy() -> Unavailable:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Any, Final
 
@@ -46,6 +46,8 @@ _ACCEPT: Final = {"Accept": ", ".join(sorted(MANIFEST_MEDIA_TYPES | SCHEMA1))}
 _INVALID: Final = frozenset(
     {"MANIFEST_INVALID", "MANIFEST_UNVERIFIED", "TAG_INVALID", "NAME_INVALID", "DIGEST_INVALID"}
 )
+#: Registries refuse these without urls; others then have to be there.
+_FOREIGN: Final = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
 _REMEMBERED_BYTES: Final = 32 * 1024 * 1024
 #: What an entry costs beside its content.
 _ENTRY_BYTES: Final = 512
@@ -86,11 +88,12 @@ class UpstreamManifests:
         required = [digest.text for digest in manifest.required]
         unseen: list[tuple[Tag, str]] = []
 
-        def check(connection: Any) -> None:
-            mirror.require_undeleted(connection, repository, manifest)
-            coming = foresight.manifest_comes(connection, repository, manifest, tags)
+        def check(connection: Any, but: Collection[str]) -> None:
+            mirror.require_undeleted(connection, repository, manifest, but)
+            coming = foresight.manifest_comes(connection, repository, manifest, tags, but)
             unseen[:] = coming.unseen
-            told.update(mirror.starting_point(connection, repository, plain.digest, tags), layers=dict(coming.layers))
+            told.update(mirror.starting_point(connection, repository, plain.digest, tags, but))
+            told.update(layers=dict(coming.layers))
 
         told: dict[str, object] = {
             "digest": plain.digest.text,
@@ -126,8 +129,8 @@ class UpstreamManifests:
         told: dict[str, object] = {"digest": digest.text}
         gone = [digest]
 
-        def check(connection: Any) -> None:
-            told.update(foresight.manifest_goes(connection, repository, digest))
+        def check(connection: Any, but: Collection[str]) -> None:
+            told.update(foresight.manifest_goes(connection, repository, digest, but))
 
         intention = Intention(self._holds, "manifest.delete", repository, told, check)
 
@@ -154,7 +157,7 @@ class UpstreamManifests:
             "tag.delete",
             repository,
             {"tags": [tag.name]},
-            lambda connection: foresight.tag_goes(connection, repository, tag),
+            lambda connection, _: foresight.tag_goes(connection, repository, tag),
         )
 
         async def run() -> None:
@@ -175,7 +178,7 @@ class UpstreamManifests:
         headers = _ACCEPT if known is None else {**_ACCEPT, "If-None-Match": f'"{known.digest}"'}
         path = f"/v2/{repository}/manifests/{reference}"
         answer = await self._client.ask("GET", path, headers=headers, scope=_pull(repository))
-        if is_absent(answer):
+        if is_absent(answer) or await self._is_blob(repository, reference, answer):
             raise _unknown(repository, reference)
         if answer.status == 304 and known is not None:
             found = known
@@ -209,6 +212,13 @@ class UpstreamManifests:
         else:
             require_manifest(answer.content, media_type)
         return StoredManifest(digest, media_type, answer.content)
+
+    async def _is_blob(self, repository: Repository, reference: Reference, answer: Answer) -> bool:
+        """Whether *answer* means that *reference* is a blob: a registry stumbles over one that it takes for JSON."""
+        if not (isinstance(reference, Digest) and answer.status == 500 and complaints(answer)):
+            return False
+        path = f"/v2/{repository}/blobs/{reference}"
+        return (await self._client.ask("HEAD", path, scope=_pull(repository))).status == 200
 
     async def _kept(self, repository: Repository, digest: Digest) -> StoredManifest | None:
         found = await self._database.read(lambda connection: content.find_manifest(connection, repository, digest))
@@ -259,15 +269,33 @@ class UpstreamManifests:
             if told is not None and told.algorithm is Algorithm.SHA256 and told != manifest.digest:
                 raise UpstreamFailed("The registry behind took other bytes than were sent.", uncertain=True)
             return
-        raise self._refused(repository, manifest, answer)
+        refusal = self._refused(repository, manifest, answer)
+        if isinstance(refusal, ManifestBlobUnknown):
+            await self._require_plain(repository, manifest)
+        raise refusal
+
+    async def _require_plain(self, repository: Repository, manifest: Manifest) -> None:
+        """Raises `ManifestInvalid` if what is missing is here, under a digest by which the registry behind has none."""
+        for digest in manifest.required if manifest.is_index else ():
+            kept = None if digest.algorithm is Algorithm.SHA256 else await self._kept(repository, digest)
+            if kept is not None:
+                raise ManifestInvalid(
+                    f"Name {digest} as {Digest.of(kept.content)}: the registry behind keeps manifests by SHA-256 only."
+                )
 
     def _refused(self, repository: Repository, manifest: Manifest, answer: Answer) -> Refusal:
         told = complaints(answer)
         codes = [code for code, _ in told]
+        named = {_digest_of(detail) for code, detail in told if code == ManifestBlobUnknown.code}
+        if answer.status == 500 and (elsewhere := _elsewhere(manifest, named)):
+            # Its own error, and yet an answer: it looks at what a manifest names before it keeps anything.
+            return ManifestInvalid(
+                f"The registry behind does not take {elsewhere}, which lies elsewhere: its operator can allow the urls "
+                "of such layers (validation.manifests.urls.allow), and each must have some."
+            )
         if answer.status >= 500:
             return self._client.refuse(answer)
-        if "MANIFEST_BLOB_UNKNOWN" in codes:
-            named = {_digest_of(detail) for _, detail in told}
+        if ManifestBlobUnknown.code in codes:
             missing = tuple(digest.text for digest in manifest.references if digest.text in named)
             shown = missing[0] if missing else "what it names"
             return ManifestBlobUnknown(f"Push {shown} to {repository} first, then this manifest.", missing=missing)
@@ -281,22 +309,42 @@ class UpstreamManifests:
         return self._client.refuse(answer)
 
     async def _remove(self, repository: Repository, digest: Digest) -> None:
+        if not await self._knows(repository, digest):
+            await self._require_no_blob(repository, digest)
         path = f"/v2/{repository}/manifests/{digest}"
         answer = await self._client.ask("DELETE", path, scope=f"repository:{repository}:delete")
         if answer.status in {202, 204}:
             return
         if is_absent(answer):
-            known = await self._database.read(lambda found: mirror.knows_manifest(found, repository, digest))
-            if known:
+            if await self._knows(repository, digest):
                 return
             raise _unknown(repository, digest)
         if is_unsupported(answer):
             raise Unsupported("The registry behind deletes nothing; its operator can enable storage.delete there.")
         raise self._client.refuse(answer)
 
+    async def _require_no_blob(self, repository: Repository, digest: Digest) -> None:
+        """Raises `ManifestUnknown` for a blob: asked to delete it as a manifest, a registry does, whatever names it."""
+        path = f"/v2/{repository}/manifests/{digest}"
+        answer = await self._client.ask("GET", path, headers=_ACCEPT, scope=_pull(repository))
+        if await self._is_blob(repository, digest, answer):
+            raise _unknown(repository, digest)
 
-def _digest_of(detail: object) -> object:
-    return detail.get("digest", detail.get("Digest")) if isinstance(detail, dict) else detail
+    async def _knows(self, repository: Repository, digest: Digest) -> bool:
+        return await self._database.read(lambda found: mirror.knows_manifest(found, repository, digest))
+
+
+def _elsewhere(manifest: Manifest, refused: Set[str]) -> Digest | None:
+    """The first layer that need not be in the registry, or has urls, among those whose digests were *refused*."""
+    for layer in manifest.layers:
+        if layer.digest.text in refused and (layer.urls or layer.media_type == _FOREIGN):
+            return layer.digest
+    return None
+
+
+def _digest_of(detail: object) -> str:
+    found = detail.get("digest", detail.get("Digest")) if isinstance(detail, dict) else detail
+    return found if isinstance(found, str) else ""
 
 
 def _unknown(repository: Repository, reference: Reference) -> ManifestUnknown:

@@ -196,6 +196,8 @@ class Settling:
 
         def apply(connection: Any) -> Notes:
             uploads.remove(connection, intent.act["upload"])
+            if "twin" in intent.act:
+                mirror.keep_twin(connection, digest, Digest.parse(intent.act["twin"]))
             return content.link_blob(connection, repository, digest, size, act)
 
         return Finding(True, apply)
@@ -214,14 +216,22 @@ class Settling:
         return Finding(True, apply)
 
     async def _deleted_blob(self, intent: Intent) -> Finding:
-        digest, repository = _digest(intent), intent.repository
-        if await self._size(repository, digest) is not None:
-            return Finding(False)
-        # A 404 without words may be anybody's: what is forgotten here is forgotten because a registry said so.
-        answer = await self._client.ask("GET", _blob(repository, digest), scope=_pull(repository))
-        if not is_absent(answer):
-            raise self._client.refuse(answer)
-        return Finding(True, lambda connection: mirror.drop_link(connection, repository, digest))
+        repository = intent.repository
+        names = [_digest(intent), *(Digest.parse(twin) for twin in intent.act.get("twins", ()))]
+        for digest in names:
+            if await self._size(repository, digest) is not None:
+                return Finding(False)
+            # A 404 without words may be anybody's: what is forgotten here is forgotten because a registry said so.
+            answer = await self._client.ask("GET", _blob(repository, digest), scope=_pull(repository))
+            if not is_absent(answer):
+                raise self._client.refuse(answer)
+
+        def apply(connection: Any) -> Notes:
+            for digest in names:
+                mirror.drop_link(connection, repository, digest)
+            return Notes(digest=names[0].text)
+
+        return Finding(True, apply)
 
     async def _size(self, repository: Repository, digest: Digest) -> int | None:
         """The blob's size in bytes, None if there is none."""

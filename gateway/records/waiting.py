@@ -1,0 +1,51 @@
+"""Waiting: one act that was handed to the ledger, from then until whoever handed it over is told how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+from typing import Final
+
+from gateway.change import Notes
+from gateway.errors import Unavailable
+from gateway.gate import Act
+
+_log = logging.getLogger("gateway.ledger")
+
+UNKNOWN: Final = "The database does not say whether this was done; look whether it was before you try again."
+
+
+@dataclass(slots=True, eq=False)
+class Waiting:
+    """An *act*, and the *future* of whoever waits for it in *loop*: its *notes*, or the *error* that it ended with."""
+
+    act: Act
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[Notes]
+    notes: Notes = field(default_factory=Notes)
+    error: BaseException | None = None
+
+    def give_up(self) -> None:
+        """Ends the wait: the act may still be committed when the lock is free, and is not acknowledged."""
+        if not self.future.done():
+            self.future.set_exception(Unavailable(UNKNOWN))
+
+    def release(self) -> None:
+        """Lets go of what the change holds."""
+        if self.act.change is None:
+            return
+        try:
+            self.act.change.release()
+        except Exception:
+            # How the act ended is settled, and others wait for the thread that this may be.
+            _log.exception("what a change held could not be let go of")
+
+    def wake(self) -> None:
+        """Tells how the act ended; in the loop of whoever waits."""
+        if self.future.done():
+            return
+        if self.error is None:
+            self.future.set_result(self.notes)
+        else:
+            self.future.set_exception(self.error)
