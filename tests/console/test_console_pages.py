@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gateway.access.rules import size_text
 from gateway.console.pages.settings import size_bytes
 from tests.console.browsing import PASSWORD, Browser, Desk, Sheet
-from tests.house import OPERATOR
+from tests.house import OPERATOR, second_over
 
 MEMBERS = "/console/projects/gallery/members"
 ROBOTS = "/console/projects/gallery/robots"
@@ -170,6 +170,20 @@ def test_an_expiry_nobody_touched_stays_to_the_second(desk: Desk) -> None:
     [after] = desk.run(desk.acts.grants.list_grants(OPERATOR, principal="jane"))
     assert after.role == "pusher"
     assert abs((after.expires_at - before.expires_at).total_seconds()) <= 1
+
+
+def test_a_role_of_a_grant_that_has_expired_is_kept_and_asks_until_when(desk: Desk) -> None:
+    olive = owner(desk)
+    desk.user("jane")
+    desk.run(desk.acts.grants.add_grant(OPERATOR, "jane", "puller", "gallery", expires=timedelta(seconds=1)))
+    second_over()
+    second_over()
+    form = olive.get(link(olive.get(MEMBERS), "Change jane")).fields
+    told = olive.post(f"{MEMBERS}/edit", {**form, "role": "pusher"})
+    assert (told.status, "until when it holds" in told.error("expires")) == (422, True)
+    assert told.fields["role"] == "pusher"
+    later = f"{datetime.now(UTC) + timedelta(days=9):%Y-%m-%d}"
+    assert olive.post(f"{MEMBERS}/edit", {**told.fields, "expires": later}).status == 303
 
 
 def test_a_member_who_is_no_owner_sees_neither_members_nor_settings(desk: Desk) -> None:
