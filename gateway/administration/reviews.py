@@ -127,6 +127,14 @@ class Reviews:
             await passage.seal()
         return found
 
+    async def show_finding(self, caller: Caller, number: int, finding: int) -> Finding:
+        """A finding of the review. Raises `Unknown`, too, for one that it does not have."""
+        asked = {"review": number, "finding": finding}
+        async with self._passage(caller, Kind.REVIEW_SHOW, number, asked) as passage:
+            found = await self.database.read(lambda connection: rows.get_finding(connection, number, finding))
+            await passage.seal()
+        return found
+
     async def mark(self, caller: Caller, number: int, finding: int, mark: str, note: str = "") -> Finding:
         """Says `fine` or `follow_up` of a finding, with a note; again changes it. Raises `Invalid`."""
         asked = {"review": number, "finding": finding}

@@ -7,10 +7,11 @@ import tempfile
 from collections.abc import AsyncGenerator
 from typing import IO, Final
 
-from gateway.administration import ReviewDetail
+from gateway.administration import Condition, ReviewDetail
 from gateway.administration.reviews import Finding, Pack, Review
 from gateway.api.bodies import NewReview, OfProject, Said, SignOff
-from gateway.api.replies import Reply, reply
+from gateway.api.conditions import acts_if
+from gateway.api.replies import Reply, reply, tagged
 from gateway.api.request import Request
 
 ZIP: Final = "application/zip"
@@ -40,11 +41,19 @@ async def show(request: Request) -> Reply:
     return reply(await request.administration.reviews.show(request.caller, _number(request)))
 
 
+async def show_finding(request: Request) -> Reply:
+    """Show a finding of a review, with what was said of it"""
+    number, finding = _number(request), int(request.values["finding"])
+    found = await request.administration.reviews.show_finding(request.caller, number, finding)
+    return reply(found).and_headers(tagged(found))
+
+
 async def mark(request: Request) -> Reply:
     """Say of a finding that it is fine, or to be followed up"""
-    body, finding = request.body_as(Said), int(request.values["finding"])
-    reviews = request.administration.reviews
-    return reply(await reviews.mark(request.caller, _number(request), finding, body.mark, body.note))
+    body, number, finding = request.body_as(Said), _number(request), int(request.values["finding"])
+    reviews = acts_if(request, Condition.on_finding, number, finding).reviews
+    marked = await reviews.mark(request.caller, number, finding, body.mark, body.note)
+    return reply(marked).and_headers(tagged(marked))
 
 
 async def sign_off(request: Request) -> Reply:

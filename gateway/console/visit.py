@@ -117,9 +117,13 @@ class Visit:
         own = project is not None and Action.REVIEW in await self.rights(project)
         return f"/projects/{project}/audit" if own else ""
 
-    def go(self, path: str, *, said: str = "", **query: str) -> Response:
-        """Sends the browser on to *path* below `/console`, where the sentence *said* of `frame.SAID` is shown."""
-        return RedirectResponse(address(path, **query, **({"said": said} if said else {})), 303)
+    def go(self, path: str, *, said: str = "", fragment: str = "", **query: str) -> Response:
+        """
+        Sends the browser on to *path* below `/console`, where the sentence *said* of `frame.SAID` is shown, and to the
+        part of the page that *fragment* names.
+        """
+        text = address(path, **query, **({"said": said} if said else {}))
+        return RedirectResponse(f"{text}#{fragment}" if fragment else text, 303)
 
     def go_on(self, address: str) -> Response:
         """Sends the browser on to *address*, which `local` has looked at."""

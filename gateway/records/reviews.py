@@ -85,6 +85,21 @@ def findings_of(connection: Connection, review: int) -> tuple[Finding, ...]:
     return tuple(_finding(row) for row in connection.execute(wanted))
 
 
+def find_finding(connection: Connection, review: int, number: int) -> Finding | None:
+    """The finding of this number in the review."""
+    mine = (findings.c.review_id == review) & (findings.c.number == number)
+    row = connection.execute(select(findings).where(mine)).first()
+    return _finding(row) if row is not None else None
+
+
+def get_finding(connection: Connection, review: int, number: int) -> Finding:
+    """The finding of this number in the review; raises `Unknown`."""
+    found = find_finding(connection, review, number)
+    if found is None:
+        raise Unknown(f"Review {review} has no finding {number}; show the review to see their numbers.")
+    return found
+
+
 def content(review: Review, found: Sequence[Finding], note: str) -> str:
     """What a sign-off stands for, as one canonical line: scope, period, rules, and what was said of each finding."""
     told = {
@@ -142,15 +157,13 @@ def mark(review: int, number: int, said: Mark, note: str, *, by: str, now: int) 
 
     def apply(connection: Connection) -> Notes:
         _open(connection, review)
-        mine = (findings.c.review_id == review) & (findings.c.number == number)
-        row = connection.execute(select(findings).where(mine)).first()
-        if row is None:
-            raise Unknown(f"Review {review} has no finding {number}; show the review to see their numbers.")
+        found = get_finding(connection, review, number)
         values = {"mark": said.value, "note": note, "marked_at": now, "marked_by": by}
+        mine = (findings.c.review_id == review) & (findings.c.number == number)
         connection.execute(update(findings).where(mine).values(values))
-        before = {"mark": row.mark, "note": row.note} if row.mark else None
-        after = _finding(connection.execute(select(findings).where(mine)).one())
-        about = {"review": review, "finding": number, "rule": row.rule, "subject": row.subject}
+        before = {"mark": found.mark, "note": found.note} if found.mark else None
+        after = get_finding(connection, review, number)
+        about = {"review": review, "finding": number, "rule": found.rule, "subject": found.subject}
         return Notes(before=before, after={"mark": said.value, "note": note}, detail=about, result=after)
 
     return Change(apply)

@@ -216,11 +216,28 @@ def test_a_robot_gets_a_new_secret_while_the_old_one_still_works(desk: Desk) -> 
     assert "The old one stops working in a day." in shown.words
     listed = olive.get(ROBOTS)
     assert "old one works too" in listed.words
-    ended = olive.follow(olive.post(f"{ROBOTS}/ci/end-overlap"))
+    ended = olive.follow(olive.post(f"{ROBOTS}/ci/end-overlap", {"version": listed.fields["version"]}))
     assert "only the new one works" in ended.words
     assert "old one works too" not in ended.words
     at_once = olive.fill(f"{ROBOTS}/ci/rotate", overlap="0")
     assert "The old one stops working at once." in at_once.words
+
+
+def test_a_secret_that_somebody_else_has_handed_out_meanwhile_is_not_replaced_unseen(desk: Desk) -> None:
+    olive, root = owner(desk), desk.browser("root", administrator=True)
+    olive.fill(ROBOTS, name="ci", role="pusher")
+    olive.fill(f"{ROBOTS}/ci/rotate", overlap="86400")
+    listed, form = root.get(ROBOTS).fields, root.get(f"{ROBOTS}/ci/rotate").fields
+    second_over()
+    olive.fill(f"{ROBOTS}/ci/rotate", overlap="3600")
+    told = root.post(f"{ROBOTS}/ci/rotate", {**form, "days": "30", "overlap": "0"})
+    assert (told.status, "Somebody changed this robot" in told.words) == (409, True)
+    assert (told.fields["days"], told.fields["overlap"]) == ("30", "0")
+    assert desk.last("robot.rotate")["reason"] == "stale"
+    ended = root.post(f"{ROBOTS}/ci/end-overlap", {"version": listed["version"]})
+    assert (ended.status, "No secret was ended" in ended.words) == (409, True)
+    assert "old one works too" in root.get(ROBOTS).words
+    assert "stops working at once" in root.post(f"{ROBOTS}/ci/rotate", told.fields).words
 
 
 def test_a_robot_is_removed_when_that_was_confirmed(desk: Desk) -> None:
