@@ -9,7 +9,8 @@ from typing import IO, Final
 
 from gateway.administration import Condition, ReviewDetail
 from gateway.administration.reviews import Finding, Pack, Review
-from gateway.api.bodies import NewReview, OfProject, Said, SignOff
+from gateway.api.answers import Page
+from gateway.api.bodies import NewReview, ReviewsWanted, Said, SignOff
 from gateway.api.conditions import acts_if
 from gateway.api.replies import Reply, reply, tagged
 from gateway.api.request import Request
@@ -21,10 +22,18 @@ __all__ = ["ZIP", "Finding", "Review", "ReviewDetail"]
 
 
 async def index(request: Request) -> Reply:
-    """List the newest reviews, of a project or of all"""
-    wanted = request.query_as(OfProject).project
-    rows = await request.administration.reviews.list_reviews(request.caller, wanted)
-    return request.page(rows, lambda row: f"{2**53 - row.number:019d}", lambda row: row)
+    """List the reviews, the newest first: of a project, of every project at once, or all; open ones alone if asked"""
+    wanted, position = request.query_as(ReviewsWanted), request.position
+    rows = await request.administration.reviews.list_reviews(
+        request.caller,
+        wanted.project,
+        every_project=wanted.every_project,
+        unsigned=wanted.open,
+        below=int(position) if position else None,
+        limit=wanted.limit + 1,
+    )
+    items, more = list(rows[: wanted.limit]), len(rows) > wanted.limit
+    return reply(Page(items, request.cursor_to(str(items[-1].number) if more else "")))
 
 
 async def begin(request: Request) -> Reply:

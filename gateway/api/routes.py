@@ -265,7 +265,7 @@ TABLE: Final = (
     Row("PUT",    SEARCHES + "/{search}", tracing.save_search, searcher, Kind.SEARCH_SAVE, SavedSearch,
         body=bodies.SearchWanted),
     Row("DELETE", SEARCHES + "/{search}", tracing.remove_search, anyone, Kind.SEARCH_REMOVE, None, status=204),
-    Row("GET",    REVIEWS, reviews.index, reviewer, Kind.REVIEW_LIST, Page[reviews.Review], query=bodies.OfProject),
+    Row("GET",    REVIEWS, reviews.index, reviewer, Kind.REVIEW_LIST, Page[reviews.Review], query=bodies.ReviewsWanted),
     Row("POST",   REVIEWS, reviews.begin, reviewer, Kind.REVIEW_BEGIN, reviews.ReviewDetail,
         body=bodies.NewReview, status=201),
     Row("GET",    REVIEW, reviews.show, reviewer, Kind.REVIEW_SHOW, reviews.ReviewDetail),

@@ -23,7 +23,7 @@ from gateway.console.download import Download
 from gateway.gate import Act
 from gateway.records import reviews as rows
 from gateway.records.trail import project_tail
-from tests.console.browsing import Browser, Desk
+from tests.console.browsing import Browser, Desk, Sheet
 from tests.console.test_leaves import walked
 from tests.house import GATEWAY, OPERATOR, second_over
 from tests.records.rows import written
@@ -381,6 +381,28 @@ def test_the_findings_of_a_review_are_leafed_through_and_marking_one_stays_there
     assert "Nothing was found." in last.words
     marked = ann.post("/console/reviews/1/mark?after=000000050", {**last.fields, "mark": "fine:51"})
     assert marked.header("location") == "/console/reviews/1?after=000000050&said=saved#finding-51"
+
+
+def test_reviews_are_leafed_through_to_the_oldest_and_narrowed(desk: Desk) -> None:
+    ann, jane = desk.browser("ann", auditor=True), desk.browser("jane")
+    desk.project("gallery")
+    desk.grant("jane", "owner", "gallery")
+    now = int(datetime.now(UTC).timestamp()) + 1
+    for project in ("", *["gallery"] * 108, ""):
+        written(desk.house, rows.begin(project, now, now + 1, Policy(), (), (), by="jane", now=now).apply)
+    desk.run(desk.acts.reviews.sign_off(OPERATOR, 1))
+
+    def listed(page: Sheet) -> list[str]:
+        return re.findall(r">Review (\d+)</a>", page.text)
+
+    assert walked(ann, "/console/reviews", listed) == [str(110 - number) for number in range(110)]
+    assert listed(ann.get("/console/reviews?every=yes")) == ["110", "1"]
+    assert listed(ann.get("/console/reviews?every=yes&open=yes")) == ["110"]
+    assert walked(ann, "/console/reviews?open=yes", listed) == [str(110 - number) for number in range(109)]
+    owned = walked(jane, "/console/reviews?project=gallery&open=yes", listed)
+    assert owned == [str(109 - number) for number in range(108)]
+    assert "Of every project" not in jane.get("/console/reviews?project=gallery").words
+    assert listed(jane.get("/console/reviews?project=gallery&every=yes"))[0] == "109"
 
 
 def test_exports_have_the_places_that_the_api_has_and_a_page_says_when_all_are_taken(desk: Desk) -> None:

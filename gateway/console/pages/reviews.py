@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from datetime import UTC, datetime
 from typing import IO, Final
 
@@ -13,12 +13,13 @@ from starlette.responses import Response
 
 from gateway.access.scopes import Action
 from gateway.administration import Condition, ReviewDetail, edition_of
+from gateway.administration.reviews import Review
 from gateway.audit.moments import moment
 from gateway.audit.review import RULES
 from gateway.console.download import Download
 from gateway.console.form import Form
 from gateway.console.frame import SAID, render
-from gateway.console.leaves import leaf, newest
+from gateway.console.leaves import ROWS, Leaf, leaf
 from gateway.console.plan import Group, Page, Place
 from gateway.console.visit import Visit, address
 from gateway.errors import Stale, Unknown
@@ -33,10 +34,37 @@ _NO_REVIEW: Final = "There is no such review that you may see; see the list of t
 async def index(visit: Visit, status: int = 200) -> Response:
     """The reviews, and a form to begin one; an owner who names no project is shown those it may review."""
     project = (visit.query.text("project") or visit.form.text("project")) if "project" not in visit.form.errors else ""
-    projects = [] if project or Action.REVIEW in await visit.rights() else await _reviewable(visit)
-    found = await visit.acts.reviews.list_reviews(visit.caller, project or None) if not projects else ()
-    shown = leaf(found, lambda review: newest(review.number), visit.query)
-    return await render(visit, "reviews.html", status, leaf=shown, project=project, projects=projects)
+    everywhere = Action.REVIEW in await visit.rights()
+    projects = [] if project or everywhere else await _reviewable(visit)
+    scope = {"project": project} if project else {}
+    choices = [("All", scope), ("Open", {**scope, "open": "yes"})]
+    if everywhere and not project:
+        every = {"every": "yes"}
+        choices += [("Of every project", every), ("Of every project, open", {**every, "open": "yes"})]
+    asked = {**scope, **{name: "yes" for name in ("every", "open") if visit.query.checked(name)}}
+    chosen = next((filters for _, filters in choices if filters == asked), scope)
+    shown = await _listed(visit, project, chosen) if not projects else Leaf((), 0, "", "")
+    values = {"project": project, "projects": projects, "choices": choices, "chosen": chosen}
+    return await render(visit, "reviews.html", status, leaf=shown, **values)
+
+
+async def _listed(visit: Visit, project: str, chosen: Mapping[str, str]) -> Leaf[Review]:
+    """The leaf of the reviews, newest first, that the query asks for: numbered below `after`, or above `before`."""
+    above, below = (int(text) if _is_number(text := visit.query.value(name)) else None for name in ("before", "after"))
+    found = await visit.acts.reviews.list_reviews(
+        visit.caller,
+        project or None,
+        every_project="every" in chosen,
+        unsigned="open" in chosen,
+        above=above,
+        below=below,
+        limit=ROWS + 1,
+    )
+    more = len(found) > ROWS
+    rows = found[1:] if more and above is not None else found[:ROWS]
+    newer, older = (more, True) if above is not None else (below is not None, more)
+    first, last = (str(rows[0].number), str(rows[-1].number)) if rows else ("", "")
+    return Leaf(rows, len(rows), first if newer else "", last if older else "")
 
 
 async def begin(visit: Visit) -> Response:
