@@ -103,7 +103,11 @@ def test_a_search_is_kept_and_forgotten(desk: Desk) -> None:
     page = browser.follow(kept)
     assert "Saved." in page.words
     assert "/console/audit?outcome=denied&amp;since=24h" in page.text
-    assert browser.post("/console/audit/saved", {"name": ""}).status == 422
+    assert browser.post("/console/audit/saved", {"name": "", "outcome": "denied"}).error("name")
+    empty = browser.post("/console/audit/saved", {"name": "all the refused", "principal": " "})
+    assert (empty.status, "nothing to keep" in empty.error("name")) == (422, True)
+    assert empty.fields["name"] == "all the refused"
+    assert "all the refused" not in browser.get("/console/audit").words
     assert "You keep none." in browser.follow(browser.post("/console/audit/forget", {"name": "refused"})).words
 
 
