@@ -5,22 +5,25 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, TypeAlias, assert_never
 
 from gateway.access.names import parse_principal
 from gateway.access.policy import Reach
+from gateway.access.principals import PrincipalKind
 from gateway.access.retention import Retention
 from gateway.change import Notes
 from gateway.errors import Stale
 from gateway.gate import Act, Ledger
 from gateway.oci.names import ProjectName
-from gateway.records import accounts, grants, projects, retention
+from gateway.records import accounts, grants, projects, retention, reviews
 from gateway.records.accounts import Account
 from gateway.records.grants import GrantRow
 from gateway.records.projects import ProjectRow
+from gateway.records.reviews import Finding
 
 #: What people edit, and may edit at the same time.
-Edited: TypeAlias = Account | ProjectRow | GrantRow | Retention
+Edited: TypeAlias = Account | ProjectRow | GrantRow | Retention | Finding
 
 
 def edition_of(thing: Edited) -> str:
@@ -28,14 +31,18 @@ def edition_of(thing: Edited) -> str:
     match thing:
         case Account():
             told: tuple[object, ...] = (thing.id, thing.enabled, thing.administrator, thing.auditor)
+            if thing.kind is PrincipalKind.ROBOT:
+                # Its secrets are its project's to change, not its own as a user's password is.
+                told += tuple(map(_seconds, (thing.changed_at, thing.expires_at, thing.former_until)))
         case ProjectRow():
             rules = thing.rules
             told = (thing.id, thing.public, rules.quota_bytes, rules.immutable, rules.read_only)
         case GrantRow():
-            expires = thing.expires_at.timestamp() if thing.expires_at is not None else None
-            told = (thing.id, thing.role, expires)
+            told = (thing.id, thing.role, _seconds(thing.expires_at))
         case Retention():
             told = (thing.last, thing.matching, thing.pulled_days)
+        case Finding():
+            told = (thing.number, thing.mark, thing.note, thing.marked_by, _seconds(thing.marked_at))
         case _:
             assert_never(thing)
     return hashlib.sha256(repr((type(thing).__name__, *told)).encode()).hexdigest()[:32]
@@ -82,6 +89,12 @@ class Condition:
         noun = f"what {name} keeps"
         return cls(noun, lambda connection: retention.of_project(connection, name)[0], editions)
 
+    @classmethod
+    def on_finding(cls, review: int, finding: int, editions: frozenset[str] | None) -> Condition:
+        """On what was said of a finding of a review."""
+        noun = f"finding {finding} of review {review}"
+        return cls(noun, lambda connection: reviews.find_finding(connection, review, finding), editions)
+
     def require(self, connection: Any) -> None:
         """Raises `Stale` with what there is now, unless the condition holds."""
         present = self.look(connection)
@@ -112,3 +125,7 @@ class Conditional:
             return apply(connection)
 
         return await self.ledger.commit(replace(act, change=replace(change, apply=conditioned)))
+
+
+def _seconds(moment: datetime | None) -> float | None:
+    return moment.timestamp() if moment is not None else None

@@ -30,11 +30,13 @@ from gateway.records import reviews as rows
 from gateway.records.accounts import find
 from gateway.records.database import Database
 from gateway.records.projects import get
-from gateway.records.reviews import Finding, Review
+from gateway.records.reviews import Finding, Review, Sight, Wanted
 
 __all__ = ["Finding", "Pack", "Review", "ReviewDetail", "Reviews"]
 
 NOTE_CHARACTERS: Final = 500
+#: Reviews of one list, unless something else is asked for.
+LISTED: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,22 +110,49 @@ class Reviews:
             number = (await passage.commit(change)).result
         return await self.database.read(lambda connection: _detail(connection, number))
 
-    async def list_reviews(self, caller: Caller, project: str | None = None) -> tuple[Review, ...]:
-        """The newest reviews, newest first: those of *project*, or all of them. Raises `Unknown` as `begin`."""
+    async def list_reviews(
+        self,
+        caller: Caller,
+        project: str | None = None,
+        *,
+        every_project: bool = False,
+        unsigned: bool = False,
+        below: int | None = None,
+        above: int | None = None,
+        limit: int = LISTED,
+    ) -> tuple[Review, ...]:
+        """
+        So many reviews, newest first: those of *project*, those *every_project* was looked at in, or all of them; open
+        ones alone if *unsigned*. The newest ones, or the next numbered *below* or *above*.
+
+        Raises `Unknown` as `begin`, `Invalid` for one project and every one.
+        """
         name = ProjectName.parse(project) if project else None
+        if name is not None and every_project:
+            raise Invalid("List the reviews of one project or those of every project.", detail={"field": "project"})
+        wanted = Wanted("" if every_project else name.name if name is not None else None, unsigned)
         async with self.gate.passage(caller, Kind.REVIEW_LIST, Need(Action.REVIEW, name)) as passage:
-            scope = name.name if name is not None else None
-            found = await self.database.read(lambda connection: rows.newest(connection, scope))
+            sight = await self._sight(caller, name)
+            found = await self.database.read(
+                lambda connection: rows.page(connection, wanted, sight, below=below, above=above, limit=limit)
+            )
             if not found:
                 await self._require_project(name)
-            first, since = await self._horizon(caller, name), await self._since(caller)
             await passage.seal()
-        return tuple(each for each in found if _in_sight(each, first, began=_began(each, caller, since)))
+        return found
 
     async def show(self, caller: Caller, number: int) -> ReviewDetail:
         """The review with its findings."""
         async with self._passage(caller, Kind.REVIEW_SHOW, number, {"review": number}) as passage:
             found = await self.database.read(lambda connection: _detail(connection, number))
+            await passage.seal()
+        return found
+
+    async def show_finding(self, caller: Caller, number: int, finding: int) -> Finding:
+        """A finding of the review. Raises `Unknown`, too, for one that it does not have."""
+        asked = {"review": number, "finding": finding}
+        async with self._passage(caller, Kind.REVIEW_SHOW, number, asked) as passage:
+            found = await self.database.read(lambda connection: rows.get_finding(connection, number, finding))
             await passage.seal()
         return found
 
@@ -237,12 +266,15 @@ class Reviews:
     async def _horizon(self, caller: Caller, project: ProjectName | None) -> datetime | None:
         return await horizon(self.gate, self.database, self.trail, caller, project)
 
-    async def _since(self, caller: Caller) -> datetime | None:
-        """Since when the caller's account exists; None for whoever has none."""
-        principal = caller.principal
+    async def _sight(self, caller: Caller, project: ProjectName | None) -> Sight | None:
+        """Which reviews of *project* the caller sees; None for all of them."""
+        first, principal = await self._horizon(caller, project), caller.principal
+        if first is None:
+            return None
         account = await self.database.read(lambda connection: find(connection, principal.name))
         mine = account is not None and (account.kind, account.id) == (principal.kind, principal.id)
-        return account.created_at if account is not None and mine else None
+        since = int(account.created_at.timestamp()) if account is not None and mine else None
+        return Sight(int(first.timestamp()), principal.name, since)
 
     @asynccontextmanager
     async def _passage(
@@ -263,12 +295,11 @@ class Reviews:
             except Denied as refusal:
                 # It would name the review's project, which may be none that they know of.
                 raise unseen from refusal
-            first = await self._horizon(caller, name)
-            if review is not None and first is not None:
-                began = _began(review, caller, await self._since(caller))
-                if not _in_sight(review, first, began=began):
+            sight = await self._sight(caller, name)
+            if review is not None and sight is not None:
+                if not sight.sees(review):
                     raise unseen
-                if deciding and not began:
+                if deciding and not sight.began(review):
                     told = f"Review {number} is to be marked and signed off by {review.begun_by}, who began it"
                     raise Denied(f"{told}, or by an auditor or administrator.")
             yield passage
@@ -280,22 +311,6 @@ def _detail(connection: Any, number: int) -> ReviewDetail:
         raise rows.no_review(number)
     found = rows.findings_of(connection, number)
     return ReviewDetail(review, found, rows.fingerprint(review, found, review.note))
-
-
-def _in_sight(review: Review, first: datetime | None, *, began: bool) -> bool:
-    """
-    Whether *review* looked at nothing from before *first*, since when whoever asks may see what happened; *began* is
-    whether it is theirs.
-    """
-    if first is None or review.since >= _second(first):
-        return True
-    # An older gateway kept the beginning that was asked for, though it looked no further back than its asker may see.
-    return began and review.begun_at > first
-
-
-def _began(review: Review, caller: Caller, since: datetime | None) -> bool:
-    """Whether *caller* began *review*, whose account exists *since* then: one of the same name before was another."""
-    return since is not None and review.begun_by == caller.principal.name and review.begun_at >= since
 
 
 def _second(moment: datetime) -> datetime:

@@ -66,6 +66,15 @@ class Robots:
             await passage.seal()
         return found
 
+    async def show_robot(self, caller: Caller, name: str) -> Account:
+        """One robot, as `list_robots` has it. Raises `Unknown`."""
+        robot = RobotName.parse(name)
+        need = await reading(self.gate, caller, robot.project)
+        async with self.gate.passage(caller, Kind.ROBOT_LIST, need, detail={"account": str(robot)}) as passage:
+            found = await self.database.read(lambda connection: get_account(connection, str(robot)))
+            await passage.seal()
+        return found
+
     async def rotate_robot(
         self, caller: Caller, name: str, *, expires: timedelta = ROBOT_LIFE, overlap_seconds: int = 0
     ) -> NewSecret:

@@ -9,7 +9,9 @@ from msgspec import Struct
 
 from gateway import administration as acts
 from gateway.access.personal import action_names
+from gateway.access.principals import PrincipalKind
 from gateway.access.retention import Retention as Kept
+from gateway.administration.reviews import Finding
 from gateway.api import words
 from gateway.api.kept import Retention
 from gateway.audit.trail import SealedPart, Verification
@@ -302,12 +304,16 @@ class Events(Struct, frozen=True):
 def present(thing: object) -> Any:
     """What an editor is shown of the thing that somebody else changed; None for what is gone."""
     match thing:
+        case acts.Account() if thing.kind is PrincipalKind.ROBOT:
+            return Robot.of(thing)
         case acts.Account():
             return User.of(thing)
         case acts.ProjectRow():
             return Project.of(thing)
         case acts.GrantRow():
             return Grant.of(thing)
+        case Finding():
+            return thing
         case Kept():
             return Retention.of(thing)
         case _:

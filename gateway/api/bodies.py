@@ -28,6 +28,13 @@ class OfProject(Paging, frozen=True, forbid_unknown_fields=True, kw_only=True):
     project: words.Project | None = None
 
 
+class ReviewsWanted(OfProject, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A list of reviews."""
+
+    every_project: Annotated[bool, Meta(description="Those that looked at every project alone.")] = False
+    open: Annotated[bool, Meta(description="Those that are not signed off alone.")] = False
+
+
 class OfPrincipal(Paging, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A list, of one user or robot or of all."""
 

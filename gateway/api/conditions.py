@@ -26,7 +26,7 @@ def editions(request: Request) -> frozenset[str] | None:
     return frozenset(found[1] for found in matched if found is not None)
 
 
-def acts_if(request: Request, condition: Callable[..., Condition], *about: str) -> Administration:
+def acts_if(request: Request, condition: Callable[..., Condition], *about: str | int) -> Administration:
     """The acts of administration; if the request has `If-Match`, under the *condition* on what it is *about*."""
     if "if-match" not in request.headers:
         return request.administration

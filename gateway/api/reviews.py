@@ -7,10 +7,12 @@ import tempfile
 from collections.abc import AsyncGenerator
 from typing import IO, Final
 
-from gateway.administration import ReviewDetail
+from gateway.administration import Condition, ReviewDetail
 from gateway.administration.reviews import Finding, Pack, Review
-from gateway.api.bodies import NewReview, OfProject, Said, SignOff
-from gateway.api.replies import Reply, reply
+from gateway.api.answers import Page
+from gateway.api.bodies import NewReview, ReviewsWanted, Said, SignOff
+from gateway.api.conditions import acts_if
+from gateway.api.replies import Reply, reply, tagged
 from gateway.api.request import Request
 
 ZIP: Final = "application/zip"
@@ -20,10 +22,18 @@ __all__ = ["ZIP", "Finding", "Review", "ReviewDetail"]
 
 
 async def index(request: Request) -> Reply:
-    """List the newest reviews, of a project or of all"""
-    wanted = request.query_as(OfProject).project
-    rows = await request.administration.reviews.list_reviews(request.caller, wanted)
-    return request.page(rows, lambda row: f"{2**53 - row.number:019d}", lambda row: row)
+    """List the reviews, the newest first: of a project, of every project at once, or all; open ones alone if asked"""
+    wanted, position = request.query_as(ReviewsWanted), request.position
+    rows = await request.administration.reviews.list_reviews(
+        request.caller,
+        wanted.project,
+        every_project=wanted.every_project,
+        unsigned=wanted.open,
+        below=int(position) if position else None,
+        limit=wanted.limit + 1,
+    )
+    items, more = list(rows[: wanted.limit]), len(rows) > wanted.limit
+    return reply(Page(items, request.cursor_to(str(items[-1].number) if more else "")))
 
 
 async def begin(request: Request) -> Reply:
@@ -40,11 +50,19 @@ async def show(request: Request) -> Reply:
     return reply(await request.administration.reviews.show(request.caller, _number(request)))
 
 
+async def show_finding(request: Request) -> Reply:
+    """Show a finding of a review, with what was said of it"""
+    number, finding = _number(request), int(request.values["finding"])
+    found = await request.administration.reviews.show_finding(request.caller, number, finding)
+    return reply(found).and_headers(tagged(found))
+
+
 async def mark(request: Request) -> Reply:
     """Say of a finding that it is fine, or to be followed up"""
-    body, finding = request.body_as(Said), int(request.values["finding"])
-    reviews = request.administration.reviews
-    return reply(await reviews.mark(request.caller, _number(request), finding, body.mark, body.note))
+    body, number, finding = request.body_as(Said), _number(request), int(request.values["finding"])
+    reviews = acts_if(request, Condition.on_finding, number, finding).reviews
+    marked = await reviews.mark(request.caller, number, finding, body.mark, body.note)
+    return reply(marked).and_headers(tagged(marked))
 
 
 async def sign_off(request: Request) -> Reply:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from gateway.administration import Condition
 from gateway.api.answers import Robot, Secret
 from gateway.api.bodies import NewRobot, Rotation
-from gateway.api.replies import Reply, done, reply
+from gateway.api.conditions import acts_if
+from gateway.api.replies import Reply, done, reply, tagged
 from gateway.api.request import Request
 
 
@@ -25,10 +27,16 @@ async def add(request: Request) -> Reply:
     return reply(Secret.of(made), 201)
 
 
+async def show(request: Request) -> Reply:
+    """Show a robot of a project"""
+    found = await request.administration.robots.show_robot(request.caller, _name(request))
+    return reply(Robot.of(found)).and_headers(tagged(found))
+
+
 async def rotate(request: Request) -> Reply:
     """Give a robot another secret and expiry"""
     body = request.body_as(Rotation)
-    made = await request.administration.robots.rotate_robot(
+    made = await acts_if(request, Condition.on_user, _name(request)).robots.rotate_robot(
         request.caller,
         _name(request),
         expires=timedelta(seconds=body.expires_in_seconds),
@@ -39,12 +47,15 @@ async def rotate(request: Request) -> Reply:
 
 async def end_overlap(request: Request) -> Reply:
     """End a robot's old secret before its time"""
-    return reply(Robot.of(await request.administration.robots.end_overlap(request.caller, _name(request))))
+    acts = acts_if(request, Condition.on_user, _name(request))
+    robot = await acts.robots.end_overlap(request.caller, _name(request))
+    return reply(Robot.of(robot)).and_headers(tagged(robot))
 
 
 async def remove(request: Request) -> Reply:
     """Remove a robot with its grants"""
-    await request.administration.robots.remove_robot(request.caller, _name(request))
+    acts = acts_if(request, Condition.on_user, _name(request))
+    await acts.robots.remove_robot(request.caller, _name(request))
     return done()
 
 

@@ -167,6 +167,7 @@ EVENTS = "/audit/events"
 SEARCHES = "/audit/searches"
 REVIEWS = "/reviews"
 REVIEW = "/reviews/{id}"
+FINDING = "/reviews/{id}/findings/{finding}"
 PERSONAL = "/personal-tokens"
 OFFLINE = "/offline-tokens"
 KEYS = "/keys"
@@ -212,10 +213,11 @@ TABLE: Final = (
     Row("GET",    ROBOTS, robots.index, reviewer, Kind.ROBOT_LIST, Page[answers.Robot], query=bodies.Paging),
     Row("POST",   ROBOTS, robots.add, owner, Kind.ROBOT_ADD, answers.Secret,
         body=bodies.NewRobot, status=201, once=True),
+    Row("GET",    ROBOT, robots.show, reviewer, Kind.ROBOT_LIST, answers.Robot),
     Row("POST",   ROBOT + "/rotate", robots.rotate, owner, Kind.ROBOT_ROTATE, answers.Secret,
-        body=bodies.Rotation, once=True),
-    Row("POST",   ROBOT + "/end-overlap", robots.end_overlap, owner, Kind.ROBOT_ROTATE, answers.Robot),
-    Row("DELETE", ROBOT, robots.remove, owner, Kind.ROBOT_REMOVE, None, status=204),
+        body=bodies.Rotation, once=True, edits=True),
+    Row("POST",   ROBOT + "/end-overlap", robots.end_overlap, owner, Kind.ROBOT_ROTATE, answers.Robot, edits=True),
+    Row("DELETE", ROBOT, robots.remove, owner, Kind.ROBOT_REMOVE, None, status=204, edits=True),
     Row("GET",    GRANTS, grants.index, reviewer, Kind.GRANT_LIST, Page[answers.Grant], query=bodies.GrantsWanted),
     Row("GET",    GRANT, grants.show, reviewer, Kind.GRANT_LIST, answers.Grant),
     Row("PUT",    GRANT, grants.give, owner, Kind.GRANT_ADD, answers.Grant, body=bodies.GrantWanted, edits=True),
@@ -263,12 +265,12 @@ TABLE: Final = (
     Row("PUT",    SEARCHES + "/{search}", tracing.save_search, searcher, Kind.SEARCH_SAVE, SavedSearch,
         body=bodies.SearchWanted),
     Row("DELETE", SEARCHES + "/{search}", tracing.remove_search, anyone, Kind.SEARCH_REMOVE, None, status=204),
-    Row("GET",    REVIEWS, reviews.index, reviewer, Kind.REVIEW_LIST, Page[reviews.Review], query=bodies.OfProject),
+    Row("GET",    REVIEWS, reviews.index, reviewer, Kind.REVIEW_LIST, Page[reviews.Review], query=bodies.ReviewsWanted),
     Row("POST",   REVIEWS, reviews.begin, reviewer, Kind.REVIEW_BEGIN, reviews.ReviewDetail,
         body=bodies.NewReview, status=201),
     Row("GET",    REVIEW, reviews.show, reviewer, Kind.REVIEW_SHOW, reviews.ReviewDetail),
-    Row("PUT",    REVIEW + "/findings/{finding}", reviews.mark, reviewer, Kind.REVIEW_MARK, reviews.Finding,
-        body=bodies.Said),
+    Row("GET",    FINDING, reviews.show_finding, reviewer, Kind.REVIEW_SHOW, reviews.Finding),
+    Row("PUT",    FINDING, reviews.mark, reviewer, Kind.REVIEW_MARK, reviews.Finding, body=bodies.Said, edits=True),
     Row("POST",   REVIEW + "/sign-off", reviews.sign_off, reviewer, Kind.REVIEW_SIGN_OFF, reviews.Review,
         body=bodies.SignOff),
     Row("GET",    REVIEW + "/pack", reviews.pack, reviewer, Kind.REVIEW_EXPORT, bytes, media_type=reviews.ZIP,

@@ -12,7 +12,7 @@ import typer
 
 from gateway.access.principals import Caller
 from gateway.administration import Administration, ReviewDetail
-from gateway.administration.reviews import Finding, Review
+from gateway.administration.reviews import LISTED, Finding, Review
 from gateway.audit.review import RULES, Policy
 from gateway.cli.destination import binary_destination
 from gateway.cli.groups import noun
@@ -64,10 +64,29 @@ def begin(
 def list_(
     ctx: typer.Context,
     project: Annotated[str, typer.Option("--project", metavar="NAME", help="Of this project alone.")] = "",
+    every_project: Annotated[
+        bool, typer.Option("--every-project", help="Those that looked at every project alone.")
+    ] = False,
+    unsigned: Annotated[bool, typer.Option("--open", help="Those that are not signed off alone.")] = False,
     as_json: Json = False,
 ) -> None:
     """List the reviews, the newest first."""
-    found = run(ctx, lambda administration, caller: administration.reviews.list_reviews(caller, project or None))
+
+    async def listed(administration: Administration, caller: Caller) -> list[Review]:
+        found: list[Review] = []
+        while more := await administration.reviews.list_reviews(
+            caller,
+            project or None,
+            every_project=every_project,
+            unsigned=unsigned,
+            below=found[-1].number if found else None,
+        ):
+            found += more
+            if len(more) < LISTED:
+                break
+        return found
+
+    found = run(ctx, listed)
     columns = ("review", "project", "since", "until", "begun_by", "signed_by", "signed")
     empty = "There are no reviews; begin one with: gateway review begin --since 30d"
     show_table([_review(each) for each in found], columns, as_json=as_json, empty=empty)

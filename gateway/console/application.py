@@ -15,8 +15,9 @@ import secrets as randomness
 from collections.abc import MutableMapping, Sequence
 from typing import Any, Final
 
+from markupsafe import Markup
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Match, Route
 
 from gateway import errors
@@ -71,6 +72,12 @@ STATUSES: Final[dict[type[Refusal], int]] = {
     errors.Unknown: 404,
     errors.Conflict: 409,
 }
+_FAULT: Final = "The gateway failed. Try again, and tell its operator the number below if it stays."
+#: What is told where no page can be framed.
+_BARE: Final = Markup(
+    '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Registry gateway</title></head>'
+    "<body><main><h1>Registry gateway</h1><p>{}</p><p>Request <code>{}</code></p></main></body></html>"
+)
 
 
 def make(
@@ -141,6 +148,7 @@ class Console:
             return RedirectResponse(f"{ROOT}/", 308)
         cookie = session.cookie_of(request)
         visit.session = await visit.acts.sessions.find(cookie, visit.origin) if cookie else None
+        visit.query = Form.read(visit.query_text)
         page, visit.path = self._find(request)
         answer = {"GET": page.get, "HEAD": page.get, "POST": page.post}.get(request.method)
         if answer is None:
@@ -152,7 +160,7 @@ class Console:
             if visit.session is not None and not page.open and not _carries_token(visit, visit.session):
                 return await of_another_session(visit)
         else:
-            visit.form = visit.query
+            visit.form = Form(visit.query.pairs)
         if visit.session is None and not page.open:
             return await required(visit)
         if page.grave and request.method == "POST":
@@ -173,11 +181,15 @@ def _carries_token(visit: Visit, opened: Session) -> bool:
 
 async def _told(visit: Visit, refusal: Refusal | None) -> Response:
     """The page that tells *refusal*, or, for a fault, nothing but the number under which our own log has it."""
-    if refusal is None:
-        told = "The gateway failed. Try again, and tell its operator the number below if it stays."
-        return await render(visit, "refused.html", 500, message=told, number=visit.origin.request_id, code=500)
-    status = status_of(refusal)
-    response = await render(visit, "refused.html", status, message=refusal.message, number="", code=status)
+    status = status_of(refusal) if refusal is not None else 500
+    told = refusal.message if refusal is not None else _FAULT
+    number = visit.origin.request_id if refusal is None else ""
+    try:
+        response = await render(visit, "refused.html", status, message=told, number=number, code=status)
+    except Exception:
+        # The frame asks what may be opened: what failed the page may fail the telling too.
+        _log.exception("request %s could not be told of: %r", visit.origin.request_id, visit.request.scope["path"])
+        response = HTMLResponse(_BARE.format(told, visit.origin.request_id), status)
     if isinstance(refusal, errors.TooManyRequests | errors.Unavailable):
         response.headers["Retry-After"] = str(max(1, int(refusal.retry_after_seconds)))
     return response

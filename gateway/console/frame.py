@@ -68,7 +68,7 @@ class Frame:
             csrf_field=CSRF_FIELD,
             places=_shown(self._places, rights),
             here=visit.request.scope["path"],
-            said=SAID.get(visit.query.value("said"), "") if visit.request.method in {"GET", "HEAD"} else "",
+            said=values.pop("said", "") or _said(visit),
             whole_trail=Action.REVIEW in rights,
             form=values.pop("form", visit.form),
             host=visit.parts.host,
@@ -94,6 +94,10 @@ async def render_project(
     tabs = await visit.parts.frame.project_tabs(visit, project)
     rights = await visit.rights(project)
     return await render(visit, template, status, project=project.name, tabs=tabs, rights=rights, **values)
+
+
+def _said(visit: Visit) -> str:
+    return SAID.get(visit.query.value("said"), "") if visit.request.method in {"GET", "HEAD"} else ""
 
 
 def _shown(things: Sequence[Any], rights: frozenset[Action]) -> tuple[Any, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, TypeAlias
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, unquote, urlencode
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -59,7 +59,8 @@ class Parts:
 @dataclass(slots=True)
 class Visit:
     """
-    One request. *form* is what its body holds, of a GET what its query holds; *path* what the page's path names.
+    One request. *form* is what its body holds, of a GET what its query holds; *path* what the page's path names;
+    *query* what the address holds after its question mark, nothing if that could not be read.
 
     Pages that are not open always have a *session*. *cookie* is what the browser is to send from now on, "" for what
     it sends already.
@@ -72,6 +73,7 @@ class Visit:
     form: Form
     path: Mapping[str, str]
     cookie: str = ""
+    query: Form = field(default_factory=Form)
     _rights: dict[str, frozenset[Action]] = field(default_factory=dict)
 
     @property
@@ -84,12 +86,8 @@ class Visit:
         return self.session.caller if self.session is not None else Caller(ANONYMOUS, self.origin)
 
     @property
-    def query(self) -> Form:
-        """What the address holds after its question mark."""
-        return Form.read(self.query_text)
-
-    @property
     def query_text(self) -> str:
+        """What the address holds after its question mark, as it was sent."""
         return bytes(self.request.scope["query_string"]).decode("latin-1")
 
     async def rights(self, project: ProjectName | None = None) -> frozenset[Action]:
@@ -119,9 +117,13 @@ class Visit:
         own = project is not None and Action.REVIEW in await self.rights(project)
         return f"/projects/{project}/audit" if own else ""
 
-    def go(self, path: str, *, said: str = "", **query: str) -> Response:
-        """Sends the browser on to *path* below `/console`, where the sentence *said* of `frame.SAID` is shown."""
-        return RedirectResponse(address(path, **query, **({"said": said} if said else {})), 303)
+    def go(self, path: str, *, said: str = "", fragment: str = "", **query: str) -> Response:
+        """
+        Sends the browser on to *path* below `/console`, where the sentence *said* of `frame.SAID` is shown, and to the
+        part of the page that *fragment* names.
+        """
+        text = address(path, **query, **({"said": said} if said else {}))
+        return RedirectResponse(f"{text}#{fragment}" if fragment else text, 303)
 
     def go_on(self, address: str) -> Response:
         """Sends the browser on to *address*, which `local` has looked at."""
@@ -136,6 +138,8 @@ def address(path: str, **query: str) -> str:
 
 def local(text: str) -> str:
     """*text* if it is the address of a page of the console, else that of its first page: no redirect leaves us."""
-    if _LOCAL.fullmatch(text) is None or any(part in {".", ".."} for part in text.partition("?")[0].split("/")):
+    # A browser takes `%2e` for a dot, too.
+    steps = [unquote(part) for part in text.partition("?")[0].split("/")]
+    if _LOCAL.fullmatch(text) is None or any(step in {".", ".."} for step in steps):
         return f"{ROOT}/"
     return text

@@ -7,9 +7,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, insert, select, update
 
 from gateway.audit.chain import canonical
 from gateway.audit.review import Found, Mark, Policy, Rule, Run
@@ -17,9 +17,6 @@ from gateway.change import Change, Notes
 from gateway.errors import Conflict, Unknown
 from gateway.records.directory import moment
 from gateway.records.review_tables import findings, reviews
-
-#: Reviews listed, the newest ones.
-LISTED: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +60,44 @@ class Finding:
     marked_by: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Reviews of one *project* ("" for those of every project at once, None for whichever); *unsigned*: open ones."""
+
+    project: str | None = None
+    unsigned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """
+    Who sees nothing from before *first*: a review that looked at it is out of sight, but for one begun after it *by*
+    the very account that exists *since* then (None: there is none). Times are whole seconds.
+    """
+
+    first: int
+    by: str
+    since: int | None
+
+    def sees(self, review: Review) -> bool:
+        if review.since.timestamp() >= self.first:
+            return True
+        # An older gateway kept the beginning that was asked for, though it looked no further back than that.
+        return self.began(review) and review.begun_at.timestamp() > self.first
+
+    def began(self, review: Review) -> bool:
+        """Whether the account began it; one that had its name before was another."""
+        return self.since is not None and review.begun_by == self.by and review.begun_at.timestamp() >= self.since
+
+    def clause(self) -> ColumnElement[bool]:
+        """As `sees`, of a row."""
+        kept = reviews.c.since >= self.first
+        if self.since is None:
+            return kept
+        own = (reviews.c.begun_by == self.by) & (reviews.c.begun_at >= self.since) & (reviews.c.begun_at > self.first)
+        return kept | own
+
+
 # looking
 
 
@@ -71,18 +106,47 @@ def find(connection: Connection, number: int) -> Review | None:
     return _review(row) if row is not None else None
 
 
-def newest(connection: Connection, project: str | None) -> tuple[Review, ...]:
-    """The newest reviews, newest first; those of *project* alone if it is given ("" names those of all)."""
-    wanted = select(reviews).order_by(reviews.c.id.desc()).limit(LISTED)
-    if project is not None:
-        wanted = wanted.where(reviews.c.project == project)
-    return tuple(_review(row) for row in connection.execute(wanted))
+def page(
+    connection: Connection, wanted: Wanted, sight: Sight | None, *, below: int | None, above: int | None, limit: int
+) -> tuple[Review, ...]:
+    """
+    So many of the reviews that are *wanted* and in *sight* (None: whichever), newest first: the newest, or the newest
+    of those numbered *below*, or the oldest of those numbered *above*.
+    """
+    listed = select(reviews).limit(limit)
+    if wanted.project is not None:
+        listed = listed.where(reviews.c.project == wanted.project)
+    if wanted.unsigned:
+        listed = listed.where(reviews.c.signed_at.is_(None))
+    if sight is not None:
+        listed = listed.where(sight.clause())
+    if above is not None:
+        rows = connection.execute(listed.where(reviews.c.id > above).order_by(reviews.c.id)).all()
+        return tuple(_review(row) for row in reversed(rows))
+    if below is not None:
+        listed = listed.where(reviews.c.id < below)
+    return tuple(_review(row) for row in connection.execute(listed.order_by(reviews.c.id.desc())))
 
 
 def findings_of(connection: Connection, review: int) -> tuple[Finding, ...]:
     """What was found, in the order of its numbers."""
     wanted = select(findings).where(findings.c.review_id == review).order_by(findings.c.number)
     return tuple(_finding(row) for row in connection.execute(wanted))
+
+
+def find_finding(connection: Connection, review: int, number: int) -> Finding | None:
+    """The finding of this number in the review."""
+    mine = (findings.c.review_id == review) & (findings.c.number == number)
+    row = connection.execute(select(findings).where(mine)).first()
+    return _finding(row) if row is not None else None
+
+
+def get_finding(connection: Connection, review: int, number: int) -> Finding:
+    """The finding of this number in the review; raises `Unknown`."""
+    found = find_finding(connection, review, number)
+    if found is None:
+        raise Unknown(f"Review {review} has no finding {number}; show the review to see their numbers.")
+    return found
 
 
 def content(review: Review, found: Sequence[Finding], note: str) -> str:
@@ -142,15 +206,13 @@ def mark(review: int, number: int, said: Mark, note: str, *, by: str, now: int) 
 
     def apply(connection: Connection) -> Notes:
         _open(connection, review)
-        mine = (findings.c.review_id == review) & (findings.c.number == number)
-        row = connection.execute(select(findings).where(mine)).first()
-        if row is None:
-            raise Unknown(f"Review {review} has no finding {number}; show the review to see their numbers.")
+        found = get_finding(connection, review, number)
         values = {"mark": said.value, "note": note, "marked_at": now, "marked_by": by}
+        mine = (findings.c.review_id == review) & (findings.c.number == number)
         connection.execute(update(findings).where(mine).values(values))
-        before = {"mark": row.mark, "note": row.note} if row.mark else None
-        after = _finding(connection.execute(select(findings).where(mine)).one())
-        about = {"review": review, "finding": number, "rule": row.rule, "subject": row.subject}
+        before = {"mark": found.mark, "note": found.note} if found.mark else None
+        after = get_finding(connection, review, number)
+        about = {"review": review, "finding": number, "rule": found.rule, "subject": found.subject}
         return Notes(before=before, after={"mark": said.value, "note": note}, detail=about, result=after)
 
     return Change(apply)

@@ -19,7 +19,7 @@ from sqlalchemy import update
 from sqlalchemy.exc import DBAPIError
 
 from gateway.access.principals import Caller
-from gateway.administration.reviews import Finding, ReviewDetail
+from gateway.administration.reviews import Finding, Review, ReviewDetail
 from gateway.audit.event import Event, Kind, Outcome
 from gateway.audit.review import Policy
 from gateway.audit.trail import Search
@@ -27,6 +27,7 @@ from gateway.errors import Conflict, Denied, Invalid, Unknown
 from gateway.gate import Act
 from gateway.records.review_tables import findings
 from gateway.records.review_tables import reviews as reviews_table
+from gateway.records.reviews import begin as begin_row
 from gateway.records.trail import project_tail
 from tests.administration.rooms import Rooms
 from tests.house import GATEWAY, OPERATOR, second_over
@@ -528,3 +529,48 @@ def test_a_project_that_never_was_cannot_be_reviewed_and_one_that_was_removed_ca
     assert rooms.run(reviews.list_reviews(OPERATOR, "attic")) == ()
     detail = begun(rooms, OPERATOR, project="attic")
     assert rooms.run(reviews.list_reviews(OPERATOR, "attic")) == (detail.review,)
+
+
+def flooded(rooms: Rooms, project: str, count: int, *, by: str = "jane") -> list[int]:
+    """So many more reviews of *project* ("" for every one), begun now; their numbers."""
+    now = int(time.time())
+    begin = begin_row(project, now, now + 1, Policy(), (), (), by=by, now=now)
+    return [written(rooms.house, lambda connection: begin.apply(connection).result) for _ in range(count)]
+
+
+def numbers(found: tuple[Review, ...]) -> list[int]:
+    return [review.number for review in found]
+
+
+def test_no_review_leaves_the_list_for_how_many_were_begun_after_it(rooms: Rooms) -> None:
+    reviews, auditor = rooms.acts.reviews, rooms.user("auditor", auditor=True)
+    rooms.owner("jane", "gallery")
+    [first] = flooded(rooms, "", 1, by="auditor")
+    rooms.run(reviews.sign_off(auditor, first))
+    [second] = flooded(rooms, "", 1, by="auditor")
+    flood = flooded(rooms, "gallery", 7)
+
+    listed = rooms.run(reviews.list_reviews(auditor, limit=4))
+    assert numbers(listed) == flood[:2:-1]
+    rest = rooms.run(reviews.list_reviews(auditor, below=listed[-1].number, limit=9))
+    assert numbers(rest) == [*flood[2::-1], second, first]
+    assert numbers(rooms.run(reviews.list_reviews(auditor, above=first, limit=2))) == [flood[0], second]
+    assert numbers(rooms.run(reviews.list_reviews(auditor, every_project=True))) == [second, first]
+    assert numbers(rooms.run(reviews.list_reviews(auditor, every_project=True, unsigned=True))) == [second]
+    assert numbers(rooms.run(reviews.list_reviews(auditor, "gallery", unsigned=True))) == flood[::-1]
+    with pytest.raises(Invalid, match="of one project or those of every project"):
+        rooms.run(reviews.list_reviews(auditor, "gallery", every_project=True))
+
+
+def test_a_page_of_an_owners_reviews_is_full_though_others_are_out_of_sight(rooms: Rooms) -> None:
+    reviews = rooms.acts.reviews
+    owner, _ = former(rooms)
+    [oldest, *_] = own = flooded(rooms, "gallery", 2, by="joe")
+    for _ in range(3):
+        signed(rooms, OPERATOR, project="gallery")
+    own += flooded(rooms, "gallery", 1, by="joe")
+
+    assert numbers(rooms.run(reviews.list_reviews(owner, "gallery", limit=3))) == own[::-1]
+    assert numbers(rooms.run(reviews.list_reviews(owner, "gallery", below=own[1], limit=3))) == [oldest]
+    with pytest.raises(Denied):
+        rooms.run(reviews.list_reviews(owner, every_project=True))

@@ -61,6 +61,30 @@ def test_a_period_is_reviewed_signed_off_and_handed_over(each_desk: Desk) -> Non
     assert desk.ask("oscar", "GET", path).status == 404
 
 
+def test_the_reviews_are_paged_to_the_oldest_and_filtered(each_desk: Desk) -> None:
+    desk, name = each_desk, each_desk.project()
+    second_over()
+    for project in ("", name, name, name):
+        begun = desk.ask(
+            "auditor", "POST", f"{PREFIX}/reviews", {**lately(), **({"project": project} if project else {})}
+        )
+        assert begun.status == 201
+    last = begun.json()["review"]["number"]
+    seen, cursor = [], ""
+    while cursor is not None:
+        page = desk.ask(
+            "auditor", "GET", f"{PREFIX}/reviews?open=true&limit=2" + (f"&cursor={cursor}" if cursor else "")
+        )
+        seen += [each["number"] for each in page.json()["items"]]
+        cursor = page.json()["next"]
+    assert seen[:4] == [last, last - 1, last - 2, last - 3]
+    every = desk.ask("auditor", "GET", f"{PREFIX}/reviews?every_project=true").json()["items"]
+    assert {each["project"] for each in every} == {""}
+    assert every[0]["number"] == last - 3
+    both = desk.ask("auditor", "GET", f"{PREFIX}/reviews?every_project=true&project={name}")
+    assert (both.status, both.problem["field"]) == (400, "project")
+
+
 def test_who_pulled_is_told_by_tag_and_by_digest(each_desk: Desk) -> None:
     desk, name = each_desk, each_desk.project()
     desk.image(f"{name}/app", "v1")

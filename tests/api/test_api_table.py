@@ -96,7 +96,7 @@ def tried(row: Row, event: int, project: str = "alpha") -> Try:
         ("POST", "/audit/leak"): {"credential": f"{project}+ci", "since": "2026-01-01T00:00:00Z", "plan": True},
         ("PUT", routes.SEARCHES + "/{search}"): {"filters": {"project": project}},
         ("POST", routes.REVIEWS): {**PERIOD, "project": project},
-        ("PUT", routes.REVIEW + "/findings/{finding}"): {"mark": "fine"},
+        ("PUT", routes.FINDING): {"mark": "fine"},
         ("POST", routes.REVIEW + "/sign-off"): {},
     }
     return Try(PREFIX + path + query, bodies.get((row.method, row.path)))

@@ -8,6 +8,7 @@ import pytest
 
 from gateway.api.routes import PREFIX
 from tests.api.desk import Desk
+from tests.house import second_over
 
 
 def test_the_second_editor_of_a_grant_sees_the_change_of_the_first(each_desk: Desk) -> None:
@@ -49,6 +50,44 @@ def test_a_project_and_a_user_are_edited_on_what_was_seen(each_desk: Desk) -> No
             stale = desk.ask("root", method, f"{PREFIX}/{path}{more}", body, headers={"If-Match": seen})
             assert (stale.status, stale.problem["present"]["name"]) == (412, path.rpartition("/")[2])
     assert desk.ask("root", "POST", f"{PREFIX}/users/{user}/disable", headers={"If-Match": seen}).status == 412
+
+
+def test_a_robots_secret_is_changed_on_what_was_seen(each_desk: Desk) -> None:
+    desk, name = each_desk, each_desk.project()
+    robots = f"{PREFIX}/projects/{name}/robots"
+    desk.ask("root", "POST", robots, {"name": "ci", "role": "pusher"})
+    seen = desk.ask("root", "GET", f"{robots}/ci").headers["etag"]
+    rotated = desk.ask("root", "POST", f"{robots}/ci/rotate", {"overlap_seconds": 600}, headers={"If-Match": seen})
+    assert rotated.status == 200
+    for method, more, body in (("POST", "/rotate", {}), ("POST", "/end-overlap", None), ("DELETE", "", None)):
+        stale = desk.ask("root", method, f"{robots}/ci{more}", body, headers={"If-Match": seen})
+        assert (stale.status, stale.problem["present"]["name"]) == (412, f"{name}+ci")
+        assert stale.problem["present"]["former_until"] is not None
+    now = desk.ask("root", "GET", f"{robots}/ci").headers["etag"]
+    ended = desk.ask("root", "POST", f"{robots}/ci/end-overlap", headers={"If-Match": now})
+    assert (ended.status, ended.json()["former_until"]) == (200, None)
+    assert desk.ask("root", "DELETE", f"{robots}/ci", headers={"If-Match": ended.headers["etag"]}).status == 204
+    assert desk.ask("root", "GET", f"{robots}/ci").status == 404
+
+
+def test_a_finding_is_marked_on_what_was_seen(each_desk: Desk) -> None:
+    desk, name = each_desk, each_desk.project()
+    desk.grant("alice", "puller", name)
+    second_over()
+    period = {"since": "2026-01-01T00:00:00Z", "until": "2100-01-01T00:00:00Z"}
+    begun = desk.ask("auditor", "POST", f"{PREFIX}/reviews", {**period, "project": name})
+    number = begun.json()["findings"][0]["number"]
+    path = f"{begun.headers['location']}/findings/{number}"
+    seen = desk.ask("auditor", "GET", path).headers["etag"]
+    follow = {"mark": "follow_up", "note": "ticket 17"}
+    first = desk.ask("root", "PUT", path, follow, headers={"If-Match": seen})
+    second = desk.ask("auditor", "PUT", path, {"mark": "fine"}, headers={"If-Match": seen})
+    assert (first.status, second.status) == (200, 412)
+    told = second.problem["present"]
+    assert (told["mark"], told["note"], told["marked_by"]) == ("follow_up", "ticket 17", "root")
+    assert second.headers["etag"] == first.headers["etag"] == desk.ask("root", "GET", path).headers["etag"] != seen
+    assert desk.ask("auditor", "PUT", path, {"mark": "fine"}, headers={"If-Match": first.headers["etag"]}).status == 200
+    assert desk.ask("auditor", "GET", f"{begun.headers['location']}/findings/999").status == 404
 
 
 @pytest.mark.parametrize("value", ['W/"abc"', "abc", '"abc', '"a" "b"', ",", ""])

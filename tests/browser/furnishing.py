@@ -32,6 +32,13 @@ LONG_PROJECT = "platform-engineering-and-developer-experience-shared"
 DEEP = "shop/payments/reconciliation-service/nightly-settlement-export/worker-with-a-long-name"
 LONG_TAG = "2026.11.24-feature-4711-retry-the-export-when-the-settlement-window-moves-build-1290-linux-amd64-debug"
 BUSY = "shop/busy"
+#: Names without a place to break at.
+UNBROKEN = "data_platform_shared"
+UNBROKEN_REPOSITORY = f"{UNBROKEN}/ingest_pipeline_worker_service_nightly_export"
+UNBROKEN_REACH = f"{UNBROKEN}/ingest_pipeline_worker_service_*"
+UNBROKEN_TAG = "feature_4711_retry_the_export_when_the_settlement_window_moves"
+UNBROKEN_ROBOT = "ingest_pipeline_nightly_export"
+UNBROKEN_USER = "maximiliane_von_hohenstein_wartenberg"
 _HISTORY = [
     {"created": "2026-01-01T00:00:00Z", "created_by": "ADD rootfs.tar.gz / # the base of it all"},
     {"created_by": "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "empty_layer": True},
@@ -76,6 +83,8 @@ def furnish(rooms: Rooms) -> Furnished:
         jane.image(BUSY, f"build-{number:04}")
     jane.image(DEEP, LONG_TAG, "v2")
     jane.image("shop/base", "stable", "gone", "moved", layers=[b"gone"])
+    unbroken = jane.image(UNBROKEN_REPOSITORY, UNBROKEN_TAG, f"old_{UNBROKEN_TAG}")
+    jane.pull(UNBROKEN_REPOSITORY, unbroken, jane.who)
     _refused(rooms, stock_of(rooms, "bob").who)
     asyncio.run(_afterwards(rooms.administration))
     jane.image("shop/base", "moved", layers=[b"moved"])
@@ -89,7 +98,8 @@ async def _people(acts: Administration) -> None:
     await acts.accounts.disable(OPERATOR, "gone.away")
     for number in range(9):
         await acts.projects.add_project(OPERATOR, f"team-{number}", public=number % 3 == 0)
-    for name in ("shop", LONG_PROJECT):
+    await acts.accounts.add_user(OPERATOR, UNBROKEN_USER, password=PASSWORD)
+    for name in ("shop", LONG_PROJECT, UNBROKEN):
         await acts.projects.add_project(OPERATOR, name)
     await acts.projects.set_project(OPERATOR, "shop", immutable=["v*"], quota_bytes=10 << 30)
     await acts.projects.set_project(OPERATOR, "team-1", quota_bytes=10 << 30, read_only="Moving to another place")
@@ -98,11 +108,13 @@ async def _people(acts: Administration) -> None:
         ("bob", "puller", "shop", 90),
         ("bob", "pusher", "shop/payments/*", 1),
         ("jane", "pusher", "team-1", None),
+        ("jane", "owner", UNBROKEN, None),
+        (UNBROKEN_USER, "maintainer", UNBROKEN_REACH, None),
         ("maximiliane.von-und-zu-hohenstein-wartenberg", "maintainer", f"{LONG_PROJECT}/a-repository-*", None),
     ):
         expires = timedelta(days=days) if days else None
         await acts.grants.add_grant(OPERATOR, name, role, reach, expires=expires)
-    for name in ("shop/ci", "shop/nightly-settlement-export", "team-1/ci"):
+    for name in ("shop/ci", "shop/nightly-settlement-export", "team-1/ci", f"{UNBROKEN}/{UNBROKEN_ROBOT}"):
         await acts.robots.add_robot(OPERATOR, name, "pusher")
     await acts.robots.rotate_robot(OPERATOR, "shop/ci", overlap_seconds=86_400)
 
@@ -157,6 +169,7 @@ async def _afterwards(acts: Administration) -> None:
     """What is removed, kept, saved and reviewed; review 1 is signed off, review 2 is not."""
     for tag in ("gone", "moved"):
         await acts.repositories.remove_tag(OPERATOR, "shop/base", tag)
+    await acts.repositories.remove_tag(OPERATOR, UNBROKEN_REPOSITORY, f"old_{UNBROKEN_TAG}")
     await acts.personal_tokens.issue(OPERATOR, "laptop", ["pull", "push"], ["shop"], 90, account="root")
     await acts.retention.set(OPERATOR, "shop", matching=["stable", "v*"], last=10)
     now = datetime.now(UTC) + timedelta(minutes=1)

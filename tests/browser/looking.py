@@ -27,6 +27,11 @@ AXE = (Path(__file__).parent / "axe-4.14.1.min.js").read_text()
 PICTURES = os.environ.get("CONSOLE_PICTURES", "")
 WIDE, NARROW = {"width": 1200, "height": 800}, {"width": 360, "height": 780}
 _WATCH = "document.addEventListener('securitypolicyviolation', e => console.error('POLICY ' + e.blockedURI));"
+#: What is wider than the box that it is shown in, and so is cut off, or out of sight until somebody moves it.
+_CUT = """[...document.querySelectorAll("main *")].filter(each =>
+    getComputedStyle(each).overflowX !== "visible" && !each.matches("input, select, textarea, .unseen, thead")
+    && each.scrollWidth > each.clientWidth + 1 && each.clientWidth > 1
+).map(each => `${each.tagName}.${each.className}: ${each.innerText.slice(0, 80)}`)"""
 
 
 @contextmanager
@@ -89,10 +94,12 @@ class Looker:
         found: list[dict[str, Any]] = self.page.evaluate("async () => (await axe.run()).violations")
         told = [f"{each['id']}: {node['html'][:200]}" for each in found for node in each["nodes"]]
         wide = self.page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
+        cut = self.page.evaluate(_CUT)
         if PICTURES:
             self.page.screenshot(path=f"{PICTURES}/{name}.png", full_page=True)
         assert told == [], f"{name}: {told}"
         assert not wide, f"{name} is wider than its window"
+        assert cut == [], f"{name} shows only a part of {cut}"
 
 
 @contextmanager

@@ -9,7 +9,21 @@ from playwright.sync_api import Browser
 
 from gateway.console.pages import GROUPS
 from tests.browser.conftest import PASSWORD
-from tests.browser.furnishing import BUSY, DEEP, LONG_PROJECT, LONG_TAG, Furnished, beside, furnish
+from tests.browser.furnishing import (
+    BUSY,
+    DEEP,
+    LONG_PROJECT,
+    LONG_TAG,
+    UNBROKEN,
+    UNBROKEN_REACH,
+    UNBROKEN_REPOSITORY,
+    UNBROKEN_ROBOT,
+    UNBROKEN_TAG,
+    UNBROKEN_USER,
+    Furnished,
+    beside,
+    furnish,
+)
 from tests.browser.looking import Looker, looking
 from tests.services.gateway import Gateway
 
@@ -155,6 +169,42 @@ def refused(_: Furnished) -> dict[str, str]:
     }
 
 
+def unbroken(_: Furnished) -> dict[str, str]:
+    """Pages about names that are long, and hold nothing to break them at."""
+    project, place = f"/projects/{UNBROKEN}", UNBROKEN_REPOSITORY
+    grant = f"principal={UNBROKEN_USER}&reach={UNBROKEN_REACH}"
+    return {
+        "unbroken-found": f"/projects?q={UNBROKEN}",
+        "unbroken-project": project,
+        "unbroken-repository": f"/repositories/{place}",
+        "unbroken-manifest": f"/manifests/{UNBROKEN_TAG}/{place}",
+        "unbroken-history": f"/tag-history/{UNBROKEN_TAG}/{place}",
+        "unbroken-removal": f"/removals/{UNBROKEN_TAG}/{place}",
+        "unbroken-repository-removal": f"/repository-removals/{place}",
+        "unbroken-deleted": f"/deleted/{place}",
+        "unbroken-project-deleted": f"{project}/deleted",
+        "unbroken-members": f"{project}/members",
+        "unbroken-member-edit": f"{project}/members/edit?{grant}",
+        "unbroken-member-remove": f"{project}/members/remove?{grant}",
+        "unbroken-robots": f"{project}/robots",
+        "unbroken-rotate": f"{project}/robots/{UNBROKEN_ROBOT}/rotate",
+        "unbroken-robot-remove": f"{project}/robots/{UNBROKEN_ROBOT}/remove",
+        "unbroken-settings": f"{project}/settings",
+        "unbroken-plan": f"{project}/settings/retention/plan",
+        "unbroken-remove": f"{project}/settings/remove",
+        "unbroken-access": f"{project}/access?repository={place}",
+        "unbroken-audit": f"{project}/audit",
+        "unbroken-access-of": f"/access?account={UNBROKEN_USER}&repository={place}",
+        "unbroken-user": f"/users/{UNBROKEN_USER}",
+        "unbroken-user-remove": f"/users/{UNBROKEN_USER}/remove",
+        "unbroken-grants": f"/grants?account={UNBROKEN_USER}",
+        "unbroken-search": f"/audit?repository={place}",
+        "unbroken-pulls": f"/audit/who-pulled?target={place}:{UNBROKEN_TAG}",
+        "unbroken-leak": f"/audit/leak?credential={UNBROKEN}/{UNBROKEN_ROBOT}&since=1d",
+        "unbroken-leak-touched": "/audit/leak?credential=jane&since=1d",
+    }
+
+
 PAGES = {
     "root": (administered, looked_after, content, reviewed, own),
     "ann": (reviewed, own),
@@ -184,6 +234,17 @@ def test_every_page_is_accessible_light_dark_and_on_a_phone(
             for name, path in pages(found).items():
                 window.open(f"/console{path}")
                 window.look(f"{who}-{name}")
+
+
+def test_a_long_name_without_a_place_to_break_at_is_cut_off_nowhere(
+    gateway: Gateway, chromium: Browser, found: Furnished
+) -> None:
+    with looking(chromium, f"https://{gateway.registry}") as window:
+        sign_in(window, "root")
+        for name, path in unbroken(found).items():
+            window.open(f"/console{path}")
+            assert window.page.locator("h1").inner_text() not in {"Not found", "Not possible"}, path
+            window.look(name)
 
 
 def test_a_digest_is_copied_whole(gateway: Gateway, chromium: Browser, found: Furnished) -> None:

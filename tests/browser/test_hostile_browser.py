@@ -38,7 +38,7 @@ FORMS = (
     ("/users/new", ("name",), "Add user"),
     ("/users", ("q",), "Find"),
     ("/audit", ("project", "repository", "principal", "kind", "digest", "address", "since", "until"), "Search"),
-    ("/audit", ("name",), "Keep this search"),
+    ("/audit?outcome=denied", ("name",), "Keep this search"),
     ("/audit/who-pulled", ("target", "at"), "Find out"),
     ("/audit/leak", ("credential", "since"), "Show what it touched"),
     ("/audit/replay", ("principal", "reach"), "Find out"),

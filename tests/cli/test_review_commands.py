@@ -36,6 +36,8 @@ def test_a_review_from_begin_to_a_pack_that_verifies_elsewhere(furnished: Line, 
     assert "Signed off review 1" in said
     assert furnished("review", "mark", "1", "1", "fine").status == 4
     (listed,) = furnished.done("review", "list", "--json").json
+    assert furnished.done("review", "list", "--every-project", "--json").json == [listed]
+    assert furnished.done("review", "list", "--open", "--json").json == []
     assert listed["content"] in said
 
     pack = tmp_path / "pack.zip"

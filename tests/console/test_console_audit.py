@@ -17,12 +17,16 @@ from gateway.access.principals import Caller, Origin, Principal, PrincipalKind
 from gateway.administration.exports import Exports
 from gateway.audit.event import Event, Kind, Outcome
 from gateway.audit.overview import Timeline, filled
+from gateway.audit.review import RULES, Found, Policy, Run
 from gateway.console import chart
 from gateway.console.download import Download
 from gateway.gate import Act
+from gateway.records import reviews as rows
 from gateway.records.trail import project_tail
-from tests.console.browsing import Desk
+from tests.console.browsing import Browser, Desk, Sheet
+from tests.console.test_leaves import walked
 from tests.house import GATEWAY, OPERATOR, second_over
+from tests.records.rows import written
 
 DIGEST = "sha256:" + "4f" * 32
 HOSTILE = '"><script>alert(1)'
@@ -99,7 +103,11 @@ def test_a_search_is_kept_and_forgotten(desk: Desk) -> None:
     page = browser.follow(kept)
     assert "Saved." in page.words
     assert "/console/audit?outcome=denied&amp;since=24h" in page.text
-    assert browser.post("/console/audit/saved", {"name": ""}).status == 422
+    assert browser.post("/console/audit/saved", {"name": "", "outcome": "denied"}).error("name")
+    empty = browser.post("/console/audit/saved", {"name": "all the refused", "principal": " "})
+    assert (empty.status, "nothing to keep" in empty.error("name")) == (422, True)
+    assert empty.fields["name"] == "all the refused"
+    assert "all the refused" not in browser.get("/console/audit").words
     assert "You keep none." in browser.follow(browser.post("/console/audit/forget", {"name": "refused"})).words
 
 
@@ -185,7 +193,12 @@ def test_an_owner_reviews_its_project_and_cannot_tell_whether_there_is_another_r
     assert joe.follow(begun).status == 200
     unknown = jane.get("/console/reviews/99").words.replace("99", "1")
     assert "attic" not in unknown
-    for path, fields in (("", None), ("/mark", {"finding": "1", "mark": "fine"}), ("/sign-off", {"note": ""})):
+    for path, fields in (
+        ("", None),
+        ("/mark", {"mark": "fine:1"}),
+        ("/mark", {"mark": ""}),
+        ("/sign-off", {"note": ""}),
+    ):
         seen = jane.get("/console/reviews/1") if fields is None else jane.post(f"/console/reviews/1{path}", fields)
         assert (seen.status, seen.words) == (404, unknown)
     assert jane.get("/console/reviews/1/pack").words == unknown
@@ -290,14 +303,13 @@ def test_an_auditor_reviews_signs_and_takes_the_pack_away(desk: Desk) -> None:
     assert "Changes of rights" in page.words
     numbers = [name.removeprefix("note-") for name in page.fields if name.startswith("note-")]
     assert browser.post("/console/reviews/1/sign-off", {"note": "early"}).status == 422
-    refused = browser.post(
-        "/console/reviews/1/mark", {"finding": numbers[0], "mark": "follow_up", f"note-{numbers[0]}": ""}
-    )
+    refused = browser.post("/console/reviews/1/mark", {**page.fields, "mark": f"follow_up:{numbers[0]}"})
     assert refused.status == 422
     assert "followed up" in refused.error(f"note-{numbers[0]}")
     for number in numbers:
-        marked = browser.post("/console/reviews/1/mark", {"finding": number, "mark": "fine", f"note-{number}": HOSTILE})
-        assert marked.status == 303
+        seen = browser.get("/console/reviews/1").fields
+        marked = browser.post("/console/reviews/1/mark", {**seen, "mark": f"fine:{number}", f"note-{number}": HOSTILE})
+        assert marked.header("location") == f"/console/reviews/1?said=saved#finding-{number}"
     for stale in ({}, {"shown": page.fields["shown"]}):
         refused = browser.post("/console/reviews/1/sign-off", {"note": "seen", **stale})
         assert (refused.status, "look again before you sign" in refused.error("note")) == (422, True)
@@ -311,6 +323,113 @@ def test_an_auditor_reviews_signs_and_takes_the_pack_away(desk: Desk) -> None:
     assert pack.header("content-type") == "application/zip"
     assert desk.last("review.export")["principal"] == "ann"
     assert "1" in browser.get("/console/reviews").words
+
+
+def reviewed(desk: Desk) -> tuple[Browser, list[str]]:
+    """The browser of an auditor who has begun review 1, and the numbers of what it found."""
+    browser = desk.browser("ann", auditor=True)
+    for name in ("gallery", "attic", "cellar"):
+        desk.project(name)
+        desk.grant("ann", "puller", name)
+    second_over()
+    page = browser.follow(browser.post("/console/reviews", {"since": "1d"}))
+    numbers = [name.removeprefix("note-") for name in page.fields if name.startswith("note-")]
+    assert len(numbers) >= 3
+    return browser, numbers
+
+
+def test_a_finding_that_somebody_else_has_marked_meanwhile_is_not_marked_over_unseen(desk: Desk) -> None:
+    ann, (first, second, *_) = reviewed(desk)
+    root = desk.browser("root", administrator=True)
+    stale = ann.get("/console/reviews/1").fields
+    mark = "/console/reviews/1/mark"
+    root.post(mark, {**stale, "csrf": root.csrf(), f"note-{first}": "ticket 17", "mark": f"follow_up:{first}"})
+    mine = {**stale, f"note-{first}": "all well", f"note-{second}": "unsent"}
+    told = ann.post(mark, {**mine, "mark": f"fine:{first}"})
+    assert (told.status, "Somebody marked this finding" in told.words) == (409, True)
+    assert "to be followed up: ticket 17" in told.words
+    assert (told.fields[f"note-{first}"], told.fields[f"note-{second}"]) == ("all well", "unsent")
+    assert desk.last("review.mark")["reason"] == "stale"
+    # Beside another finding, too, what was seen of this one stays what was seen.
+    other = ann.post(mark, {**mine, "mark": f"fine:{second}"})
+    assert (other.status, other.fields[f"note-{first}"]) == (200, "all well")
+    assert ann.post(mark, {**other.fields, "mark": f"fine:{first}"}).status == 409
+    assert ann.post(mark, {**told.fields, f"note-{second}": "unsent", "mark": f"fine:{first}"}).status == 303
+    assert (desk.last("review.mark")["before"]["note"], desk.last("review.mark")["after"]["note"]) == (
+        "ticket 17",
+        "all well",
+    )
+
+
+def test_notes_that_were_typed_beside_other_findings_are_kept_when_one_is_marked(desk: Desk) -> None:
+    ann, (first, second, third, *_) = reviewed(desk)
+    typed = {**ann.get("/console/reviews/1").fields, f"note-{second}": "a long  careful note"}
+    marked = ann.post("/console/reviews/1/mark", {**typed, "mark": f"fine:{first}"})
+    assert (marked.status, "Saved." in marked.words) == (200, True)
+    assert (marked.fields[f"note-{second}"], marked.fields[f"note-{third}"]) == ("a long  careful note", "")
+    assert ann.get("/console/reviews/1").fields[f"note-{second}"] == "", "it was not saved"
+    done = ann.post("/console/reviews/1/mark", {**marked.fields, "mark": f"fine:{second}"})
+    assert ann.follow(done).fields[f"note-{second}"] == "a long careful note"
+
+
+def test_enter_in_a_note_decides_nothing_and_loses_nothing(desk: Desk) -> None:
+    ann, (_, second, *_) = reviewed(desk)
+    typed = {**ann.get("/console/reviews/1").fields, f"note-{second}": "bob must be asked"}
+    told = ann.post("/console/reviews/1/mark", {**typed, "mark": ""})
+    assert (told.status, told.fields[f"note-{second}"]) == (422, "bob must be asked")
+    assert "Choose Fine or Follow up" in told.error(f"note-{second}")
+    assert desk.house.records(kind="review.mark") == []
+    assert "Choose Fine or Follow up" in ann.post("/console/reviews/1/mark", {"mark": ""}).words
+
+
+def test_a_review_that_was_signed_off_meanwhile_says_so(desk: Desk) -> None:
+    ann, numbers = reviewed(desk)
+    stale = ann.get("/console/reviews/1").fields
+    for number in numbers:
+        desk.run(desk.acts.reviews.mark(OPERATOR, 1, int(number), "fine"))
+    desk.run(desk.acts.reviews.sign_off(OPERATOR, 1))
+    told = ann.post("/console/reviews/1/mark", {**stale, "mark": f"fine:{numbers[0]}"})
+    assert (told.status, "was signed off by operator:root" in told.words) == (409, True)
+
+
+def test_the_findings_of_a_review_are_leafed_through_and_marking_one_stays_there(desk: Desk) -> None:
+    ann = desk.browser("ann", auditor=True)
+    rule, last_rule = RULES[0], RULES[-1]
+    picked = [(rule, Found(f"user-{number:02}", "held too much.")) for number in range(60)]
+    runs = [Run(rule.name, 60, True), Run(last_rule.name, 0, True)]
+    change = rows.begin("", 0, 86_400, Policy(), picked, runs, by="ann", now=86_400)
+    written(desk.house, change.apply)
+    numbers = walked(ann, "/console/reviews/1", lambda page: re.findall(r'id="finding-(\d+)"', page.text))
+    assert numbers == [str(number + 1) for number in range(len(numbers))]
+    assert len(numbers) == 60
+    first = ann.get("/console/reviews/1")
+    assert "Nothing was found." not in first.words
+    last = ann.get("/console/reviews/1?after=000000050")
+    assert "Nothing was found." in last.words
+    marked = ann.post("/console/reviews/1/mark?after=000000050", {**last.fields, "mark": "fine:51"})
+    assert marked.header("location") == "/console/reviews/1?after=000000050&said=saved#finding-51"
+
+
+def test_reviews_are_leafed_through_to_the_oldest_and_narrowed(desk: Desk) -> None:
+    ann, jane = desk.browser("ann", auditor=True), desk.browser("jane")
+    desk.project("gallery")
+    desk.grant("jane", "owner", "gallery")
+    now = int(datetime.now(UTC).timestamp()) + 1
+    for project in ("", *["gallery"] * 108, ""):
+        written(desk.house, rows.begin(project, now, now + 1, Policy(), (), (), by="jane", now=now).apply)
+    desk.run(desk.acts.reviews.sign_off(OPERATOR, 1))
+
+    def listed(page: Sheet) -> list[str]:
+        return re.findall(r">Review (\d+)</a>", page.text)
+
+    assert walked(ann, "/console/reviews", listed) == [str(110 - number) for number in range(110)]
+    assert listed(ann.get("/console/reviews?every=yes")) == ["110", "1"]
+    assert listed(ann.get("/console/reviews?every=yes&open=yes")) == ["110"]
+    assert walked(ann, "/console/reviews?open=yes", listed) == [str(110 - number) for number in range(109)]
+    owned = walked(jane, "/console/reviews?project=gallery&open=yes", listed)
+    assert owned == [str(109 - number) for number in range(108)]
+    assert "Of every project" not in jane.get("/console/reviews?project=gallery").words
+    assert listed(jane.get("/console/reviews?project=gallery&every=yes"))[0] == "109"
 
 
 def test_exports_have_the_places_that_the_api_has_and_a_page_says_when_all_are_taken(desk: Desk) -> None:

@@ -137,6 +137,34 @@ def test_a_fault_tells_its_number_and_nothing_else(desk: Desk, monkeypatch: pyte
     assert "Traceback" not in answer.text
 
 
+@pytest.mark.parametrize("path", ["projects", "sign-in", "audit", "nothing"])
+@pytest.mark.parametrize("who", ["", "root"])
+def test_an_address_with_more_than_any_form_has_is_refused_as_a_page(desk: Desk, path: str, who: str) -> None:
+    browser = desk.browser(who, administrator=True) if who else desk.browser()
+    answer = browser.get(f"/console/{path}?said=saved&" + "&".join(f"f{number}=" for number in range(300)))
+    assert (answer.status, answer.heading) == (400, "Not possible")
+    assert "at most 200 fields" in answer.words
+    assert "Saved." not in answer.words
+    assert {name: answer.header(name) for name in ALWAYS} == ALWAYS
+
+
+def test_what_fails_the_page_and_the_frame_too_is_told_by_a_bare_page(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = desk.browser("root", administrator=True)
+
+    async def broken(*_: object) -> None:
+        raise RuntimeError("secret innards")
+
+    monkeypatch.setattr(type(desk.house.directory), "standing", broken)
+    for path, status in (("projects", 500), ("nothing", 404)):
+        answer = root.get(f"/console/{path}")
+        assert (answer.status, answer.heading) == (status, "Registry gateway")
+        assert answer.header("x-request-id") in answer.words
+        assert "innards" not in answer.text
+        assert {name: answer.header(name) for name in ALWAYS} == ALWAYS
+
+
 def test_a_cookie_that_comes_twice_names_nobody(desk: Desk) -> None:
     root = desk.browser("root", administrator=True)
     root.extra = {"cookie": f"{COOKIE}={root.cookie}; {COOKIE}=other"}

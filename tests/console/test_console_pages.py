@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gateway.access.rules import size_text
 from gateway.console.pages.settings import size_bytes
 from tests.console.browsing import PASSWORD, Browser, Desk, Sheet
-from tests.house import OPERATOR
+from tests.house import OPERATOR, second_over
 
 MEMBERS = "/console/projects/gallery/members"
 ROBOTS = "/console/projects/gallery/robots"
@@ -172,6 +172,20 @@ def test_an_expiry_nobody_touched_stays_to_the_second(desk: Desk) -> None:
     assert abs((after.expires_at - before.expires_at).total_seconds()) <= 1
 
 
+def test_a_role_of_a_grant_that_has_expired_is_kept_and_asks_until_when(desk: Desk) -> None:
+    olive = owner(desk)
+    desk.user("jane")
+    desk.run(desk.acts.grants.add_grant(OPERATOR, "jane", "puller", "gallery", expires=timedelta(seconds=1)))
+    second_over()
+    second_over()
+    form = olive.get(link(olive.get(MEMBERS), "Change jane")).fields
+    told = olive.post(f"{MEMBERS}/edit", {**form, "role": "pusher"})
+    assert (told.status, "until when it holds" in told.error("expires")) == (422, True)
+    assert told.fields["role"] == "pusher"
+    later = f"{datetime.now(UTC) + timedelta(days=9):%Y-%m-%d}"
+    assert olive.post(f"{MEMBERS}/edit", {**told.fields, "expires": later}).status == 303
+
+
 def test_a_member_who_is_no_owner_sees_neither_members_nor_settings(desk: Desk) -> None:
     owner(desk)
     jane = desk.browser("jane")
@@ -202,11 +216,28 @@ def test_a_robot_gets_a_new_secret_while_the_old_one_still_works(desk: Desk) -> 
     assert "The old one stops working in a day." in shown.words
     listed = olive.get(ROBOTS)
     assert "old one works too" in listed.words
-    ended = olive.follow(olive.post(f"{ROBOTS}/ci/end-overlap"))
+    ended = olive.follow(olive.post(f"{ROBOTS}/ci/end-overlap", {"version": listed.fields["version"]}))
     assert "only the new one works" in ended.words
     assert "old one works too" not in ended.words
     at_once = olive.fill(f"{ROBOTS}/ci/rotate", overlap="0")
     assert "The old one stops working at once." in at_once.words
+
+
+def test_a_secret_that_somebody_else_has_handed_out_meanwhile_is_not_replaced_unseen(desk: Desk) -> None:
+    olive, root = owner(desk), desk.browser("root", administrator=True)
+    olive.fill(ROBOTS, name="ci", role="pusher")
+    olive.fill(f"{ROBOTS}/ci/rotate", overlap="86400")
+    listed, form = root.get(ROBOTS).fields, root.get(f"{ROBOTS}/ci/rotate").fields
+    second_over()
+    olive.fill(f"{ROBOTS}/ci/rotate", overlap="3600")
+    told = root.post(f"{ROBOTS}/ci/rotate", {**form, "days": "30", "overlap": "0"})
+    assert (told.status, "Somebody changed this robot" in told.words) == (409, True)
+    assert (told.fields["days"], told.fields["overlap"]) == ("30", "0")
+    assert desk.last("robot.rotate")["reason"] == "stale"
+    ended = root.post(f"{ROBOTS}/ci/end-overlap", {"version": listed["version"]})
+    assert (ended.status, "No secret was ended" in ended.words) == (409, True)
+    assert "old one works too" in root.get(ROBOTS).words
+    assert "stops working at once" in root.post(f"{ROBOTS}/ci/rotate", told.fields).words
 
 
 def test_a_robot_is_removed_when_that_was_confirmed(desk: Desk) -> None:

@@ -239,6 +239,9 @@ FOREIGN = [
     "/v2/",
     " /console/",
     "/console/\t/evil",
+    "/console/%2e%2e/api/v1/openapi.json",
+    "/console/projects/.%2E/%2e./v2/",
+    "/console/%2e/projects",
     "",
 ]
 

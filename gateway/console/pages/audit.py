@@ -75,10 +75,12 @@ async def event(visit: Visit) -> Response:
 
 
 async def save(visit: Visit) -> Response:
-    """Keeps the search under a name of the caller's own."""
+    """Keeps what stands in the fields of the search, under a name of the caller's own."""
     form = visit.form
     filters = _texts(form)
-    if _asked(form).flaws:
+    if not any(filters.values()):
+        form.blame("name", "Fill in what to search for first: there is nothing to keep.")
+    if not form.sound or _asked(form).flaws:
         return await _found(visit, None, 422)
     with form.blaming("name"):
         await visit.acts.audit.save_search(visit.caller, form.text("name"), filters)

@@ -100,8 +100,9 @@ async def save(visit: Visit) -> Response:
     held, form = _Held.of(visit), visit.form
     row = await held.found(visit)
     # The day is all that a form shows of an expiry: one that was not touched stays as it is, to the second.
-    untouched = form.text("expires") == _shown(row)
-    expires = _left(row) if untouched else form.parsed("expires", lasting)
+    untouched, expires = form.text("expires") == _shown(row), None
+    with form.blaming("expires"):
+        expires = _left(row) if untouched else lasting(form.text("expires"))
     form.parsed("role", Role.parse)
     if form.sound:
         try:

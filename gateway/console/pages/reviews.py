@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Generator
+from collections import Counter
+from collections.abc import Generator, Mapping
 from datetime import UTC, datetime
 from typing import IO, Final
 
 from starlette.responses import Response
 
 from gateway.access.scopes import Action
-from gateway.administration import ReviewDetail
+from gateway.administration import Condition, ReviewDetail, edition_of
+from gateway.administration.reviews import Review
 from gateway.audit.moments import moment
 from gateway.audit.review import RULES
 from gateway.console.download import Download
-from gateway.console.frame import render
-from gateway.console.leaves import leaf, newest
+from gateway.console.form import Form
+from gateway.console.frame import SAID, render
+from gateway.console.leaves import ROWS, Leaf, leaf
 from gateway.console.plan import Group, Page, Place
-from gateway.console.visit import Visit
-from gateway.errors import Unknown
+from gateway.console.visit import Visit, address
+from gateway.errors import Stale, Unknown
 from gateway.oci.names import ProjectName
 
 #: A pack is kept in memory up to so many bytes while it is written, and in a file beyond.
@@ -31,10 +34,37 @@ _NO_REVIEW: Final = "There is no such review that you may see; see the list of t
 async def index(visit: Visit, status: int = 200) -> Response:
     """The reviews, and a form to begin one; an owner who names no project is shown those it may review."""
     project = (visit.query.text("project") or visit.form.text("project")) if "project" not in visit.form.errors else ""
-    projects = [] if project or Action.REVIEW in await visit.rights() else await _reviewable(visit)
-    found = await visit.acts.reviews.list_reviews(visit.caller, project or None) if not projects else ()
-    shown = leaf(found, lambda review: newest(review.number), visit.query)
-    return await render(visit, "reviews.html", status, leaf=shown, project=project, projects=projects)
+    everywhere = Action.REVIEW in await visit.rights()
+    projects = [] if project or everywhere else await _reviewable(visit)
+    scope = {"project": project} if project else {}
+    choices = [("All", scope), ("Open", {**scope, "open": "yes"})]
+    if everywhere and not project:
+        every = {"every": "yes"}
+        choices += [("Of every project", every), ("Of every project, open", {**every, "open": "yes"})]
+    asked = {**scope, **{name: "yes" for name in ("every", "open") if visit.query.checked(name)}}
+    chosen = next((filters for _, filters in choices if filters == asked), scope)
+    shown = await _listed(visit, project, chosen) if not projects else Leaf((), 0, "", "")
+    values = {"project": project, "projects": projects, "choices": choices, "chosen": chosen}
+    return await render(visit, "reviews.html", status, leaf=shown, **values)
+
+
+async def _listed(visit: Visit, project: str, chosen: Mapping[str, str]) -> Leaf[Review]:
+    """The leaf of the reviews, newest first, that the query asks for: numbered below `after`, or above `before`."""
+    above, below = (int(text) if _is_number(text := visit.query.value(name)) else None for name in ("before", "after"))
+    found = await visit.acts.reviews.list_reviews(
+        visit.caller,
+        project or None,
+        every_project="every" in chosen,
+        unsigned="open" in chosen,
+        above=above,
+        below=below,
+        limit=ROWS + 1,
+    )
+    more = len(found) > ROWS
+    rows = found[1:] if more and above is not None else found[:ROWS]
+    newer, older = (more, True) if above is not None else (below is not None, more)
+    first, last = (str(rows[0].number), str(rows[-1].number)) if rows else ("", "")
+    return Leaf(rows, len(rows), first if newer else "", last if older else "")
 
 
 async def begin(visit: Visit) -> Response:
@@ -57,14 +87,61 @@ async def show(visit: Visit) -> Response:
 
 
 async def mark(visit: Visit) -> Response:
-    """Says of one finding what was decided; a note that cannot be is told beside it, and kept."""
+    """
+    Says of one finding what was decided, unless somebody else has since the page was opened.
+
+    A note that cannot be is told beside it, and kept, and so is what was typed beside the others.
+    """
     number, form = _number(visit), visit.form
-    finding = int(form.text("finding")) if _is_number(form.text("finding")) else 0
-    with form.blaming(f"note-{finding}"):
-        note = form.text(f"note-{finding}")
-        await visit.acts.reviews.mark(visit.caller, number, finding, form.text("mark"), note)
-        return visit.go(f"/reviews/{number}", said="saved")
+    said, _, text = form.text("mark").partition(":")
+    if not said:
+        return await _unsaid(visit, await visit.acts.reviews.show(visit.caller, number))
+    finding = int(text) if _is_number(text) else 0
+    seen = Condition.on_finding(number, finding, frozenset({form.text(f"version-{finding}")}))
+    try:
+        with form.blaming(f"note-{finding}"):
+            note = form.text(f"note-{finding}")
+            await visit.acts.expecting(seen).reviews.mark(visit.caller, number, finding, said, note)
+            return await _marked(visit, await visit.acts.reviews.show(visit.caller, number), finding)
+    except Stale as stale:
+        if stale.present is None:
+            raise Unknown(stale.message) from stale
+        return await _overtaken(visit, await visit.acts.reviews.show(visit.caller, number), finding)
     return await _page(visit, await visit.acts.reviews.show(visit.caller, number), 422)
+
+
+async def _marked(visit: Visit, detail: ReviewDetail, finding: int) -> Response:
+    """On to the finding that was marked; with notes that were typed beside others, and not sent off, still there."""
+    unsent = _unsent(visit.form, detail)
+    if not unsent:
+        return visit.go(f"/reviews/{detail.review.number}", said="saved", fragment=f"finding-{finding}", **_leaf(visit))
+    names = {f"{field}-{number}" for field in ("note", "version") for number in unsent}
+    kept = Form([(name, value) for name, value in visit.form.pairs if name in names])
+    return await _page(visit, detail, form=kept, said=SAID["saved"])
+
+
+async def _unsaid(visit: Visit, detail: ReviewDetail) -> Response:
+    """Enter in a note says nothing of its finding: the page again, with all that was typed."""
+    unsent = _unsent(visit.form, detail)
+    for number in unsent:
+        visit.form.blame(f"note-{number}", "Choose Fine or Follow up; nothing was saved yet.")
+    if not unsent:
+        visit.form.blame("", "Choose Fine or Follow up beside a finding; nothing was changed.")
+    return await _page(visit, detail, 422, asked=min(unsent, default=0))
+
+
+async def _overtaken(visit: Visit, detail: ReviewDetail, finding: int) -> Response:
+    """The page again, with what was typed in it, beside what somebody else said of the finding meanwhile."""
+    form = Form([(name, value) for name, value in visit.form.pairs if name != f"version-{finding}"])
+    if detail.review.signed_at is not None:
+        form.blame("", f"The review was signed off by {detail.review.signed_by} meanwhile, and stays as it is.")
+    return await _page(visit, detail, 409, form=form, changed=finding)
+
+
+def _unsent(form: Form, detail: ReviewDetail) -> list[int]:
+    """The findings beside which another note was typed than is kept."""
+    typed = {name: " ".join(value.split()) for name, value in form.pairs}
+    return [each.number for each in detail.findings if typed.get(f"note-{each.number}", each.note) != each.note]
 
 
 async def sign_off(visit: Visit) -> Response:
@@ -89,15 +166,27 @@ async def export(visit: Visit) -> Response:
         return Download(slot, _pieces(stream), f"review-{number}.zip", "application/zip")
 
 
-async def _page(visit: Visit, detail: ReviewDetail, status: int = 200) -> Response:
+async def _page(
+    visit: Visit,
+    detail: ReviewDetail,
+    status: int = 200,
+    *,
+    form: Form | None = None,
+    said: str = "",
+    asked: int = 0,
+    changed: int = 0,
+) -> Response:
+    """A leaf of the findings; *asked* is the one to go on with, *changed* the one that somebody else has marked."""
+    number, shown = detail.review.number, leaf(detail.findings, lambda found: f"{found.number:09}", visit.query)
+    listed = Counter(found.rule for found in detail.findings)
     runs = {run.rule: run for run in detail.review.runs}
     rules = [
-        (rule, runs[rule.name], [found for found in detail.findings if found.rule == rule.name])
+        (rule, runs[rule.name], [found for found in shown.rows if found.rule == rule.name], listed[rule.name])
         for rule in RULES
         if rule.name in runs
     ]
-    # What is to be looked at comes before what found nothing.
-    rules.sort(key=lambda row: not row[2])
+    # What is to be looked at comes before what found nothing, which is told once all that was found was.
+    rules = [row for row in rules if row[2]] + [row for row in rules if not (row[3] or shown.after)]
     unmarked = sum(not found.mark for found in detail.findings)
     begun = detail.review.begun_by == visit.caller.principal.name
     deciding = detail.review.signed_at is None and (begun or Action.REVIEW in await visit.rights())
@@ -107,10 +196,23 @@ async def _page(visit: Visit, detail: ReviewDetail, status: int = 200) -> Respon
         status,
         review=detail.review,
         rules=rules,
+        leaf=shown,
+        mark=address(f"/reviews/{number}/mark", **_leaf(visit)),
+        here_on=_leaf(visit),
+        edition_of=edition_of,
+        asked=asked,
+        changed=changed,
+        form=form or visit.form,
+        said=said,
         unmarked=unmarked,
         shown=detail.shown,
         deciding=deciding,
     )
+
+
+def _leaf(visit: Visit) -> dict[str, str]:
+    """What the address says of which leaf is shown."""
+    return {name: visit.query.value(name) for name in ("before", "after") if visit.query.value(name)}
 
 
 async def _reviewable(visit: Visit) -> list[str]:

@@ -10,13 +10,14 @@ from starlette.responses import Response
 from gateway.access.names import RobotName
 from gateway.access.policy import Role
 from gateway.access.scopes import Action
-from gateway.administration import Account, NewSecret
+from gateway.administration import Account, Condition, NewSecret, edition_of
+from gateway.console.form import Form
 from gateway.console.frame import render, render_project
 from gateway.console.leaves import leaf
 from gateway.console.pages.members import ROLES
 from gateway.console.plan import Group, Page, Tab
 from gateway.console.visit import Visit
-from gateway.errors import Invalid, Unknown
+from gateway.errors import Invalid, Stale, Unknown
 from gateway.oci.names import ProjectName
 
 LIVES: Final = (("30", "30 days"), ("90", "90 days"), ("180", "180 days"), ("365", "a year"))
@@ -28,13 +29,15 @@ OVERLAPS: Final = (
 )
 
 
-async def index(visit: Visit, status: int = 200) -> Response:
+async def index(visit: Visit, status: int = 200, overtaken: str = "") -> Response:
     """The robots of the project; and, for who manages it, a form to add one."""
     project, wanted = ProjectName.parse(visit.path["project"]), visit.query.text("q").lower()
     robots = await visit.acts.robots.list_robots(visit.caller, project.name)
     found = leaf([robot for robot in robots if wanted in robot.name], lambda robot: robot.name, visit.query)
     values = {"leaf": found, "all": len(robots), "wanted": wanted, "roles": ROLES, "lives": LIVES}
-    return await render_project(visit, project, "robots.html", status, **values)
+    return await render_project(
+        visit, project, "robots.html", status, edition_of=edition_of, overtaken=overtaken, **values
+    )
 
 
 async def add(visit: Visit) -> Response:
@@ -50,29 +53,43 @@ async def add(visit: Visit) -> Response:
     return await index(visit, 422)
 
 
-async def ask_rotate(visit: Visit, status: int = 200) -> Response:
+async def ask_rotate(visit: Visit) -> Response:
     """One robot, to be given another secret."""
     robot = _robot(visit)
     account = await _found(visit, robot)
-    values = {"robot": account, "name": robot.name, "lives": LIVES, "overlaps": OVERLAPS}
-    return await render_project(visit, robot.project, "robot_rotate.html", status, **values)
+    return await _rotating(visit, robot, account, Form([("version", edition_of(account))]))
 
 
 async def rotate(visit: Visit) -> Response:
-    """Gives the robot another secret, and shows it this once; the old one works for as long as was chosen."""
+    """
+    Gives the robot another secret, and shows it this once; the old one works for as long as was chosen.
+
+    Not if somebody else has done so since the form was opened: the secret that they handed out would stop working.
+    """
     robot, form = _robot(visit), visit.form
     life, overlap = form.parsed("days", _days), form.parsed("overlap", _overlap)
     if form.sound and life is not None and overlap is not None:
-        with form.blaming("overlap"):
-            made = await visit.acts.robots.rotate_robot(visit.caller, str(robot), expires=life, overlap_seconds=overlap)
-            return await _shown(visit, robot.project, made, "rotated", overlap)
-    return await ask_rotate(visit, 422)
+        try:
+            robots = visit.acts.expecting(_seen(visit, robot)).robots
+            with form.blaming("overlap"):
+                made = await robots.rotate_robot(visit.caller, str(robot), expires=life, overlap_seconds=overlap)
+                return await _shown(visit, robot.project, made, "rotated", overlap)
+        except Stale as stale:
+            present = _present(stale)
+            kept = [(name, value) for name, value in form.pairs if name != "version"]
+            filled = Form([*kept, ("version", edition_of(present))])
+            return await _rotating(visit, robot, present, filled, 409, changed=True)
+    return await _rotating(visit, robot, await _found(visit, robot), form, 422)
 
 
 async def end_overlap(visit: Visit) -> Response:
-    """Ends the old secret before its time."""
+    """Ends the old secret before its time, unless it is another one than the list had."""
     robot = _robot(visit)
-    await visit.acts.robots.end_overlap(visit.caller, str(robot))
+    try:
+        await visit.acts.expecting(_seen(visit, robot)).robots.end_overlap(visit.caller, str(robot))
+    except Stale as stale:
+        _present(stale)
+        return await index(visit, 409, f"{stale.message} No secret was ended; this is how it is now.")
     return visit.go(f"/projects/{robot.project}/robots", said="overlap-ended")
 
 
@@ -101,6 +118,25 @@ async def remove(visit: Visit) -> Response:
     robot = _robot(visit)
     await visit.acts.robots.remove_robot(visit.caller, str(robot))
     return visit.go(f"/projects/{robot.project}/robots", said="removed")
+
+
+async def _rotating(
+    visit: Visit, robot: RobotName, account: Account, form: Form, status: int = 200, *, changed: bool = False
+) -> Response:
+    values = {"robot": account, "name": robot.name, "lives": LIVES, "overlaps": OVERLAPS, "changed": changed}
+    return await render_project(visit, robot.project, "robot_rotate.html", status, form=form, **values)
+
+
+def _seen(visit: Visit, robot: RobotName) -> Condition:
+    """That the robot is still the one that the form was opened on."""
+    return Condition.on_user(str(robot), frozenset({visit.form.text("version")}))
+
+
+def _present(stale: Stale) -> Account:
+    """The robot as it is now; raises `Unknown` if there is none any more."""
+    if not isinstance(stale.present, Account):
+        raise Unknown(stale.message) from stale
+    return stale.present
 
 
 async def _shown(visit: Visit, project: ProjectName, made: NewSecret, done: str, overlap: int = 0) -> Response:

@@ -1,0 +1,127 @@
+"""What was typed in a browser is neither lost, nor taken for something else than was meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page
+
+from tests.browser.conftest import PASSWORD
+from tests.browser.looking import Looker, looking
+from tests.house import second_over
+from tests.services.gateway import Gateway
+
+pytestmark = pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no-scripts"])
+
+
+@pytest.fixture(scope="module")
+def happened(gateway: Gateway) -> None:
+    """An auditor, and grants that a review finds: one finding for each who gave some."""
+    gateway.add_user("ann", PASSWORD, "--auditor")
+    for name in ("joe", "jane", "kim"):
+        gateway.add_user(name, PASSWORD)
+        gateway.cli("project", "add", f"of-{name}").must()
+        gateway.cli("grant", name, "owner", f"of-{name}").must()
+    second_over()
+
+
+@pytest.fixture
+def window(gateway: Gateway, chromium: Browser, happened: None, scripts: bool) -> Iterator[Looker]:
+    with looking(chromium, f"https://{gateway.registry}", scripts=scripts) as window:
+        sign_in(window, "ann")
+        yield window
+
+
+def sign_in(window: Looker, name: str) -> None:
+    window.open("/console/")
+    window.fill(name=name, password=PASSWORD)
+    window.press("Sign in")
+
+
+def begun(window: Looker) -> list[str]:
+    """A new review in the window; the numbers of what it found."""
+    window.open("/console/reviews")
+    window.press("Begin")
+    found = [str(each.get_attribute("id")) for each in window.page.locator("div.found").all()]
+    assert len(found) >= 3
+    return [each.removeprefix("finding-") for each in found]
+
+
+def decide(page: Page, number: str, words: str) -> None:
+    page.locator(f"#finding-{number}").get_by_role("button", name=words).click()
+    page.wait_for_load_state()
+
+
+def mark_of(page: Page, number: str) -> str:
+    badge = page.locator(f"#finding-{number} h3 .badge")
+    return badge.inner_text() if badge.count() else ""
+
+
+def test_enter_in_a_note_marks_nothing_and_keeps_the_note(window: Looker, scripts: bool) -> None:
+    _, second, *_ = begun(window)
+    page = window.page
+    page.fill(f"#note-{second}", "bob must be asked")
+    page.press(f"#note-{second}", "Enter")
+    page.wait_for_url("**/mark")
+    assert page.input_value(f"#note-{second}") == "bob must be asked"
+    assert page.evaluate("document.activeElement.id") == f"note-{second}"
+    assert "Choose Fine or Follow up" in page.locator(f"#note-{second}-error").inner_text()
+    if scripts:
+        window.look("review-nothing-chosen")
+    decide(page, second, "Follow up")
+    assert mark_of(page, second) == "follow up"
+
+
+def test_marking_one_finding_keeps_the_other_notes_and_stays_where_it_is(window: Looker) -> None:
+    first, *_, last = begun(window)
+    page = window.page
+    page.set_viewport_size({"width": 900, "height": 400})
+    page.fill(f"#note-{first}", "a long careful note")
+    decide(page, last, "Fine")
+    assert (mark_of(page, last), mark_of(page, first)) == ("fine", "")
+    assert page.input_value(f"#note-{first}") == "a long careful note"
+    assert page.locator(f"#finding-{last}").is_visible()
+    box = page.locator(f"#finding-{last}").bounding_box()
+    assert box is not None
+    assert 0 <= box["y"] < 400
+    decide(page, first, "Follow up")
+    page.wait_for_url(f"**/reviews/*#finding-{first}")
+    assert window.says("Saved.")
+    assert (mark_of(page, first), page.input_value(f"#note-{first}")) == ("follow up", "a long careful note")
+
+
+def test_what_somebody_else_said_meanwhile_is_shown_before_it_is_replaced(
+    gateway: Gateway, chromium: Browser, window: Looker, scripts: bool
+) -> None:
+    first, *_ = begun(window)
+    with looking(chromium, f"https://{gateway.registry}", scripts=scripts) as other:
+        sign_in(other, "root")
+        other.page.goto(window.page.url)
+        other.page.fill(f"#note-{first}", "ticket 17: this was not agreed")
+        decide(other.page, first, "Follow up")
+        decide(window.page, first, "Fine")
+        assert mark_of(window.page, first) == "follow up"
+        assert window.says("Somebody marked this finding while you had it open.")
+        assert window.says("ticket 17: this was not agreed")
+        if scripts:
+            window.look("review-overtaken")
+        decide(window.page, first, "Fine")
+        assert mark_of(window.page, first) == "fine"
+
+
+def test_the_search_that_is_kept_is_the_one_that_was_typed(window: Looker) -> None:
+    window.open("/console/audit")
+    name = f"denied {id(window)}"
+    window.fill(name=name)
+    window.press("Keep this search")
+    assert window.says("there is nothing to keep")
+    window.fill(outcome="denied", principal="joe", name=name)
+    window.press("Keep this search")
+    assert window.says("Saved.")
+    assert "csrf" not in window.page.url
+    window.open("/console/audit")
+    window.press(name)
+    assert (window.page.input_value("#outcome"), window.page.input_value("#principal")) == ("denied", "joe")
+    window.press("Search")
+    assert "csrf" not in window.page.url, "a search has its fields in its address"
