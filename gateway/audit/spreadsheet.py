@@ -32,6 +32,8 @@ _CELLS: Final = msgspec.json.Decoder(msgspec.defstruct("_Cells", [(name, Any, ""
 _COMMAS: Final = len(CSV_COLUMNS) - 1
 _PLACES: Final = {column: place for place, column in enumerate(CSV_COLUMNS)}
 
+_TIME, _KIND = _PLACES["time"], _PLACES["kind"]
+
 
 def csv_cell(value: object) -> str:
     """
@@ -62,6 +64,8 @@ def _sealed_line(event: Sealed) -> str:
     try:
         values = astuple(_CELLS.decode(event.body))
     except (msgspec.DecodeError, UnicodeEncodeError):
+        values = ()
+    if not values or not values[_TIME] or not values[_KIND]:
         return _written(_row(event.record()))
     cells = [
         value if (type(value) is str and (not value or value[0] not in _RUN)) else csv_cell(value) for value in values

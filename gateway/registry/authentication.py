@@ -89,7 +89,7 @@ async def require_catalog(request: Request, kind: Kind) -> None:
 
 def read_basic(values: tuple[str, ...]) -> Basic | None:
     """
-    The name and secret in a request's `Authorization` headers, or None if there are none, or both are empty.
+    The name and secret in a request's `Authorization` headers, or None if there are none.
 
     Raises `Unauthorized` for anything that is not one well-formed Basic credential (RFC 7617).
     """
@@ -104,7 +104,10 @@ def read_basic(values: tuple[str, ...]) -> Basic | None:
         raise Unauthorized("Send the name and password of Basic as base64 of UTF-8 text.") from None
     if not colon:
         raise Unauthorized("Send the name and password of Basic with a colon between them.")
-    return Basic(name, secret) if name or secret else None
+    if not name and not secret:
+        # Whoever meant to sign in has lost both, and would take what nobody may have for what he may.
+        raise Unauthorized("The name and password of Basic are empty; send both, or no Authorization header.")
+    return Basic(name, secret)
 
 
 def stranger(request: Request) -> Caller:

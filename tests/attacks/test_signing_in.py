@@ -72,6 +72,7 @@ def test_malformed_basic_is_refused_never_a_fault(site: Site) -> None:
 
     good = encoded(b"alice:" + password_of("alice").encode())
     for value in (
+        encoded(b":"),
         encoded(b"alice:"),
         encoded(b"alice"),
         encoded(b"\xff\xfe:\xff"),
@@ -93,7 +94,7 @@ def test_malformed_basic_is_refused_never_a_fault(site: Site) -> None:
         answer = site.ask("GET", f"/token?service={SERVICE}", headers={"Authorization": value}, address=site.address())
         assert answer.status in {400, 401}, value
         assert site.event_of(answer)["outcome"] == "denied", value
-    nobody = site.ask("GET", f"/token?service={SERVICE}", headers={"Authorization": encoded(b":")})
+    nobody = site.ask("GET", f"/token?service={SERVICE}")
     assert nobody.status == 200
     twice = [("Authorization", good), ("Authorization", good)]
     assert site.ask("GET", f"/token?service={SERVICE}", headers=twice).status in {400, 401}
