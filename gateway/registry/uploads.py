@@ -148,6 +148,8 @@ async def cancel(request: Request, passage: Passage) -> Reply:
 
 async def _forget(request: Request, upload: Upload) -> None:
     with contextlib.suppress(ContentRefusal, AccessRefusal):
+        # An engine that has forgotten it already leaves nothing to cancel, and so nothing to record.
+        upload = await request.engine.uploads.find(request.repository, request.owner, upload.id)
         async with request.gate.passage(request.caller, Kind.UPLOAD_CANCEL, *_push(request)) as passage:
             await passage.commit(await request.engine.uploads.cancel(upload))
 

@@ -169,6 +169,19 @@ def test_a_mount_that_the_registry_behind_has_no_answer_for_leaves_an_event(worl
     assert mounted.status == 201
 
 
+def test_a_whole_blob_that_the_registry_behind_does_not_take_leaves_one_event(world: World) -> None:
+    name = world.name()
+    token = world.widest("alice", name)
+    away = in_front_of(world, world.house.data, NOWHERE)
+
+    with world.watching() as seen:
+        answer = away.ask("POST", f"/v2/{name}/blobs/uploads/?digest={sha256(CONTENT)}", token=token, body=CONTENT)
+
+    assert answer.status == 502
+    assert [(event["kind"], event["reason"]) for event in seen] == [("blob.push", "upstream_unavailable")]
+    assert uploads_of(world, name) == []
+
+
 class _Uploads:
     """Uploads of an engine that finishes its own way."""
 
