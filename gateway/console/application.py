@@ -173,6 +173,7 @@ def _carries_token(visit: Visit, opened: Session) -> bool:
 
 async def _told(visit: Visit, refusal: Refusal | None) -> Response:
     """The page that tells *refusal*, or, for a fault, nothing but the number under which our own log has it."""
+    await visit.ensure_rights()
     if refusal is None:
         told = "The gateway failed. Try again, and tell its operator the number below if it stays."
         return await render(visit, "refused.html", 500, message=told, number=visit.origin.request_id, code=500)

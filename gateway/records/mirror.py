@@ -16,7 +16,7 @@ from sqlalchemy import Connection, bindparam, delete, insert, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.change import Notes
-from gateway.errors import ContentReferenced, ManifestBlobUnknown
+from gateway.errors import ContentReferenced, ManifestBlobUnknown, Unavailable
 from gateway.oci.digest import Algorithm, Digest
 from gateway.oci.manifest import Manifest
 from gateway.oci.media import is_distributable
@@ -214,8 +214,9 @@ def learn_size(database: Database, digest: Digest, size_bytes: int) -> None:
             database.begin(connection)
             usage.weigh(connection, digest, size_bytes)
             connection.exec_driver_sql("COMMIT")
-    except SQLAlchemyError:
-        _log.exception("the size of %s stays what a manifest claimed", digest)
+    except (SQLAlchemyError, Unavailable) as error:
+        known = isinstance(error, Unavailable)
+        _log.error("the size of %s stays what a manifest claimed", digest, exc_info=not known)
 
 
 def require_unreferenced(connection: Connection, repository: Repository, digest: Digest) -> None:
