@@ -24,7 +24,7 @@ from gateway.engine.embedded.assembly import embedded
 from gateway.engine.port import Engine
 from gateway.engine_section import EngineKind
 from gateway.errors import Conflict, UpstreamUnavailable
-from gateway.folder import require_folder
+from gateway.folder import require_folder, require_writable
 from gateway.gate import Gate
 from gateway.meters import Meters
 from gateway.records import facts, migration
@@ -318,6 +318,7 @@ def _content(settings: Settings, database: Database) -> tuple[Engine, Settling |
 def _checked(settings: Settings) -> Secrets:
     """The secret of a data directory in which everything was found as it should be."""
     require_folder(settings.data, make=False, command=settings.command)
+    require_writable(settings.data, settings.database.url)
     command = settings.command
     if not (settings.data / "keys" / FILE_NAME).exists() and not (settings.data / "gateway.db").exists():
         raise Conflict(f"{settings.data} is not initialised; run: {command} up")

@@ -281,13 +281,18 @@ class InsufficientStorage(CapabilityRefusal):
 
 
 class Unavailable(CapabilityRefusal):
-    """Nothing was acknowledged; the same request may succeed after *retry_after_seconds*."""
+    """
+    Nothing was acknowledged; the same request may succeed after *retry_after_seconds*.
+
+    *uncertain* says that it may have been done all the same: nobody knows until it is looked for.
+    """
 
     code = "UNAVAILABLE"
 
-    def __init__(self, message: str, *, retry_after_seconds: int = 5) -> None:
+    def __init__(self, message: str, *, retry_after_seconds: int = 5, uncertain: bool = False) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
+        self.uncertain = uncertain
 
 
 class DatabaseDamaged(Unavailable):
@@ -304,10 +309,6 @@ class UpstreamUnavailable(Unavailable):
 
     *uncertain* says that it may have done what it was asked: nobody knows until it is asked again.
     """
-
-    def __init__(self, message: str, *, retry_after_seconds: int = 5, uncertain: bool = False) -> None:
-        super().__init__(message, retry_after_seconds=retry_after_seconds)
-        self.uncertain = uncertain
 
 
 class UpstreamFailed(UpstreamUnavailable):

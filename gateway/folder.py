@@ -6,6 +6,7 @@ What others of this machine could do to it, or read in the settings beside it, i
 from __future__ import annotations
 
 import os
+import pwd
 import re
 import shlex
 import stat
@@ -64,6 +65,27 @@ def exposed_secret(file: Path) -> Weakness | None:
     return None
 
 
+def unwritable(folder: Path, url: str) -> Weakness | None:
+    """That a file of the records may not be written to by this process, if so: of *folder*, or the SQLite at *url*."""
+    files = [folder / "lock", folder / "versions"]
+    if url.startswith("sqlite:///"):
+        files += [Path(url.removeprefix("sqlite:///") + end) for end in ("", "-wal", "-shm")]
+    for file in files:
+        if os.path.exists(file) and not os.access(file, os.R_OK | os.W_OK, effective_ids=True):
+            return _withheld(file, _owner(folder))
+    return None
+
+
+def _withheld(file: Path, owner: str) -> Weakness:
+    holder, mode = _owner(file), _mode(file)
+    text = f"{file} cannot be read and written ({holder}'s, mode {mode:04o})."
+    if holder != owner:
+        return Weakness(text, f"It has to be {owner}'s, like the data directory. Run as root: chown {owner} {file}")
+    if mode & 0o600 != 0o600:
+        return Weakness(text, f"Run: chmod 600 {file}")
+    return Weakness(text, f"Run as {owner}; if that is so, see that nothing else keeps it from being changed (lsattr).")
+
+
 def weaknesses(folder: Path, file: Path | None) -> tuple[Weakness, ...]:
     """Those of the data directory *folder* and of the settings file, if there is one."""
     found = (open_to_all(folder), exposed_secret(file) if file is not None else None)
@@ -108,6 +130,21 @@ def require_folder(folder: Path, *, make: bool, command: str = "") -> None:
         raise Invalid(f"{folder} is not a directory; choose another with --data.")
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):
         raise Invalid(f"The data directory {folder} cannot be written to; run as its owner, or choose another.")
+
+
+def require_writable(folder: Path, url: str) -> None:
+    """Returns when this process may write to the records, as far as they are there: see `unwritable`; `Invalid`."""
+    weakness = unwritable(folder, url)
+    if weakness is not None:
+        raise Invalid(str(weakness))
+
+
+def _owner(path: Path) -> str:
+    uid = path.stat().st_uid
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 def _mode(path: Path) -> int:

@@ -17,7 +17,7 @@ from gateway.app import Rooms, joined
 from gateway.audit.event import Kind
 from gateway.change import Change, together
 from gateway.errors import Invalid
-from gateway.folder import require_folder
+from gateway.folder import require_folder, require_writable
 from gateway.records import accounts, checkpoints, facts, keys, migration
 from gateway.records.database import Database, damage_told
 from gateway.settings import Settings
@@ -64,6 +64,7 @@ def gateway_itself() -> Caller:
 
 def _initialised(settings: Settings, tell: Callable[[str], None]) -> Initialised:
     require_folder(settings.data, make=True)
+    require_writable(settings.data, settings.database.url)
     folder = settings.data / "keys"
     if not (folder / FILE_NAME).exists() and _found(settings)[1]:
         raise Invalid(
@@ -80,6 +81,7 @@ def _initialised(settings: Settings, tell: Callable[[str], None]) -> Initialised
 
 def _migrated(settings: Settings, caller: Caller, tell: Callable[[str], None]) -> bool:
     require_folder(settings.data, make=False, command=settings.command)
+    require_writable(settings.data, settings.database.url)
     before, initialised = _found(settings)
     newest = migration.REVISIONS[-1]
     if before is not None and before != newest:

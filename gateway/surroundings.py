@@ -12,7 +12,7 @@ from pathlib import Path
 from gateway.administration import Finding, State
 from gateway.certificates import LivePair, fingerprint
 from gateway.errors import Invalid
-from gateway.folder import Weakness, exposed_secret, local_disk, open_to_all
+from gateway.folder import Weakness, exposed_secret, local_disk, open_to_all, unwritable
 from gateway.settings import Settings
 
 #: Less than this part of a file system free is too little.
@@ -42,7 +42,7 @@ def of_surroundings(settings: Settings, now: datetime) -> tuple[Finding, ...]:
     """What is found of all that this module looks at; *now* is UTC, the data directory must be readable."""
     return (
         _settings_file(settings.file),
-        _data_directory(settings.data),
+        _data_directory(settings.data, settings.database.url),
         _secrets(settings),
         _file_system(settings),
         _disk_space(settings.data),
@@ -64,7 +64,7 @@ def _settings_file(file: Path | None) -> Finding:
     return _weak("settings", weakness) or Finding("settings", State.OK, f"{file} shows nobody a password or token.")
 
 
-def _data_directory(folder: Path) -> Finding:
+def _data_directory(folder: Path, url: str) -> Finding:
     weak = _weak("data directory", open_to_all(folder))
     if weak is not None:
         return weak
@@ -73,7 +73,8 @@ def _data_directory(folder: Path) -> Finding:
         return Finding(
             "data directory", State.BAD, f"Everybody may write to {listed(within)}.", f"Run: chmod -R o-w {folder}"
         )
-    return Finding("data directory", State.OK, f"Only who should may write to {folder}.")
+    withheld = _weak("data directory", unwritable(folder, url))
+    return withheld or Finding("data directory", State.OK, f"Only who should may write to {folder}.")
 
 
 def _secrets(settings: Settings) -> Finding:

@@ -86,7 +86,8 @@ TABLE = {
     "metrics_section": ("sources errors", "msgspec"),
     # Counted where the work is, told where it is asked for.
     "meters": ("", ""),
-    "metrics": ("meters", "starlette prometheus_client"),
+    # Whoever asks while the database is away is told so.
+    "metrics": ("meters errors", "starlette prometheus_client"),
     "metering": (f"app front certificates metrics meters records {_EDGE}", ""),
     "tracing": ("front errors", "opentelemetry"),
     "audit_section": ("sources errors", "msgspec"),

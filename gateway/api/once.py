@@ -15,7 +15,7 @@ import msgspec
 from gateway.api.replies import Reply
 from gateway.api.request import Request
 from gateway.api.routes import Row
-from gateway.errors import Conflict, Invalid, Refusal
+from gateway.errors import Conflict, Invalid, Refusal, Unavailable
 
 _KEY: Final = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
 
@@ -63,9 +63,10 @@ async def _first(request: Request, row: Row, content: bytes, name: bytes) -> Rep
     kept = request.parts.kept
     try:
         reply = await row.endpoint(request)
-    except Refusal:
+    except Refusal as refusal:
         # Nothing was done. After anything else nobody knows, and the key stays taken.
-        await asyncio.shield(asyncio.to_thread(kept.drop, name, _owner(request)))
+        if not (isinstance(refusal, Unavailable) and refusal.uncertain):
+            await asyncio.shield(asyncio.to_thread(kept.drop, name, _owner(request)))
         raise
     answer = _Answer(_fingerprint(content), reply.status, reply.headers, reply.body)
     await asyncio.shield(asyncio.to_thread(kept.keep, name, msgspec.msgpack.encode(answer), _owner(request)))

@@ -197,6 +197,8 @@ class _Said(logging.Handler):
         line = record.getMessage()
         if record.exc_info and record.exc_info[1] is not None:
             self._errors.append(f"{line}: {_root(record.exc_info[1])}")
+        elif getattr(record, "refused", False):
+            self._errors.append(line)
         else:
             typer.echo(f"gateway: {line}", err=True)
 

@@ -185,6 +185,7 @@ async def _told(visit: Visit, refusal: Refusal | None) -> Response:
     told = refusal.message if refusal is not None else _FAULT
     number = visit.origin.request_id if refusal is None else ""
     try:
+        await visit.ensure_rights()
         response = await render(visit, "refused.html", status, message=told, number=number, code=status)
     except Exception:
         # The frame asks what may be opened: what failed the page may fail the telling too.

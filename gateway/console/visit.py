@@ -18,7 +18,7 @@ from gateway.access.scopes import Action
 from gateway.access.sealing import Sealer
 from gateway.administration import Administration, Finding, Session, SignIn
 from gateway.console.form import Form
-from gateway.errors import Denied
+from gateway.errors import Denied, Unavailable
 from gateway.gate import Gate
 from gateway.oci.names import ProjectName
 
@@ -104,6 +104,13 @@ class Visit:
                 if isinstance(judge(caller, Need(action, project), standing, found, now), Allowed)
             )
         return self._rights[name]
+
+    async def ensure_rights(self) -> None:
+        """What the caller may do on the system is known after this: nothing, while nobody can look."""
+        try:
+            await self.rights()
+        except Unavailable:
+            self._rights[""] = frozenset()
 
     async def require(self, action: Action) -> None:
         """Raises `Denied` unless the caller has *action* on the system: no form is to be filled in for nothing."""

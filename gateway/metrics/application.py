@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from gateway.errors import Unavailable
 from gateway.metrics import exposition
 from gateway.metrics.board import Board
 
@@ -24,7 +25,8 @@ def application(
     """
     The application for `GET /metrics`; *token* is compared in constant time.
 
-    *told* is what this process has counted, *state* what is so now; *state* is called in a thread.
+    *told* is what this process has counted, *state* what is so now; *state* is called in a thread. When that raises
+    `Unavailable`, the answer is 503.
     """
 
     async def metrics(request: Request) -> Response:
@@ -37,7 +39,11 @@ def application(
             board.post(seat, told())
             return exposition.text(board.all(), state(), accept=request.headers.get("accept", ""))
 
-        kind, content = await asyncio.to_thread(text)
+        try:
+            kind, content = await asyncio.to_thread(text)
+        except Unavailable as refusal:
+            later = {"Retry-After": str(refusal.retry_after_seconds), **_HIDDEN}
+            return PlainTextResponse(f"{refusal.message}\n", 503, later)
         return Response(content, headers={**_HIDDEN, "Content-Type": kind})
 
     return Starlette(routes=[Route("/metrics", metrics, methods=["GET"])])

@@ -23,11 +23,13 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoneFree
 from sqlalchemy.pool import NullPool
 
 from gateway.errors import DatabaseDamaged, Invalid, Unavailable
 from gateway.records.mark import Mark
+from gateway.records.outage import Outage, is_lost
 from gateway.records.versions import Versions
 
 R = TypeVar("R")
@@ -86,6 +88,7 @@ class Database:
         self.data = data
         self.versions = Versions(data / "versions")
         self.mark = Mark(data / "trail-mark")
+        self._outage = Outage()
         self._local = threading.local()
         self._opened: list[_Reader] = []
         self._closing = False
@@ -99,17 +102,26 @@ class Database:
         return cls(_engine(url), data)
 
     async def read(self, query: Callable[[Connection], R]) -> R:
-        """*query*'s answer from committed rows: where it stands on SQLite, in a thread on PostgreSQL."""
+        """
+        *query*'s answer from committed rows: where it stands on SQLite, in a thread on PostgreSQL.
+
+        Raises `Unavailable` when PostgreSQL does not answer, or breaks off.
+        """
         if self._threads is None:
             return self._answered(query)
         return await asyncio.get_running_loop().run_in_executor(self._threads, self.read_now, query)
 
     def read_now(self, query: Callable[[Connection], R]) -> R:
-        """*query*'s answer from committed rows, synchronously; any thread may call it."""
+        """*query*'s answer from committed rows, synchronously; any thread may call it. Raises as `read`."""
         if self.sqlite:
             return self._answered(query)
-        with self.engine.connect() as connection:
-            return query(connection)
+        with self._connected() as connection:
+            try:
+                return query(connection)
+            except Exception as error:
+                if is_lost(connection, error):
+                    raise self._outage.met(error) from error
+                raise
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -138,7 +150,7 @@ class Database:
 
         Raises what the driver does if nobody can tell: PostgreSQL may go on with it, and holds its lock until it ended.
         """
-        with self.engine.connect() as connection:
+        with self._connected() as connection:
             if self.sqlite:
                 yield connection
                 return
@@ -150,8 +162,15 @@ class Database:
                 connection.exec_driver_sql("ROLLBACK")
 
     def writer(self) -> Connection:
-        """A connection of its own for a writing thread, which closes it."""
-        return self.engine.connect()
+        """A connection of its own for a writing thread, which closes it; raises as `read`."""
+        return self._connected()
+
+    def is_away(self, connection: Connection | None, error: Exception) -> bool:
+        """Whether *error*, met on *connection* if there was one, says that the database is away: that is in the log."""
+        if connection is not None and is_lost(connection, error):
+            self._outage.met(error)
+            return True
+        return isinstance(error, Unavailable)
 
     def checkpoint(self, connection: Connection) -> None:
         """Copies a grown write-ahead log back into the database; under `lock`, outside a transaction."""
@@ -184,6 +203,16 @@ class Database:
         os.close(self._lock_file)
         self.versions.close()
         self.mark.close()
+
+    def _connected(self) -> Connection:
+        if self.sqlite:
+            return self.engine.connect()
+        try:
+            connection = self.engine.connect()
+        except (OperationalError, NoneFree) as error:
+            raise self._outage.met(error) from error
+        self._outage.over()
+        return connection
 
     def _answered(self, query: Callable[[Connection], R]) -> R:
         reader: _Reader | None = getattr(self._local, "reader", None)

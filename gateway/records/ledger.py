@@ -169,12 +169,13 @@ class SqlLedger:
                 self.broken = "" if self._copied_back() else _BROKEN
         except Exception as error:
             # Whatever it is — full disk, lost server, a defect — no one may be told that an act was done.
-            _log.exception("a batch of %d could not be committed", len(batch))
+            if not self._database.is_away(self._connection, error):
+                _log.exception("a batch of %d could not be committed", len(batch))
             self._drop_connection()
             self.broken = _BROKEN
-            told = UNKNOWN if isinstance(error, _Unknown) else _UNAVAILABLE
+            unknown = isinstance(error, _Unknown)
             for waiting in batch:
-                waiting.error = Unavailable(told)
+                waiting.error = Unavailable(UNKNOWN if unknown else _UNAVAILABLE, uncertain=unknown)
                 waiting.error.__cause__ = error.with_traceback(None)
         for waiting in batch:
             # Before anybody is woken: whoever is told to try again finds nothing in the way.
@@ -315,9 +316,10 @@ class SqlLedger:
             self._behind = count == SLICE
             self._ahead = self._ahead if self._behind else 0
             self.broken = ""
-        except Exception:
+        except Exception as error:
             # Listings read the unprojected tail themselves: nothing is lost by trying again later.
-            _log.exception("the trail takes no event, or its searchable projection did not follow")
+            if not self._database.is_away(self._connection, error):
+                _log.exception("the trail takes no event, or its searchable projection did not follow")
             self._behind = False
             self._drop_connection()
             self.broken = _BROKEN

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, bindparam, delete, insert, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.change import Notes
-from gateway.errors import ContentReferenced, ManifestBlobUnknown
+from gateway.errors import ContentReferenced, ManifestBlobUnknown, Unavailable
 from gateway.oci.digest import Algorithm, Digest
 from gateway.oci.manifest import Manifest
 from gateway.oci.media import is_distributable
@@ -288,8 +288,9 @@ def _learn(database: Database, write: Callable[[Connection], object], failed: st
             database.begin(connection)
             write(connection)
             connection.exec_driver_sql("COMMIT")
-    except SQLAlchemyError:
-        _log.exception(failed)
+    except (SQLAlchemyError, Unavailable) as error:
+        # That the database is away is told once, where it was found.
+        _log.error(failed, exc_info=not isinstance(error, Unavailable))
 
 
 def _begun(connection: Connection, repository: Repository, kind: str, but: Collection[str]) -> list[dict[str, Any]]:

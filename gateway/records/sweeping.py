@@ -30,6 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import SQLAlchemyError
 
+from gateway.errors import Unavailable
 from gateway.oci.digest import Digest
 from gateway.oci.names import Repository
 from gateway.records import driver, facts, rules, usage
@@ -134,9 +135,10 @@ def spare(database: Database, repository: Repository, digest: Digest, now: int) 
             found = connection.execute(update(links).where(mine).values(created_at=now)).rowcount
             connection.exec_driver_sql("COMMIT")
         return bool(found)
-    except SQLAlchemyError:
+    except (SQLAlchemyError, Unavailable) as error:
         # While nothing can be written, nothing can be swept either.
-        _log.exception("the grace of %s in %s could not be renewed", digest, repository)
+        known = isinstance(error, Unavailable)
+        _log.error("the grace of %s in %s could not be renewed", digest, repository, exc_info=not known)
         return True
 
 

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, bindparam, case, delete, func, insert, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.change import Change, Notes
-from gateway.errors import BlobUploadUnknown, RangeInvalid, TooManyRequests
+from gateway.errors import BlobUploadUnknown, RangeInvalid, TooManyRequests, Unavailable
 from gateway.oci.names import Repository
 from gateway.records import content, rules
 from gateway.records.acts import Acts
@@ -218,5 +218,6 @@ def forget(database: Database, upload_id: str) -> None:
             database.begin(connection)
             remove(connection, upload_id)
             connection.exec_driver_sql("COMMIT")
-    except SQLAlchemyError:
-        _log.exception("the row of upload %s stays until it expires", upload_id)
+    except (SQLAlchemyError, Unavailable) as error:
+        known = isinstance(error, Unavailable)
+        _log.error("the row of upload %s stays until it expires", upload_id, exc_info=not known)

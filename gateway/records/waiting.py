@@ -29,7 +29,7 @@ class Waiting:
     def give_up(self) -> None:
         """Ends the wait: the act may still be committed when the lock is free, and is not acknowledged."""
         if not self.future.done():
-            self.future.set_exception(Unavailable(UNKNOWN))
+            self.future.set_exception(Unavailable(UNKNOWN, uncertain=True))
 
     def release(self) -> None:
         """Lets go of what the change holds."""

@@ -209,6 +209,50 @@ def test_an_unwritable_data_directory_is_refused(line: Line) -> None:
         )
 
 
+def test_a_database_that_may_not_be_written_to_is_named_with_what_to_do(line: Line) -> None:
+    given_to_nobody(line.folder)
+    file = line.folder / "gateway.db"
+    file.chmod(0o400)
+    told = f"{file} cannot be read and written (nobody's, mode 0400). Run: chmod 600 {file}"
+    for words in (
+        ("user", "add", "writer"),
+        ("audit", "verify"),
+        ("backup", str(line.folder.parent / "copy")),
+        ("migrate",),
+        ("serve",),
+        ("up",),
+    ):
+        said = line.program(*words)
+        assert (said.status, said.err) == (2, f"gateway: {told}\n"), words
+    found = line.program("doctor")
+    assert found.status == 1
+    assert f"bad   data directory: {told}\n" in found.out
+    file.chmod(0o600)
+    assert line.program("user", "add", "writer").status == 0
+
+
+def test_a_file_of_another_owner_beside_the_database_is_named(line: Line) -> None:
+    given_to_nobody(line.folder)
+    for name in ("gateway.db-wal", "gateway.db-shm", "lock", "versions"):
+        file = line.folder / name
+        file.touch(mode=0o600)
+        os.chown(file, 0, 0)
+        said = line.program("user", "list")
+        assert said.status == 2
+        assert f"{file} cannot be read and written (root's, mode 0600). It has to be nobody's" in said.err
+        assert said.err.endswith(f"Run as root: chown nobody {file}\n")
+        os.chown(file, NOBODY, NOBODY)
+
+
+def test_a_database_server_that_does_not_answer_is_told_of_in_one_line(line: Line) -> None:
+    url = f"postgresql://gateway@127.0.0.1:{free_port()}/gateway"
+    (line.folder / "gateway.toml").write_text(f'[database]\nurl = "{url}"\n', encoding="utf-8")
+    told = "The database does not answer; try again, and check that it runs and that [database] url is right."
+    for words in (("user", "list"), ("migrate",)):
+        said = line.program(*words)
+        assert (said.status, said.out, said.err) == (5, "", f"gateway: {told}\n")
+
+
 def test_a_command_run_as_root_leaves_everything_its_owners(line: Line, tmp_path: Path) -> None:
     given_to_nobody(line.folder)
     assert line.program("user", "add", "writer").status == 0

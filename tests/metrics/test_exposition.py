@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -13,6 +14,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_open
 from prometheus_client.parser import text_string_to_metric_families as read_plain
 
+from gateway.errors import Unavailable
 from gateway.meters import Meters
 from gateway.metrics.application import application
 from gateway.metrics.board import FOLDER, Board
@@ -109,14 +111,23 @@ def test_whoever_has_the_token_is_told(tmp_path: Path) -> None:
     assert answer.headers["cache-control"] == "no-store"
 
 
-def ask(data: Path, headers: dict[str, str]) -> httpx.Response:
-    app = application(TOKEN, Board(data), 0, lambda: {**worked().told(), "memory_bytes": os.getpid()}, state)
+def ask(data: Path, headers: dict[str, str], found: Callable[[], State] = state) -> httpx.Response:
+    app = application(TOKEN, Board(data), 0, lambda: {**worked().told(), "memory_bytes": os.getpid()}, found)
 
     async def get() -> httpx.Response:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="https://x") as client:
             return await client.get("/metrics", headers=headers)
 
     return asyncio.run(get())
+
+
+def test_who_asks_while_the_database_is_away_is_told_to_come_back(tmp_path: Path) -> None:
+    def away() -> State:
+        raise Unavailable("The database does not answer.", retry_after_seconds=7)
+
+    answer = ask(tmp_path, {"Authorization": f"Bearer {TOKEN}"}, away)
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "7")
+    assert answer.text == "The database does not answer.\n"
 
 
 def test_the_dashboard_asks_for_all_that_is_told_and_the_page_explains_it(tmp_path: Path) -> None:

@@ -50,6 +50,15 @@ class PostgresServer:
         """Stop it in order, disconnecting whoever still uses it."""
         self.daemon.stop(signal.SIGINT)
 
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """Stopped for as long as the block lasts."""
+        self.stop()
+        try:
+            yield
+        finally:
+            self.start()
+
     def crash(self) -> None:
         """End it as a crash would: a server that is not `durable` may lose what was committed last."""
         self.daemon.stop()
