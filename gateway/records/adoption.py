@@ -16,7 +16,7 @@ from gateway.audit.trail import Search
 from gateway.change import Notes
 from gateway.oci.manifest import Manifest
 from gateway.oci.names import Repository
-from gateway.records import usage
+from gateway.records import annotating, usage
 from gateway.records.content import (
     Act,
     ensure_repository,
@@ -154,6 +154,7 @@ def index(connection: Connection, repository: Repository, found: Found, before: 
             for digest, manifest in fresh.items()
         ],
     )
+    annotating.record(connection, place, fresh.values())
     insert_all(
         connection,
         edges,

@@ -18,6 +18,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     ForeignKey,
+    ForeignKeyConstraint,
     Identity,
     Index,
     Integer,
@@ -244,12 +245,23 @@ manifests = Table(
     Column("size_bytes", BigInteger, nullable=False),
     Column("artifact_type", String(255)),
     Column("subject", String(135)),
-    Column("annotations", Text, nullable=False),  # JSON
     Column("pushed_at", BigInteger, nullable=False),
     Column("pushed_by", Text, nullable=False),
     Index(None, "repository_id", "subject", "digest"),
     Index(None, "digest"),
     sqlite_with_rowid=False,
+)
+
+#: Of manifests that have any. Apart, and by row numbers: SQLite reads all of a row without one to find its neighbour.
+manifest_annotations = Table(
+    "manifest_annotations",
+    metadata,
+    Column("repository_id", _Id, primary_key=True),
+    Column("digest", String(135), primary_key=True),
+    Column("content", Text, nullable=False),  # JSON
+    ForeignKeyConstraint(
+        ["repository_id", "digest"], ["manifests.repository_id", "manifests.digest"], ondelete="CASCADE"
+    ),
 )
 
 edges = Table(

@@ -131,7 +131,8 @@ async def _collect(descriptors: AsyncIterator[Descriptor], types: frozenset[str]
     async for each in descriptors:
         if types and each.artifact_type not in types:
             continue
-        entry = index_entry(each)
+        # What its pusher wrote there may be megabytes.
+        entry = index_entry(each) if each.size <= _INLINE_BYTES else await asyncio.to_thread(index_entry, each)
         size += len(entry)
         if len(entries) == ENTRIES or (entries and size > REFERRERS_BYTES):
             return entries, last

@@ -155,7 +155,7 @@ def test_what_is_about_a_manifest_is_listed_as_its_referrer(rooms: Rooms, fillin
     assert adoption.counted()["referrers"] == 2
     for subject, about in ((image, signature), (untagged_subject, note)):
         digest = Digest.parse(subject.digest)
-        found, _ = rooms.house.database.read_now(lambda connection, d=digest: referrers(connection, UI, d, "", 9))
+        found, _ = asyncio.run(referrers(rooms.house.database, UI, digest, "", 9))
         assert [(each.digest.text, each.artifact_type) for each in found] == [(about.digest, "application/x-signature")]
         assert subject.digest in on_record(rooms).manifests
 
