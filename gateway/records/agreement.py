@@ -84,7 +84,7 @@ def _manifests(database: Database, whole: bool, tell: Callable[[Progress], None]
     count = database.read_now(_count)
     done, after = 0, (0, "")
     while True:
-        rows = database.read_now(partial(_following, after=after))
+        rows = database.read_now(partial(following, after=after))
         for place, digest in database.read_now(partial(_suspicious, rows=rows, whole=whole)):
             yield from _confirmed(database, place, digest, whole=whole)
         if not rows:
@@ -116,7 +116,7 @@ def _rows() -> Select[Any]:
     )
 
 
-def _following(connection: Connection, after: tuple[int, str]) -> list[Row[Any]]:
+def following(connection: Connection, after: tuple[int, str]) -> list[Row[Any]]:
     """The next rows after the key *after*: as many as may be in memory with their bytes."""
     key = (manifests.c.repository_id, manifests.c.digest)
     while True:

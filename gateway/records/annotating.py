@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, delete, insert
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, insert
 
 from gateway.oci.manifest import Manifest
 from gateway.records.schema import manifest_annotations, manifests
@@ -14,6 +14,11 @@ from gateway.records.schema import manifest_annotations, manifests
 #: Joins a manifest with its annotations; most have none.
 OF_MANIFEST: Final[ColumnElement[bool]] = (manifest_annotations.c.repository_id == manifests.c.repository_id) & (
     manifest_annotations.c.digest == manifests.c.digest
+)
+
+_NEW: Final = insert(manifest_annotations)
+_OLD: Final = delete(manifest_annotations).where(
+    manifest_annotations.c.repository_id == bindparam("place"), manifest_annotations.c.digest == bindparam("named")
 )
 
 
@@ -29,11 +34,10 @@ def record(connection: Connection, place: int, annotated: Iterable[Manifest]) ->
         if manifest.annotations
     ]
     if rows:
-        connection.execute(insert(manifest_annotations), rows)
+        connection.execute(_NEW, rows)
 
 
 def renew(connection: Connection, place: int, manifest: Manifest) -> None:
     """Records the annotations of *manifest*, which the repository *place* holds, anew."""
-    mine = (manifest_annotations.c.repository_id == place) & (manifest_annotations.c.digest == manifest.digest.text)
-    connection.execute(delete(manifest_annotations).where(mine))
+    connection.execute(_OLD, {"place": place, "named": manifest.digest.text})
     record(connection, place, [manifest])

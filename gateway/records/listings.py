@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from itertools import accumulate
 from typing import Any, Final
 
@@ -150,13 +151,20 @@ async def referrers(
             return [], False
         more = more or len(weighed) > len(chosen)
         describe = partial(_described, repository=repository, digests=[row.digest for row in chosen])
-        # What pushers wrote into so many bytes takes a while to read.
-        aside = sum(row.size_bytes for row in chosen) > _INLINE_BYTES
-        found = await (asyncio.to_thread(database.read_now, describe) if aside else database.read(describe))
+        if sum(row.size_bytes for row in chosen) <= _INLINE_BYTES:
+            found = await database.read(describe)
+        else:
+            found = await asyncio.get_running_loop().run_in_executor(_reader(), database.read_now, describe)
         # All that was chosen may have been deleted since.
         if found or not more:
             return found, more
         after = chosen[-1].digest
+
+
+@lru_cache
+def _reader() -> ThreadPoolExecutor:
+    # One thread: what pushers wrote takes a while to read, and several would leave the event loop few turns.
+    return ThreadPoolExecutor(1, "referrers")
 
 
 async def _weighed(
