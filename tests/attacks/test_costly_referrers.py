@@ -17,7 +17,7 @@ from tests.protocol.harness import World, descriptor, image, sha256, world_on
 
 NAME = "pub/costly"
 SUBJECT = image(b"{}", b"a layer")
-LARGE = 12
+LARGE = 40
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def test_large_referrers_that_nobody_asked_for_cost_next_to_nothing(world: World
     token, target = world.token("", f"repository:{NAME}:pull"), f"/v2/{NAME}/referrers/{sha256(SUBJECT)}"
     begun = time.monotonic()
     answers = [world.ask("GET", f"{target}?artifactType=none", token=token) for _ in range(20)]
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 1.5
     assert all(answer.json()["manifests"] == [] for answer in answers)
 
 
