@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -69,8 +70,9 @@ class Trash:
             if place is not None:
                 # What a project had in the trash left with it.
                 await self.database.read(partial(get, name=place))
-            found = await self.database.read(
-                lambda connection: trash.listed(connection, repository=name, project=within, limit=LIMIT)
+            # SQLite goes through all the bytes of what it lists.
+            found = await asyncio.to_thread(
+                self.database.read_now, partial(trash.listed, repository=name, project=within, limit=LIMIT)
             )
             names = await self.database.read(lambda each: account_names(each, {row.deleted_by for row in found}))
             await passage.seal()

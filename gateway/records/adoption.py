@@ -16,7 +16,8 @@ from gateway.audit.trail import Search
 from gateway.change import Notes
 from gateway.oci.manifest import Manifest
 from gateway.oci.names import Repository
-from gateway.records import usage
+from gateway.records import annotating, usage
+from gateway.records.behind_tables import untagged
 from gateway.records.content import (
     Act,
     ensure_repository,
@@ -27,7 +28,7 @@ from gateway.records.content import (
     repository_id,
 )
 from gateway.records.mirror import link_layers
-from gateway.records.schema import edges, links, manifests, repositories, tags, trail_head, untagged
+from gateway.records.schema import edges, links, manifests, repositories, tags, trail_head
 from gateway.records.trail import tail
 
 #: Values in one IN list: below what either database takes.
@@ -154,6 +155,7 @@ def index(connection: Connection, repository: Repository, found: Found, before: 
             for digest, manifest in fresh.items()
         ],
     )
+    annotating.record(connection, place, fresh.values())
     insert_all(
         connection,
         edges,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Select, and_, exists, func, or_, select
+from sqlalchemy import Connection, Row, Select, exists, func, literal, select, tuple_
 
 from gateway.errors import Refusal
 from gateway.flaws import Flaw, FlawKind, Mend, Progress
@@ -22,12 +22,15 @@ from gateway.oci.manifest import Manifest, load
 from gateway.oci.media import MANIFEST_MEDIA_TYPES
 from gateway.oci.names import Repository
 from gateway.records import content, rebuilding
+from gateway.records.annotating import OF_MANIFEST
 from gateway.records.database import Database, is_damage
 from gateway.records.examination import blob_size
+from gateway.records.listings import fitting
 from gateway.records.recounting import counter_flaws
-from gateway.records.schema import edges, links, manifest_bodies, manifests, repositories, tags
+from gateway.records.schema import edges, links, manifest_annotations, manifest_bodies, manifests, repositories, tags
 
 _PAGE: Final = 200
+_PAGE_BYTES: Final = 16 * 1024 * 1024
 #: Of one kind of dangling row; when there are more, what is wrong is known well enough.
 _DANGLING: Final = 10_000
 
@@ -81,7 +84,7 @@ def _manifests(database: Database, whole: bool, tell: Callable[[Progress], None]
     count = database.read_now(_count)
     done, after = 0, (0, "")
     while True:
-        rows = database.read_now(partial(_following, after=after))
+        rows = database.read_now(partial(following, after=after))
         for place, digest in database.read_now(partial(_suspicious, rows=rows, whole=whole)):
             yield from _confirmed(database, place, digest, whole=whole)
         if not rows:
@@ -101,17 +104,33 @@ def _count(connection: Connection) -> int:
 
 def _rows() -> Select[Any]:
     return (
-        select(manifests, manifest_bodies.c.content, repositories.c.name)
+        select(
+            manifests,
+            manifest_annotations.c.content.label("annotations"),
+            manifest_bodies.c.content,
+            repositories.c.name,
+        )
         .join(repositories, repositories.c.id == manifests.c.repository_id)
         .outerjoin(manifest_bodies, manifest_bodies.c.digest == manifests.c.digest)
+        .outerjoin(manifest_annotations, OF_MANIFEST)
     )
 
 
-def _following(connection: Connection, after: tuple[int, str]) -> list[Row[Any]]:
-    place, digest = after
+def following(connection: Connection, after: tuple[int, str]) -> list[Row[Any]]:
+    """The next rows after the key *after*: as many as may be in memory with their bytes."""
     key = (manifests.c.repository_id, manifests.c.digest)
-    behind = or_(key[0] > place, and_(key[0] == place, key[1] > digest))
-    return list(connection.execute(_rows().where(behind).order_by(*key).limit(_PAGE)).all())
+    while True:
+        behind = tuple_(*key) > tuple_(*map(literal, after))
+        sizes = select(*key, manifests.c.size_bytes).where(behind).order_by(*key).limit(_PAGE)
+        weighed = connection.execute(sizes).all()
+        if not weighed:
+            return []
+        last = weighed[fitting([row.size_bytes for row in weighed], _PAGE_BYTES) - 1]
+        after = (last.repository_id, last.digest)
+        wanted = _rows().where(behind, tuple_(*key) <= tuple_(*map(literal, after)))
+        # All of them may have gone since they were weighed.
+        if rows := connection.execute(wanted.order_by(*key)).all():
+            return list(rows)
 
 
 def _suspicious(connection: Connection, rows: Sequence[Row[Any]], *, whole: bool) -> list[tuple[int, str]]:

@@ -5,7 +5,6 @@ Every query is of one page: it touches the rows of what it answers, found by an 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -69,7 +68,6 @@ class ManifestRow:
     artifact_type: str | None
     size_bytes: int
     subject: str | None
-    annotations: Mapping[str, str]
     pushed_at: int
     pushed_by: str
 
@@ -176,7 +174,6 @@ def manifest_rows(connection: Connection, place: int, digests: Sequence[str]) ->
                 row.artifact_type,
                 row.size_bytes,
                 row.subject,
-                json.loads(row.annotations),
                 row.pushed_at,
                 row.pushed_by,
             )

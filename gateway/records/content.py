@@ -6,7 +6,6 @@ stays true until they commit, so looking first and inserting afterwards races wi
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -19,7 +18,7 @@ from gateway.errors import BlobUnknown, ContentReferenced, ManifestBlobUnknown, 
 from gateway.oci.digest import Digest
 from gateway.oci.manifest import Manifest
 from gateway.oci.names import ProjectName, Reference, Repository, Tag
-from gateway.records import nesting, rules, trash, usage
+from gateway.records import annotating, nesting, rules, trash, usage
 from gateway.records.schema import (
     blobs,
     edges,
@@ -333,8 +332,10 @@ def keep_manifest(connection: Connection, place: int, manifest: Manifest, act: A
     if has(connection, manifests, repository_id=place, digest=digest):
         mine = (manifests.c.repository_id == place) & (manifests.c.digest == digest)
         connection.execute(update(manifests).where(mine).values(row))
+        annotating.renew(connection, place, manifest)
         return
     connection.execute(insert(manifests).values(repository_id=place, digest=digest, **row))
+    annotating.record(connection, place, [manifest])
     usage.charge(connection, place, manifests, [digest], bound=not act.done)
     # The bytes say what they name: edges of a manifest that is held already are right already.
     insert_all(
@@ -351,7 +352,6 @@ def manifest_row(manifest: Manifest, act: Act) -> dict[str, object]:
         "size_bytes": len(manifest.content),
         "artifact_type": manifest.artifact_type,
         "subject": manifest.subject.digest.text if manifest.subject is not None else None,
-        "annotations": json.dumps(dict(manifest.annotations), ensure_ascii=False),
         "pushed_at": act.now,
         "pushed_by": act.owner,
     }

@@ -5,24 +5,27 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from itertools import accumulate
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, func, literal, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, func, literal, or_, select
 
 from gateway.oci.descriptor import Descriptor
 from gateway.oci.digest import Digest
 from gateway.oci.names import ProjectName, Repository
+from gateway.records.annotating import OF_MANIFEST
 from gateway.records.content import repository_id
 from gateway.records.database import Database
-from gateway.records.schema import blobs, links, manifests, projects, repositories, tags
+from gateway.records.schema import blobs, links, manifest_annotations, manifests, projects, repositories, tags
 
 _NAMES: Final = 500
-#: Repositories judged in one go while those that may not be seen are passed over.
+#: Entries judged in one go while those that may not be seen, or are not wanted, are passed over.
 _STRIDE: Final = 256
 _REFERRERS_BYTES: Final = 4 * 1024 * 1024
+_INLINE_BYTES: Final = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +128,8 @@ async def admitted_names(
     return admitted[:limit]
 
 
-def referrers(
-    connection: Connection,
+async def referrers(
+    database: Database,
     repository: Repository,
     subject: Digest,
     after: str,
@@ -136,26 +139,79 @@ def referrers(
     """
     Up to *limit* manifests of *repository* about *subject*, by digest after *after*; and whether more follow.
 
-    With *types* only those of one of these artifact types: others are not read, however many there are.
-    Fewer, but one at least, when they are large: together they may be 4 MiB, since their annotations are told.
+    With *types* only those of one of these artifact types. Fewer, but one at least, when they are large: together they
+    may be 4 MiB, since their annotations are told. However many there are and however large, others have their turn.
     """
+    while True:
+        weighed, more = await _weighed(
+            database, partial(_about, repository=repository, subject=subject), after, limit, types
+        )
+        chosen = weighed[: fitting([row.size_bytes for row in weighed[:limit]], _REFERRERS_BYTES)]
+        if not chosen:
+            return [], False
+        more = more or len(weighed) > len(chosen)
+        describe = partial(_described, repository=repository, digests=[row.digest for row in chosen])
+        if sum(row.size_bytes for row in chosen) <= _INLINE_BYTES:
+            found = await database.read(describe)
+        else:
+            found = await asyncio.get_running_loop().run_in_executor(_reader(), database.read_now, describe)
+        # All that was chosen may have been deleted since.
+        if found or not more:
+            return found, more
+        after = chosen[-1].digest
+
+
+@lru_cache
+def _reader() -> ThreadPoolExecutor:
+    # One thread: what pushers wrote takes a while to read, and several would leave the event loop few turns.
+    return ThreadPoolExecutor(1, "referrers")
+
+
+async def _weighed(
+    database: Database, query: Callable[..., list[Row[Any]]], after: str, limit: int, types: Collection[str]
+) -> tuple[list[Row[Any]], bool]:
+    """The rows of *query* after *after* that are of *types*, more than *limit* if there are; and if others follow."""
+    weighed: list[Row[Any]] = []
+    while len(weighed) <= limit:
+        rows = await database.read(partial(query, after=after))
+        weighed += [row for row in rows if not types or row.artifact_type in types]
+        if len(rows) < _STRIDE:
+            return weighed, False
+        after = rows[-1].digest
+        # Of however many that are not wanted, only so many at a time keep others waiting.
+        await asyncio.sleep(0)
+    return weighed, True
+
+
+def _about(connection: Connection, repository: Repository, subject: Digest, after: str) -> list[Row[Any]]:
+    """The next manifests about *subject*, by digest: digest, size and artifact type."""
     place = select(repositories.c.id).where(repositories.c.name == repository.name).scalar_subquery()
     mine = (manifests.c.repository_id == place) & (manifests.c.subject == subject.text) & (manifests.c.digest > after)
-    if types:
-        # No type holds a NUL, and no database takes one.
-        mine &= manifests.c.artifact_type.in_([kind for kind in types if "\0" not in kind])
-    sizes = select(manifests.c.digest, manifests.c.size_bytes).where(mine).order_by(manifests.c.digest).limit(limit + 1)
-    weighed = connection.execute(sizes).all()
-    summed = accumulate(row.size_bytes for row in weighed[:limit])
-    count = max(sum(1 for total in summed if total <= _REFERRERS_BYTES), min(1, limit, len(weighed)))
-    if not count:
-        return [], False
-    statement = select(manifests).where(mine, manifests.c.digest <= weighed[count - 1].digest)
-    found = [
-        Descriptor(row.media_type, Digest(row.digest), row.size_bytes, row.artifact_type, json.loads(row.annotations))
-        for row in connection.execute(statement.order_by(manifests.c.digest))
+    wanted = select(manifests.c.digest, manifests.c.size_bytes, manifests.c.artifact_type).where(mine)
+    return list(connection.execute(wanted.order_by(manifests.c.digest).limit(_STRIDE)))
+
+
+def _described(connection: Connection, repository: Repository, digests: Sequence[str]) -> list[Descriptor]:
+    """Those of the manifests *digests* that *repository* holds, with their annotations, by digest."""
+    statement = (
+        select(manifests, manifest_annotations.c.content)
+        .join(repositories, repositories.c.id == manifests.c.repository_id)
+        .outerjoin(manifest_annotations, OF_MANIFEST)
+        .where(repositories.c.name == repository.name)
+        .order_by(manifests.c.digest)
+    )
+    return [
+        Descriptor(
+            row.media_type, Digest(row.digest), row.size_bytes, row.artifact_type, json.loads(row.content or "{}")
+        )
+        for start in range(0, len(digests), _NAMES)
+        for row in connection.execute(statement.where(manifests.c.digest.in_(digests[start : start + _NAMES])))
     ]
-    return found, len(weighed) > count
+
+
+def fitting(sizes: Sequence[int], limit_bytes: int) -> int:
+    """How many of *sizes*, from the first, are together at most *limit_bytes*; one at least, if there is any."""
+    return max(sum(1 for total in accumulate(sizes) if total <= limit_bytes), min(1, len(sizes)))
 
 
 # for administrators

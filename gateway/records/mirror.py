@@ -22,9 +22,10 @@ from gateway.oci.manifest import Manifest
 from gateway.oci.media import is_distributable
 from gateway.oci.names import Repository, Tag
 from gateway.records import content, usage
+from gateway.records.behind_tables import twins, untagged
 from gateway.records.content import Act
 from gateway.records.database import Database
-from gateway.records.schema import blobs, edges, intents, links, manifests, repositories, tags, twins, untagged
+from gateway.records.schema import blobs, edges, intents, links, manifests, repositories, tags
 
 _log = logging.getLogger("gateway.mirror")
 

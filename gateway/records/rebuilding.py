@@ -11,19 +11,18 @@ from gateway.change import Change, Notes
 from gateway.oci.digest import Digest
 from gateway.oci.manifest import Manifest, load
 from gateway.oci.names import Repository
-from gateway.records import content, usage
+from gateway.records import annotating, content, usage
 from gateway.records.schema import blobs, edges, links, manifest_bodies, manifests
 
 
 def agrees(row: Row[Any], manifest: Manifest) -> bool:
-    """Whether the row of a manifest says what its bytes do."""
+    """Whether the row of a manifest, with its *annotations* as JSON or None, says what its bytes do."""
     told = _told(manifest)
-    recorded = {name: getattr(row, name) for name in told}
     try:
-        recorded["annotations"] = json.loads(row.annotations)
+        annotations = json.loads(row.annotations or "{}")
     except ValueError:
         return False
-    return recorded == {**told, "annotations": dict(manifest.annotations)}
+    return annotations == manifest.annotations and {name: getattr(row, name) for name in told} == told
 
 
 def rebuild(repository: Repository, digest: Digest) -> Change:
@@ -41,6 +40,7 @@ def rebuild(repository: Repository, digest: Digest) -> Change:
         stored = bytes(row.content)
         manifest = load(stored, row.media_type, algorithm=digest.algorithm, limit_bytes=max(1, len(stored)))
         connection.execute(update(manifests).where(mine).values(_told(manifest)))
+        annotating.renew(connection, place, manifest)
         _drop_edges(connection, place, digest)
         named = [{"repository_id": place, "target": each.text, "source": digest.text} for each in manifest.references]
         content.insert_all(connection, edges, named)
@@ -98,5 +98,4 @@ def _told(manifest: Manifest) -> dict[str, Any]:
         "size_bytes": len(manifest.content),
         "artifact_type": manifest.artifact_type,
         "subject": manifest.subject.digest.text if manifest.subject is not None else None,
-        "annotations": json.dumps(dict(manifest.annotations), ensure_ascii=False),
     }

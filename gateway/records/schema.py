@@ -18,6 +18,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     ForeignKey,
+    ForeignKeyConstraint,
     Identity,
     Index,
     Integer,
@@ -244,12 +245,23 @@ manifests = Table(
     Column("size_bytes", BigInteger, nullable=False),
     Column("artifact_type", String(255)),
     Column("subject", String(135)),
-    Column("annotations", Text, nullable=False),  # JSON
     Column("pushed_at", BigInteger, nullable=False),
     Column("pushed_by", Text, nullable=False),
     Index(None, "repository_id", "subject", "digest"),
     Index(None, "digest"),
     sqlite_with_rowid=False,
+)
+
+#: Of manifests that have any. Apart, and by row numbers: SQLite reads all of a row without one to find its neighbour.
+manifest_annotations = Table(
+    "manifest_annotations",
+    metadata,
+    Column("repository_id", _Id, primary_key=True),
+    Column("digest", String(135), primary_key=True),
+    Column("content", Text, nullable=False),  # JSON
+    ForeignKeyConstraint(
+        ["repository_id", "digest"], ["manifests.repository_id", "manifests.digest"], ondelete="CASCADE"
+    ),
 )
 
 edges = Table(
@@ -286,26 +298,6 @@ uploads = Table(
     Column("expires_at", BigInteger, nullable=False, index=True),
     Column("state", Text, nullable=False, server_default=""),  # the engine's own
     Index(None, "owner"),
-)
-
-#: Tags that were removed here alone, while the registry behind us still has them: hidden as long as they are unmoved.
-untagged = Table(
-    "untagged",
-    metadata,
-    Column("repository_id", _Id, ForeignKey("repositories.id", ondelete="CASCADE"), primary_key=True),
-    Column("name", String(128).with_variant(String(128, collation="C"), "postgresql"), primary_key=True),
-    Column("digest", String(135), nullable=False),
-    Column("removed_at", BigInteger, nullable=False),
-    sqlite_with_rowid=False,
-)
-
-#: Blobs that came by another digest, and the SHA-256 by which a registry behind us links the same bytes: true anywhere.
-twins = Table(
-    "twins",
-    metadata,
-    Column("digest", String(135), primary_key=True),
-    Column("sha256", String(71), nullable=False, index=True),
-    sqlite_with_rowid=False,
 )
 
 #: What was deleted and can still be brought back: a manifest with its bytes, or (without them) a tag.
@@ -392,6 +384,7 @@ event_index = Table(
     ),
 )
 
-# The tables of evidence and reviews are pages of their own; whoever has these has those.
+# The tables of evidence, of reviews and of a registry behind are pages of their own; whoever has these has those.
+import gateway.records.behind_tables  # noqa: E402
 import gateway.records.evidence_tables  # noqa: E402
 import gateway.records.review_tables  # noqa: E402, F401

@@ -46,17 +46,23 @@ from gateway.records.schema import (
     blobs,
     events,
     links,
+    manifest_annotations,
+    manifest_bodies,
     manifests,
     metadata,
     projects,
     repositories,
     tags,
     trail_head,
+    trash,
     uploads,
 )
 
 SEGMENTS: Final = segments.FOLDER
 _ROWS: Final = 2_000
+#: Of tables whose rows may have megabytes each.
+_LARGE_ROWS: Final = 16
+_LARGE: Final = (manifest_annotations, manifest_bodies, trash)
 _COUNTED: Final = (accounts, projects, repositories, tags, manifests, blobs, events)
 _LINKED: Final = exists().where(links.c.digest == blobs.c.digest)
 _SEQUENCES: Final = named_table("sqlite_sequence", named_column("name"), named_column("seq"))
@@ -265,8 +271,9 @@ def _copy_table(source: Connection, target: Connection, each: Table) -> None:
     if each is not events:
         # What the migrations themselves put there; the chain is never deleted from.
         target.execute(delete(each))
-    found = source.execution_options(yield_per=_ROWS).execute(select(each))
-    for rows in found.mappings().partitions(_ROWS):
+    most = _LARGE_ROWS if each in _LARGE else _ROWS
+    found = source.execution_options(yield_per=most).execute(select(each))
+    for rows in found.mappings().partitions(most):
         target.execute(insert(each), [dict(row) for row in rows])
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import partial
+from functools import lru_cache, partial
 from urllib.parse import quote
 
 from gateway.access.policy import Allowed, Need, Project, Standing, judge
@@ -31,6 +32,8 @@ REFERRERS_BYTES = 3 * 1024 * 1024
 #: A larger fallback index is not looked into: this one has room for some 3,000 referrers.
 FALLBACK_BYTES = 1024 * 1024
 _INLINE_BYTES = 64 * 1024
+#: Others have their turn whenever so much of a page has been made.
+_TURN_BYTES = 256 * 1024
 
 
 async def tags(request: Request, passage: Passage) -> Reply:
@@ -127,17 +130,30 @@ async def _fallback(request: Request, subject: Digest) -> list[Descriptor]:
 async def _collect(descriptors: AsyncIterator[Descriptor], types: frozenset[str]) -> tuple[list[bytes], str]:
     """The entries of the first page of those whose artifact type is wanted, and its last digest if more follow."""
     entries: list[bytes] = []
-    size, last = 0, ""
+    size, waited, last = 0, 0, ""
     async for each in descriptors:
         if types and each.artifact_type not in types:
             continue
-        entry = index_entry(each)
+        if each.size <= _INLINE_BYTES:
+            entry = index_entry(each)
+        else:
+            entry = await asyncio.get_running_loop().run_in_executor(_writer(), index_entry, each)
         size += len(entry)
+        if size - waited > _TURN_BYTES:
+            # Many small annotations take long to write down.
+            waited = size
+            await asyncio.sleep(0)
         if len(entries) == ENTRIES or (entries and size > REFERRERS_BYTES):
             return entries, last
         entries.append(entry)
         last = each.digest.text
     return entries, ""
+
+
+@lru_cache
+def _writer() -> ThreadPoolExecutor:
+    # One thread: what pushers wrote may be megabytes, and several would leave the event loop few turns.
+    return ThreadPoolExecutor(1, "referrers")
 
 
 @dataclass(frozen=True, slots=True)

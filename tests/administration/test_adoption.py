@@ -16,8 +16,9 @@ from gateway.errors import Denied, UpstreamFailed
 from gateway.oci.digest import Digest
 from gateway.oci.names import Repository
 from gateway.records.adoption import Known, known
+from gateway.records.behind_tables import untagged
 from gateway.records.listings import referrers, repository_names
-from gateway.records.schema import edges, manifests, projects, repositories, tags, untagged
+from gateway.records.schema import edges, manifests, projects, repositories, tags
 from tests.administration.rooms import Rooms, rooms_of
 from tests.house import OPERATOR, opened
 from tests.records.rows import column, written
@@ -155,7 +156,7 @@ def test_what_is_about_a_manifest_is_listed_as_its_referrer(rooms: Rooms, fillin
     assert adoption.counted()["referrers"] == 2
     for subject, about in ((image, signature), (untagged_subject, note)):
         digest = Digest.parse(subject.digest)
-        found, _ = rooms.house.database.read_now(lambda connection, d=digest: referrers(connection, UI, d, "", 9))
+        found, _ = asyncio.run(referrers(rooms.house.database, UI, digest, "", 9))
         assert [(each.digest.text, each.artifact_type) for each in found] == [(about.digest, "application/x-signature")]
         assert subject.digest in on_record(rooms).manifests
 

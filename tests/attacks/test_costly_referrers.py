@@ -17,7 +17,7 @@ from tests.protocol.harness import World, descriptor, image, sha256, world_on
 
 NAME = "pub/costly"
 SUBJECT = image(b"{}", b"a layer")
-LARGE = 12
+LARGE = 40
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +44,14 @@ def test_all_large_referrers_are_found_in_small_pages(world: World) -> None:
     assert len(set(digests)) == len(digests) == LARGE
     assert digests == sorted(digests)
     assert pages > 5
+
+
+def test_large_referrers_that_nobody_asked_for_cost_next_to_nothing(world: World) -> None:
+    token, target = world.token("", f"repository:{NAME}:pull"), f"/v2/{NAME}/referrers/{sha256(SUBJECT)}"
+    begun = time.monotonic()
+    answers = [world.ask("GET", f"{target}?artifactType=none", token=token) for _ in range(20)]
+    assert time.monotonic() - begun < 1.5
+    assert all(answer.json()["manifests"] == [] for answer in answers)
 
 
 def test_a_page_of_large_referrers_takes_little_memory(world: World) -> None:

@@ -275,6 +275,6 @@ def _keep_body(connection: Connection, content: bytes) -> tuple[str, int]:
 
 
 def _manifest(repository: int, digest: str, size: int) -> dict[str, Any]:
-    fixed = {"media_type": OCI_MANIFEST, "artifact_type": None, "subject": None, "annotations": "{}"}
+    fixed = {"media_type": OCI_MANIFEST, "artifact_type": None, "subject": None}
     named = {"repository_id": repository, "digest": digest, "size_bytes": size}
     return {**fixed, **named, "pushed_at": 0, "pushed_by": "robot:2"}

@@ -40,7 +40,7 @@ def copied(desk: Desk, project: str, names: Sequence[str]) -> None:
     def write(connection: Connection) -> None:
         number = connection.execute(select(projects.c.id).where(projects.c.name == project)).scalar_one()
         digest = "sha256:" + "b" * 64
-        body = {"media_type": OCI_MANIFEST, "size_bytes": 10, "annotations": "{}", "digest": digest}
+        body = {"media_type": OCI_MANIFEST, "size_bytes": 10, "digest": digest}
         for name in names:
             made = insert(repositories).values(project_id=number, name=f"{project}/{name}", created_at=1)
             place = connection.execute(made.returning(repositories.c.id)).scalar_one()

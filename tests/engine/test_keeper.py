@@ -27,7 +27,7 @@ from gateway.oci.digest import Algorithm, Digest
 from gateway.oci.manifest import Manifest
 from gateway.records import projects
 from gateway.records.projects import Wishes
-from gateway.records.schema import blobs, edges, links, manifest_bodies, manifests, tags, uploads
+from gateway.records.schema import blobs, edges, links, manifest_annotations, manifest_bodies, manifests, tags, uploads
 from tests.contract.house import OTHER, UI, WRITER, House, Houses, body, index, read, run
 
 LAYER = os.urandom(700_001)
@@ -477,7 +477,7 @@ def test_wrong_edges_and_fields_are_recorded_anew_from_the_bytes(house: House, k
     manifest = run(house.push_image(UI, "sig", layer=b"signature", subject=subject, annotations={"a": "b"}))
 
     def rows(connection: Connection) -> list[Any]:
-        return [*connection.execute(select(edges)), *connection.execute(select(manifests))]
+        return [row for table in (edges, manifests, manifest_annotations) for row in connection.execute(select(table))]
 
     before = house.database.read_now(rows)
     mine = manifests.c.digest == manifest.digest.text
@@ -487,7 +487,8 @@ def test_wrong_edges_and_fields_are_recorded_anew_from_the_bytes(house: House, k
         delete(edges).where(edges.c.source == manifest.digest.text, edges.c.target == Digest.of(b"signature").text),
         insert(edges).values(repository_id=1, source=subject.digest.text, target=other),
         insert(edges).values(repository_id=1, source=other, target=DIGEST.text),
-        update(manifests).where(mine).values(subject=None, annotations="{", artifact_type="x"),
+        update(manifests).where(mine).values(subject=None, artifact_type="x"),
+        update(manifest_annotations).values(content="{"),
     )
     flaws = found(keeper)
     assert sorted(flaw.kind for flaw in flaws) == [

@@ -49,7 +49,7 @@ def a_repository(house: House, name: str, *, blob: str = "sha256:" + "a" * 64, s
             connection.execute(insert(blobs).values(digest=blob, size_bytes=size_bytes, created_at=1))
         connection.execute(insert(links).values(repository_id=repository, digest=blob, created_at=1))
         digest = "sha256:" + "b" * 64
-        body = {"media_type": "application/vnd.oci.image.manifest.v1+json", "size_bytes": 10, "annotations": "{}"}
+        body = {"media_type": "application/vnd.oci.image.manifest.v1+json", "size_bytes": 10}
         pushed = {"repository_id": repository, "digest": digest, "pushed_at": 1, "pushed_by": "user:1"}
         connection.execute(insert(manifests).values(**body, **pushed))
         moved = {"name": "v1", "digest": digest, "moved_at": 1, "moved_by": "user:1"}

@@ -17,7 +17,7 @@ from tests.records.rows import written
 def many(house: House, count: int) -> list[str]:
     """So many repositories of one project, each with a manifest."""
     names = [f"gallery/r{number:04}" for number in range(count)]
-    body = {"media_type": "application/vnd.oci.image.manifest.v1+json", "size_bytes": 10, "annotations": "{}"}
+    body = {"media_type": "application/vnd.oci.image.manifest.v1+json", "size_bytes": 10}
     pushed = {"digest": "sha256:" + "b" * 64, "pushed_at": 1, "pushed_by": "user:1"}
 
     def write(connection: Connection) -> None:

@@ -24,7 +24,8 @@ from gateway.oci.manifest import Manifest
 from gateway.oci.media import OCI_MANIFEST
 from gateway.oci.names import Tag
 from gateway.records import intents
-from gateway.records.schema import links, manifests, tags, untagged
+from gateway.records.behind_tables import untagged
+from gateway.records.schema import links, manifests, tags
 from tests.contract.house import image
 from tests.records.rows import column
 from tests.services.distribution import Registry

@@ -17,7 +17,8 @@ from gateway.errors import ManifestInvalid, ManifestUnknown, Unavailable, Upstre
 from gateway.oci.digest import Digest
 from gateway.oci.names import Tag
 from gateway.records import intents, projects
-from gateway.records.schema import edges, links, manifests, tags, untagged, uploads
+from gateway.records.behind_tables import untagged
+from gateway.records.schema import edges, links, manifests, tags, uploads
 from gateway.records.schema import intents as intent_rows
 from tests.contract.house import image
 from tests.house import GATEWAY

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import replace
 from typing import Any
 
@@ -28,6 +29,7 @@ from gateway.oci.digest import Digest
 from gateway.oci.manifest import Manifest, load
 from gateway.oci.names import Repository, Tag
 from gateway.records import projects, rules
+from gateway.records import trash as records
 from gateway.records.projects import Wishes
 from tests.administration.rooms import Rooms, rooms_of
 from tests.contract.house import index
@@ -63,6 +65,23 @@ def test_a_removed_tag_comes_back_where_it_was(stage: Stage) -> None:
     event = stage.house.records(kind="tag.restore")[-1]
     assert (event["reference"], event["digest"]) == ("v1", manifest.digest.text)
     assert event["after"] == {"tags": {"v1": manifest.digest.text}}
+
+
+def test_others_have_their_turn_while_the_trash_is_looked_through(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.run(stage.push_image(UI, "v1"))
+    stage.run(untag(stage, "v1"))
+    threads = []
+    listed = records.listed
+
+    def look(*args: Any, **named: Any) -> list[records.Trashed]:
+        threads.append(threading.current_thread())
+        return listed(*args, **named)
+
+    monkeypatch.setattr(records, "listed", look)
+    assert len(stage.run(acts(stage).acts.trash.list_trash(OPERATOR, UI.name))) == 1
+    assert threading.main_thread() not in threads
 
 
 def test_a_deleted_manifest_comes_back_with_its_tags_and_its_bytes(stage: Stage) -> None:

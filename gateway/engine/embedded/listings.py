@@ -43,9 +43,7 @@ class EmbeddedListings:
     async def referrers(
         self, repository: Repository, subject: Digest, *, after: str, limit: int, types: Collection[str] = ()
     ) -> Page[Descriptor]:
-        found, more = await self._database.read(
-            lambda connection: listings.referrers(connection, repository, subject, after, limit, types)
-        )
+        found, more = await listings.referrers(self._database, repository, subject, after, limit, types)
         return Page(tuple(found), more)
 
 
