@@ -9,6 +9,7 @@ import socket
 import ssl
 import stat
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from tests.cli.line import PROGRAM, Line
 from tests.services.daemon import free_port
 
 NOBODY = 65534
+MAKE_CA = Path(__file__).parents[2] / "certs" / "make-ca.sh"
 ME = f"operator:{pwd.getpwuid(os.getuid()).pw_name}"
 
 
@@ -254,6 +256,43 @@ def test_certificate_is_shown_and_warned_about(line: Line, tmp_path: Path) -> No
     assert refused.status == 1
     assert "chmod 600" in refused.err
     assert line.events("--kind", "certificate.show")[0]["outcome"] == "allowed"
+
+
+def test_a_certificate_that_the_running_gateway_refused_is_shown_as_refused_beside_the_one_it_serves(
+    line: Line, tmp_path: Path
+) -> None:
+    folder = tmp_path / "tls"
+    for place, name in ((folder, "registry.example"), (tmp_path / "other", "other.example")):
+        subprocess.run([str(MAKE_CA), str(place), name], check=True, capture_output=True, timeout=60)
+    pair = f'certificate = "{folder}/gateway.crt"\nkey = "{folder}/gateway.key"\n'
+    names = f'[server]\nnames = ["registry.example"]\n{pair}'
+    (line.folder / "gateway.toml").write_text(names, encoding="utf-8")
+    before = line.done("cert", "show", "--json").json
+    own = {name: (folder / name).read_bytes() for name in ("gateway.crt", "gateway.key")}
+
+    def put(content: dict[str, bytes], kind: str) -> None:
+        for name, value in content.items():
+            (folder / name).write_bytes(value)
+        end = time.monotonic() + 30
+        while not line.events("--kind", kind) and time.monotonic() < end:
+            time.sleep(0.2)
+
+    with running("--data", str(line.folder), "up", "--port", str(free_port()), "--workers", "1") as gateway:
+        gateway.until_ready()
+        assert line.done("cert", "show", "--json").json == before
+        put({name: (tmp_path / "other" / name).read_bytes() for name in own}, "certificate.rejected")
+        refused = line("cert", "show")
+        shown = line("cert", "show", "--json").json
+        assert (refused.status, "refused and the old one stays: " in refused.err) == (1, True)
+        assert "names none of registry.example" in refused.err
+        assert (shown["usable"], shown["served"]) == (False, before["fingerprint"])
+        assert shown["fingerprint"] != before["fingerprint"]
+        put(own, "certificate.accepted")
+        assert line.done("cert", "show", "--json").json == before
+        put({name: (tmp_path / "other" / name).read_bytes() for name in own}, "certificate.rejected")
+        assert gateway.stopped() == 0
+    # The next one begins with what is there.
+    assert "does not name registry.example" in line.done("cert", "show").err
 
 
 def test_a_fault_is_one_line_and_a_traceback_only_when_asked(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
