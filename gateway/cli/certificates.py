@@ -37,7 +37,7 @@ def commands() -> typer.Typer:
 def show(ctx: typer.Context, as_json: Json = False) -> None:
     """Show the certificate, and what is wrong with it.
 
-    The exit status is 1 if the server would refuse it, or did while it runs: it goes on with the one that is told as served.
+    The exit status is 1 if the server would refuse it, or did while it runs: it goes on with what is told as served.
     """
     with rooms(ctx) as joined:
         asyncio.run(_record(joined.gate))
