@@ -151,7 +151,8 @@ def verify(
         if statements:
             say(f"It holds what {found.compared} of {len(statements)} checkpoints name.")
         if found.uncompared:
-            say(f"gateway: {found.uncompared} checkpoints cannot be compared: their events were purged.", error=True)
+            uncompared = counted(found.uncompared, "checkpoint")
+            say(f"gateway: {uncompared} cannot be compared: the events were purged.", error=True)
     raise typer.Exit(0 if found.whole else 1)
 
 

@@ -526,7 +526,7 @@ def test_a_pack_proves_its_own_sign_off_however_soon_it_is_exported(rooms: Rooms
 
     assert "Not proven by a signature: 0 events" in told
     lines = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
-    assert f"Proven by 1 signed statements: {len(lines)} events" in told
+    assert f"Proven by 1 signed statement: {len(lines)} events" in told
 
 
 def test_a_project_that_never_was_cannot_be_reviewed_and_one_that_was_removed_can(rooms: Rooms) -> None:
