@@ -11,10 +11,12 @@ import multiprocessing
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from multiprocessing.resource_tracker import ensure_running
 from types import FrameType
 from typing import Final
 
@@ -57,8 +59,9 @@ class Fleet:
     """
     The parent of several workers: starts them, replaces one that dies, stops them all.
 
-    *make* prepares the process of a number, which ends when told by SIGTERM and sends one message over the pipe when
-    it accepts on *sockets*; *on_look* is called several times a second, and what it raises is logged.
+    *make* prepares the process of a number, which begins with SIGINT blocked, ends when told by SIGTERM, and sends one
+    message over the pipe when it accepts on *sockets*; *on_look* is called several times a second, and what it raises
+    is logged.
     """
 
     def __init__(
@@ -129,7 +132,8 @@ class Fleet:
         place.report, report = multiprocessing.Pipe(duplex=False)
         with report:
             process = self._make(place.number, report)
-            process.start()
+            with _undisturbed():
+                process.start()
         place.process, place.started, place.ready = process, time.monotonic(), False
 
     def _replace(self, place: _Place) -> None:
@@ -186,3 +190,18 @@ class Fleet:
         for process in self._alive():
             process.kill()
             process.join()
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """
+    Keeps SIGINT, which a terminal sends to every process of its group, from whatever is started in it until it says
+    itself what becomes of the signal: it would end with a traceback while it loads. Here it comes a moment later.
+    """
+    # Python's own helper, which comes with the first process, lets the signal through again when it starts.
+    ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -5,6 +5,7 @@ What others of this machine could do to it, or read in the settings beside it, i
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pwd
 import re
@@ -12,6 +13,7 @@ import shlex
 import stat
 import tomllib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +28,27 @@ _NETWORK = re.compile(
 _SECRETS = {"password": "a password", "token": "a token"}
 #: A URL with a password before its host, or in its query.
 _PASSWORD = re.compile(r"://[^/@:]*:[^@]+@|[?&]password=[^&]")
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[bool]:
+    """
+    Holds *folder*, which exists, as one that is served, and tells whether another process, on this host, does so too.
+
+    What is held ends with the process, however that ends.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        others = False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            others = True
+        # Together with others, so that whoever comes later finds any of them.
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield others
+    finally:
+        os.close(descriptor)
 
 
 @dataclass(frozen=True, slots=True)

@@ -309,6 +309,7 @@ def _child(
 ) -> None:
     # A terminal sends SIGINT to every process of its group; the parent decides for all of them.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
         sys.exit(STARTUP_FAILED)

@@ -220,7 +220,8 @@ class _Served:
             return
         if reload.outcome is ReloadOutcome.REJECTED:
             _log.error("certificate rejected, the old one stays: %s", reload.reason)
-            self._note(Kind.CERTIFICATE_REJECTED, {"reason": reload.reason})
+            stays = {"reason": reload.reason, "served": reload.pair.fingerprint}
+            self._note(Kind.CERTIFICATE_REJECTED, stays)
         else:
             _log.info("certificate accepted: %s", reload.pair.fingerprint)
             if reload.reason:

@@ -145,13 +145,18 @@ class _Gathering:
             sign_ins=self._sign_ins(tried, policy),
             arrivals=found,
             networks=networks,
-            changes=self._events("changes", [replace(self.scope, kind=kind.value) for kind in CHANGES]),
+            changes=self._changes(),
             moves=self._events("moves", [replace(self.scope, kind=kind.value) for kind in MOVES]),
             secrets=self._secrets(),
             access=self._access(self.until, policy),
             protected={row.name: row.rules.immutable for row in self.database.read_now(every_project)},
             partial=frozenset(self.partial),
         )
+
+    def _changes(self) -> list[Happening]:
+        found = self._events("changes", [replace(self.scope, kind=kind.value) for kind in CHANGES])
+        # Who asked what ending a credential would come to has changed nothing, and was refused no change.
+        return [each for each in found if each.detail.get("plan") is not True]
 
     def _scope_before(self, minutes: int) -> Search:
         """The period, begun so much earlier: what ends in it may have begun before it."""

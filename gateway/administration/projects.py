@@ -14,7 +14,7 @@ from gateway.access.principals import Caller
 from gateway.access.rules import parse_patterns, parse_quota, parse_reason
 from gateway.access.scopes import Action
 from gateway.administration.sight import sees_all, standing_of
-from gateway.administration.values import MANAGE_SYSTEM, ProjectDetail
+from gateway.administration.values import MANAGE_SYSTEM, ProjectDetail, RemovedProject
 from gateway.audit.event import Kind
 from gateway.engine.port import Engine, Feature
 from gateway.errors import Invalid
@@ -110,19 +110,22 @@ class Projects:
             await passage.seal()
         return ProjectDetail(row, grants, robots, count, row.used_bytes)
 
-    async def remove_project(self, caller: Caller, name: str, *, force: bool = False) -> str:
+    async def remove_project(self, caller: Caller, name: str, *, force: bool = False) -> RemovedProject:
         """
         Removes the project with its repositories, robots and grants; one added again under the name is another.
 
-        Answers what of its content stays all the same, in a sentence, where the engine cannot remove it; "" elsewhere.
         Raises `Unknown`, `Conflict` while it holds content unless *force*, and `ReadOnly` if that may not change.
         """
         project = ProjectName.parse(name)
         async with self.gate.passage(caller, Kind.PROJECT_REMOVE, MANAGE_SYSTEM, project=project.name) as passage:
             held = await self.database.read(lambda connection: rows.repository_names(connection, project))
-            await passage.commit(rows.remove(project, held, force=force))
+            notes = await passage.commit(rows.remove(project, held, force=force))
         stays = self.engine.emulated.get(Feature.REMOVAL, "") if held else ""
-        return stays and f"{stays} A project that is added under this name again shows it again."
+        stays = stays and f"{stays} A project that is added under this name again shows it again."
+        gone = {
+            noun: int(str((notes.detail or {})[f"{noun}_removed"])) for noun in ("repositories", "robots", "grants")
+        }
+        return RemovedProject(stays, **gone)
 
 
 def _row(result: object) -> ProjectRow:

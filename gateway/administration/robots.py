@@ -97,8 +97,9 @@ class Robots:
             else:
                 number = (await self.database.read(lambda connection: get_account(connection, str(robot)))).id
                 change = set_secret(number, hashed, now=now, expires_at=expires_at)
-            await passage.commit(change)
-        return NewSecret(str(robot), secret, datetime.fromtimestamp(expires_at, UTC))
+            notes = await passage.commit(change)
+        former_until = notes.result.former_until if isinstance(notes.result, Account) and overlap_seconds else None
+        return NewSecret(str(robot), secret, datetime.fromtimestamp(expires_at, UTC), former_until=former_until)
 
     async def end_overlap(self, caller: Caller, name: str) -> Account:
         """

@@ -17,13 +17,13 @@ from gateway.administration.values import MANAGE_SYSTEM, owner_of
 from gateway.audit.event import Kind
 from gateway.change import Change, Notes
 from gateway.engine.port import Engine, Feature
-from gateway.errors import Invalid, Unsupported
+from gateway.errors import Invalid, Unknown, Unsupported
 from gateway.gate import Gate
 from gateway.oci.digest import Digest
-from gateway.oci.names import ProjectName, Tag
+from gateway.oci.names import ProjectName, Repository, Tag
 from gateway.records import restoring, trash
 from gateway.records.accounts import account_names
-from gateway.records.content import Act
+from gateway.records.content import Act, repository_id
 from gateway.records.database import Database
 from gateway.records.projects import get
 from gateway.records.trash import Going, Trashed
@@ -58,7 +58,7 @@ class Trash:
     async def list_trash(
         self, caller: Caller, repository: str | None = None, project: str | None = None
     ) -> tuple[TrashRow, ...]:
-        """What can be restored, the newest first, at most 1,000. Raises `Unknown` for a project that is not there."""
+        """What can be restored, the newest first, at most 1,000. Raises `Unknown` for a place that is not there."""
         name = parse_target(repository) if repository else None
         within = ProjectName.parse(project) if project else None
         if name is not None:
@@ -70,6 +70,8 @@ class Trash:
             if place is not None:
                 # What a project had in the trash left with it.
                 await self.database.read(partial(get, name=place))
+            if name is not None:
+                await self._known(name)
             # SQLite goes through all the bytes of what it lists.
             found = await asyncio.to_thread(
                 self.database.read_now, partial(trash.listed, repository=name, project=within, limit=LIMIT)
@@ -130,13 +132,21 @@ class Trash:
         """
         Drops everything there (of the repository): how many things. They cannot be restored any more.
 
-        Raises `ReadOnly` while a project that something would be dropped of keeps its content as it is. Much of it goes
-        in several commits: what has gone when something is raised has gone, and the event tells how much that is.
+        Raises `Unknown`, and `ReadOnly` while a project that something would be dropped of keeps its content as it is.
+        Much of it goes in several commits: what has gone when something is raised has gone, and the event tells how
+        much that is.
         """
         name = parse_target(repository) if repository else None
         need = Need(Action.DELETE, name) if name is not None else MANAGE_SYSTEM
         async with self.gate.passage(caller, Kind.TRASH_EMPTY, need) as passage:
+            if name is not None:
+                await self._known(name)
             return await Emptying(passage, self.database, Going(name)).run()
+
+    async def _known(self, name: Repository) -> None:
+        """Raises `Unknown` unless there is the repository."""
+        if await self.database.read(partial(repository_id, repository=name)) is None:
+            raise Unknown(f"There is no repository {name}; list the repositories to see how they are spelled.")
 
     def _require(self) -> None:
         if Feature.TRASH in self.engine.emulated:

@@ -28,17 +28,33 @@ def owner_of(caller: Caller) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class RemovedProject:
+    """
+    So many *repositories*, *robots* and *grants* (those of the robots, too) went with a project.
+
+    *stays* is a sentence on what of its content does not go, where the engine cannot remove it; "" elsewhere.
+    """
+
+    stays: str
+    repositories: int
+    robots: int
+    grants: int
+
+
+@dataclass(frozen=True, slots=True)
 class NewSecret:
     """
     The secret of a new or renewed account, to be shown once; None if the asker chose it.
 
-    *expires* is set for robots and tokens, in UTC; *number* is a token's.
+    *expires* is set for robots and tokens, in UTC; *number* is a token's. Until *former_until* the secret before it is
+    good as well.
     """
 
     name: str
     secret: str | None = field(repr=False)
     expires: datetime | None = None
     number: int = 0
+    former_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,4 +54,5 @@ async def remove(request: Request) -> Reply:
     """Remove a project with its repositories, robots and grants"""
     name = request.values["project"]
     acts = acts_if(request, Condition.on_project, name)
-    return done(await acts.projects.remove_project(request.caller, name, force=request.query_as(Force).force))
+    gone = await acts.projects.remove_project(request.caller, name, force=request.query_as(Force).force)
+    return done(gone.stays)

@@ -433,7 +433,7 @@ def _told(found: Report, *, signed: bool) -> Iterator[str]:
         missing = ", ".join(f"{first}-{last}" for first, last in found.gaps[:10])
         yield f"{len(found.gaps)} gaps: {missing}{' …' if len(found.gaps) > 10 else ''}."
     if signed and found.newest is not None:
-        proven = f"{found.statements} signed statements: {found.proven} events"
+        proven = f"{found.statements} signed statement{'s' if found.statements != 1 else ''}: {found.proven} events"
         yield f"Proven by {proven}; the newest is of {found.newest['time']}."
     if found.uncompared:
         events = ", ".join(map(str, found.uncompared[:10])) + (" …" if len(found.uncompared) > 10 else "")

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from gateway.administration import Adopted, Adoption, Arrival, Fate, Newcomer
-from gateway.cli.output import printable, say
+from gateway.cli.output import counted, plural, printable, say
 from gateway.cli.session import Place
 
 _SHOWN = 5
@@ -50,7 +50,7 @@ class Looking:
     def began(self, repositories: int) -> None:
         self._bar.update(self._task, total=repositories)
         if self.lines:
-            say(f"Reading {repositories} {_plural('repository', repositories)}.")
+            say(f"Reading {repositories} {plural('repository', repositories)}.")
 
     def read(self, manifests: int, tags: int) -> None:
         self._manifests += manifests
@@ -117,7 +117,7 @@ def _line(each: Adopted) -> str:
         return f"{each.fate:<9}  {name}: {_sentence(printable(each.fault))}"
     project = f"project {each.project}{' (new)' if each.new_project else ''}"
     counts = ", ".join(
-        f"{count} {_plural(noun, count)}{more}"
+        f"{counted(count, noun)}{more}"
         for count, noun, more in (
             (each.tags, "tag", f" ({each.tags_moved} moved)" if each.tags_moved else ""),
             (each.manifests, "new manifest", f" ({each.referrers} about others)" if each.referrers else ""),
@@ -138,12 +138,6 @@ def _sums(adoption: Adoption, *, plan: bool) -> str:
         f"({len(new)} new), {count[Fate.UNCHANGED]} unchanged, {count[Fate.EMPTY]} empty, "
         f"{count[Fate.LEFT_OUT]} left out, {count[Fate.FAILED]} failed."
     )
-
-
-def _plural(noun: str, count: int) -> str:
-    if count == 1:
-        return noun
-    return f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
 
 
 def _sentence(text: str) -> str:

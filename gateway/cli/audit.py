@@ -21,7 +21,7 @@ from gateway.cli import evidence, searches, tracing
 from gateway.cli.destination import destination
 from gateway.cli.filters import Given, Saved, filtered, remembered, search
 from gateway.cli.groups import noun
-from gateway.cli.output import say, show_json, show_record, show_table, tell_sealed
+from gateway.cli.output import counted, say, show_json, show_record, show_table, tell_sealed
 from gateway.cli.session import run
 from gateway.cli.words import LARGEST, Json
 from gateway.errors import Invalid
@@ -106,7 +106,7 @@ def export(
     with destination(output) as stream:
         count = run(ctx, write)
     if output is not None:
-        say(f"Wrote {count} events to {output}.")
+        say(f"Wrote {counted(count, 'event')} to {output}.")
 
 
 def verify(
@@ -151,7 +151,8 @@ def verify(
         if statements:
             say(f"It holds what {found.compared} of {len(statements)} checkpoints name.")
         if found.uncompared:
-            say(f"gateway: {found.uncompared} checkpoints cannot be compared: their events were purged.", error=True)
+            uncompared = counted(found.uncompared, "checkpoint")
+            say(f"gateway: {uncompared} cannot be compared: the events were purged.", error=True)
     raise typer.Exit(0 if found.whole else 1)
 
 

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from gateway.administration import checking
 from gateway.administration.checking import Fate, Report
 from gateway.cli.importing import size_text
-from gateway.cli.output import printable, say, show_json
+from gateway.cli.output import counted, printable, say, show_json
 from gateway.cli.session import operator, rooms
 from gateway.cli.words import Json
 from gateway.errors import DatabaseDamaged
@@ -98,14 +98,14 @@ def _show(report: Report) -> None:
         size = counts.get("bytes", 0)
         speed = f" ({size_text(int(size / report.seconds))}/s)" if report.seconds and size else ""
         read = f", {size_text(size)} of them read{speed}" if report.deep else ", their bytes unread"
-        looked = f"{counts.get('blobs', 0)} blobs{read}, {counts.get('manifests', 0)} manifests"
+        looked = f"{counted(counts.get('blobs', 0), 'blob')}{read}, {counted(counts.get('manifests', 0), 'manifest')}"
     else:
         looked = "the records (the registry behind keeps the content, which is its own to check)"
     bad = sum(not fate.mended and not fate.remark for fate in report.fates)
     mended = sum(fate.mended for fate in report.fates)
     outcome = "all is well" if not bad else f"{bad} bad"
     outcome += f", {mended} mended" if mended else ""
-    say(f"Looked at {looked} and {counts.get('events', 0)} events in {report.seconds:.1f} s: {outcome}.")
+    say(f"Looked at {looked} and {counted(counts.get('events', 0), 'event')} in {report.seconds:.1f} s: {outcome}.")
 
 
 class _Shown:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from gateway.cli import STOPPED
 from gateway.cli.session import DISTRIBUTION, Place
 from gateway.errors import (
     BlobUnknown,
@@ -36,7 +38,7 @@ from gateway.errors import (
     UpstreamDistrust,
 )
 
-REFUSED, WRONG, UNKNOWN, CONFLICT, UNAVAILABLE, FAULT, STOPPED, UNREAD = 1, 2, 3, 4, 5, 70, 130, 141
+REFUSED, WRONG, UNKNOWN, CONFLICT, UNAVAILABLE, FAULT, UNREAD = 1, 2, 3, 4, 5, 70, 141
 
 #: What each exit status says.
 STATUSES: Final = {
@@ -51,6 +53,17 @@ STATUSES: Final = {
     STOPPED: "stopped with Ctrl-C",
     UNREAD: "whoever read the output was gone before its end",
 }
+#: What the library says of an argument, and how we do.
+_LIBRARY: Final = tuple(
+    (re.compile(told), plain)
+    for told, plain in (
+        (r"\bValue error, ", ""),
+        (r"\bInput should be a valid integer.*", "write a whole number"),
+        (r"\bInput should be greater than or equal to ", "it has to be at least "),
+        (r"\bInput should be less than or equal to ", "it has to be at most "),
+        (r"\bInput should be ", "it has to be "),
+    )
+)
 #: Options that come before the first word, with a value each.
 _VALUED: Final = ("--data", "--config")
 _EPILOG = (
@@ -258,12 +271,19 @@ def _other(error: Exception, debug: bool) -> int:
             return WRONG
         ctx = getattr(shape, "ctx", None)
         command = ctx.command_path if ctx is not None else "gateway"
-        message = str(shape.format_message()).rstrip(".")
+        message = _plain(str(shape.format_message()).rstrip("."))
         return _end(WRONG, f"{message}{'' if message.endswith('?') else ';'} see {command} --help")
     if debug:
         traceback.print_exc()
     hint = "" if debug else "; run gateway --debug … to see where"
     return _end(FAULT, f"a fault of the gateway's own: {type(error).__name__}: {error}{hint}")
+
+
+def _plain(message: str) -> str:
+    """*message* without the words of the library that reads the arguments."""
+    for told, plain in _LIBRARY:
+        message = told.sub(plain, message)
+    return message
 
 
 def _end(status: int, message: str) -> int:

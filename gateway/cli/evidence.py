@@ -14,7 +14,7 @@ import typer
 from gateway.access.principals import Caller
 from gateway.administration.evidence import AHEAD, Lag, Plan, Receipt
 from gateway.audit.offline import Unreadable, lines_of, statements_in
-from gateway.cli.output import say, show_json, show_table
+from gateway.cli.output import counted, say, show_json, show_table
 from gateway.cli.session import run
 from gateway.cli.words import Json, before
 from gateway.errors import Invalid
@@ -65,7 +65,7 @@ def checkpoint(
         lines = [each.line for each in run(ctx, lambda acts, caller: acts.evidence.checkpoints(caller))]
     if output is not None:
         _write(output, "".join(f"{line}\n" for line in lines))
-        say(f"Wrote {len(lines)} checkpoints to {output}, the last one of event {made.seq}.")
+        say(f"Wrote {counted(len(lines), 'checkpoint')} to {output}, the last one of event {made.seq}.")
         return
     for line in lines:
         say(line)
@@ -210,12 +210,12 @@ def _show_plan(plan: Plan, cut: datetime) -> None:
     show_table(rows, ("month", "events", "first", "last"), as_json=False, empty=nothing)
     if plan.purge:
         events = sum(each.count for each in plan.purge)
-        say(f"{events} events in {len(plan.purge)} files would be removed for good.")
+        say(f"{counted(events, 'event')} in {counted(len(plan.purge), 'file')} would be removed for good.")
 
 
 def _show_receipt(receipt: Receipt) -> None:
     size = sum(each.file_bytes for each in receipt.segments)
-    say(f"Sealed {receipt.events} events into {len(receipt.segments)} segments of {size} bytes.")
+    say(f"Sealed {counted(receipt.events, 'event')} into {counted(len(receipt.segments), 'segment')} of {size} bytes.")
     if receipt.purged:
         say(f"Removed {receipt.purged} events for good; signed stubs stand in their place.")
     if receipt.waiting:

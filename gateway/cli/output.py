@@ -59,6 +59,17 @@ def say(line: str, *, error: bool = False) -> None:
     print(line, file=sys.stderr if error else sys.stdout, flush=True)
 
 
+def counted(count: int, noun: str) -> str:
+    """So many of the *noun*, in words: 1 repository, 2 repositories."""
+    return f"{count} {plural(noun, count)}"
+
+
+def plural(noun: str, count: int) -> str:
+    if count == 1:
+        return noun
+    return f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+
+
 def cell(value: object) -> str:
     """*value* as people read it; whatever could command a terminal is spelled out."""
     match value:

@@ -9,7 +9,7 @@ import typer
 from gateway.access.rules import size_text
 from gateway.administration import ProjectRow
 from gateway.cli.groups import noun
-from gateway.cli.output import printable, say, show_record, show_table
+from gateway.cli.output import counted, printable, say, show_record, show_table
 from gateway.cli.session import run
 from gateway.cli.words import Json, size_bytes
 from gateway.errors import Invalid
@@ -67,9 +67,8 @@ def show(ctx: typer.Context, name: Name, as_json: Json = False) -> None:
 def set_(
     ctx: typer.Context,
     name: Name,
-    public: Annotated[
-        bool | None, typer.Option("--public/--private", help="Whether anybody may pull.", show_default=False)
-    ] = None,
+    public: Annotated[bool, typer.Option("--public", help="Anybody may pull, without an account.")] = False,
+    private: Annotated[bool, typer.Option("--private", help="Only who has a role may pull.")] = False,
     quota: Annotated[
         str | None, typer.Option("--quota", metavar="SIZE", help="The most it may hold: 10GiB, 500MB, none.")
     ] = None,
@@ -90,13 +89,15 @@ def set_(
     read_write: Annotated[bool, typer.Option("--read-write", help="Pushes and deletions go on.")] = False,
 ) -> None:
     """Open a project to anonymous pulls or close it, and set its rules."""
+    if public and private:
+        raise Invalid("Give --public or --private, not both.")
     if immutable and movable:
         raise Invalid("Give --immutable or --no-immutable, not both.")
     if read_only is not None and read_write:
         raise Invalid("Give --read-only or --read-write, not both.")
     if read_only is not None and not read_only.strip():
         raise Invalid("Say why, as in --read-only 'moving to another disk'; end it with --read-write.")
-    if all(each is None for each in (public, quota, read_only)) and not (immutable or movable or read_write):
+    if quota is None and read_only is None and not (public or private or immutable or movable or read_write):
         raise Invalid("Say what to set: see gateway project set --help.")
     size = size_bytes(quota) if quota is not None else None
     patterns = () if movable else tuple(immutable or ()) or None
@@ -105,7 +106,7 @@ def set_(
         lambda administration, caller: administration.projects.set_project(
             caller,
             name,
-            public=public,
+            public=public if public or private else None,
             quota_bytes=size,
             unlimited=quota is not None and size is None,
             immutable=patterns,
@@ -121,8 +122,12 @@ def remove(
     force: Annotated[bool, typer.Option("--force", help="Even if it holds content.")] = False,
 ) -> None:
     """Remove a project with its repositories, robots and grants."""
-    stays = run(ctx, lambda administration, caller: administration.projects.remove_project(caller, name, force=force))
-    say(f"Removed project {name}. {stays}".rstrip())
+    gone = run(ctx, lambda administration, caller: administration.projects.remove_project(caller, name, force=force))
+    # Where what was in them stays, it is told of below.
+    counts = {"repository": 0 if gone.stays else gone.repositories, "robot": gone.robots, "grant": gone.grants}
+    told = [counted(count, noun) for noun, count in counts.items() if count]
+    along = f" with {', '.join(told[:-1])}{' and ' if told[1:] else ''}{told[-1]}" if told else ""
+    say(f"Removed project {name}{along}. {gone.stays}".rstrip())
 
 
 def project(row: ProjectRow) -> dict[str, object]:

@@ -8,7 +8,7 @@ import typer
 
 from gateway.administration.retention import Applied, RetentionPlan
 from gateway.cli.groups import noun
-from gateway.cli.output import say, show_json, show_table
+from gateway.cli.output import counted, say, show_json, show_table
 from gateway.cli.session import run
 from gateway.cli.words import Json
 from gateway.errors import Invalid
@@ -79,7 +79,8 @@ def apply(ctx: typer.Context, project: Project, as_json: Json = False) -> None:
         show_json([_applied(each) for each in done])
         return
     for each in done:
-        say(f"{each.repository}: removed {', '.join(each.tags)}; {len(each.manifests)} manifests went with them.")
+        along = counted(len(each.manifests), "manifest")
+        say(f"{each.repository}: removed {', '.join(each.tags)}; {along} went with them.")
     if not done:
         say("Nothing was to go.")
 

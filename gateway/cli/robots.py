@@ -90,8 +90,7 @@ def rotate(
             caller, name, expires=lasts, overlap_seconds=seconds
         ),
     )
-    both = f", the old one is good for {overlap} more" if seconds else ""
-    _show_secret(made, f"Robot {made.name} has another secret{both}", as_json=as_json)
+    _show_secret(made, f"Robot {made.name} has another secret", as_json=as_json)
 
 
 def remove(ctx: typer.Context, name: Name) -> None:
@@ -118,8 +117,10 @@ def robot(account: Account) -> dict[str, object]:
 
 def _show_secret(made: NewSecret, done: str, *, as_json: bool) -> None:
     if as_json:
-        show_json({"name": made.name, "secret": made.secret, "expires": made.expires})
+        both = {"old_secret_until": made.former_until} if made.former_until is not None else {}
+        show_json({"name": made.name, "secret": made.secret, "expires": made.expires, **both})
         return
-    until = f", until {time_text(made.expires)}" if made.expires is not None else ""
-    say(f"{done}{until}.")
+    until = f", good until {time_text(made.expires)}" if made.expires is not None else ""
+    former = f"; the old one is good until {time_text(made.former_until)}" if made.former_until is not None else ""
+    say(f"{done}{until}{former}.")
     say(f"Secret, shown this once: {made.secret}")

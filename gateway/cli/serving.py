@@ -14,7 +14,7 @@ from gateway.cli.output import say
 from gateway.cli.ownership import act_as_owner, become_owner
 from gateway.cli.session import Place, operator, place
 from gateway.cli.welcome import Authority, command_path, first, main_address, short
-from gateway.folder import require_folder, weaknesses
+from gateway.folder import require_folder, served, weaknesses
 from gateway.settings import Settings, write_initial
 
 Host = Annotated[
@@ -104,7 +104,10 @@ def _serve(settings: Settings) -> int:
             unheard.append(error)
             os.kill(os.getpid(), signal.SIGTERM)
 
-    status = serve_settings(settings, ready)
+    with served(settings.data) as others:
+        if others:
+            say(f"gateway: warning: Another gateway serves {settings.data} already.", error=True)
+        status = serve_settings(settings, ready)
     if unheard:
         raise unheard[0]
     return status

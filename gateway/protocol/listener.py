@@ -63,7 +63,8 @@ def _unbound(problem: OSError, address: str, port: int) -> Refusal:
     match problem.errno:
         case errno.EADDRINUSE:
             return Conflict(
-                f"Port {port} on {address} is taken: stop what listens there, or choose another with --port."
+                f"Port {port} on {address} is taken: stop what listens there, or choose another with --port "
+                '(with make: make up ARGS="--port PORT").'
             )
         case errno.EACCES | errno.EPERM:
             return Invalid(f"Port {port} needs a privilege this user lacks: choose one from 1024 up with --port.")

@@ -15,15 +15,14 @@ from heapq import nsmallest
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Integer, Select, bindparam, func, select
+from sqlalchemy import Connection, Integer, Select, bindparam, select
 
 from gateway.audit.chain import Told, told
 from gateway.audit.event import Outcome, time_text
 from gateway.audit.overview import Facets, Overview, Share, Timeline, filled, width_for
 from gateway.audit.trail import Search
-from gateway.records import driver
+from gateway.records import driver, sealed_months
 from gateway.records.counters import Counters, Period, begun, counted_in, floor, left_off, most_met, widened
-from gateway.records.evidence_tables import segments
 from gateway.records.matching import counted, narrowed, of_value, projected_until, spanned
 from gateway.records.schema import event_index
 from gateway.records.tallies import DAY, HOUR
@@ -38,7 +37,6 @@ _EQUAL: Final = ("kind", "outcome", "principal", "project", "repository", "diges
 _OUTCOMES: Final = tuple(outcome.value for outcome in Outcome)
 _NUMBERS: Final = {outcome: number for number, outcome in enumerate(_OUTCOMES)}
 _FAILED: Final = _NUMBERS[Outcome.FAILED]
-_SEALED: Final = select(func.max(segments.c.last_time))
 #: What is read of each event: first what is counted, then what else it is found by.
 _COLUMNS: Final = ("time", "outcome", *_FACETS, "kind", "project", "digest")
 
@@ -181,8 +179,7 @@ def _looked_at(lead: str, sqlite: bool) -> Select[Any]:
 
 def _sealed_since(connection: Connection, search: Search) -> datetime | None:
     """The end of what was sealed away, if the wanted time reaches into it: of that, counters alone know."""
-    last = driver.rows(connection, _SEALED, {})[0][0]
-    until = _time(last) if last else None
+    until = sealed_months.sealed_before(connection)
     if until is None or (search.since is not None and search.since > until):
         return None
     return until

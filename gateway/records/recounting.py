@@ -20,9 +20,8 @@ from gateway.audit.event import time_text
 from gateway.change import Change, Notes
 from gateway.errors import Conflict
 from gateway.flaws import Flaw, FlawKind, Mend, Progress
-from gateway.records import driver
+from gateway.records import driver, sealed_months
 from gateway.records.database import Database
-from gateway.records.evidence_tables import segments
 from gateway.records.review_tables import event_counts
 from gateway.records.schema import event_index, events
 from gateway.records.tallies import COUNTED, DAY, HOUR, OUTCOMES
@@ -86,8 +85,8 @@ def _date(day: int) -> str:
 
 def _days(connection: Connection) -> Sequence[int]:
     """The beginnings of the days that have events or counters and that no segment reaches."""
-    sealed = connection.execute(select(func.max(segments.c.last_time))).scalar()
-    first = int((datetime.fromisoformat(sealed) + _MARGIN).timestamp()) // DAY * DAY if sealed else 0
+    sealed = sealed_months.sealed_before(connection)
+    first = int((sealed + _MARGIN).timestamp()) // DAY * DAY if sealed is not None else 0
     begins = select(event_counts.c.begins).where(event_counts.c.begins >= first).distinct()
     found = {each // DAY * DAY for each in connection.execute(begins).scalars()}
     after = first

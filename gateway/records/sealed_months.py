@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final
+
+from sqlalchemy import Connection
 
 from gateway.audit.chain import Sealed, Told
 from gateway.audit.event import time_text
@@ -82,6 +84,20 @@ def outside(segment: Segment, spans: Mapping[int, tuple[str, str]], searches: Se
         and (each.until is None or period[0] < _time(each.until, _DISORDER))
         for each in searches
     )
+
+
+def sealed_before(connection: Connection) -> datetime | None:
+    """
+    When the last of the events in segments happened, as far as `segments.spans` tells; None without segments.
+
+    Whatever was written into their rows, it is no time to come, and not long after what is in no segment begins.
+    """
+    every = segments.every(connection)
+    if not every:
+        return None
+    last = datetime.fromisoformat(max(last for _, last in segments.spans(connection, every).values()))
+    after = datetime.fromisoformat(segments.time_after(connection, every[-1].last_seq))
+    return min(last if last - after <= _DISORDER else after, datetime.now(UTC))
 
 
 @contextmanager

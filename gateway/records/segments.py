@@ -41,6 +41,7 @@ _NONE: Final[Mapping[str, int | str]] = {
     **dict.fromkeys(("first_time", "last_time", "file", "file_sha256"), ""),
     "stub": "{}",
 }
+_TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", re.ASCII)
 _NAME: Final = re.compile(r"\d{4}-\d\d-\d{12,}-\d{12,}\.jsonl\.gz", re.ASCII)
 
 
@@ -79,14 +80,18 @@ class Segment:
 
     @property
     def period(self) -> tuple[str, str] | None:
-        """The times of its ends, None if the last is not told; of a purged one as its signed stub tells them."""
-        if not self.stub:
-            return (self.first_time, self.last_time) if self.last_time else None
-        try:
-            stub = statement_of(self.stub)
-            return str(stub["first_time"]), str(stub["last_time"])
-        except (ValueError, KeyError, TypeError):
-            return None
+        """
+        The times of its ends, None if the last is not told, "" for a first that is not; of a purged one as its signed
+        stub tells them.
+        """
+        first, last = self.first_time, self.last_time
+        if self.stub:
+            try:
+                stub = statement_of(self.stub)
+                first, last = str(stub["first_time"]), str(stub["last_time"])
+            except (ValueError, KeyError, TypeError):
+                return None
+        return (first if _is_time(first) else "", last) if _is_time(last) else None
 
 
 class Unsealed(Exception):
@@ -122,7 +127,7 @@ def spans(connection: Connection, sealed: Sequence[Segment]) -> Mapping[int, tup
     them: events are sealed in the order in which they happened, but for a moment.
     """
     periods = [segment.period for segment in sealed]
-    after = _NEVER if not periods or periods[-1] else _time_after(connection, sealed[-1].last_seq)
+    after = _NEVER if not periods or periods[-1] else time_after(connection, sealed[-1].last_seq)
     begins = accumulate(((each or ("", ""))[1] for each in periods), _given, initial="")
     ends = accumulate(((each or ("", ""))[0] for each in reversed(periods)), _given, initial=after)
     around = zip(begins, reversed(list(ends)[:-1]), strict=False)
@@ -140,15 +145,24 @@ def _segment(row: Row[Any]) -> Segment:
     return Segment(**{**kept, **none})
 
 
+def _is_time(text: str) -> bool:
+    """Whether it is a time as events tell times."""
+    try:
+        return bool(_TIME.fullmatch(text) and datetime.fromisoformat(text))
+    except ValueError:
+        return False
+
+
 def _given(before: str, now: str) -> str:
     return now or before
 
 
-def _time_after(connection: Connection, seq: int) -> str:
+def time_after(connection: Connection, seq: int) -> str:
     """When the first event after that with this number happened which is in no segment."""
-    following = select(events).where(events.c.seq > seq).order_by(events.c.seq).limit(1)
-    row = connection.execute(following).first()
-    return time_of(Sealed(row.seq, row.body, bytes(row.hash))) if row is not None else _NEVER
+    following = select(events.c.body).where(events.c.seq > seq).order_by(events.c.seq).limit(1)
+    body = connection.execute(following).scalar()
+    says = told(body) if isinstance(body, str) else None
+    return says.time if says is not None and _is_time(says.time) else _NEVER
 
 
 def ending_after(connection: Connection, seq: int) -> Segment | None:

@@ -209,8 +209,8 @@ def test_removing_a_project_says_that_its_content_stays_if_it_had_any(rooms: Roo
     acts = behind(rooms.house).acts
     rooms.run(acts.projects.add_project(OPERATOR, "empty"))
 
-    stays = rooms.run(acts.projects.remove_project(OPERATOR, "gallery", force=True))
+    gone = rooms.run(acts.projects.remove_project(OPERATOR, "gallery", force=True))
 
-    assert stays == f"{STAYS} A project that is added under this name again shows it again."
+    assert gone.stays == f"{STAYS} A project that is added under this name again shows it again."
     assert column(rooms.house, repositories.c.name) == ["attic/ui"]
-    assert rooms.run(acts.projects.remove_project(OPERATOR, "empty")) == ""
+    assert rooms.run(acts.projects.remove_project(OPERATOR, "empty")).stays == ""

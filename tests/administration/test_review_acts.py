@@ -409,6 +409,22 @@ def test_a_burst_that_began_in_a_former_project_shows_in_no_review_that_begins_w
     assert "denied_bursts" not in by_rule(detail)
 
 
+def test_a_review_tells_of_a_credential_that_was_ended_and_of_none_that_was_only_asked_about(rooms: Rooms) -> None:
+    leak = rooms.acts.tracing.leak
+    for name in ("joe", "ann"):
+        rooms.user(name)
+        rooms.run(leak(OPERATOR, name, SINCE, plan=True))
+    with pytest.raises(Unknown):
+        rooms.run(leak(OPERATOR, "nobody", SINCE, plan=True))
+    happened(rooms)
+    assert "credential.leak" not in " ".join(each.summary for each in begun(rooms, OPERATOR).findings)
+
+    rooms.run(leak(OPERATOR, "joe", SINCE))
+    happened(rooms)
+    found = by_rule(begun(rooms, OPERATOR))["rights_changed"]
+    assert [each.summary for each in found if "credential.leak" in each.summary] == ["credential.leak, 1 time: joe."]
+
+
 @pytest.mark.parametrize("who", ["jane", "auditor"])
 def test_a_review_begins_with_its_project_and_is_its_owners_to_see(rooms: Rooms, who: str) -> None:
     auditor, owner = rooms.user("auditor", auditor=True), rooms.owner("jane", "gallery")
@@ -511,7 +527,7 @@ def test_a_pack_proves_its_own_sign_off_however_soon_it_is_exported(rooms: Rooms
 
     assert "Not proven by a signature: 0 events" in told
     lines = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
-    assert f"Proven by 1 signed statements: {len(lines)} events" in told
+    assert f"Proven by 1 signed statement: {len(lines)} events" in told
 
 
 def test_a_project_that_never_was_cannot_be_reviewed_and_one_that_was_removed_can(rooms: Rooms) -> None:

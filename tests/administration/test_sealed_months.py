@@ -14,12 +14,15 @@ from gateway.access.principals import Caller, Credential, CredentialKind, Princi
 from gateway.administration import Proposal, Verb, evidence
 from gateway.administration.gathering import gather
 from gateway.audit.event import Event, Kind, Outcome
+from gateway.audit.overview import Overview
 from gateway.audit.review import Policy
 from gateway.audit.trail import Search
 from gateway.errors import TooManyRequests, Unavailable, Unknown
 from gateway.gate import Act
 from gateway.records import segments
+from gateway.records.evidence_tables import segments as rows
 from gateway.records.overview import overview
+from gateway.records.recounting import counter_flaws
 from gateway.records.schema import accounts, grants
 from gateway.records.trail import project_tail
 from tests.administration.rooms import Rooms
@@ -166,17 +169,51 @@ def test_what_was_purged_is_told_and_not_looked_for(old: Rooms) -> None:
     assert "purged, and cannot be read any more" in found.sealed.told
 
 
-def test_an_overview_of_sealed_months_is_of_the_counters_or_says_how_far_back_it_reaches(old: Rooms) -> None:
-    def of(search: Search) -> Any:
-        return old.house.database.read_now(lambda connection: overview(connection, search, NOW + timedelta(minutes=1)))
+def of(old: Rooms, search: Search) -> Overview:
+    return old.house.database.read_now(lambda connection: overview(connection, search, NOW + timedelta(minutes=1)))
 
-    everything = of(Search(project="gallery"))
+
+def test_an_overview_of_sealed_months_is_of_the_counters_or_says_how_far_back_it_reaches(old: Rooms) -> None:
+    everything = of(old, Search(project="gallery"))
     assert sum(bucket.total for bucket in everything.timeline.buckets) == 7
     assert (everything.timeline.whole, everything.facets.whole, everything.facets.counted) == (True, False, 1)
-    digest = of(Search(digest=A))
+    digest = of(old, Search(digest=A))
     assert (digest.timeline.whole, digest.facets.counted) == (False, 1)
     assert digest.timeline.since > SECOND
-    assert of(Search(project="gallery", since=CUT)).facets.whole
+    assert of(old, Search(project="gallery", since=CUT)).facets.whole
+
+
+EDITED = ["abc", "", "2025-03-31", "2025-99-99T00:00:00.000000Z", "9999-12-31T23:59:59.999999Z"]
+
+
+@pytest.mark.parametrize("forged", EDITED)
+def test_an_overview_and_a_recount_go_on_whatever_is_written_for_the_last_time_of_a_sealed_month(
+    old: Rooms, forged: str
+) -> None:
+    edit = update(rows).values(last_time=forged)
+    written(old.house, lambda connection: connection.execute(edit))
+
+    assert_told(old)
+
+
+@ON_SQLITE
+@pytest.mark.parametrize("forged", ["x'ff00'", "x''", "1.5"])
+def test_an_overview_and_a_recount_go_on_where_the_last_time_of_a_sealed_month_is_not_even_a_text(
+    old: Rooms, forged: str
+) -> None:
+    written(old.house, lambda connection: connection.exec_driver_sql(f"UPDATE segments SET last_time = {forged}"))
+
+    assert_told(old)
+
+
+def assert_told(old: Rooms) -> None:
+    """What is in the table is told whole, what is in files by counters, and no day of those is recounted."""
+    digest = of(old, Search(digest=A))
+    assert (digest.timeline.whole, digest.facets.counted) == (False, 1)
+    assert SECOND < digest.timeline.since <= NOW + timedelta(minutes=1)
+    assert of(old, Search(project="gallery", since=NOW - timedelta(hours=12))).facets.whole
+    assert sum(bucket.total for bucket in of(old, Search(project="gallery")).timeline.buckets) == 7
+    assert list(counter_flaws(old.house.database, lambda _: None)) == []
 
 
 # tracing

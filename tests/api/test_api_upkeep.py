@@ -32,6 +32,10 @@ def test_what_is_deleted_is_listed_restored_and_dropped(each_desk: Desk) -> None
     desk.ask("root", "DELETE", f"{path}/manifests/{digest}")
     assert desk.ask("root", "DELETE", f"{path}/trash").json()["count"] == 3
     assert desk.ask("root", "POST", f"{path}/manifests/{digest}/restore").status == 404
+    assert desk.ask("root", "GET", f"{path}/trash").json()["items"] == []
+    for method in ("GET", "DELETE"):
+        said = desk.ask("root", method, f"{PREFIX}/repositories/{name}%2Fmisspelled/trash")
+        assert (said.status, f"no repository {name}/misspelled" in said.problem["detail"]) == (404, True)
 
 
 def test_retention_is_edited_on_what_was_seen_planned_and_applied(each_desk: Desk) -> None:

@@ -301,7 +301,7 @@ def test_the_module_copied_alone_verifies_with_python_alone(tmp_path: Path) -> N
 
     assert ended.returncode == 0, ended.stderr
     assert "Whole: 40 events, 1 to 40" in ended.stdout
-    assert "Proven by 1 signed statements: 40 events" in ended.stdout
+    assert "Proven by 1 signed statement: 40 events" in ended.stdout
 
 
 def test_the_command_says_what_is_wrong_and_ends_accordingly(

@@ -139,7 +139,7 @@ def test_a_packs_checkpoint_is_verified_with_nothing_but_the_public_key(tmp_path
     assert "offline.py events.jsonl --checkpoint checkpoint.json --key key.pem" in (folder / "README.txt").read_text()
     said = signature_verified(folder, "key.pem")
     assert (said.returncode, said.stderr) == (0, "")
-    assert "Proven by 1 signed statements: 4 events" in said.stdout
+    assert "Proven by 1 signed statement: 4 events" in said.stdout
     assert "another key" in signature_verified(folder, "other.pem").stdout
     (folder / "checkpoint.json").write_text(json.dumps({**statement, "number": 2}))
     assert "is not right" in signature_verified(folder, "key.pem").stdout

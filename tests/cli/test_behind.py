@@ -51,7 +51,9 @@ def test_a_repository_is_not_said_to_be_removed(behind: Line) -> None:
 def test_a_removed_project_leaves_its_content_behind_and_the_command_says_so(behind: Line) -> None:
     said = behind.done("project", "remove", "gallery", "--force").out
 
-    assert said.startswith("Removed project gallery. The registry behind keeps what it holds.")
+    assert said.startswith(
+        "Removed project gallery with 1 robot and 3 grants. The registry behind keeps what it holds."
+    )
     assert behind.done("repository", "list", "--json").json == []
 
 

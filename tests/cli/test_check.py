@@ -60,7 +60,7 @@ def test_a_fresh_gateway_is_well(line: Line) -> None:
 
 
 def test_what_was_read_is_said(stocked: Line) -> None:
-    assert "2 blobs, their bytes unread, 1 manifests" in stocked.done("check").out
+    assert "2 blobs, their bytes unread, 1 manifest and " in stocked.done("check").out
     assert "2 blobs, 97.7 KiB of them read (" in stocked.done("check", "--deep").out
 
 

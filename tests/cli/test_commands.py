@@ -229,8 +229,51 @@ def test_a_project_that_holds_content_is_removed_only_by_force(furnished: Line) 
     refused = furnished("project", "remove", "gallery")
     assert refused.status == 4
     assert "--force" in refused.err
-    furnished.done("project", "remove", "gallery", "--force")
+    said = furnished.done("project", "remove", "gallery", "--force").out
+    assert said == "Removed project gallery with 1 repository, 1 robot and 3 grants.\n"
     assert furnished.done("repository", "list", "--json").json == []
+
+
+def test_a_project_without_content_is_removed_with_a_word_on_what_went_along(line: Line) -> None:
+    for name in ("gallery", "attic"):
+        line.done("project", "add", name)
+    line.done("robot", "add", "gallery/ci", "pusher")
+    assert line.done("project", "remove", "gallery").out == "Removed project gallery with 1 robot and 1 grant.\n"
+    assert line.done("project", "remove", "attic").out == "Removed project attic.\n"
+
+
+def test_a_project_is_set_public_or_private_and_not_both(furnished: Line) -> None:
+    both = furnished("project", "set", "gallery", "--public", "--private")
+    assert (both.status, both.err) == (2, "gateway: Give --public or --private, not both.\n")
+    for option, public in (("--public", True), ("--private", False)):
+        furnished.done("project", "set", "gallery", option)
+        assert furnished.done("project", "show", "gallery", "--json").json["public"] is public
+    furnished.done("project", "set", "gallery", "--public")
+    furnished.done("project", "set", "gallery", "--quota", "1GiB")
+    assert furnished.done("project", "show", "gallery", "--json").json["public"] is True
+
+
+def test_one_of_a_thing_is_told_as_one(furnished: Line, tmp_path: Path) -> None:
+    said = furnished.done("audit", "checkpoint", "--output", str(tmp_path / "checkpoint")).out
+    assert said.startswith("Wrote 1 checkpoint to ")
+    furnished.done("retention", "set", "gallery", "--matching", "none*")
+    assert furnished.done("retention", "apply", "gallery").out == "gallery/ui: removed v1; 1 manifest went with them.\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("audit", "show", "x"), "Invalid value for 'ID': write a whole number;"),
+        (("token", "revoke", "abc"), "Invalid value for '[ID]': write a whole number;"),
+        (("audit", "export", "--format", "xml"), "Invalid value for '--format': 'xml' is not one of 'jsonl', 'csv';"),
+        (("audit", "list", "--limit", "0"), "Invalid value for '--limit': it has to be at least 1;"),
+        (("up", "--port", "99999"), "Invalid value for '--port': it has to be at most 65535;"),
+    ],
+)
+def test_wrong_usage_is_told_without_the_words_of_a_library(line: Line, words: tuple[str, ...], told: str) -> None:
+    said = line(*words)
+    assert said.status == 2
+    assert said.err.startswith(f"gateway: {told} see gateway {words[0]}")
 
 
 def test_a_repository_is_removed(furnished: Line) -> None:
@@ -352,7 +395,7 @@ def test_an_export_holds_every_event_oldest_first(furnished: Line, tmp_path: Pat
     assert exported[-1]["kind"] == "audit.export"
     target = tmp_path / "out.csv"
     said = furnished.done("audit", "export", "--format", "csv", "--output", str(target), "--kind", "robot.add")
-    assert said.out == f"Wrote 1 events to {target}.\n"
+    assert said.out == f"Wrote 1 event to {target}.\n"
     with target.open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     assert [row["kind"] for row in rows] == ["robot.add"]

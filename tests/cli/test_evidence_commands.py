@@ -251,7 +251,7 @@ def test_a_checkpoint_whose_event_was_purged_fails_the_verification(
     aged.done("audit", "retain", "--older-than", "13mo", "--purge-older-than", "14mo")
 
     said = aged(*words)
-    assert (said.status, "1 checkpoints cannot be compared" in said.err) == (1, True)
+    assert (said.status, "1 checkpoint cannot be compared" in said.err) == (1, True)
     told = aged(*words, "--json").json
     assert (told["whole"], told["fault"], told["checkpoints"], told["uncompared"]) == (False, None, 0, 1)
 

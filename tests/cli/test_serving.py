@@ -9,18 +9,21 @@ import socket
 import ssl
 import stat
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
+import gateway
 from gateway.cli import entry
 from gateway.settings import LOCAL_NAMES, Settings
 from tests.cli.line import PROGRAM, Line
 from tests.services.daemon import free_port
 
 NOBODY = 65534
+MAKE_CA = Path(__file__).parents[2] / "certs" / "make-ca.sh"
 ME = f"operator:{pwd.getpwuid(os.getuid()).pw_name}"
 
 
@@ -72,6 +75,43 @@ def test_up_ends_without_a_word_when_nobody_reads_that_it_is_ready(line: Line, w
     assert process.wait(timeout=60) == 141
     assert process.stderr.read() == ""
     process.stderr.close()
+    assert line.events()[0]["kind"] == "gateway.stop"
+
+
+def interrupted(line: Line, tmp_path: Path, module: str, content: str) -> tuple[int, str]:
+    """The exit status and the output of a gateway that a terminal interrupts when *content*, run in it, says so."""
+    (tmp_path / "slow").mkdir()
+    (tmp_path / "slow" / module).write_text(content, encoding="utf-8")
+    path = os.pathsep.join([str(tmp_path / "slow"), str(Path(gateway.__file__).parents[1])])
+    command = [str(PROGRAM), "--data", str(line.folder), "up", "--port", str(free_port()), "--workers", "2"]
+    told = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    process = subprocess.Popen(command, **told, env={**os.environ, "PYTHONPATH": path}, start_new_session=True)
+    try:
+        while process.stdout.readline() not in ("loading\n", ""):
+            pass
+        os.killpg(process.pid, signal.SIGINT)
+        said = process.communicate(timeout=60)[0]
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    return process.returncode, said
+
+
+#: In one piece, for others may say it at the same moment.
+LOADING = "import os, time\nos.write(1, b'loading\\n')\ntime.sleep(3)\n"
+
+
+def test_ctrl_c_while_the_command_line_is_loaded_ends_it_without_a_word(line: Line, tmp_path: Path) -> None:
+    assert interrupted(line, tmp_path, "typer.py", LOADING) == (130, "")
+
+
+def test_ctrl_c_while_the_workers_are_loaded_stops_the_gateway_without_a_word_of_theirs(
+    line: Line, tmp_path: Path
+) -> None:
+    load = LOADING.replace("\n", "\n    ")
+    content = f"import sys\nif '--multiprocessing-fork' in sys.orig_argv:\n    {load}pass\n"
+    status, said = interrupted(line, tmp_path, "sitecustomize.py", content)
+    assert (status, "Traceback" in said, "KeyboardInterrupt" in said) == (0, False, False)
     assert line.events()[0]["kind"] == "gateway.stop"
 
 
@@ -265,6 +305,29 @@ def test_a_command_run_as_root_leaves_everything_its_owners(line: Line, tmp_path
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_second_gateway_on_a_directory_says_that_it_is_not_alone_and_a_later_one_does_not(
+    line: Line, workers: str
+) -> None:
+    warning = f"gateway: warning: Another gateway serves {line.folder} already.\n"
+
+    def up() -> contextlib.AbstractContextManager[Running]:
+        return running("--data", str(line.folder), "up", "--port", str(free_port()), "--workers", workers)
+
+    with up() as first:
+        assert warning not in first.until_ready()
+        for _ in range(2):
+            with up() as second:
+                assert warning in second.until_ready()
+                assert second.stopped() == 0
+        assert line.done("user", "list").err == ""
+        first.process.kill()
+        first.process.wait()
+    with up() as later:
+        assert warning not in later.until_ready()
+        assert later.stopped() == 0
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_server_run_as_root_is_the_owners_process(line: Line, workers: str) -> None:
     given_to_nobody(line.folder)
     words = ("--data", str(line.folder), "up", "--port", str(free_port()), "--workers", workers)
@@ -298,6 +361,43 @@ def test_certificate_is_shown_and_warned_about(line: Line, tmp_path: Path) -> No
     assert refused.status == 1
     assert "chmod 600" in refused.err
     assert line.events("--kind", "certificate.show")[0]["outcome"] == "allowed"
+
+
+def test_a_certificate_that_the_running_gateway_refused_is_shown_as_refused_beside_the_one_it_serves(
+    line: Line, tmp_path: Path
+) -> None:
+    folder = tmp_path / "tls"
+    for place, name in ((folder, "registry.example"), (tmp_path / "other", "other.example")):
+        subprocess.run([str(MAKE_CA), str(place), name], check=True, capture_output=True, timeout=60)
+    pair = f'certificate = "{folder}/gateway.crt"\nkey = "{folder}/gateway.key"\n'
+    names = f'[server]\nnames = ["registry.example"]\n{pair}'
+    (line.folder / "gateway.toml").write_text(names, encoding="utf-8")
+    before = line.done("cert", "show", "--json").json
+    own = {name: (folder / name).read_bytes() for name in ("gateway.crt", "gateway.key")}
+
+    def put(content: dict[str, bytes], kind: str) -> None:
+        for name, value in content.items():
+            (folder / name).write_bytes(value)
+        end = time.monotonic() + 30
+        while not line.events("--kind", kind) and time.monotonic() < end:
+            time.sleep(0.2)
+
+    with running("--data", str(line.folder), "up", "--port", str(free_port()), "--workers", "1") as gateway:
+        gateway.until_ready()
+        assert line.done("cert", "show", "--json").json == before
+        put({name: (tmp_path / "other" / name).read_bytes() for name in own}, "certificate.rejected")
+        refused = line("cert", "show")
+        shown = line("cert", "show", "--json").json
+        assert (refused.status, "refused and the old one stays: " in refused.err) == (1, True)
+        assert "names none of registry.example" in refused.err
+        assert (shown["usable"], shown["served"]) == (False, before["fingerprint"])
+        assert shown["fingerprint"] != before["fingerprint"]
+        put(own, "certificate.accepted")
+        assert line.done("cert", "show", "--json").json == before
+        put({name: (tmp_path / "other" / name).read_bytes() for name in own}, "certificate.rejected")
+        assert gateway.stopped() == 0
+    # The next one begins with what is there.
+    assert "does not name registry.example" in line.done("cert", "show").err
 
 
 def test_a_fault_is_one_line_and_a_traceback_only_when_asked(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,16 @@ def test_a_tag_is_removed_and_brought_back(furnished: Line) -> None:
     assert [tag["name"] for tag in furnished.done("tag", "list", "gallery/ui", "--json").json] == ["v1"]
 
 
+@pytest.mark.parametrize("word", ["list", "empty"])
+def test_the_trash_of_a_repository_that_is_not_there_is_none_that_is_empty(furnished: Line, word: str) -> None:
+    assert furnished.done("trash", word, "gallery/ui").status == 0
+    said = furnished("trash", word, "gallery/misspelled")
+    assert (said.status, said.out) == (3, "")
+    assert said.err == (
+        "gateway: There is no repository gallery/misspelled; list the repositories to see how they are spelled.\n"
+    )
+
+
 def test_what_a_project_keeps_is_set_planned_and_applied(furnished: Line) -> None:
     assert "gallery keeps everything." in furnished.done("retention", "show", "gallery").out
     furnished.done("retention", "set", "gallery", "--matching", "release-*")

@@ -328,7 +328,7 @@ def plan(folder: Path, port: int = 0, bind: str = "127.0.0.1") -> Plan:
 
 def test_a_taken_port_is_a_conflict_before_any_worker_starts(folder: Path) -> None:
     (taken,) = bind("127.0.0.1", 0)
-    with taken, pytest.raises(Conflict, match=r"is taken: .*--port"):
+    with taken, pytest.raises(Conflict, match=r'is taken: .*--port \(with make: make up ARGS="--port PORT"\)\.$'):
         serve(nobody, plan(folder, taken.getsockname()[1]))
 
 
