@@ -88,11 +88,13 @@ def a_slow_peer(answer: bytes = b"", context: ssl.SSLContext | None = None) -> I
                 connection = self.request
                 if context is not None:
                     connection = context.wrap_socket(connection, server_side=True)
-                for letter in answer:
-                    connection.sendall(bytes([letter]))
-                    time.sleep(0.05)
-                while connection.recv(1):
-                    time.sleep(0.05)
+                # Through TLS it is another socket than the one that the server closes.
+                with connection:
+                    for letter in answer:
+                        connection.sendall(bytes([letter]))
+                        time.sleep(0.05)
+                    while connection.recv(1):
+                        time.sleep(0.05)
 
     class Server(socketserver.ThreadingTCPServer):
         daemon_threads = True
