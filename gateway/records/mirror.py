@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, delete, insert, select
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.change import Notes
@@ -226,9 +226,17 @@ def learn_size(database: Database, digest: Digest, size_bytes: int) -> None:
 
 
 def keep_twin(connection: Connection, digest: Digest, plain: Digest) -> None:
-    """Keeps that the bytes of the blob *digest* have the SHA-256 *plain*; again is no harm."""
-    if digest != plain and not content.has(connection, twins, digest=digest.text):
+    """
+    Keeps that the bytes of the blob *digest* have the SHA-256 *plain*, whatever was known before; again is no harm.
+
+    What is kept is deleted along: only what the other registry says of the blob, or took under that digest, may be.
+    """
+    if digest == plain:
+        return
+    if not content.has(connection, twins, digest=digest.text):
         connection.execute(insert(twins).values(digest=digest.text, sha256=plain.text))
+    elif twin_of(connection, digest) != plain:
+        connection.execute(update(twins).where(twins.c.digest == digest.text).values(sha256=plain.text))
 
 
 def learn_twin(database: Database, digest: Digest, plain: Digest) -> None:
