@@ -19,7 +19,7 @@ from gateway.change import Notes
 from gateway.errors import ContentReferenced, ManifestBlobUnknown, Unavailable
 from gateway.oci.digest import Algorithm, Digest
 from gateway.oci.manifest import Manifest
-from gateway.oci.media import is_distributable
+from gateway.oci.media import INDEX_MEDIA_TYPES, is_distributable
 from gateway.oci.names import Repository, Tag
 from gateway.records import content, usage
 from gateway.records.behind_tables import twins, untagged
@@ -40,6 +40,17 @@ _LINKED_BESIDE: Final = (
     .join(links, links.c.digest == twins.c.digest)
     .join(repositories, repositories.c.id == links.c.repository_id)
     .where(repositories.c.name == bindparam("repository"), twins.c.sha256 == bindparam("plain"))
+)
+_NAMED_BY_IMAGE: Final = (
+    select(edges.c.source)
+    .join(repositories, repositories.c.id == edges.c.repository_id)
+    .join(manifests, (manifests.c.repository_id == edges.c.repository_id) & (manifests.c.digest == edges.c.source))
+    .where(
+        repositories.c.name == bindparam("repository"),
+        edges.c.target == bindparam("target"),
+        manifests.c.media_type.not_in(bindparam("indexes", expanding=True)),
+    )
+    .limit(1)
 )
 _BEGUN: Final = select(intents.c.id, intents.c.kind, intents.c.act).where(
     intents.c.repository == bindparam("repository")
@@ -82,11 +93,15 @@ def twin(manifest: Manifest) -> Manifest:
 
 
 def drop_manifest(connection: Connection, repository: Repository, digest: Digest) -> Notes:
-    """Forgets the manifest with its tags; what refers to it or lists it stays. Nothing known of it is no harm."""
+    """
+    Forgets the manifest with its tags, and the blob of the same bytes: the other registry unlinks both. What refers to
+    it or lists it stays. Nothing known of it is no harm.
+    """
     place = content.repository_id(connection, repository)
     if place is None:
         return Notes({"tags": {}}, {"tags": {}}, digest=digest.text)
     connection.execute(delete(untagged).where(untagged.c.repository_id == place, untagged.c.digest == digest.text))
+    content.unlink(connection, place, digest)
     return content.forget_manifest(connection, place, digest)
 
 
@@ -258,8 +273,7 @@ def names_of(connection: Connection, repository: Repository, digest: Digest) -> 
     plain = twin_of(connection, digest)
     if plain is None:
         return (digest,)
-    beside = {"repository": repository.name, "plain": plain.text}
-    others = {digest} | {Digest(text) for text in connection.execute(_LINKED_BESIDE, beside).scalars()}
+    others = {digest} | {Digest(text) for text in _beside(connection, repository, plain)}
     return (*sorted(others - {plain}), plain)
 
 
@@ -275,7 +289,27 @@ def require_unreferenced(
     for digest in digests:
         named = place is not None and content.has(connection, edges, repository_id=place, target=digest.text)
         if named or digest.text in coming:
-            raise ContentReferenced(f"Delete the manifests that reference {digest} first.")
+            raise _referenced(digest)
+
+
+def require_no_layer(
+    connection: Connection, repository: Repository, digests: Iterable[Digest], but: Collection[str] = ()
+) -> None:
+    """
+    Raises `ContentReferenced` if an image names the manifest as its config or a layer, or is being pushed that does, or
+    if the repository has it as a blob by another digest: the other registry unlinks the blob of the same bytes along
+    with a manifest. Indexes that list it do not count, nor do the intents *but*.
+    """
+    begun = _begun(connection, repository, "manifest.push", but)
+    coming = {name for act in begun if not act.get("index") for name in act.get("names", ())}
+    for digest in digests:
+        beside = [Digest(text) for text in _beside(connection, repository, digest)]
+        for name in (digest, *beside):
+            asked = {"repository": repository.name, "target": name.text, "indexes": sorted(INDEX_MEDIA_TYPES)}
+            if name.text in coming or connection.execute(_NAMED_BY_IMAGE, asked).first() is not None:
+                raise _referenced(name)
+        if beside:
+            raise ContentReferenced(f"Delete the blob {beside[0]} first: without {digest} it cannot be read.")
 
 
 def require_undeleted(
@@ -283,12 +317,32 @@ def require_undeleted(
 ) -> None:
     """
     Raises `ManifestBlobUnknown` if a blob that *manifest* requires is being deleted; the intents *but* do not count.
+
+    Deleted as a manifest it goes as well, by its SHA-256.
     """
-    begun = _begun(connection, repository, "blob.delete", but)
-    going = {name for act in begun for name in (act.get("digest"), *act.get("twins", ()))}
+    going = _going(connection, repository, "blob.delete", but)
+    if not manifest.is_index:
+        going |= _going(connection, repository, "manifest.delete", but)
     missing = tuple(digest.text for digest in manifest.required if digest.text in going)
     if missing:
         raise ManifestBlobUnknown(f"Push {missing[0]} to {repository} again: it is being deleted.", missing=missing)
+
+
+def _referenced(digest: Digest) -> ContentReferenced:
+    return ContentReferenced(f"Delete the manifests that reference {digest} first.")
+
+
+def _beside(connection: Connection, repository: Repository, plain: Digest) -> Sequence[str]:
+    """The other digests by which the repository has the blob whose SHA-256 is *plain*."""
+    asked = {"repository": repository.name, "plain": plain.text}
+    return connection.execute(_LINKED_BESIDE, asked).scalars().all()
+
+
+def _going(connection: Connection, repository: Repository, kind: str, but: Collection[str]) -> set[str]:
+    begun = _begun(connection, repository, kind, but)
+    return {act[name] for act in begun for name in ("digest", "twin") if name in act}.union(
+        *(act.get("twins", ()) for act in begun)
+    )
 
 
 def _learn(database: Database, write: Callable[[Connection], object], failed: str) -> None:
