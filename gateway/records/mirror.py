@@ -12,14 +12,14 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, delete, insert, select
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.change import Notes
 from gateway.errors import ContentReferenced, ManifestBlobUnknown, Unavailable
 from gateway.oci.digest import Algorithm, Digest
 from gateway.oci.manifest import Manifest
-from gateway.oci.media import is_distributable
+from gateway.oci.media import INDEX_MEDIA_TYPES, is_distributable
 from gateway.oci.names import Repository, Tag
 from gateway.records import content, usage
 from gateway.records.behind_tables import twins, untagged
@@ -35,11 +35,28 @@ _HIDDEN: Final = (
     .join(repositories, repositories.c.id == untagged.c.repository_id)
     .where(repositories.c.name == bindparam("repository"))
 )
-_LINKED_BESIDE: Final = (
-    select(twins.c.digest)
-    .join(links, links.c.digest == twins.c.digest)
+_BESIDE: Final = select(twins.c.digest).where(twins.c.sha256 == bindparam("plain"))
+_UNNAMED: Final = (
+    select(links.c.digest)
     .join(repositories, repositories.c.id == links.c.repository_id)
-    .where(repositories.c.name == bindparam("repository"), twins.c.sha256 == bindparam("plain"))
+    .outerjoin(twins, twins.c.digest == links.c.digest)
+    .where(
+        repositories.c.name == bindparam("repository"),
+        links.c.digest.not_like(f"{Algorithm.SHA256.value}:%"),
+        twins.c.digest.is_(None),
+    )
+    .order_by(links.c.digest)
+)
+_NAMED_BY_IMAGE: Final = (
+    select(edges.c.source)
+    .join(repositories, repositories.c.id == edges.c.repository_id)
+    .join(manifests, (manifests.c.repository_id == edges.c.repository_id) & (manifests.c.digest == edges.c.source))
+    .where(
+        repositories.c.name == bindparam("repository"),
+        edges.c.target == bindparam("target"),
+        manifests.c.media_type.not_in(bindparam("indexes", expanding=True)),
+    )
+    .limit(1)
 )
 _BEGUN: Final = select(intents.c.id, intents.c.kind, intents.c.act).where(
     intents.c.repository == bindparam("repository")
@@ -82,11 +99,15 @@ def twin(manifest: Manifest) -> Manifest:
 
 
 def drop_manifest(connection: Connection, repository: Repository, digest: Digest) -> Notes:
-    """Forgets the manifest with its tags; what refers to it or lists it stays. Nothing known of it is no harm."""
+    """
+    Forgets the manifest with its tags, and the blob of the same bytes: the other registry unlinks both. What refers to
+    it or lists it stays. Nothing known of it is no harm.
+    """
     place = content.repository_id(connection, repository)
     if place is None:
         return Notes({"tags": {}}, {"tags": {}}, digest=digest.text)
     connection.execute(delete(untagged).where(untagged.c.repository_id == place, untagged.c.digest == digest.text))
+    content.unlink(connection, place, digest)
     return content.forget_manifest(connection, place, digest)
 
 
@@ -226,9 +247,17 @@ def learn_size(database: Database, digest: Digest, size_bytes: int) -> None:
 
 
 def keep_twin(connection: Connection, digest: Digest, plain: Digest) -> None:
-    """Keeps that the bytes of the blob *digest* have the SHA-256 *plain*; again is no harm."""
-    if digest != plain and not content.has(connection, twins, digest=digest.text):
+    """
+    Keeps that the bytes of the blob *digest* have the SHA-256 *plain*, whatever was known before; again is no harm.
+
+    What is kept is deleted along: only what the other registry says of the blob, or took under that digest, may be.
+    """
+    if digest == plain:
+        return
+    if not content.has(connection, twins, digest=digest.text):
         connection.execute(insert(twins).values(digest=digest.text, sha256=plain.text))
+    elif twin_of(connection, digest) != plain:
+        connection.execute(update(twins).where(twins.c.digest == digest.text).values(sha256=plain.text))
 
 
 def learn_twin(database: Database, digest: Digest, plain: Digest) -> None:
@@ -245,14 +274,19 @@ def twin_of(connection: Connection, digest: Digest) -> Digest | None:
     return None if text is None else Digest(text)
 
 
-def names_of(connection: Connection, repository: Repository, digest: Digest) -> tuple[Digest, ...]:
-    """The digests by which the repository has the blob's bytes, as far as they are known; a SHA-256 comes last."""
+def names_of(connection: Connection, digest: Digest) -> tuple[Digest, ...]:
+    """
+    The digests of the blob's bytes, as far as they are known; a SHA-256 comes last.
+
+    By which of them the repository has it does not matter: it may just be coming by another.
+    """
     plain = twin_of(connection, digest)
-    if plain is None:
-        return (digest,)
-    beside = {"repository": repository.name, "plain": plain.text}
-    others = {digest} | {Digest(text) for text in connection.execute(_LINKED_BESIDE, beside).scalars()}
-    return (*sorted(others - {plain}), plain)
+    return (digest,) if plain is None else (*sorted({digest, *_beside(connection, plain)} - {plain}), plain)
+
+
+def unnamed(connection: Connection, repository: Repository) -> list[Digest]:
+    """The blobs of the repository whose SHA-256 is not known."""
+    return [Digest(text) for text in connection.execute(_UNNAMED, {"repository": repository.name}).scalars()]
 
 
 def require_unreferenced(
@@ -267,7 +301,28 @@ def require_unreferenced(
     for digest in digests:
         named = place is not None and content.has(connection, edges, repository_id=place, target=digest.text)
         if named or digest.text in coming:
-            raise ContentReferenced(f"Delete the manifests that reference {digest} first.")
+            raise _referenced(digest)
+
+
+def require_no_layer(
+    connection: Connection, repository: Repository, digests: Iterable[Digest], but: Collection[str] = ()
+) -> None:
+    """
+    Raises `ContentReferenced` if an image names the manifest as its config or a layer, or is being pushed that does, or
+    if the repository has it as a blob by another digest: the other registry unlinks the blob of the same bytes along
+    with a manifest. Indexes that list it do not count, nor do the intents *but*.
+    """
+    begun = _begun(connection, repository, "manifest.push", but)
+    coming = {name for act in begun if not act.get("index") for name in act.get("names", ())}
+    for digest in digests:
+        beside = sorted(_beside(connection, digest))
+        for name in (digest, *beside):
+            asked = {"repository": repository.name, "target": name.text, "indexes": sorted(INDEX_MEDIA_TYPES)}
+            if name.text in coming or connection.execute(_NAMED_BY_IMAGE, asked).first() is not None:
+                raise _referenced(name)
+        for name in beside:
+            if knows_link(connection, repository, name):
+                raise ContentReferenced(f"Delete the blob {name} first: without {digest} it cannot be read.")
 
 
 def require_undeleted(
@@ -275,12 +330,39 @@ def require_undeleted(
 ) -> None:
     """
     Raises `ManifestBlobUnknown` if a blob that *manifest* requires is being deleted; the intents *but* do not count.
+
+    Deleted as a manifest it goes as well, by its SHA-256.
     """
-    begun = _begun(connection, repository, "blob.delete", but)
-    going = {name for act in begun for name in (act.get("digest"), *act.get("twins", ()))}
-    missing = tuple(digest.text for digest in manifest.required if digest.text in going)
+    going = _going(connection, repository, "blob.delete", but)
+    if not manifest.is_index:
+        going |= _going(connection, repository, "manifest.delete", but)
+    missing = tuple(
+        each.text
+        for each in manifest.required
+        if not going.isdisjoint({name.text for name in (each, twin_of(connection, each)) if name is not None})
+    )
     if missing:
         raise ManifestBlobUnknown(f"Push {missing[0]} to {repository} again: it is being deleted.", missing=missing)
+
+
+def is_going(connection: Connection, repository: Repository, digest: Digest) -> bool:
+    """Whether a deletion of the blob or of the manifest has been begun and is not recorded yet."""
+    return any(digest.text in _going(connection, repository, kind) for kind in ("blob.delete", "manifest.delete"))
+
+
+def _referenced(digest: Digest) -> ContentReferenced:
+    return ContentReferenced(f"Delete the manifests that reference {digest} first.")
+
+
+def _beside(connection: Connection, plain: Digest) -> list[Digest]:
+    return [Digest(text) for text in connection.execute(_BESIDE, {"plain": plain.text}).scalars()]
+
+
+def _going(connection: Connection, repository: Repository, kind: str, but: Collection[str] = ()) -> set[str]:
+    begun = _begun(connection, repository, kind, but)
+    return {act[name] for act in begun for name in ("digest", "twin") if name in act}.union(
+        *(act.get("twins", ()) for act in begun)
+    )
 
 
 def _learn(database: Database, write: Callable[[Connection], object], failed: str) -> None:
