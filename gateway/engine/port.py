@@ -172,7 +172,12 @@ class Manifests(Protocol):
         ...
 
     def delete(self, repository: Repository, digest: Digest, owner: str = "") -> Change:
-        """Removes the manifest with its tags, as *owner* (`kind:id`); on commit raises `ManifestUnknown`."""
+        """
+        Removes the manifest with its tags, as *owner* (`kind:id`); on commit raises `ManifestUnknown`.
+
+        Raises `ContentReferenced` where a blob of the same bytes would go along, and something in the repository needs
+        it.
+        """
         ...
 
     def untag(self, repository: Repository, tag: Tag, owner: str = "") -> Change:

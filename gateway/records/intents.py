@@ -6,8 +6,8 @@
 What an intent's *act* holds, by kind of event; digests, tags and repositories as text:
 
     manifest.push      digest (its SHA-256), pushed (by which it was pushed), tags (a list), owner (`kind:id`),
-                       size_bytes, known and before (of `mirror.starting_point`); names (what it requires) and
-                       layers (of `foresight.Coming`) are kept as promises alone
+                       size_bytes, known and before (of `mirror.starting_point`), index (true if it is one); names (what
+                       it requires) and layers (of `foresight.Coming`) are kept as promises alone
     manifest.delete    digest, twin (the SHA-256, if that is another), tags (those that go along)
     tag.delete         tags (a list of one); nothing is done there, only asked
     blob.push          digest, size_bytes, owner, upload (its id), twin (the SHA-256, if that is another and known)

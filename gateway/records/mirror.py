@@ -11,14 +11,14 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, delete, insert, select
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.change import Notes
 from gateway.errors import ContentReferenced, ManifestBlobUnknown, Unavailable
 from gateway.oci.digest import Algorithm, Digest
 from gateway.oci.manifest import Manifest
-from gateway.oci.media import is_distributable
+from gateway.oci.media import INDEX_MEDIA_TYPES, is_distributable
 from gateway.oci.names import Repository, Tag
 from gateway.records import content, intents, promises, usage
 from gateway.records.behind_tables import twins, untagged
@@ -39,6 +39,17 @@ _LINKED_BESIDE: Final = (
     .join(links, links.c.digest == twins.c.digest)
     .join(repositories, repositories.c.id == links.c.repository_id)
     .where(repositories.c.name == bindparam("repository"), twins.c.sha256 == bindparam("plain"))
+)
+_NAMED_BY_IMAGE: Final = (
+    select(edges.c.source)
+    .join(repositories, repositories.c.id == edges.c.repository_id)
+    .join(manifests, (manifests.c.repository_id == edges.c.repository_id) & (manifests.c.digest == edges.c.source))
+    .where(
+        repositories.c.name == bindparam("repository"),
+        edges.c.target == bindparam("target"),
+        manifests.c.media_type.not_in(bindparam("indexes", expanding=True)),
+    )
+    .limit(1)
 )
 
 
@@ -78,11 +89,15 @@ def twin(manifest: Manifest) -> Manifest:
 
 
 def drop_manifest(connection: Connection, repository: Repository, digest: Digest) -> Notes:
-    """Forgets the manifest with its tags; what refers to it or lists it stays. Nothing known of it is no harm."""
+    """
+    Forgets the manifest with its tags, and the blob of the same bytes: the other registry unlinks both. What refers to
+    it or lists it stays. Nothing known of it is no harm.
+    """
     place = content.repository_id(connection, repository)
     if place is None:
         return Notes({"tags": {}}, {"tags": {}}, digest=digest.text)
     connection.execute(delete(untagged).where(untagged.c.repository_id == place, untagged.c.digest == digest.text))
+    content.unlink(connection, place, digest)
     return content.forget_manifest(connection, place, digest)
 
 
@@ -222,9 +237,17 @@ def learn_size(database: Database, digest: Digest, size_bytes: int) -> None:
 
 
 def keep_twin(connection: Connection, digest: Digest, plain: Digest) -> None:
-    """Keeps that the bytes of the blob *digest* have the SHA-256 *plain*; again is no harm."""
-    if digest != plain and not content.has(connection, twins, digest=digest.text):
+    """
+    Keeps that the bytes of the blob *digest* have the SHA-256 *plain*, whatever was known before; again is no harm.
+
+    What is kept is deleted along: only what the other registry says of the blob, or took under that digest, may be.
+    """
+    if digest == plain:
+        return
+    if not content.has(connection, twins, digest=digest.text):
         connection.execute(insert(twins).values(digest=digest.text, sha256=plain.text))
+    elif twin_of(connection, digest) != plain:
+        connection.execute(update(twins).where(twins.c.digest == digest.text).values(sha256=plain.text))
 
 
 def learn_twin(database: Database, digest: Digest, plain: Digest) -> None:
@@ -246,8 +269,7 @@ def names_of(connection: Connection, repository: Repository, digest: Digest) -> 
     plain = twin_of(connection, digest)
     if plain is None:
         return (digest,)
-    beside = {"repository": repository.name, "plain": plain.text}
-    others = {digest} | {Digest(text) for text in connection.execute(_LINKED_BESIDE, beside).scalars()}
+    others = {digest} | {Digest(text) for text in _beside(connection, repository, plain)}
     return (*sorted(others - {plain}), plain)
 
 
@@ -264,7 +286,26 @@ def require_unreferenced(
     for digest in wanted:
         named = place is not None and content.has(connection, edges, repository_id=place, target=digest.text)
         if named or digest.text in coming:
-            raise ContentReferenced(f"Delete the manifests that reference {digest} first.")
+            raise _referenced(digest)
+
+
+def require_no_layer(
+    connection: Connection, repository: Repository, digests: Iterable[Digest], but: Collection[str] = ()
+) -> None:
+    """
+    Raises `ContentReferenced` if an image names the manifest as its config or a layer, or is being pushed that does, or
+    if the repository has it as a blob by another digest: the other registry unlinks the blob of the same bytes along
+    with a manifest. Indexes that list it do not count, nor do the intents *but*.
+    """
+    for digest in digests:
+        beside = [Digest(text) for text in _beside(connection, repository, digest)]
+        coming = promises.named(connection, repository, (digest, *beside), but, by_images=True)
+        for name in (digest, *beside):
+            asked = {"repository": repository.name, "target": name.text, "indexes": sorted(INDEX_MEDIA_TYPES)}
+            if name.text in coming or connection.execute(_NAMED_BY_IMAGE, asked).first() is not None:
+                raise _referenced(name)
+        if beside:
+            raise ContentReferenced(f"Delete the blob {beside[0]} first: without {digest} it cannot be read.")
 
 
 def require_undeleted(
@@ -272,12 +313,36 @@ def require_undeleted(
 ) -> None:
     """
     Raises `ManifestBlobUnknown` if a blob that *manifest* requires is being deleted; the intents *but* do not count.
+
+    Deleted as a manifest it goes as well, by its SHA-256.
     """
-    begun = intents.begun(connection, repository, "blob.delete", but)
-    going = {name for act in begun for name in (act.get("digest"), *act.get("twins", ()))}
-    missing = tuple(digest.text for digest in manifest.required if digest.text in going)
+    going = _going(connection, repository, "blob.delete", but)
+    if not manifest.is_index:
+        going |= _going(connection, repository, "manifest.delete", but)
+    missing = tuple(
+        each.text
+        for each in manifest.required
+        if not going.isdisjoint({name.text for name in (each, twin_of(connection, each)) if name is not None})
+    )
     if missing:
         raise ManifestBlobUnknown(f"Push {missing[0]} to {repository} again: it is being deleted.", missing=missing)
+
+
+def _referenced(digest: Digest) -> ContentReferenced:
+    return ContentReferenced(f"Delete the manifests that reference {digest} first.")
+
+
+def _beside(connection: Connection, repository: Repository, plain: Digest) -> Sequence[str]:
+    """The other digests by which the repository has the blob whose SHA-256 is *plain*."""
+    asked = {"repository": repository.name, "plain": plain.text}
+    return connection.execute(_LINKED_BESIDE, asked).scalars().all()
+
+
+def _going(connection: Connection, repository: Repository, kind: str, but: Collection[str]) -> set[str]:
+    begun = intents.begun(connection, repository, kind, but)
+    return {act[name] for act in begun for name in ("digest", "twin") if name in act}.union(
+        *(act.get("twins", ()) for act in begun)
+    )
 
 
 def _learn(database: Database, write: Callable[[Connection], object], failed: str) -> None:

@@ -10,6 +10,7 @@ over, as one about a digest that nobody has does.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 from typing import Any, Final
@@ -41,7 +42,7 @@ _LARGEST: Final = (
 )
 _OF_SOME: Final = _LARGEST.where(driver.among(promises.c.digest, "some"))
 _NAMED: Final = (
-    select(promises.c.digest)
+    select(promises.c.digest, intents.c.act)
     .join(intents, intents.c.id == promises.c.intent_id)
     .where(
         driver.among(promises.c.digest, "some"),
@@ -91,9 +92,17 @@ def bytes_beside(
 
 
 def named(
-    connection: Connection, repository: Repository, digests: Iterable[Digest], but: Collection[str]
+    connection: Connection,
+    repository: Repository,
+    digests: Iterable[Digest],
+    but: Collection[str],
+    *,
+    by_images: bool = False,
 ) -> frozenset[str]:
-    """Those of the *digests* that a manifest names which is being pushed; the intents *but* do not count."""
+    """
+    Those of the *digests* that a manifest names which is being pushed, or only *by_images*, which are no indexes; the
+    intents *but* do not count.
+    """
     values = {
         "some": driver.listed(connection, [digest.text for digest in digests]),
         "but": driver.listed(connection, but),
@@ -101,7 +110,8 @@ def named(
         "repository": repository.name,
         "kind": "manifest.push",
     }
-    return frozenset(digest for (digest,) in driver.rows(connection, _NAMED, values, anew=True))
+    found = driver.rows(connection, _NAMED, values, anew=True)
+    return frozenset(digest for digest, act in found if not (by_images and json.loads(act).get("index")))
 
 
 def _promised(kind: str, act: Mapping[str, Any]) -> dict[_Row, int]:

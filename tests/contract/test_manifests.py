@@ -112,19 +112,58 @@ def test_layers_that_lie_elsewhere_are_taken_or_refused_for_good(
     run(story())
 
 
-@pytest.mark.parametrize(
-    "content",
-    [b"{}", b"[1]", b"\x1f\x8b a layer", b'{"architecture": "amd64"}'],
-    ids=["empty", "list", "layer", "config"],
-)
-def test_a_blob_is_no_manifest_and_is_not_deleted_as_one(house: House, content: bytes) -> None:
+BLOBS = {
+    "empty": b"{}",
+    "list": b"[1]",
+    "layer": b"\x1f\x8b a layer",
+    "config": b'{"architecture": "amd64"}',
+    "image": image(b"{}", b"a layer", annotations={"kept": "as a blob"}).content,
+    "index": index([]).content,
+    "first format": b'{"schemaVersion":1,"name":"x","tag":"y"}',
+    "no type": b'{"schemaVersion":2}',
+}
+
+
+@pytest.mark.parametrize("content", BLOBS.values(), ids=BLOBS)
+def test_a_blob_is_not_deleted_as_a_manifest(house: House, content: bytes) -> None:
+    async def story() -> None:
+        for algorithm in Algorithm:
+            blob = await house.push(UI, content, algorithm)
+            with pytest.raises(ManifestUnknown):
+                await house.commit(house.engine.manifests.delete(UI, blob.digest))
+            assert await house.pull(UI, blob.digest) == content
+
+    run(story())
+
+
+@pytest.mark.parametrize("content", list(BLOBS.values())[:4], ids=list(BLOBS)[:4])
+def test_a_blob_is_no_manifest(house: House, content: bytes) -> None:
     async def story() -> None:
         for algorithm in Algorithm:
             blob = await house.push(UI, content, algorithm)
             assert not await is_there(house, blob.digest)
-            with pytest.raises(ManifestUnknown):
-                await house.commit(house.engine.manifests.delete(UI, blob.digest))
-            assert await house.pull(UI, blob.digest) == content
+
+    run(story())
+
+
+@pytest.mark.parametrize("content", BLOBS.values(), ids=BLOBS)
+def test_the_layer_of_an_image_is_not_deleted_as_a_manifest(house: House, content: bytes) -> None:
+    async def story() -> None:
+        naming = await house.push_image(UI, "v1", layer=content)
+        with pytest.raises(ManifestUnknown):
+            await house.commit(house.engine.manifests.delete(UI, Digest.of(content)))
+        assert await is_there(house, naming.digest)
+        assert await house.pull(UI, Digest.of(content)) == content
+
+    run(story())
+
+
+def test_an_index_does_not_keep_the_manifests_that_it_lists(house: House) -> None:
+    async def story() -> None:
+        child = await house.push_image(UI)
+        await house.put(UI, index([(child.content, child.media_type)]), "v1")
+        await house.commit(house.engine.manifests.delete(UI, child.digest))
+        assert not await is_there(house, child.digest)
 
     run(story())
 

@@ -11,6 +11,8 @@ import pytest
 
 from gateway.engine.upstream.sharing import Sharing
 from gateway.errors import (
+    BlobUnknown,
+    ContentReferenced,
     ManifestBlobUnknown,
     ManifestInvalid,
     ManifestTooLarge,
@@ -25,6 +27,7 @@ from gateway.oci.digest import Algorithm, Digest
 from gateway.oci.manifest import OCI_INDEX, OCI_MANIFEST
 from gateway.oci.names import Reference, Tag
 from gateway.records import projects, schema
+from gateway.records.behind_tables import untagged
 from gateway.records.projects import Wishes
 from tests.contract.house import OTHER, UI, House, Houses, image, index, run
 from tests.engine.behind import Behind, Script, refusal, rows
@@ -359,6 +362,84 @@ def test_a_manifest_pushed_by_sha512_is_kept_here_and_goes_with_its_twin(front: 
 # removing
 
 
+async def push_as_both(front: House, algorithm: Algorithm = Algorithm.SHA256) -> None:
+    """The image, and its bytes as a blob too: the registry unlinks both when it is told to delete the manifest."""
+    await front.push_image(UI)
+    await front.push(UI, MANIFEST.content, algorithm)
+
+
+def test_a_manifest_that_is_a_layer_too_is_kept_while_an_image_names_it_or_one_on_its_way(front: House) -> None:
+    async def story() -> None:
+        await push_as_both(front)
+        naming = image(b"{}", MANIFEST.content)
+        push = front.engine.manifests.put(UI, naming, [])
+        deletion = front.engine.manifests.delete(UI, MANIFEST.digest)
+        assert push.elsewhere is not None
+        assert deletion.elsewhere is not None
+        with front.database.writer() as connection:
+            push.elsewhere.intend(connection, {})
+            with pytest.raises(ContentReferenced):
+                deletion.elsewhere.intend(connection, {})
+            push.elsewhere.drop(connection)
+            deletion.elsewhere.intend(connection, {})
+            with pytest.raises(ManifestBlobUnknown):
+                push.elsewhere.intend(connection, {})
+            deletion.elsewhere.drop(connection)
+        await front.put(UI, naming, "v1")
+        with pytest.raises(ContentReferenced):
+            await front.commit(front.engine.manifests.delete(UI, MANIFEST.digest))
+        assert await front.pull(UI, MANIFEST.digest) == MANIFEST.content
+        await front.commit(front.engine.manifests.delete(UI, naming.digest))
+        await front.commit(front.engine.manifests.delete(UI, MANIFEST.digest))
+        # Those of the config and of the layer are left.
+        assert (rows(front, schema.links), rows(front, schema.intents)) == (2, 0)
+        with pytest.raises(BlobUnknown):
+            await front.engine.blobs.find(UI, MANIFEST.digest)
+
+    run(story())
+
+
+def test_a_manifest_is_kept_while_a_blob_by_sha512_needs_its_bytes(front: House) -> None:
+    async def story() -> None:
+        await push_as_both(front, Algorithm.SHA512)
+        blob = Digest.of(MANIFEST.content, Algorithm.SHA512)
+        with pytest.raises(ContentReferenced) as refused:
+            await front.commit(front.engine.manifests.delete(UI, MANIFEST.digest))
+        assert blob.text in refused.value.message
+        assert await front.pull(UI, blob) == MANIFEST.content
+        await front.commit(front.engine.blobs.delete(UI, blob))
+        assert await found(front, MANIFEST.digest) == MANIFEST.digest
+        await front.commit(front.engine.manifests.delete(UI, MANIFEST.digest))
+        assert await found(front, MANIFEST.digest) is None
+
+    run(story())
+
+
+def test_an_index_on_its_way_does_not_keep_the_manifests_that_it_lists(front: House) -> None:
+    async def story() -> None:
+        await front.push_image(UI)
+        push = front.engine.manifests.put(UI, index([(MANIFEST.content, MANIFEST.media_type)]), [])
+        deletion = front.engine.manifests.delete(UI, MANIFEST.digest)
+        assert push.elsewhere is not None
+        assert deletion.elsewhere is not None
+        with front.database.writer() as connection:
+            push.elsewhere.intend(connection, {})
+            deletion.elsewhere.intend(connection, {})
+            for each in (push, deletion):
+                each.elsewhere.drop(connection)
+
+    run(story())
+
+
+def test_what_was_pushed_past_the_gateway_can_be_deleted(front: House, behind: Behind) -> None:
+    async def story() -> None:
+        await behind.put(UI, MANIFEST, "v1", b"{}", LAYER)
+        await front.commit(front.engine.manifests.delete(UI, MANIFEST.digest))
+        assert await found(front, V1) is None
+
+    run(story())
+
+
 def test_a_removed_tag_is_hidden_until_it_moves(front: House, behind: Behind) -> None:
     async def story() -> None:
         await behind.put(UI, MANIFEST, "v1", b"{}", LAYER)
@@ -375,7 +456,7 @@ def test_a_removed_tag_is_hidden_until_it_moves(front: House, behind: Behind) ->
         assert await found(front, V1) is None
         await front.put(UI, MANIFEST, "v1")
         assert await found(front, V1) == MANIFEST.digest
-        assert rows(front, schema.untagged) == 0
+        assert rows(front, untagged) == 0
 
     run(story())
 

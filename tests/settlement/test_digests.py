@@ -10,10 +10,12 @@ from gateway.audit.event import Kind
 from gateway.change import Change
 from gateway.errors import BlobUnknown
 from gateway.oci.digest import Algorithm, Digest
+from gateway.records import mirror
+from gateway.records.behind_tables import twins
 from gateway.records.schema import links, manifests
 from tests.contract.house import image
 from tests.records.rows import column
-from tests.settlement.front import LAYER, NEW_LAYER, OWNER, UI, Front, body
+from tests.settlement.front import LAYER, NEW_LAYER, OWNER, UI, Act, Front, body
 
 BLOB = Digest.of(NEW_LAYER, Algorithm.SHA512)
 PLAIN = image(b"{}", LAYER, annotations={"pushed by": "sha512"})
@@ -44,6 +46,65 @@ def test_a_blob_that_was_pushed_by_sha512_is_settled(front_on_each: Front) -> No
     assert BLOB.text in column(front.house, links.c.digest)
     assert (front.last()["outcome"], front.last()["digest"]) == ("allowed", BLOB.text)
     assert front.run(front.engine.blobs.find(UI, BLOB)).size_bytes == len(NEW_LAYER)
+
+
+async def keep(front: Front, content: bytes, digest: Digest) -> None:
+    """Puts a blob into the registry behind, past the gateway."""
+    begun = await front.client.ask("POST", f"/v2/{UI}/blobs/uploads/", content=b"")
+    place = front.client.local(begun.headers["location"], UI.name)
+    assert (await front.client.ask("PUT", f"{place}&digest={digest}", content=content)).status == 201
+
+
+def sending(content: bytes) -> Act:
+    """A push of *content* under the digest of another blob, which the registry behind refuses."""
+
+    async def push(front: Front) -> Change:
+        upload, begun = await front.engine.uploads.begin(UI, OWNER)
+        await front.commit(Kind.UPLOAD_BEGIN, begun)
+        return (await front.engine.uploads.finish(upload, body(content), None, BLOB))[1]
+
+    return push
+
+
+@pytest.mark.parametrize("sent", [b"other bytes, and longer", NEW_LAYER[::-1]], ids=["another size", "another SHA-256"])
+def test_a_push_of_other_bytes_than_those_that_are_there_by_sha512_was_not_done(
+    front_on_each: Front, sent: bytes
+) -> None:
+    front = front_on_each
+    front.run(keep(front, NEW_LAYER, BLOB))
+    front.leave(Kind.BLOB_PUSH, sending(sent), done=False)
+
+    assert front.settle(later=600) == 1
+
+    assert (front.last()["outcome"], front.last()["reason"]) == ("failed", "not_done")
+    assert BLOB.text not in column(front.house, links.c.digest)
+    assert column(front.house, twins.c.sha256) == []
+
+
+def test_a_blob_that_was_sent_under_the_digest_of_another_stays_when_that_is_deleted(front_on_each: Front) -> None:
+    front, junk = front_on_each, b"needed by others"
+
+    async def story() -> None:
+        _, change = await front.upload(UI, junk)
+        await front.commit(Kind.BLOB_PUSH, change)
+        await front.engine.blobs.find(UI, BLOB)
+        await front.commit(Kind.BLOB_DELETE, front.engine.blobs.delete(UI, BLOB))
+        assert (await front.engine.blobs.find(UI, Digest.of(junk))).size_bytes == len(junk)
+
+    front.run(keep(front, NEW_LAYER, BLOB))
+    front.leave(Kind.BLOB_PUSH, sending(junk), done=False)
+    assert front.settle(later=600) == 1
+    front.run(story())
+
+
+def test_another_name_that_is_wrong_is_put_right_once_the_registry_says_another(front_on_each: Front) -> None:
+    front = front_on_each
+    front.written(lambda connection: mirror.keep_twin(connection, BLOB, Digest.of(b"anything")))
+    front.run(keep(front, NEW_LAYER, BLOB))
+
+    front.run(front.engine.blobs.find(UI, BLOB))
+
+    assert column(front.house, twins.c.sha256) == [Digest.of(NEW_LAYER).text]
 
 
 @pytest.mark.parametrize("done", [False, True], ids=["not done", "done"])

@@ -190,7 +190,7 @@ class UpstreamBlobs:
     async def _learn(self, blob: Blob, told: Digest | None) -> None:
         """
         What is known of the blob's size here may be no more than what somebody's manifest claimed; and by which other
-        digest the registry has it, if that is what it *told*, may not be known at all.
+        digest the registry has it, if that is what it *told*, may not be known at all, or not rightly.
         """
         known, twin = await self._database.read(
             lambda connection: (
@@ -200,7 +200,7 @@ class UpstreamBlobs:
         )
         if known is not None and known != blob.size_bytes:
             await self._in_thread(partial(mirror.learn_size, self._database, blob.digest, blob.size_bytes))
-        if twin is None and told is not None and told.algorithm is Algorithm.SHA256:
+        if told is not None and told.algorithm is Algorithm.SHA256 and told != twin:
             await self._in_thread(partial(mirror.learn_twin, self._database, blob.digest, told))
 
     async def _in_thread(self, job: Callable[[], None]) -> None:

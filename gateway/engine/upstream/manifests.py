@@ -102,6 +102,7 @@ class UpstreamManifests:
             "owner": owner,
             "names": required,
             "size_bytes": len(manifest.content),
+            **({"index": True} if manifest.is_index else {}),
         }
         intention = Intention(self._holds, "manifest.push", repository, told, check)
 
@@ -130,7 +131,11 @@ class UpstreamManifests:
         gone = [digest]
 
         def check(connection: Any, but: Collection[str]) -> None:
-            told.update(foresight.manifest_goes(connection, repository, digest, but))
+            going = foresight.manifest_goes(connection, repository, digest, but)
+            if mirror.knows_manifest(connection, repository, digest):
+                names = {digest, Digest(str(going.get("twin", digest.text)))}
+                mirror.require_no_layer(connection, repository, sorted(names), but)
+            told.update(going)
 
         intention = Intention(self._holds, "manifest.delete", repository, told, check)
 
@@ -325,10 +330,11 @@ class UpstreamManifests:
 
     async def _require_no_blob(self, repository: Repository, digest: Digest) -> None:
         """Raises `ManifestUnknown` for a blob: asked to delete it as a manifest, a registry does, whatever names it."""
-        path = f"/v2/{repository}/manifests/{digest}"
-        answer = await self._client.ask("GET", path, headers=_ACCEPT, scope=_pull(repository))
-        if await self._is_blob(repository, digest, answer):
+        answer = await self._client.ask("HEAD", f"/v2/{repository}/blobs/{digest}", scope=_pull(repository))
+        if answer.status == 200:
             raise _unknown(repository, digest)
+        if not is_absent(answer, bodiless=True):
+            raise self._client.refuse(answer)
 
     async def _knows(self, repository: Repository, digest: Digest) -> bool:
         return await self._database.read(lambda found: mirror.knows_manifest(found, repository, digest))

@@ -45,6 +45,19 @@ class Finding:
     apply: Callable[[Any], Notes] = _nothing
 
 
+@dataclass(frozen=True, slots=True)
+class _Blob:
+    """A blob in the registry behind; *plain* is the SHA-256 of its bytes, if it names that."""
+
+    size_bytes: int
+    plain: Digest | None
+
+    def may_be(self, size_bytes: int, twin: str | None) -> bool:
+        """Whether it can be *size_bytes* that were sent, with the SHA-256 *twin* if that is known."""
+        differs = twin is not None and self.plain is not None and self.plain.text != twin
+        return size_bytes == self.size_bytes and not differs
+
+
 class Settling:
     """Asks the registry behind what became of intents; changes nothing there."""
 
@@ -189,28 +202,29 @@ class Settling:
 
     async def _pushed_blob(self, intent: Intent) -> Finding:
         digest, repository = _digest(intent), intent.repository
-        size = await self._size(repository, digest)
-        if size is None:
+        found = await self._found(repository, digest)
+        # Of this digest it was there before, and what was sent are other bytes: they cannot have been taken.
+        if found is None or not found.may_be(intent.act["size_bytes"], intent.act.get("twin")):
             return Finding(False)
         act = Act(int(self._clock()), intent.act["owner"], done=True)
 
         def apply(connection: Any) -> Notes:
             uploads.remove(connection, intent.act["upload"])
-            if "twin" in intent.act:
-                mirror.keep_twin(connection, digest, Digest.parse(intent.act["twin"]))
-            return content.link_blob(connection, repository, digest, size, act)
+            if found.plain is not None:
+                mirror.keep_twin(connection, digest, found.plain)
+            return content.link_blob(connection, repository, digest, found.size_bytes, act)
 
         return Finding(True, apply)
 
     async def _mounted_blob(self, intent: Intent) -> Finding:
         digest, repository = _digest(intent), intent.repository
-        size = await self._size(repository, digest)
-        if size is None:
+        found = await self._found(repository, digest)
+        if found is None:
             return Finding(False)
         act = Act(int(self._clock()), done=True)
 
         def apply(connection: Any) -> Notes:
-            notes = content.link_blob(connection, repository, digest, size, act)
+            notes = content.link_blob(connection, repository, digest, found.size_bytes, act)
             return replace(notes, detail={"from": intent.act["source"]})
 
         return Finding(True, apply)
@@ -219,7 +233,7 @@ class Settling:
         repository = intent.repository
         names = [_digest(intent), *(Digest.parse(twin) for twin in intent.act.get("twins", ()))]
         for digest in names:
-            if await self._size(repository, digest) is not None:
+            if await self._found(repository, digest) is not None:
                 return Finding(False)
             # A 404 without words may be anybody's: what is forgotten here is forgotten because a registry said so.
             answer = await self._client.ask("GET", _blob(repository, digest), scope=_pull(repository))
@@ -233,8 +247,8 @@ class Settling:
 
         return Finding(True, apply)
 
-    async def _size(self, repository: Repository, digest: Digest) -> int | None:
-        """The blob's size in bytes, None if there is none."""
+    async def _found(self, repository: Repository, digest: Digest) -> _Blob | None:
+        """The blob as the registry behind has it, None if there is none."""
         answer = await self._client.ask("HEAD", _blob(repository, digest), scope=_pull(repository))
         if is_absent(answer, bodiless=True):
             return None
@@ -243,7 +257,7 @@ class Settling:
         lies = told is not None and told.algorithm is digest.algorithm and told != digest
         if answer.status != 200 or lies or not length.isdecimal():
             raise self._client.refuse(answer)
-        return int(length)
+        return _Blob(int(length), told if told is not None and told.algorithm is Algorithm.SHA256 else None)
 
 
 def _moved_on(intent: Intent, places: Mapping[str, str]) -> list[str]:
