@@ -160,7 +160,8 @@ class Repositories:
         """
         Removes the manifest with all its tags; what refers to it or lists it stays.
 
-        Raises `DigestInvalid` and `ManifestUnknown` as the registry does, and what rules say against it.
+        Raises `DigestInvalid`, `ManifestUnknown` and `ContentReferenced` as the registry does, and what rules say
+        against it.
         """
         name, wanted = parse_target(repository), Digest.parse(digest)
         needs = Need(Action.DELETE, name)

@@ -34,11 +34,17 @@ _HIDDEN: Final = (
     .join(repositories, repositories.c.id == untagged.c.repository_id)
     .where(repositories.c.name == bindparam("repository"))
 )
-_LINKED_BESIDE: Final = (
-    select(twins.c.digest)
-    .join(links, links.c.digest == twins.c.digest)
+_BESIDE: Final = select(twins.c.digest).where(twins.c.sha256 == bindparam("plain"))
+_UNNAMED: Final = (
+    select(links.c.digest)
     .join(repositories, repositories.c.id == links.c.repository_id)
-    .where(repositories.c.name == bindparam("repository"), twins.c.sha256 == bindparam("plain"))
+    .outerjoin(twins, twins.c.digest == links.c.digest)
+    .where(
+        repositories.c.name == bindparam("repository"),
+        links.c.digest.not_like(f"{Algorithm.SHA256.value}:%"),
+        twins.c.digest.is_(None),
+    )
+    .order_by(links.c.digest)
 )
 _NAMED_BY_IMAGE: Final = (
     select(edges.c.source)
@@ -264,13 +270,19 @@ def twin_of(connection: Connection, digest: Digest) -> Digest | None:
     return None if text is None else Digest(text)
 
 
-def names_of(connection: Connection, repository: Repository, digest: Digest) -> tuple[Digest, ...]:
-    """The digests by which the repository has the blob's bytes, as far as they are known; a SHA-256 comes last."""
+def names_of(connection: Connection, digest: Digest) -> tuple[Digest, ...]:
+    """
+    The digests of the blob's bytes, as far as they are known; a SHA-256 comes last.
+
+    By which of them the repository has it does not matter: it may just be coming by another.
+    """
     plain = twin_of(connection, digest)
-    if plain is None:
-        return (digest,)
-    others = {digest} | {Digest(text) for text in _beside(connection, repository, plain)}
-    return (*sorted(others - {plain}), plain)
+    return (digest,) if plain is None else (*sorted({digest, *_beside(connection, plain)} - {plain}), plain)
+
+
+def unnamed(connection: Connection, repository: Repository) -> list[Digest]:
+    """The blobs of the repository whose SHA-256 is not known."""
+    return [Digest(text) for text in connection.execute(_UNNAMED, {"repository": repository.name}).scalars()]
 
 
 def require_unreferenced(
@@ -298,14 +310,15 @@ def require_no_layer(
     with a manifest. Indexes that list it do not count, nor do the intents *but*.
     """
     for digest in digests:
-        beside = [Digest(text) for text in _beside(connection, repository, digest)]
+        beside = sorted(_beside(connection, digest))
         coming = promises.named(connection, repository, (digest, *beside), but, by_images=True)
         for name in (digest, *beside):
             asked = {"repository": repository.name, "target": name.text, "indexes": sorted(INDEX_MEDIA_TYPES)}
             if name.text in coming or connection.execute(_NAMED_BY_IMAGE, asked).first() is not None:
                 raise _referenced(name)
-        if beside:
-            raise ContentReferenced(f"Delete the blob {beside[0]} first: without {digest} it cannot be read.")
+        for name in beside:
+            if knows_link(connection, repository, name):
+                raise ContentReferenced(f"Delete the blob {name} first: without {digest} it cannot be read.")
 
 
 def require_undeleted(
@@ -328,17 +341,20 @@ def require_undeleted(
         raise ManifestBlobUnknown(f"Push {missing[0]} to {repository} again: it is being deleted.", missing=missing)
 
 
+def is_going(connection: Connection, repository: Repository, digest: Digest) -> bool:
+    """Whether a deletion of the blob or of the manifest has been begun and is not recorded yet."""
+    return any(digest.text in _going(connection, repository, kind) for kind in ("blob.delete", "manifest.delete"))
+
+
 def _referenced(digest: Digest) -> ContentReferenced:
     return ContentReferenced(f"Delete the manifests that reference {digest} first.")
 
 
-def _beside(connection: Connection, repository: Repository, plain: Digest) -> Sequence[str]:
-    """The other digests by which the repository has the blob whose SHA-256 is *plain*."""
-    asked = {"repository": repository.name, "plain": plain.text}
-    return connection.execute(_LINKED_BESIDE, asked).scalars().all()
+def _beside(connection: Connection, plain: Digest) -> list[Digest]:
+    return [Digest(text) for text in connection.execute(_BESIDE, {"plain": plain.text}).scalars()]
 
 
-def _going(connection: Connection, repository: Repository, kind: str, but: Collection[str]) -> set[str]:
+def _going(connection: Connection, repository: Repository, kind: str, but: Collection[str] = ()) -> set[str]:
     begun = intents.begun(connection, repository, kind, but)
     return {act[name] for act in begun for name in ("digest", "twin") if name in act}.union(
         *(act.get("twins", ()) for act in begun)

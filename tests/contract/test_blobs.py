@@ -8,7 +8,8 @@ import pytest
 
 from gateway.errors import BlobUnknown, ContentReferenced
 from gateway.oci.digest import Algorithm, Digest
-from tests.contract.house import OTHER, UI, House, Houses, read, run
+from gateway.oci.manifest import OCI_MANIFEST, load
+from tests.contract.house import OTHER, UI, WRITER, House, Houses, body, image, read, run
 
 CONTENT = bytes(range(256)) * 5000
 
@@ -128,6 +129,27 @@ def test_what_was_pushed_by_sha512_and_deleted_is_readable_by_no_digest(house: H
         assert await house.pull(OTHER, digest) == CONTENT
         await house.push(UI, CONTENT, Algorithm.SHA512)
         assert await house.pull(UI, digest) == CONTENT
+
+    run(story())
+
+
+def test_an_image_is_readable_whose_layer_came_by_sha512_in_parts_over_two_processes(houses: Houses) -> None:
+    digest = Digest.of(CONTENT, Algorithm.SHA512)
+
+    async def story() -> None:
+        here, there = houses.open(), houses.open()
+        await here.push(UI, b"{}")
+        upload, begun = await here.engine.uploads.begin(UI, WRITER)
+        await here.commit(begun)
+        await here.commit((await here.engine.uploads.append(upload, body(CONTENT[:5]), 0)).change)
+        upload = await there.engine.uploads.find(UI, WRITER, upload.id)
+        _, linked = await there.engine.uploads.finish(upload, body(CONTENT[5:]), 5, digest)
+        await there.commit(linked)
+        content = image(b"{}", CONTENT).content.replace(Digest.of(CONTENT).text.encode(), digest.text.encode())
+        await here.put(UI, load(content, OCI_MANIFEST), "v1")
+        with pytest.raises(BlobUnknown if here.nature.keeps_algorithms_apart else ContentReferenced):
+            await here.commit(here.engine.blobs.delete(UI, Digest.of(CONTENT)))
+        assert await there.pull(UI, digest) == CONTENT
 
     run(story())
 

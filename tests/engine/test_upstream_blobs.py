@@ -15,6 +15,7 @@ from gateway.engine.port import Blob
 from gateway.engine.upstream.blobs import UpstreamBlobs
 from gateway.errors import (
     BlobUnknown,
+    BlobUploadUnknown,
     ContentReferenced,
     ManifestBlobUnknown,
     Refusal,
@@ -25,8 +26,9 @@ from gateway.errors import (
 from gateway.oci.digest import Algorithm, Digest
 from gateway.oci.manifest import OCI_MANIFEST, Manifest, load
 from gateway.oci.names import Repository
-from gateway.records import schema, usage
-from tests.contract.house import OTHER, UI, House, Houses, image, read, run
+from gateway.records import mirror, schema, usage
+from gateway.records.behind_tables import twins
+from tests.contract.house import OTHER, UI, WRITER, House, Houses, body, image, read, run
 from tests.engine.behind import Behind, Script, refusal, rows
 from tests.faults.peer import Line, Request, misbehaving
 from tests.services.distribution import Registry, running_registry
@@ -476,6 +478,126 @@ def test_the_other_name_of_what_came_past_the_gateway_is_learned_before_anything
         assert rows(front, schema.intents) == 0
 
     run(story())
+
+
+def test_what_an_image_names_by_sha512_stays_when_its_sha256_is_to_go_though_nobody_knew_that_it_is_the_same(
+    front: House, behind: Behind
+) -> None:
+    async def story() -> None:
+        await front.push(UI, b"{}")
+        await behind.keep(UI, CONTENT, Algorithm.SHA512)
+        await front.put(UI, naming(LONG, CONTENT))
+        with pytest.raises(ContentReferenced):
+            await front.commit(front.engine.blobs.delete(UI, DIGEST))
+        # As it is after what came past the gateway was adopted.
+        forget_names(front)
+        with pytest.raises(Unavailable):
+            await front.commit(front.engine.blobs.delete(UI, DIGEST))
+        with pytest.raises(ContentReferenced):
+            await front.commit(front.engine.blobs.delete(UI, DIGEST))
+        assert await front.pull(UI, LONG) == CONTENT
+        assert rows(front, schema.intents) == 0
+
+    run(story())
+
+
+def test_what_an_image_names_by_sha512_stays_when_its_bytes_are_to_go_as_a_manifest(
+    front: House, behind: Behind
+) -> None:
+    async def story() -> None:
+        inner = await front.push_image(UI)
+        blob = Digest.of(inner.content, Algorithm.SHA512)
+        await behind.keep(UI, inner.content, Algorithm.SHA512)
+        await front.put(UI, naming(blob, inner.content))
+        forget_names(front)
+        with pytest.raises(Unavailable):
+            await front.commit(front.engine.manifests.delete(UI, inner.digest))
+        with pytest.raises(ContentReferenced):
+            await front.commit(front.engine.manifests.delete(UI, inner.digest))
+        assert await front.pull(UI, blob) == inner.content
+
+    run(story())
+
+
+def test_no_image_is_taken_that_names_by_sha512_what_is_being_deleted_by_its_sha256_or_was(
+    front: House, behind: Behind
+) -> None:
+    async def story() -> None:
+        await front.push(UI, b"{}")
+        await behind.keep(UI, CONTENT, Algorithm.SHA512)
+        manifest = naming(LONG, CONTENT)
+        deletion = front.engine.blobs.delete(UI, DIGEST)
+        assert deletion.elsewhere is not None
+        with front.database.writer() as connection:
+            deletion.elsewhere.intend(connection, {})
+            connection.commit()
+        with pytest.raises(ManifestBlobUnknown):
+            await front.put(UI, manifest)
+        await deletion.elsewhere.run()
+        front.apply(deletion)
+        deletion.release()
+        # By the other digest the registry still says that it is there, and cannot read it.
+        with pytest.raises(UpstreamFailed) as failed:
+            await front.put(UI, manifest)
+        assert LONG.text in failed.value.message
+        assert not failed.value.uncertain
+        await front.push(UI, CONTENT, Algorithm.SHA512)
+        await front.put(UI, manifest)
+        assert await front.pull(UI, LONG) == CONTENT
+
+    run(story())
+
+
+def test_a_push_by_sha512_is_none_while_the_same_bytes_are_being_deleted(
+    fronts: Callable[[Behind], Houses], behind: Behind
+) -> None:
+    async def story() -> None:
+        houses = fronts(behind)
+        front, other = houses.open(), houses.open()
+        await front.push(UI, CONTENT)
+        upload, begun = await front.engine.uploads.begin(UI, WRITER)
+        await front.commit(begun)
+        await front.commit((await front.engine.uploads.append(upload, body(CONTENT[:5]), 0)).change)
+        upload = await other.engine.uploads.find(UI, WRITER, upload.id)
+        _, linked = await other.engine.uploads.finish(upload, body(CONTENT[5:]), 5, LONG)
+        deletion = front.engine.blobs.delete(UI, DIGEST)
+        assert deletion.elsewhere is not None
+        with front.database.writer() as connection:
+            deletion.elsewhere.intend(connection, {})
+            connection.commit()
+        with pytest.raises(BlobUploadUnknown):
+            await other.commit(linked)
+        await deletion.elsewhere.run()
+        front.apply(deletion)
+        deletion.release()
+        assert (rows(front, schema.links), rows(front, schema.uploads), rows(front, schema.intents)) == (0, 0, 0)
+
+    run(story())
+
+
+def test_a_deletion_takes_nothing_that_was_wrongly_taken_for_the_same_blob(front: House) -> None:
+    async def story() -> None:
+        junk = b"needed by others"
+        await front.push(UI, junk)
+        await front.push(UI, CONTENT, Algorithm.SHA512)
+        with front.database.writer() as connection:
+            mirror.keep_twin(connection, LONG, Digest.of(junk))
+            connection.commit()
+        with pytest.raises(Unavailable):
+            await front.commit(front.engine.blobs.delete(UI, LONG))
+        await front.commit(front.engine.blobs.delete(UI, LONG))
+        assert await front.pull(UI, Digest.of(junk)) == junk
+        for name in (LONG, DIGEST):
+            with pytest.raises(BlobUnknown):
+                await front.engine.blobs.find(UI, name)
+
+    run(story())
+
+
+def forget_names(front: House) -> None:
+    with front.database.writer() as connection:
+        connection.execute(twins.delete())
+        connection.commit()
 
 
 @pytest.mark.parametrize("answer", [(503, {}, b""), refusal(405, "UNSUPPORTED")], ids=["failure", "unsupported"])

@@ -19,7 +19,8 @@ from gateway.engine.upstream.client import Answer, Client, Streamed
 from gateway.engine.upstream.files import Files
 from gateway.engine.upstream.holds import Holds
 from gateway.engine.upstream.intention import Intention
-from gateway.errors import BlobUnknown, Refusal, Unavailable, Unsupported, UpstreamFailed, UpstreamUnavailable
+from gateway.engine.upstream.naming import Naming
+from gateway.errors import BlobUnknown, Refusal, Unsupported, UpstreamFailed, UpstreamUnavailable
 from gateway.oci.digest import Algorithm, Digest
 from gateway.oci.media import essence
 from gateway.oci.names import Repository
@@ -68,6 +69,7 @@ class UpstreamBlobs:
         self._threads = threads
         self._acts = acts
         self._holds = holds
+        self._naming = Naming(client, database)
         self._files = files
         self._clock = clock
         self._recent: Recent[_Found] = Recent(database.versions, _REMEMBERED)
@@ -130,7 +132,7 @@ class UpstreamBlobs:
         def check(connection: Any, but: Collection[str]) -> None:
             nonlocal going
             foresight.blob_goes(connection, repository)
-            going = mirror.names_of(connection, repository, digest)
+            going = mirror.names_of(connection, digest)
             mirror.require_unreferenced(connection, repository, going, but)
             told.pop("twins", None)  # asked once more after a wait, there may be none any more
             if len(going) > 1:
@@ -139,17 +141,18 @@ class UpstreamBlobs:
         intention = Intention(self._holds, "blob.delete", repository, told, check)
 
         async def run() -> None:
-            if going[-1].algorithm is not Algorithm.SHA256:
-                await self._require_one_name(repository, digest)
-            for number, name in enumerate(going):
+            await self._naming.require_all_known(repository, going)
+            removed: list[Digest] = []
+            for name in going:
                 try:
-                    await self._remove(repository, name, may_lack=number > 0)
+                    if await self._remove(repository, name, may_lack=name != digest or bool(removed)):
+                        removed.append(name)
                 except UpstreamUnavailable as refusal:
-                    refusal.uncertain = refusal.uncertain or number > 0
+                    refusal.uncertain = refusal.uncertain or bool(removed)
                     raise
                 except Refusal as refusal:
-                    if number:
-                        message = f"Only {going[0]} could be deleted; delete {digest} again."
+                    if removed:
+                        message = f"Only {removed[0]} could be deleted; delete {digest} again."
                         raise UpstreamFailed(message, uncertain=True) from refusal
                     raise
 
@@ -259,26 +262,16 @@ class UpstreamBlobs:
         except UpstreamUnavailable:
             return
 
-    async def _require_one_name(self, repository: Repository, digest: Digest) -> None:
-        """Raises `Unavailable` if the registry has the blob by its SHA-256 too, which was not known when this began."""
-        try:
-            self._recent.drop(repository, digest)
-            await self.find(repository, digest)
-        except BlobUnknown:
-            return
-        if await self._database.read(lambda found: mirror.twin_of(found, digest)) is not None:
-            # Whether a manifest names it, or somebody is pushing one, is asked before anything is begun.
-            message = f"{digest} has another name in the registry behind, which is known only now; delete it again."
-            raise Unavailable(message, retry_after_seconds=1)
-
-    async def _remove(self, repository: Repository, digest: Digest, *, may_lack: bool) -> None:
-        """Raises `BlobUnknown` if it is not there, unless it was known here, or the repository *may_lack* it."""
+    async def _remove(self, repository: Repository, digest: Digest, *, may_lack: bool) -> bool:
+        """
+        Whether it was there. Raises `BlobUnknown` if not, unless it was known here, or the repository *may_lack* it.
+        """
         answer = await self._client.ask("DELETE", _path(repository, digest), scope=f"repository:{repository}:delete")
         if answer.status in {202, 204}:
-            return
+            return True
         if is_absent(answer):
             if may_lack or await self._database.read(lambda found: mirror.knows_link(found, repository, digest)):
-                return
+                return False
             raise _unknown(repository, digest)
         if is_unsupported(answer):
             raise Unsupported("The registry behind deletes nothing; its operator can enable storage.delete there.")

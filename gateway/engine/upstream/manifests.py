@@ -19,6 +19,7 @@ from gateway.engine.upstream.answers import (
 from gateway.engine.upstream.client import Answer, Client
 from gateway.engine.upstream.holds import Holds
 from gateway.engine.upstream.intention import Intention
+from gateway.engine.upstream.naming import Naming
 from gateway.engine.upstream.sharing import Sharing
 from gateway.engine.upstream.testimony import SCHEMA1
 from gateway.errors import (
@@ -67,6 +68,7 @@ class UpstreamManifests:
         self._database = database
         self._acts = acts
         self._holds = holds
+        self._naming = Naming(client, database)
         self._recent: Recent[StoredManifest] = Recent(database.versions, _REMEMBERED_BYTES, _weight)
         self._hidden: Recent[Mapping[str, str]] = Recent(database.versions, _REMEMBERED_BYTES, _hidden_weight)
         self._sharing: Sharing[StoredManifest] = Sharing()
@@ -107,6 +109,7 @@ class UpstreamManifests:
         intention = Intention(self._holds, "manifest.push", repository, told, check)
 
         async def run() -> None:
+            await self._require_readable(repository, manifest)
             for tag, pattern in unseen:
                 await self._require_free(repository, tag, pattern, plain.digest)
             for number, name in enumerate(names or [plain.digest.text]):
@@ -261,6 +264,16 @@ class UpstreamManifests:
 
     # changing
 
+    async def _require_readable(self, repository: Repository, manifest: Manifest) -> None:
+        """
+        Raises `ManifestBlobUnknown` for a blob that an image names by another digest than its SHA-256, if it is not
+        there by both: the registry behind looks for the one, and reads by the other.
+        """
+        for digest in () if manifest.is_index else manifest.required:
+            if digest.algorithm is not Algorithm.SHA256 and not await self._naming.stays(repository, digest):
+                message = f"Push {digest} to {repository} first, then this manifest."
+                raise ManifestBlobUnknown(message, missing=(digest.text,))
+
     async def _send(self, repository: Repository, manifest: Manifest, name: str) -> None:
         answer = await self._client.ask(
             "PUT",
@@ -314,7 +327,9 @@ class UpstreamManifests:
         return self._client.refuse(answer)
 
     async def _remove(self, repository: Repository, digest: Digest) -> None:
-        if not await self._knows(repository, digest):
+        if await self._knows(repository, digest):
+            await self._naming.require_all_known(repository, [digest])
+        else:
             await self._require_no_blob(repository, digest)
         path = f"/v2/{repository}/manifests/{digest}"
         answer = await self._client.ask("DELETE", path, scope=f"repository:{repository}:delete")
