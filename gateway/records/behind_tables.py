@@ -1,10 +1,10 @@
-"""The tables of what a registry behind us cannot be told: tags that are hidden here, and the other names of blobs."""
+"""The tables of what a registry behind us cannot be told or asked: hidden tags, other names of blobs, promised room."""
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, ForeignKey, String, Table
+from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, String, Table, text
 
-from gateway.records.schema import _Id, metadata
+from gateway.records.schema import _Id, _Name, metadata
 
 #: Tags that were removed here alone, while the registry behind us still has them: hidden as long as they are unmoved.
 untagged = Table(
@@ -23,5 +23,24 @@ twins = Table(
     metadata,
     Column("digest", String(135), primary_key=True),
     Column("sha256", String(71), nullable=False, index=True),
+    sqlite_with_rowid=False,
+)
+
+#: What the acts of intents will bring, by which their project's room is counted, and what manifests on their way name.
+promises = Table(
+    "promises",
+    metadata,
+    Column("intent_id", String(36), ForeignKey("intents.id", ondelete="CASCADE"), primary_key=True),
+    Column("of_manifest", Boolean, primary_key=True),  # or of a blob
+    Column("digest", String(135), primary_key=True),
+    Column("project", _Name, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),  # 0: it takes no room, and is only named
+    Index(None, "digest"),
+    Index(
+        "ix_promises_project_size_bytes",
+        *("project", "of_manifest", "digest", "size_bytes"),
+        sqlite_where=text("size_bytes > 0"),
+        postgresql_where=text("size_bytes > 0"),
+    ),
     sqlite_with_rowid=False,
 )

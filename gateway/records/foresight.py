@@ -1,7 +1,7 @@
 """What the rules say of an act that is about to be done in a registry behind the gateway: it cannot be undone after.
 
-Room is counted with what other acts, begun and not recorded yet, will bring, each digest once: together they never
-exceed a quota.
+Room is counted with what other acts, begun and not recorded yet, have promised to bring: together they never exceed a
+quota.
 
 An act that waited for others is asked about again: the intents *but*, its own and those of whoever waits for it, do not
 count then.
@@ -9,24 +9,18 @@ count then.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, or_, select
+from sqlalchemy import Connection, select
 
 from gateway.access.rules import immovable, over_quota
-from gateway.errors import TagImmutable
+from gateway.errors import TagImmutable, Unavailable
 from gateway.oci.digest import Algorithm, Digest
 from gateway.oci.manifest import Manifest
 from gateway.oci.names import ProjectName, Repository, Tag
-from gateway.records import content, mirror, nesting, rules, usage
-from gateway.records.schema import intents, links, manifests, tags
-
-_OF_REPOSITORY: Final = select(intents.c.id, intents.c.kind, intents.c.act).where(
-    intents.c.repository == bindparam("repository")
-)
+from gateway.records import content, intents, mirror, nesting, promises, rules, usage
+from gateway.records.schema import links, manifests, tags
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +40,7 @@ class Coming:
 def blob_comes(
     connection: Connection, repository: Repository, digest: Digest, size_bytes: int, but: Collection[str] = ()
 ) -> None:
-    """Raises `ReadOnly`, or `QuotaExceeded` if the blob has no room in its project."""
+    """Raises `ReadOnly`, `QuotaExceeded` if the blob has no room in its project, `Unavailable` if others push much."""
     found = rules.require_writable(connection, repository.project)
     _require_room(connection, repository.project, found.quota_bytes, {digest.text: size_bytes}, {}, but)
 
@@ -66,8 +60,8 @@ def manifest_comes(
     """
     What there is to say of a push of *manifest* under the tags *names*.
 
-    Raises `ReadOnly`, `QuotaExceeded`, `ManifestInvalid` for indexes nested too deep, and `TagImmutable` for a tag that
-    points elsewhere, or is about to.
+    Raises `ReadOnly`, `QuotaExceeded`, `ManifestInvalid` for indexes nested too deep, `TagImmutable` for a tag that
+    points elsewhere, or is about to, and `Unavailable` while others push much into a project with a quota.
     """
     found = rules.require_writable(connection, repository.project)
     plain = mirror.twin(manifest)
@@ -83,7 +77,7 @@ def manifest_comes(
         return Coming((), layers)
     if place is not None:
         rules.require_movable(connection, found, place, repository, [tag for tag, _ in held], digest)
-    for act in _begun(connection, repository, "manifest.push", but):
+    for act in intents.begun(connection, repository, "manifest.push", but):
         for tag, pattern in held:
             if tag.name in act["tags"] and act["digest"] != digest:
                 raise immovable(repository, tag.name, pattern)
@@ -114,7 +108,7 @@ def manifest_goes(
         kept = content.find_manifest(connection, repository, digest)
         going |= {} if kept is None else {"twin": Digest.of(kept[2]).text}
     names: set[str] = set()
-    for act in _begun(connection, repository, "manifest.push", but):
+    for act in intents.begun(connection, repository, "manifest.push", but):
         if not {act["digest"], act.get("pushed")}.isdisjoint(going.values()):
             names.update(act["tags"])
     for name in sorted(names):
@@ -142,60 +136,28 @@ def _require_room(
     manifest_sizes: Mapping[str, int],
     but: Collection[str],
 ) -> dict[str, int]:
-    """The blobs that the project does not hold yet, if room is counted; raises `QuotaExceeded`."""
+    """The blobs that the project does not hold yet, if room is counted; raises `QuotaExceeded`, `Unavailable`."""
     if quota_bytes is None:
         return {}
     layers = usage.new_sizes(connection, project, links, blob_sizes)
-    wanted = _sum(layers) + _sum(usage.new_sizes(connection, project, manifests, manifest_sizes))
+    bodies = usage.new_sizes(connection, project, manifests, manifest_sizes)
+    wanted = sum(layers.values()) + sum(bodies.values())
     if not wanted:
         return {}
-    coming_blobs, coming_manifests = _promised(connection, project, but)
-    _promise(coming_blobs, blob_sizes)
-    _promise(coming_manifests, manifest_sizes)
-    together = _sum(usage.new_sizes(connection, project, links, coming_blobs))
-    together += _sum(usage.new_sizes(connection, project, manifests, coming_manifests))
-    used = usage.used_bytes(connection, project) + together - wanted
+    _require_few(connection, project, len(layers) + len(bodies), but)
+    used = usage.used_bytes(connection, project)
+    used += promises.bytes_beside(connection, project, links, layers, but)
+    used += promises.bytes_beside(connection, project, manifests, bodies, but)
     if used + wanted > quota_bytes:
         raise over_quota(project, quota_bytes, used, wanted)
     return layers
 
 
-def _promised(
-    connection: Connection, project: ProjectName, but: Collection[str]
-) -> tuple[dict[str, int], dict[str, int]]:
-    """The blobs and the manifests, with their sizes, that acts will bring which are begun and not recorded yet."""
-    below = intents.c.repository.startswith(f"{project.name}/", autoescape=True)
-    mine = or_(intents.c.repository == project.name, below)
-    coming: dict[str, int] = {}
-    pushed: dict[str, int] = {}
-    for row in connection.execute(select(intents.c.id, intents.c.kind, intents.c.act).where(mine)):
-        if row.id in but:
-            continue
-        act = json.loads(row.act)
-        size_bytes = int(act.get("size_bytes", 0))
-        if row.kind == "manifest.push":
-            _promise(pushed, dict.fromkeys((act["digest"], act.get("pushed", act["digest"])), size_bytes))
-            _promise(coming, act.get("layers", {}))
-        elif size_bytes:
-            _promise(coming, {act["digest"]: size_bytes})
-    return coming, pushed
-
-
-def _promise(promised: dict[str, int], sizes: Mapping[str, int]) -> None:
+def _require_few(connection: Connection, project: ProjectName, count: int, but: Collection[str]) -> None:
     """
-    Adds to what is *promised*; a digest that is there is worth the larger of its sizes.
+    Raises `Unavailable` if others have promised so much that *count* promises more would be too many to count for each.
 
-    One of them may be a lie: a manifest says what it likes of its layers, an upload under which digest it came. A lie
-    that is too large holds room until its act is over, as one about a digest that nobody has does.
+    Half of the room is for whoever comes, however many these are: a large manifest does not wait until nobody pushes.
     """
-    for digest, size_bytes in sizes.items():
-        promised[digest] = max(size_bytes, promised.get(digest, 0))
-
-
-def _sum(sizes: Mapping[str, int]) -> int:
-    return sum(sizes.values())
-
-
-def _begun(connection: Connection, repository: Repository, kind: str, but: Collection[str]) -> Iterator[dict[str, Any]]:
-    rows: Sequence[Any] = connection.execute(_OF_REPOSITORY, {"repository": repository.name}).all()
-    yield from (json.loads(row.act) for row in rows if row.kind == kind and row.id not in but)
+    if promises.count(connection, project, but) + min(count, promises.MOST_PROMISED // 2) > promises.MOST_PROMISED:
+        raise Unavailable(f"Others are pushing much to {project}; nothing was done, try again shortly.")

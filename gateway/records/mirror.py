@@ -6,11 +6,10 @@ tags were removed. Rows go when an act that passed the gate removes what they te
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
@@ -21,11 +20,11 @@ from gateway.oci.digest import Algorithm, Digest
 from gateway.oci.manifest import Manifest
 from gateway.oci.media import INDEX_MEDIA_TYPES, is_distributable
 from gateway.oci.names import Repository, Tag
-from gateway.records import content, usage
+from gateway.records import content, intents, promises, usage
 from gateway.records.behind_tables import twins, untagged
 from gateway.records.content import Act
 from gateway.records.database import Database
-from gateway.records.schema import blobs, edges, intents, links, manifests, repositories, tags
+from gateway.records.schema import blobs, edges, links, manifests, repositories, tags
 
 _log = logging.getLogger("gateway.mirror")
 
@@ -57,9 +56,6 @@ _NAMED_BY_IMAGE: Final = (
         manifests.c.media_type.not_in(bindparam("indexes", expanding=True)),
     )
     .limit(1)
-)
-_BEGUN: Final = select(intents.c.id, intents.c.kind, intents.c.act).where(
-    intents.c.repository == bindparam("repository")
 )
 
 
@@ -130,7 +126,7 @@ def knows_manifest(connection: Connection, repository: Repository, digest: Diges
 
 def is_coming(connection: Connection, repository: Repository, digest: Digest, but: str) -> bool:
     """Whether a push of the manifest has been begun and is not recorded yet, other than that of the intent *but*."""
-    return any(act["digest"] == digest.text for act in _begun(connection, repository, "manifest.push", {but}))
+    return any(act["digest"] == digest.text for act in intents.begun(connection, repository, "manifest.push", {but}))
 
 
 def starting_point(
@@ -147,7 +143,7 @@ def starting_point(
         for name, found in before.items():
             mine = select(table.c.digest).where(table.c.repository_id == place, table.c.name == name)
             found.update(connection.execute(mine).scalars())
-    for act in _begun(connection, repository, "manifest.push", but):
+    for act in intents.begun(connection, repository, "manifest.push", but):
         known = known or act["digest"] == digest.text
         for name in before.keys() & set(act["tags"]):
             before[name].add(act["digest"])
@@ -297,8 +293,9 @@ def require_unreferenced(
     *but* do not count.
     """
     place = content.repository_id(connection, repository)
-    coming = {name for act in _begun(connection, repository, "manifest.push", but) for name in act.get("names", ())}
-    for digest in digests:
+    wanted = list(digests)
+    coming = promises.named(connection, repository, wanted, but)
+    for digest in wanted:
         named = place is not None and content.has(connection, edges, repository_id=place, target=digest.text)
         if named or digest.text in coming:
             raise _referenced(digest)
@@ -312,10 +309,9 @@ def require_no_layer(
     if the repository has it as a blob by another digest: the other registry unlinks the blob of the same bytes along
     with a manifest. Indexes that list it do not count, nor do the intents *but*.
     """
-    begun = _begun(connection, repository, "manifest.push", but)
-    coming = {name for act in begun if not act.get("index") for name in act.get("names", ())}
     for digest in digests:
         beside = sorted(_beside(connection, digest))
+        coming = promises.named(connection, repository, (digest, *beside), but, by_images=True)
         for name in (digest, *beside):
             asked = {"repository": repository.name, "target": name.text, "indexes": sorted(INDEX_MEDIA_TYPES)}
             if name.text in coming or connection.execute(_NAMED_BY_IMAGE, asked).first() is not None:
@@ -359,7 +355,7 @@ def _beside(connection: Connection, plain: Digest) -> list[Digest]:
 
 
 def _going(connection: Connection, repository: Repository, kind: str, but: Collection[str] = ()) -> set[str]:
-    begun = _begun(connection, repository, kind, but)
+    begun = intents.begun(connection, repository, kind, but)
     return {act[name] for act in begun for name in ("digest", "twin") if name in act}.union(
         *(act.get("twins", ()) for act in begun)
     )
@@ -374,11 +370,6 @@ def _learn(database: Database, write: Callable[[Connection], object], failed: st
     except (SQLAlchemyError, Unavailable) as error:
         # That the database is away is told once, where it was found.
         _log.error(failed, exc_info=not isinstance(error, Unavailable))
-
-
-def _begun(connection: Connection, repository: Repository, kind: str, but: Collection[str]) -> list[dict[str, Any]]:
-    rows = connection.execute(_BEGUN, {"repository": repository.name})
-    return [json.loads(row.act) for row in rows if row.kind == kind and row.id not in but]
 
 
 def _known_blobs(connection: Connection, digests: Sequence[str]) -> set[str]:

@@ -336,7 +336,8 @@ intents = Table(
     Column("id", String(36), primary_key=True),
     Column("kind", String(32), nullable=False),  # of the event
     Column("repository", _Name, nullable=False),
-    Column("act", Text, nullable=False),  # JSON: what was asked
+    Column("act", Text, nullable=False),  # JSON: what was asked, without what it promises and "before"
+    Column("before", Text),  # JSON: what only settlement reads; NULL: nothing
     Column("event", Text, nullable=False),  # JSON: the record of the event so far
     Column("begun_at", BigInteger, nullable=False),
 )

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
+from sqlalchemy import func, select
 
 from gateway.audit.event import Kind
 from gateway.change import Change
-from gateway.errors import QuotaExceeded
+from gateway.errors import ManifestBlobUnknown, QuotaExceeded, Unavailable
 from gateway.oci.digest import Digest
 from gateway.oci.manifest import Manifest, load
 from gateway.oci.names import Repository
-from gateway.records import projects, usage
+from gateway.records import projects, promises, usage
 from gateway.records.projects import Wishes
+from gateway.records.schema import intents
 from tests.contract.house import image
 from tests.house import GATEWAY
 from tests.settlement.front import UI, Front
@@ -201,3 +204,69 @@ def test_of_two_manifests_that_claim_different_sizes_of_a_layer_the_larger_count
 
     front.run(front.amid(Kind.MANIFEST_PUSH, true, claim, done=False))
     assert used(front, UI) <= QUOTA_BYTES
+
+
+def claims(number: int, count: int) -> Manifest:
+    """An image of so many layers that nobody has, others for each number."""
+    true = image(b"{}", LARGE)
+    fields = json.loads(true.content)
+    [layer] = fields["layers"]
+    named = [Digest.of(f"{number} {each}".encode()).text for each in range(count)]
+    fields["layers"] = [{**layer, "digest": digest, "size": 1} for digest in named]
+    return load(json.dumps(fields).encode(), true.media_type)
+
+
+def test_whoever_comes_while_too_much_is_promised_is_told_to_try_again(
+    front_on_each: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    front = front_on_each
+    ruled(front, UI, 10**9)
+    monkeypatch.setattr(promises, "MOST_PROMISED", 10)
+    first, second = (front.put(f"v{number}", manifest=claims(number, 7)) for number in (1, 2))
+
+    async def meanwhile() -> None:
+        with pytest.raises(Unavailable, match="nothing was done"):
+            await front.commit(Kind.MANIFEST_PUSH, second)
+        assert front.open_intents() == ["manifest.push"]
+        # There is still room for what is small.
+        await front.commit(Kind.BLOB_PUSH, await push_large(front))
+        await front.commit(Kind.MANIFEST_PUSH, front.put("v3"))
+
+    async def story() -> None:
+        with pytest.raises(ManifestBlobUnknown):
+            await front.amid(Kind.MANIFEST_PUSH, first, meanwhile, done=False)
+        # Alone, it is let in however large it is.
+        with pytest.raises(ManifestBlobUnknown):
+            await front.commit(Kind.MANIFEST_PUSH, front.put("v2", manifest=claims(2, 30)))
+
+    front.run(story())
+    assert front.open_intents() == []
+
+
+def test_a_line_for_one_tag_makes_no_act_larger(front: Front) -> None:
+    lengths: list[int] = []
+
+    def longest() -> int:
+        wanted = select(func.max(func.length(intents.c.act)))
+        return int(front.house.database.read_now(lambda connection: connection.execute(wanted).scalar_one()))
+
+    async def behind(count: int) -> None:
+        change = front.put("latest", manifest=image(b"{}", LARGE, annotations={"number": str(count)}))
+        waiting = asyncio.ensure_future(front.commit(Kind.MANIFEST_PUSH, change))
+        async with asyncio.timeout(10):
+            while len(front.open_intents()) <= count:  # noqa: ASYNC110 - the database tells nobody
+                await asyncio.sleep(0.01)
+        lengths.append(longest())
+        if count < 6:
+            await behind(count + 1)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+
+    async def story() -> None:
+        async def meanwhile() -> None:
+            await behind(1)
+
+        await front.amid(Kind.MANIFEST_PUSH, front.put("latest"), meanwhile, done=False)
+
+    front.run(story())
+    assert len(set(lengths)) == 1

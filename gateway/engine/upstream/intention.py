@@ -27,7 +27,7 @@ from gateway.records import intents, precedence
 LATE: Final[Mapping[str, object]] = {"settled_before": True}
 #: So long an act waits for those before it: more than the registry behind may take to answer one of them.
 WAITING_SECONDS: Final = 30.0
-#: More than that are not waited for: what each meets, and its intent names, is read as others are begun.
+#: More than that are not waited for: what each moves, and whom it meets, is read as others are begun.
 MOST_AHEAD: Final = 100
 #: So often it is looked whether another process is done.
 _PAUSE_SECONDS: Final = 0.01
