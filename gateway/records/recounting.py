@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, delete, func, insert, select
 
-from gateway.audit.chain import told
+from gateway.audit.chain import UNTIMED, told
 from gateway.audit.event import time_text
 from gateway.change import Change, Notes
 from gateway.errors import Conflict
@@ -31,6 +31,8 @@ _COLUMNS: Final = ("outcome", *COUNTED)
 #: Around the end of what is sealed events may be out of the order of their times.
 _MARGIN: Final = timedelta(days=2)
 _ROWS: Final = 500
+#: What is counted.
+_timed: Final = event_index.c.time > UNTIMED
 
 #: Allowed, denied and failed, by span, field, beginning and value.
 _Counts = dict[tuple[int, str, int, str], list[int]]
@@ -91,7 +93,7 @@ def _days(connection: Connection) -> Sequence[int]:
     found = {each // DAY * DAY for each in connection.execute(begins).scalars()}
     after = first
     while True:
-        later = select(func.min(event_index.c.time)).where(event_index.c.time >= _text(after))
+        later = select(func.min(event_index.c.time)).where(event_index.c.time >= _text(after), _timed)
         time = connection.execute(later).scalar()
         if time is None:
             return sorted(found)
@@ -163,7 +165,7 @@ def _agree(connection: Connection, day: int) -> bool:
 
 
 def _within(hour: int) -> tuple[Any, ...]:
-    return event_index.c.time >= _text(hour), event_index.c.time < _text(hour + HOUR)
+    return event_index.c.time >= _text(hour), event_index.c.time < _text(hour + HOUR), _timed
 
 
 def _mine(span: int, field: str, day: int) -> tuple[Any, ...]:
