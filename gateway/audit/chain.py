@@ -50,8 +50,9 @@ _TIME: Final = len(UNTIMED)
 _MARKS: Final = UNTIMED[4::3][:6]
 #: What the record of a row says that was edited until it was no event any more.
 _EDITED: Final = {"time": UNTIMED, "kind": "", "outcome": "failed", "reason": "edited"}
+HASH_BYTES: Final = 32
 #: The hash before the first event.
-GENESIS = bytes(32)
+GENESIS = bytes(HASH_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,16 @@ class Sealed:
             raise ValueError("not a line of an export")
         body = "{" + line[_BODY:]
         return cls(_TOLD.decode(body).id, body, bytes.fromhex(line[len(_LINE) : len(_LINE) + 64]))
+
+
+def as_hash(value: object) -> bytes:
+    """The hash that a row has: in place of *value*, if it is none, stand zeros, with which nothing agrees."""
+    return value if isinstance(value, bytes) and len(value) == HASH_BYTES else GENESIS
+
+
+def as_text(value: object) -> str:
+    """The canonical form that a row has: of *value*, if it is no text, what can be read, which is no event."""
+    return value if isinstance(value, str) else value.decode("utf-8", "replace") if isinstance(value, bytes) else ""
 
 
 def is_time(text: object) -> bool:

@@ -283,7 +283,7 @@ class SqlLedger:
     def _kept(self, event: Sealed) -> bool:
         with self._database.ended() as connection:
             row = connection.execute(select(events.c.hash).where(events.c.seq == event.seq)).first()
-            return row is not None and bytes(row.hash) == event.hash
+            return row is not None and row.hash == event.hash
 
     @contextlib.contextmanager
     def _doubting(self, policy: bool, names: set[str]) -> Iterator[None]:

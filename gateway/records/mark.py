@@ -22,7 +22,7 @@ from typing import Any, Final
 from sqlalchemy.engine.interfaces import DBAPICursor
 
 from gateway.access.principals import LOCAL, SYSTEM, Caller, Origin
-from gateway.audit.chain import Head, head_seal
+from gateway.audit.chain import Head, as_hash, head_seal
 from gateway.audit.event import Event, Kind, Outcome
 
 _log = logging.getLogger("gateway.ledger")
@@ -77,9 +77,9 @@ def kept_hash(rows: Callable[[str], Sequence[Any]], seq: int) -> bytes | None:
     """
     # The table first: what leaves it meanwhile is in a segment by then.
     for row in rows(_KEPT.format(seq=int(seq))):
-        return bytes(row[0])
+        return as_hash(row[0])
     for last, hashed in rows(_SEALED.format(seq=int(seq))):
-        return bytes(hashed) if last == seq else None
+        return as_hash(hashed) if last == seq else None
     return b""
 
 
@@ -109,15 +109,15 @@ def end_of_chain(cursor: DBAPICursor, mark: Head | None, key: bytes) -> tuple[He
     """
     rows = partial(_rows, cursor)
     [(seq, chained, sealed, last)] = rows(_HEAD)
-    head = Head(seq, bytes(chained))
-    wrong = fault_of_end(head, bytes(sealed), key, mark, partial(kept_hash, rows))
+    head = Head(seq, as_hash(chained))
+    wrong = fault_of_end(head, as_hash(sealed), key, mark, partial(kept_hash, rows))
     if not wrong and last is not None and last > seq:
         wrong = f"an event {last} was put in after event {seq}, which was the last"
     if not wrong:
         return head, None
     _log.error("the end of the trail was edited: %s; what follows goes on after an event that tells so", wrong)
     for number, hashed in rows(_LAST):
-        head = max(head, Head(number, bytes(hashed)), key=lambda end: end.seq)
+        head = max(Head(number, as_hash(hashed)), head, key=lambda end: end.seq)
     reached = {"reached": mark.seq} if mark is not None else {}
     caller = Caller(SYSTEM, Origin("local", "local", "gateway", secrets.token_hex(16)), LOCAL)
     told = {"fault": wrong, **reached}

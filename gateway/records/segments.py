@@ -264,7 +264,7 @@ def next_events(connection: Connection, cut: datetime) -> Sequence[Sealed]:
     found: list[Sealed] = []
     begun = ""
     for row in connection.execute(query):
-        event = Sealed(row.seq, row.body, bytes(row.hash))
+        event = Sealed(row.seq, row.body, row.hash)
         month = time_of(event)[:7]
         begun = begun or month
         if month != begun:

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Integer, Row, Select, bindparam, select
 
-from gateway.audit.chain import UNTIMED, Sealed, is_time, line, told
+from gateway.audit.chain import UNTIMED, Sealed, as_hash, as_text, is_time, line, told
 from gateway.audit.event import VALUE_CHARACTERS
 from gateway.audit.trail import SealedPart, Search, Verification
 from gateway.records import driver, exporting, sealed_months, segments, tallies
@@ -347,5 +347,4 @@ def _chain(connection: Connection, after: int, limit: int = _PAGE, until: int = 
 
 
 def _sealed(row: Sequence[Any] | Row[Any, Any, Any]) -> Sealed:
-    body = row[1] if isinstance(row[1], str) else bytes(row[1]).decode("utf-8", "replace")
-    return Sealed(row[0], body, bytes(row[2]))
+    return Sealed(row[0], as_text(row[1]), as_hash(row[2]))

@@ -136,6 +136,46 @@ def test_what_is_put_in_under_the_greatest_number_stops_no_act_and_is_found(hous
     assert fault(house) != ""
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("seq", [4, 9])
+@pytest.mark.parametrize(
+    ("body", "hashed"),
+    [
+        ("body", "'abc'"),
+        ("body", "1.5"),
+        ("body", "1000000000000000"),
+        ("body", "substr(hash, 1, 3)"),
+        ("X'00FF'", "hash"),
+        ("CAST(body AS BLOB)", "7"),
+    ],
+)
+def test_what_is_no_hash_or_no_text_stops_nothing_and_is_found(house: House, seq: int, body: str, hashed: str) -> None:
+    fill(house, 8)
+    if seq == 9:
+        tamper(house, f"INSERT INTO events (seq, body, hash) SELECT 9, {body}, {hashed} FROM events WHERE seq = 8")
+    else:
+        tamper(house, f"UPDATE events SET body = {body}, hash = {hashed} WHERE seq = {seq}")
+    assert fault(house).startswith(f"event {seq} ")
+    fill(house, 2)
+    project(house)
+    assert fault(house).startswith(f"event {seq} ")
+    assert read(house).fault.startswith(f"event {seq} ")
+    assert len(house.trail.page(Search())) == len(list(house.trail.lines(Search()))) == len(rows(house))
+    assert [event.seq for event in house.trail.following(0, 100).events] == [each[0] for each in rows(house)]
+    assert house.trail.event(seq) is not None
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("edit", ["hash = 'abc'", "seal = 1000000000000000", "hash = 1.5, seal = 'abc'"])
+def test_a_record_of_the_head_that_holds_no_hash_is_one_that_was_edited(house: House, edit: str) -> None:
+    fill(house, 8)
+    tamper(house, f"UPDATE trail_head SET {edit}")
+    assert "head was edited" in fault(house)
+    assert "head was edited" in read(house).fault
+    fill(house, 2)
+    assert "edited before it" in fault(house)
+
+
 def test_an_end_that_is_put_back_with_its_seal_is_found(house: House) -> None:
     fill(house, 6)
     query = select(trail_head.c.seq, trail_head.c.hash, trail_head.c.seal)
