@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, delete, func, insert, select
 
-from gateway.audit.chain import UNTIMED, told
+from gateway.audit.chain import UNTIMED, is_time, told
 from gateway.audit.event import time_text
 from gateway.change import Change, Notes
 from gateway.errors import Conflict
@@ -95,7 +95,7 @@ def _days(connection: Connection) -> Sequence[int]:
     while True:
         later = select(func.min(event_index.c.time)).where(event_index.c.time >= _text(after), _timed)
         time = connection.execute(later).scalar()
-        if time is None:
+        if time is None or not is_time(time):
             return sorted(found)
         day = int(datetime.fromisoformat(time).timestamp()) // DAY * DAY
         found.add(day)
