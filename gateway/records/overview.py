@@ -84,6 +84,12 @@ def overview(
 
     Of what happened before the *horizon*, which the *search* does not reach beyond, nothing is counted.
     """
+    # What is projected meanwhile would be counted twice: where it waits, and by the counters.
+    with driver.one_moment(connection):
+        return _overview(connection, search, now, top, horizon)
+
+
+def _overview(connection: Connection, search: Search, now: datetime, top: int, horizon: datetime | None) -> Overview:
     # Nothing happened later than now: a chart of the years to come would have no room for what did.
     until = now if search.until is None else min(search.until, max(now, search.since or now))
     until_seq = projected_until(connection)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Final
@@ -104,19 +103,9 @@ def _days(connection: Connection) -> Sequence[int]:
 
 def _differing(connection: Connection, day: int) -> int:
     """How many of the day's counters are wrong, missing or too many."""
-    with _one_moment(connection):
+    with driver.one_moment(connection):
         counts, kept = _counted(connection, day), _kept(connection, day)
     return sum(counts.get(key) != kept.get(key) for key in counts.keys() | kept.keys())
-
-
-@contextmanager
-def _one_moment(connection: Connection) -> Iterator[None]:
-    sqlite = connection.dialect.name == "sqlite"
-    connection.exec_driver_sql("BEGIN" if sqlite else "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-    try:
-        yield
-    finally:
-        connection.exec_driver_sql("COMMIT")
 
 
 def _counted(connection: Connection, day: int) -> _Counts:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from gateway.audit.trail import Search
 from gateway.gate import Act
 from gateway.records import overview as rooms_overview
 from gateway.records import tallies
-from gateway.records.matching import narrowed, spanned
+from gateway.records.matching import narrowed, projected_until, spanned
 from gateway.records.overview import overview
 from gateway.records.review_tables import event_counts, origins
 from gateway.records.trail import project_tail
@@ -282,6 +283,37 @@ def test_of_waiting_rows_without_a_time_none_takes_the_place_of_another(
     tamper(house, 'UPDATE events SET body = replace(body, \'"time":"2\', \'"time":"x\') WHERE seq = 8')
     found = looked(house)
     assert (found.timeline.whole, sum(totals(found))) == (False, 5)
+
+
+def test_what_is_projected_while_an_overview_is_made_is_counted_once(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rooms_overview, "_LOOKED", 10)
+    monkeypatch.setattr(house.ledger, "_follow", lambda: None)
+    fill(house, 60)
+    for number in range(60, 80):
+        house.run(house.ledger.commit(Act(an_event(number))))
+    waiting = rooms_overview._waiting
+
+    def projected_meanwhile(*asked: Any) -> Any:
+        found = waiting(*asked)
+        # From elsewhere, as another process does it.
+        other = Thread(target=fill, args=(house, 0))
+        other.start()
+        other.join()
+        return found
+
+    monkeypatch.setattr(rooms_overview, "_waiting", projected_meanwhile)
+    found = looked(house)
+    assert house.database.read_now(projected_until) == 80
+    assert (sum(totals(found)), found.facets.counted) == (80, 80)
+    assert sum(share.total for share in found.facets.principals) == 80
+    monkeypatch.setattr(rooms_overview, "_waiting", lambda *_: 1 // 0)
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            looked(house)
+    monkeypatch.setattr(rooms_overview, "_waiting", waiting)
+    assert sum(totals(looked(house))) == 80
 
 
 def test_an_empty_trail_has_an_empty_overview(house: House) -> None:
