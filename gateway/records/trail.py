@@ -21,7 +21,6 @@ from gateway.audit.event import VALUE_CHARACTERS
 from gateway.audit.trail import SealedPart, Search, Verification
 from gateway.records import driver, exporting, sealed_months, segments, tallies
 from gateway.records.database import Database
-from gateway.records.mark import GREATEST
 from gateway.records.matching import (
     FIELDS,
     SPECIFIC,
@@ -192,8 +191,8 @@ def project_anew(database: Database, connection: Connection) -> None:
 
 _AFTER = (
     "SELECT seq, {body}, hash FROM events WHERE seq > (SELECT COALESCE(MAX(seq), 0) FROM event_index) "  # noqa: S608
-    # A row that somebody put in under such a number has no event after it: what comes would never be found.
-    f"AND seq < {GREATEST} ORDER BY seq LIMIT {SLICE}"
+    # A row that somebody put in behind the end may have no event after it: what comes would never be found.
+    f"AND seq <= (SELECT seq FROM trail_head) ORDER BY seq LIMIT {SLICE}"
 )
 #: In bytes: what is no text, which SQLite keeps for one, would stop all that follows.
 _TAIL: Final = {"sqlite": _AFTER.format(body="CAST(body AS BLOB)"), "postgresql": _AFTER.format(body="body")}
