@@ -379,7 +379,7 @@ def _touched(events: Iterable[Sealed]) -> tuple[Touched, ...]:
         if not verb or not digest:
             continue
         key = (verb, digest, str(record.get("repository", "")))
-        at, address = _time(record), str(record["address"])
+        at, address = _time(record), str(record.get("address", ""))
         known = found.get(key) or Touched(*key, str(record.get("reference", "")), 0, at, at, ())
         addresses = known.addresses if address in known.addresses else (*known.addresses, address)[:20]
         found[key] = replace(known, count=known.count + 1, first=at, addresses=addresses)

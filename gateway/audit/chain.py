@@ -6,6 +6,7 @@ import hmac
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from hashlib import sha256
 from typing import Any, Final, Self
 
@@ -35,16 +36,23 @@ class Told(msgspec.Struct, gc=False):
 
 
 _TOLD = msgspec.json.Decoder(Told)
+#: What is raised for a text that is no event; of what nests too deeply, the last one.
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeError, RecursionError)
 #: An event as it is kept: its number, the bytes of its canonical form and its hash; then the fields of `Told` from the
 #: time on, as searches have them: one by one, all in the text of one JSON array, or nothing.
 Kept = tuple[int, bytes, bytes, *tuple[Any, ...]]
 
 #: The kind of the event that tells that the end of the trail was edited before it.
 BREAK = "audit.break"
+#: When an event happened that does not say it: nothing counts it.
+UNTIMED: Final = "1970-01-01T00:00:00.000000Z"
+_TIME: Final = len(UNTIMED)
+_MARKS: Final = UNTIMED[4::3][:6]
 #: What the record of a row says that was edited until it was no event any more.
-_EDITED: Final = {"time": "1970-01-01T00:00:00.000000Z", "kind": "", "outcome": "failed", "reason": "edited"}
+_EDITED: Final = {"time": UNTIMED, "kind": "", "outcome": "failed", "reason": "edited"}
+HASH_BYTES: Final = 32
 #: The hash before the first event.
-GENESIS = bytes(32)
+GENESIS = bytes(HASH_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +75,15 @@ class Sealed:
         """
         The event as a mapping: `id`, its fields, and its `hash` in hexadecimal.
 
-        Of an edited row that is no event any more it says at least its number, and that it was edited.
+        Of an edited row that is no event any more it says at least its number, and that it was edited. Its `time` is
+        always one: `UNTIMED` where none is told.
         """
         record = fields(self.body)
-        if "time" not in record or "kind" not in record:
+        timed = is_time(record.get("time"))
+        if not timed or "kind" not in record or "outcome" not in record:
             record = {**_EDITED, "id": self.seq, **record}
+        if not timed:
+            record["time"] = UNTIMED
         record["hash"] = self.hash.hex()
         return record
 
@@ -88,11 +100,33 @@ class Sealed:
         return cls(_TOLD.decode(body).id, body, bytes.fromhex(line[len(_LINE) : len(_LINE) + 64]))
 
 
+def as_hash(value: object) -> bytes:
+    """The hash that a row has: in place of *value*, if it is none, stand zeros, with which nothing agrees."""
+    return value if isinstance(value, bytes) and len(value) == HASH_BYTES else GENESIS
+
+
+def as_text(value: object) -> str:
+    """The canonical form that a row has: of *value*, if it is no text, what can be read, which is no event."""
+    return value if isinstance(value, str) else value.decode("utf-8", "replace") if isinstance(value, bytes) else ""
+
+
+def is_time(text: object) -> bool:
+    """Whether it is a time as events tell times, and none before 1970."""
+    if not isinstance(text, str) or len(text) != _TIME or text[4::3][:6] != _MARKS or text[-1] != "Z":
+        return False
+    try:
+        # Of what has these marks, the only form that this takes.
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return text >= UNTIMED
+
+
 def fields(body: str) -> dict[str, object]:
     """What an event with this canonical form says; nothing if it is none."""
     try:
         found: dict[str, object] = msgspec.json.decode(body, type=dict)
-    except (msgspec.DecodeError, UnicodeEncodeError):
+    except _UNREADABLE:
         return {}
     return found
 
@@ -129,7 +163,7 @@ def told(body: bytes | str) -> Told | None:
     """What an event with this canonical form says, in a microsecond; None if it is none."""
     try:
         return _TOLD.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except _UNREADABLE:
         return None
 
 
@@ -170,7 +204,7 @@ def follow(head: Head, events: Iterable[Kept], searched: int) -> Followed:
         body, kept = event[1], event[2]
         try:
             says = decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except _UNREADABLE:
             says = None
         if (
             says is None

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Final
 
-from sqlalchemy import Connection, func, insert, literal, select, update
+from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.engine.interfaces import DBAPICursor
 
 from gateway.audit.chain import Head, Sealed, head_seal
+from gateway.records import driver
 from gateway.records.database import Database
-from gateway.records.mark import GREATEST
+from gateway.records.mark import last_after
 from gateway.records.schema import events, trail_head
 
 #: Events put into one statement: SQLite as it mostly comes takes 32,766 values in one, and each event has three.
@@ -35,10 +36,11 @@ def trial(database: Database, connection: Connection) -> None:
     database.begin(connection)
     try:
         # Whatever somebody put in after the last event does not stop the next one.
-        last = select(func.max(events.c.seq)).where(events.c.seq < GREATEST).scalar_subquery()
-        after = select(func.coalesce(last, 0) + 1, literal(""), literal(b""))
+        reached = connection.execute(select(trail_head.c.seq)).scalar()
+        near = reached if isinstance(reached, int) else 0
+        last = last_after(partial(driver.rows_of, connection), 0, near) or Head()
         connection.exec_driver_sql("SAVEPOINT trial")
-        connection.execute(insert(events).from_select([events.c.seq, events.c.body, events.c.hash], after))
+        connection.execute(insert(events).values(seq=last.seq + 1, body="", hash=b""))
         connection.exec_driver_sql("ROLLBACK TO SAVEPOINT trial")
         # Written as it is: whether there is room on the disk, only a commit tells.
         connection.execute(update(trail_head).values(seq=trail_head.c.seq))

@@ -90,7 +90,7 @@ def make(key: CheckpointKey, *, always: bool = False, clock: Callable[[], float]
     def apply(connection: Connection) -> Notes:
         now = clock()
         row = connection.execute(select(trail_head.c.seq, trail_head.c.hash)).one()
-        head, last = Head(row.seq, bytes(row.hash)), newest(connection, key)
+        head, last = Head(row.seq, row.hash), newest(connection, key)
         if head.seq == 0 or not (always or is_due(last.seq if last else None, head, last.made_at if last else 0, now)):
             return Notes(result=last)
         number = _next_number(connection, last)
@@ -107,7 +107,7 @@ def make(key: CheckpointKey, *, always: bool = False, clock: Callable[[], float]
 def due(connection: Connection, now: float) -> bool:
     """Whether `make` would make one."""
     row = connection.execute(select(trail_head.c.seq, trail_head.c.hash)).one()
-    head, last = Head(row.seq, bytes(row.hash)), newest(connection)
+    head, last = Head(row.seq, row.hash), newest(connection)
     return head.seq > 0 and is_due(last.seq if last else None, head, last.made_at if last else 0, now)
 
 

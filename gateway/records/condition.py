@@ -72,11 +72,11 @@ def _end(connection: Connection, key: bytes, mark: Head | None, last: int, newes
     row = connection.execute(select(trail_head.c.seq, trail_head.c.hash, trail_head.c.seal)).first()
     if row is None:
         return (), "the record of the chain's head is missing"
-    head = Head(row.seq, bytes(row.hash))
+    head = Head(row.seq, row.hash)
     # One more than is judged: the event before the first of them, if there is one.
     query = select(events.c.seq, events.c.body, events.c.hash).where(events.c.seq <= head.seq)
     rows = connection.execute(query.order_by(events.c.seq.desc()).limit(newest + 1))
-    found = [Sealed(each.seq, each.body, bytes(each.hash)) for each in rows][::-1]
+    found = [Sealed(each.seq, each.body, each.hash) for each in rows][::-1]
     # Older ones may have left for segments.
     previous = end_of(connection) if found and found[0].seq > 1 else Head()
     if len(found) > newest:
@@ -90,7 +90,7 @@ def _end(connection: Connection, key: bytes, mark: Head | None, last: int, newes
         if event.record().get("kind") == BREAK:
             return found, f"event {event.seq} tells that the trail's end was edited before it"
     kept = partial(kept_hash, partial(driver.rows_of, connection))
-    return found, fault_of_end(head, bytes(row.seal), key, mark, kept) or _fault_of_head(head, previous, last)
+    return found, fault_of_end(head, row.seal, key, mark, kept) or _fault_of_head(head, previous, last)
 
 
 def _fault_of_head(head: Head, found: Head, last: int) -> str:

@@ -114,5 +114,5 @@ def _age(connection: Connection, seq: int, now: float) -> int:
     row = connection.execute(query).first()
     if row is None:
         return 0
-    time_of = str(Sealed(row.seq, row.body, bytes(row.hash)).record()["time"])
+    time_of = str(Sealed(row.seq, row.body, row.hash).record()["time"])
     return max(0, int(now - datetime.fromisoformat(time_of).timestamp()))

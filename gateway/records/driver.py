@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -87,6 +87,22 @@ def rows_of(connection: Connection, text: str, values: Any = None) -> Sequence[t
     with contextlib.closing(_cursor(connection)) as cursor:
         cursor.execute(text, *(() if values is None else (values,)), **_planned(connection))
         return cursor.fetchall()
+
+
+@contextlib.contextmanager
+def one_moment(connection: Connection) -> Iterator[None]:
+    """What is read meanwhile is of one moment, whatever others commit; outside a transaction, for a short while."""
+    sqlite = connection.dialect.name == "sqlite"
+    with contextlib.closing(connection.connection.cursor()) as cursor:
+        cursor.execute("BEGIN" if sqlite else "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        try:
+            yield
+        except BaseException:
+            # Of a connection that is lost, the first error tells more.
+            with contextlib.suppress(Exception):
+                cursor.execute("ROLLBACK")
+            raise
+        cursor.execute("COMMIT")
 
 
 def _cursor(connection: Connection) -> DBAPICursor:

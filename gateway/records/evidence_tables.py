@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Boolean, Column, LargeBinary, String, Table, Text
 
+from gateway.records.kept import HASH
 from gateway.records.schema import _Id, _Name, metadata
 
 #: The key that signs checkpoints; of several, the newest does.
@@ -34,8 +35,8 @@ segments = Table(
     Column("first_seq", BigInteger, nullable=False),
     Column("first_time", String(27), nullable=False),
     Column("last_time", String(27), nullable=False),
-    Column("previous_hash", LargeBinary(32), nullable=False),
-    Column("last_hash", LargeBinary(32), nullable=False),
+    Column("previous_hash", HASH, nullable=False),
+    Column("last_hash", HASH, nullable=False),
     Column("file", Text, nullable=False),  # its name, without folder
     Column("file_bytes", BigInteger, nullable=False),
     Column("file_sha256", String(64), nullable=False),

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, func, literal, select
 
+from gateway.audit.chain import as_hash, as_text
 from gateway.audit.trail import Search
 from gateway.errors import Unavailable
 from gateway.records import driver, segments
@@ -79,19 +80,23 @@ def _those(rows: Sequence[Row], search: Search) -> Sequence[Row]:
 
 def _following(connection: Connection, search: Search, after: int, last: int) -> _Page:
     until = projected_until(connection) if search != Search() else 0
-    rows: Sequence[Any]
+    rows: Sequence[Row]
     if after < until:
         lower, upper = narrowed(connection, search, after, until)
         conditions = [event_index.c.seq > lower, event_index.c.seq <= upper, *index_conditions(search)]
         numbers = select(event_index.c.seq).where(*conditions).order_by(event_index.c.seq).limit(_PAGE).subquery()
         query = select(events.c.seq, events.c.body, events.c.hash).join(numbers, numbers.c.seq == events.c.seq)
-        rows = driver.rows_once(connection, query.order_by(events.c.seq))
+        rows = _kept(driver.rows_once(connection, query.order_by(events.c.seq)))
         end = rows[-1][0] if len(rows) == _PAGE else until
         rows = [row for row in rows if row[0] <= last]
     else:
-        rows = driver.rows_of(connection, _CHAIN.format(after=int(after), last=int(last), limit=_PAGE))
+        rows = _kept(driver.rows_of(connection, _CHAIN.format(after=int(after), last=int(last), limit=_PAGE)))
         end = rows[-1][0] if rows else last
     return _Page(_those(rows, search), end)
+
+
+def _kept(rows: Sequence[Any]) -> list[Row]:
+    return [(seq, as_text(body), as_hash(hashed)) for seq, body, hashed in rows]
 
 
 def _last(connection: Connection) -> int:

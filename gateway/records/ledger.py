@@ -77,6 +77,7 @@ class SqlLedger:
         self._ahead = 0
         self._behind = False
         self._doubt = False
+        self._stuck = False
         self._followed = time.monotonic()
         self.broken = ""
         """Why nothing can be committed now; empty when all is well. Looked at by readiness."""
@@ -282,7 +283,7 @@ class SqlLedger:
     def _kept(self, event: Sealed) -> bool:
         with self._database.ended() as connection:
             row = connection.execute(select(events.c.hash).where(events.c.seq == event.seq)).first()
-            return row is not None and bytes(row.hash) == event.hash
+            return row is not None and row.hash == event.hash
 
     @contextlib.contextmanager
     def _doubting(self, policy: bool, names: set[str]) -> Iterator[None]:
@@ -311,18 +312,31 @@ class SqlLedger:
                 if self.broken:
                     # Nobody sends requests to what is not ready, so it is tried here.
                     trial(self._database, connection)
-                count = project_tail(self._database, connection)
+                count = self._projected(connection)
                 self._database.checkpoint(connection)
             self._behind = count == SLICE
             self._ahead = self._ahead if self._behind else 0
             self.broken = ""
         except Exception as error:
-            # Listings read the unprojected tail themselves: nothing is lost by trying again later.
             if not self._database.is_away(self._connection, error):
-                _log.exception("the trail takes no event, or its searchable projection did not follow")
+                _log.exception("the trail takes no event")
             self._behind = False
             self._drop_connection()
             self.broken = _BROKEN
+
+    def _projected(self, connection: Connection) -> int:
+        """As `project_tail`; 0 if the projection alone cannot follow. Raises if the trail takes no event either."""
+        try:
+            count = project_tail(self._database, connection)
+        except Exception:
+            # Listings read the unprojected tail themselves: acts go on meanwhile, and it is tried again.
+            trial(self._database, connection)
+            if not self._stuck:
+                _log.exception("the searchable projection of the trail did not follow; it is tried again")
+            self._stuck = True
+            return 0
+        self._stuck = False
+        return count
 
     def _connect(self) -> Connection:
         if self._connection is None:

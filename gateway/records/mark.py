@@ -22,17 +22,18 @@ from typing import Any, Final
 from sqlalchemy.engine.interfaces import DBAPICursor
 
 from gateway.access.principals import LOCAL, SYSTEM, Caller, Origin
-from gateway.audit.chain import Head, head_seal
+from gateway.audit.chain import Head, as_hash, head_seal
 from gateway.audit.event import Event, Kind, Outcome
 
 _log = logging.getLogger("gateway.ledger")
 _BYTES: Final = 8 + 32 + 32
 _UNSEALED: Final = bytes(32)
+#: What is so far behind the last event is not gone on after: numbers would come to an end. Whoever verifies finds it.
+FAR: Final = 1 << 40
+_GREATEST: Final = (1 << 63) - 1
 # Said to the driver itself, before every commit.
-#: After a row under such a number nothing can go on: it is left to whoever verifies.
-GREATEST: Final = 1 << 62
-_HEAD: Final = f"SELECT seq, hash, seal, (SELECT max(seq) FROM events WHERE seq < {GREATEST}) FROM trail_head"  # noqa: S608
-_LAST: Final = f"SELECT seq, hash FROM events WHERE seq < {GREATEST} ORDER BY seq DESC LIMIT 1"  # noqa: S608
+_HEAD: Final = "SELECT seq, hash, seal, (SELECT max(seq) FROM events) FROM trail_head"
+_LAST: Final = "SELECT seq, hash FROM events WHERE seq > {after} AND seq <= {until} ORDER BY seq DESC LIMIT 1"
 _KEPT: Final = "SELECT hash FROM events WHERE seq = {seq}"
 _SEALED: Final = "SELECT last_seq, last_hash FROM segments WHERE first_seq <= {seq} AND last_seq >= {seq}"
 
@@ -77,9 +78,9 @@ def kept_hash(rows: Callable[[str], Sequence[Any]], seq: int) -> bytes | None:
     """
     # The table first: what leaves it meanwhile is in a segment by then.
     for row in rows(_KEPT.format(seq=int(seq))):
-        return bytes(row[0])
+        return as_hash(row[0])
     for last, hashed in rows(_SEALED.format(seq=int(seq))):
-        return bytes(hashed) if last == seq else None
+        return as_hash(hashed) if last == seq else None
     return b""
 
 
@@ -105,23 +106,45 @@ def end_of_chain(cursor: DBAPICursor, mark: Head | None, key: bytes) -> tuple[He
     """
     Where the chain goes on, in a transaction of the writers; and, if its end was edited, the event that has to be next.
 
-    What is there beyond the record of the head is gone on after: it stays as it was found.
+    What is there beyond the record of the head is gone on after, unless it is `FAR`: it stays as it was found.
     """
     rows = partial(_rows, cursor)
     [(seq, chained, sealed, last)] = rows(_HEAD)
-    head = Head(seq, bytes(chained))
-    wrong = fault_of_end(head, bytes(sealed), key, mark, partial(kept_hash, rows))
-    if not wrong and last is not None and last > seq:
-        wrong = f"an event {last} was put in after event {seq}, which was the last"
+    # Of what no event has for its number there is no seal.
+    head, seal = Head(seq if isinstance(seq, int) and seq >= 0 else 0, as_hash(chained)), as_hash(sealed)
+    wrong = fault_of_end(head, seal, key, mark, partial(kept_hash, rows))
+    if not wrong and (last is None or last <= head.seq):
+        return head, None
+    whole = hmac.compare_digest(seal, head_seal(head, key))
+    # A record that was edited tells nothing of how far the trail had come.
+    near = head.seq if whole else mark.seq if mark is not None else 0
+    found = last_after(rows, head.seq if whole else 0, near)
+    if not wrong and found is not None:
+        wrong = f"an event {found.seq} was put in after event {head.seq}, which was the last"
     if not wrong:
         return head, None
     _log.error("the end of the trail was edited: %s; what follows goes on after an event that tells so", wrong)
-    for number, hashed in rows(_LAST):
-        head = max(head, Head(number, bytes(hashed)), key=lambda end: end.seq)
+    if found is not None or head.seq > near + FAR:
+        head = found or Head()
     reached = {"reached": mark.seq} if mark is not None else {}
     caller = Caller(SYSTEM, Origin("local", "local", "gateway", secrets.token_hex(16)), LOCAL)
     told = {"fault": wrong, **reached}
     return head, Event(Kind.AUDIT_BREAK, caller, Outcome.FAILED, reason="trail_edited", detail=told)
+
+
+def last_after(rows: Callable[[str], Sequence[Any]], after: int, near: int = 0) -> Head | None:
+    """
+    The last of the rows behind the event *after* that the chain may go on after; None if there is none.
+
+    None of them is `FAR` behind the one before it, or behind the number *near*, and none follows it so closely that it
+    would be in the way.
+    """
+    found = None
+    until = max(after, near) + FAR
+    while kept := rows(_LAST.format(after=int(after), until=min(until, _GREATEST - FAR))):
+        [(after, hashed)] = kept
+        found, until = Head(after, as_hash(hashed)), after + FAR
+    return found
 
 
 def _rows(cursor: DBAPICursor, statement: str) -> Sequence[Any]:

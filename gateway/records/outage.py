@@ -19,13 +19,14 @@ _TOLD: Final = "The database does not answer; try again, and check that it runs 
 def is_lost(connection: Connection, error: Exception) -> bool:
     """Whether *error* says that *connection*, on which it was met, is one no more: the database went away."""
     dialect = connection.dialect
-    # Some statements are said to the driver itself, whose errors SQLAlchemy has not seen.
-    if dialect.name == "sqlite" or not isinstance(error, (DBAPIError, _driver_error(dialect))):
+    if dialect.name == "sqlite" or connection.closed:
         return False
-    if connection.closed:
-        return False
+    # Then what was undone after the first error met another, which is none of the driver's.
     if connection.invalidated:
         return True
+    # Some statements are said to the driver itself, whose errors SQLAlchemy has not seen.
+    if not isinstance(error, (DBAPIError, _driver_error(dialect))):
+        return False
     driver: Any = connection.connection.driver_connection
     return bool(driver.closed)
 

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, Integer, Select, bindparam, select
 
-from gateway.audit.chain import Told, told
+from gateway.audit.chain import UNTIMED, Told, is_time, told
 from gateway.audit.event import Outcome, time_text
 from gateway.audit.overview import Facets, Overview, Share, Timeline, filled, width_for
 from gateway.audit.trail import Search
@@ -84,6 +84,12 @@ def overview(
 
     Of what happened before the *horizon*, which the *search* does not reach beyond, nothing is counted.
     """
+    # What is projected meanwhile would be counted twice: where it waits, and by the counters.
+    with driver.one_moment(connection):
+        return _overview(connection, search, now, top, horizon)
+
+
+def _overview(connection: Connection, search: Search, now: datetime, top: int, horizon: datetime | None) -> Overview:
     # Nothing happened later than now: a chart of the years to come would have no room for what did.
     until = now if search.until is None else min(search.until, max(now, search.since or now))
     until_seq = projected_until(connection)
@@ -112,9 +118,9 @@ def overview(
 
 def _waiting(connection: Connection, search: Search, until_seq: int) -> list[_Seen]:
     """The newest of the events that match and are not projected yet."""
-    waiting = islice(tail(connection, search, until_seq, None), _UNPROJECTED)
     # Of an edited row that is no event any more there is nothing to count.
-    return [_seen(says) for event in waiting if (says := told(event.body)) is not None and says.time]
+    says = (told(event.body) for event in tail(connection, search, until_seq, None))
+    return list(islice((_seen(each) for each in says if each is not None and _counts(each.time)), _UNPROJECTED))
 
 
 def _around(search: Search, now: datetime, horizon: datetime | None) -> Search:
@@ -155,7 +161,7 @@ def _sampled(
     sealed = _sealed_since(connection, search)
     whole = len(rows) <= _LOOKED and sealed is None
     found = newest + _matching(search, rows[:_LOOKED], lead)
-    reached = _time(rows[min(len(rows), _LOOKED) - 1][0]) if rows else None
+    reached = next((_time(row[0]) for row in reversed(rows[:_LOOKED]) if _counts(row[0])), None)
     if whole:
         # Nothing happened before the first event there is.
         since = search.since or min((event.at for event in found), default=search.until or datetime.now(UTC))
@@ -201,12 +207,17 @@ def _matching(search: Search, rows: Sequence[Any], lead: str) -> list[_Seen]:
             and all(row[place] == wanted for place, wanted in equal)
             and all(row[place].startswith(stem) for place, stem in kinds)
         ]
-    return [_Seen(_time(row[0]), _NUMBERS.get(row[1], _FAILED), row[2:5]) for row in rows]
+    return [_Seen(_time(row[0]), _NUMBERS.get(row[1], _FAILED), row[2:5]) for row in rows if _counts(row[0])]
 
 
 def _seen(says: Told) -> _Seen:
     outcome = _NUMBERS.get(says.outcome, _FAILED)
     return _Seen(_time(says.time), outcome, (says.principal, says.address, says.repository))
+
+
+def _counts(time: object) -> bool:
+    """Whether what has this time is counted: no row is that was edited until it has none."""
+    return is_time(time) and time != UNTIMED
 
 
 def _time(text: str) -> datetime:

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Select, Subquery, bindparam, func, literal, select, tuple_
 
-from gateway.audit.chain import told
+from gateway.audit.chain import UNTIMED, is_time, told
 from gateway.audit.event import Outcome, time_text
 from gateway.oci.names import Repository
 from gateway.records import driver, segments
@@ -187,11 +187,11 @@ def _fresh(
     asked = {**said, "until": projected_until(connection), "most": _TAIL}
     rows = driver.rows(connection, waiting(tuple(said), before=False), asked)
     records = [record for _, body, _ in rows if (record := told(body)) is not None]
-    ours = [record for record in records if record.time >= since]
+    ours = [record for record in records if record.time >= since and is_time(record.time)]
     pulled = [record for record in ours if record.kind == _PULL and record.outcome == Outcome.ALLOWED]
     found = [((each.repository, each.digest), LastPull(_moment(each.time), each.principal)) for each in pulled]
     return found, len(rows) < _TAIL
 
 
 def _moment(text: str) -> datetime:
-    return datetime.fromisoformat(text)
+    return datetime.fromisoformat(text if is_time(text) else UNTIMED)

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Final
 
 from sqlalchemy import Connection, delete, func, insert, select
 
-from gateway.audit.chain import told
+from gateway.audit.chain import UNTIMED, is_time, told
 from gateway.audit.event import time_text
 from gateway.change import Change, Notes
 from gateway.errors import Conflict
@@ -31,6 +30,8 @@ _COLUMNS: Final = ("outcome", *COUNTED)
 #: Around the end of what is sealed events may be out of the order of their times.
 _MARGIN: Final = timedelta(days=2)
 _ROWS: Final = 500
+#: What is counted.
+_timed: Final = event_index.c.time > UNTIMED
 
 #: Allowed, denied and failed, by span, field, beginning and value.
 _Counts = dict[tuple[int, str, int, str], list[int]]
@@ -91,9 +92,9 @@ def _days(connection: Connection) -> Sequence[int]:
     found = {each // DAY * DAY for each in connection.execute(begins).scalars()}
     after = first
     while True:
-        later = select(func.min(event_index.c.time)).where(event_index.c.time >= _text(after))
+        later = select(func.min(event_index.c.time)).where(event_index.c.time >= _text(after), _timed)
         time = connection.execute(later).scalar()
-        if time is None:
+        if time is None or not is_time(time):
             return sorted(found)
         day = int(datetime.fromisoformat(time).timestamp()) // DAY * DAY
         found.add(day)
@@ -102,19 +103,9 @@ def _days(connection: Connection) -> Sequence[int]:
 
 def _differing(connection: Connection, day: int) -> int:
     """How many of the day's counters are wrong, missing or too many."""
-    with _one_moment(connection):
+    with driver.one_moment(connection):
         counts, kept = _counted(connection, day), _kept(connection, day)
     return sum(counts.get(key) != kept.get(key) for key in counts.keys() | kept.keys())
-
-
-@contextmanager
-def _one_moment(connection: Connection) -> Iterator[None]:
-    sqlite = connection.dialect.name == "sqlite"
-    connection.exec_driver_sql("BEGIN" if sqlite else "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-    try:
-        yield
-    finally:
-        connection.exec_driver_sql("COMMIT")
 
 
 def _counted(connection: Connection, day: int) -> _Counts:
@@ -163,7 +154,7 @@ def _agree(connection: Connection, day: int) -> bool:
 
 
 def _within(hour: int) -> tuple[Any, ...]:
-    return event_index.c.time >= _text(hour), event_index.c.time < _text(hour + HOUR)
+    return event_index.c.time >= _text(hour), event_index.c.time < _text(hour + HOUR), _timed
 
 
 def _mine(span: int, field: str, day: int) -> tuple[Any, ...]:

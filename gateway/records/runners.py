@@ -121,7 +121,7 @@ def cut(connection: Connection) -> list[Stretch]:
     for start in range(0, len(wanted), _ASKED):
         mine = events.c.seq.in_(wanted[start : start + _ASKED])
         rows = connection.execute(select(events.c.seq, events.c.hash).where(mine).order_by(events.c.seq))
-        found = [Head(row.seq, bytes(row.hash)) for row in rows]
+        found = [Head(row.seq, row.hash) for row in rows]
         if not found:
             # So many are missing, or the last has a number of somebody's own making: that is for one to find.
             break

@@ -32,6 +32,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import sqlite
 
+from gateway.records.kept import CANONICAL, HASH
+
 #: Ids come from a sequence that never goes back: what is removed and made again is another.
 _Id = BigInteger().with_variant(sqlite.INTEGER(), "sqlite")
 #: Names are compared and sorted bytewise, as the specification wants listings.
@@ -347,8 +349,8 @@ events = Table(
     "events",
     metadata,
     Column("seq", _Id, primary_key=True, autoincrement=False),
-    Column("body", Text, nullable=False),
-    Column("hash", LargeBinary(32), nullable=False),
+    Column("body", CANONICAL, nullable=False),
+    Column("hash", HASH, nullable=False),
 )
 
 trail_head = Table(
@@ -356,8 +358,8 @@ trail_head = Table(
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=False),  # 1
     Column("seq", BigInteger, nullable=False),
-    Column("hash", LargeBinary(32), nullable=False),
-    Column("seal", LargeBinary(32), nullable=False),
+    Column("hash", HASH, nullable=False),
+    Column("seal", HASH, nullable=False),
 )
 
 #: What `audit list` searches; follows the chain in bulk and can be rebuilt from it.

@@ -191,7 +191,7 @@ def leave(proven: int, hashes: Mapping[int, bytes]) -> Change:
         leaving = connection.execute(select(events).where(events.c.seq <= last).order_by(events.c.seq)).all()
         for row in leaving:
             sealed, before = hashes.get(row.seq), hashes.get(row.seq - 1)
-            if sealed is None or before is None or not sealed == bytes(row.hash) == digest(before, row.body):
+            if sealed is None or before is None or not sealed == row.hash == digest(before, row.body):
                 return Notes(result=Left(0, row.seq))
         connection.execute(delete(event_index).where(event_index.c.seq <= last))
         if connection.dialect.name == "sqlite":

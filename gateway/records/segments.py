@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, func, select
 
-from gateway.audit.chain import Head, Sealed, Told, told
+from gateway.audit.chain import Head, Sealed, Told, is_time, told
 from gateway.audit.checkpoints import statement_of
 from gateway.audit.event import time_text
 from gateway.records.evidence_tables import segments
@@ -41,7 +41,6 @@ _NONE: Final[Mapping[str, int | str]] = {
     **dict.fromkeys(("first_time", "last_time", "file", "file_sha256"), ""),
     "stub": "{}",
 }
-_TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", re.ASCII)
 _NAME: Final = re.compile(r"\d{4}-\d\d-\d{12,}-\d{12,}\.jsonl\.gz", re.ASCII)
 
 
@@ -91,7 +90,7 @@ class Segment:
                 first, last = str(stub["first_time"]), str(stub["last_time"])
             except (ValueError, KeyError, TypeError):
                 return None
-        return (first if _is_time(first) else "", last) if _is_time(last) else None
+        return (first if is_time(first) else "", last) if is_time(last) else None
 
 
 class Unsealed(Exception):
@@ -145,14 +144,6 @@ def _segment(row: Row[Any]) -> Segment:
     return Segment(**{**kept, **none})
 
 
-def _is_time(text: str) -> bool:
-    """Whether it is a time as events tell times."""
-    try:
-        return bool(_TIME.fullmatch(text) and datetime.fromisoformat(text))
-    except ValueError:
-        return False
-
-
 def _given(before: str, now: str) -> str:
     return now or before
 
@@ -162,7 +153,7 @@ def time_after(connection: Connection, seq: int) -> str:
     following = select(events.c.body).where(events.c.seq > seq).order_by(events.c.seq).limit(1)
     body = connection.execute(following).scalar()
     says = told(body) if isinstance(body, str) else None
-    return says.time if says is not None and _is_time(says.time) else _NEVER
+    return says.time if says is not None and is_time(says.time) else _NEVER
 
 
 def ending_after(connection: Connection, seq: int) -> Segment | None:
@@ -273,7 +264,7 @@ def next_events(connection: Connection, cut: datetime) -> Sequence[Sealed]:
     found: list[Sealed] = []
     begun = ""
     for row in connection.execute(query):
-        event = Sealed(row.seq, row.body, bytes(row.hash))
+        event = Sealed(row.seq, row.body, row.hash)
         month = time_of(event)[:7]
         begun = begun or month
         if month != begun:

@@ -101,7 +101,7 @@ def contents(connection: Connection) -> Contents:
     """What the snapshot open on *connection* holds; its schema is this program's."""
     counts = {each.name: connection.execute(select(func.count()).select_from(each)).scalar_one() for each in _COUNTED}
     row = connection.execute(select(trail_head.c.seq, trail_head.c.hash)).one()
-    return Contents(recorded(connection) or "", Head(row.seq, bytes(row.hash)), counts)
+    return Contents(recorded(connection) or "", Head(row.seq, row.hash), counts)
 
 
 def linked_blobs(connection: Connection) -> list[tuple[str, int]]:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from sqlalchemy.engine.interfaces import DBAPICursor
 
+from gateway.audit.chain import UNTIMED
 from gateway.audit.event import Kind, Outcome
 
 HOUR: Final = 3600
@@ -40,7 +41,7 @@ def counted(entries: Sequence[Mapping[str, Any]]) -> dict[tuple[int, str, int, s
     found: dict[tuple[int, str, int, str], list[int]] = {}
     for entry in entries:
         outcome = OUTCOMES.get(entry["outcome"])
-        if outcome is None:
+        if outcome is None or entry["time"] == UNTIMED:
             continue
         hour = _hour(entry["time"][:13])
         day = hour // DAY * DAY
@@ -57,7 +58,7 @@ def first_seen(entries: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], tu
     for entry in entries:
         transfer = entry["kind"] in TRANSFERS and entry["outcome"] == Outcome.ALLOWED
         # Anybody is many: from where strangers pull is not remembered one by one.
-        if transfer and entry["principal"] != "anonymous":
+        if transfer and entry["principal"] != "anonymous" and entry["time"] != UNTIMED:
             at = int(datetime.fromisoformat(entry["time"]).timestamp())
             found.setdefault((entry["principal"], network_of(entry["address"])), (entry["seq"], at))
     return found

@@ -7,20 +7,20 @@ always the sealed event; the projection only finds it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache, partial
 from itertools import islice
 from operator import attrgetter
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, Integer, Row, Select, bindparam, select
 
-from gateway.audit.chain import Sealed, line
+from gateway.audit.chain import UNTIMED, Sealed, as_hash, as_text, is_time, line, told
+from gateway.audit.event import VALUE_CHARACTERS
 from gateway.audit.trail import SealedPart, Search, Verification
 from gateway.records import driver, exporting, sealed_months, segments, tallies
 from gateway.records.database import Database
-from gateway.records.mark import GREATEST
 from gateway.records.matching import (
     FIELDS,
     SPECIFIC,
@@ -49,6 +49,8 @@ _WINDOW = 4096
 _RARE, _FREQUENT = 512, (16_384, 524_288)
 #: Of the rarest, so many are read at once at least.
 _LED = 100
+#: As JSON has it.
+_NUL = "\\u0000"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,17 +150,22 @@ def project_tail(database: Database, connection: Connection) -> int:
     # As for every commit, to the driver itself, and in one statement: drivers hand the interpreter over for each row of
     # an `executemany`, while requests wait for it.
     with closing(connection.connection.cursor()) as cursor:
-        cursor.execute(_TAIL)
-        rows = [Sealed(seq, body, bytes(chained)) for seq, body, chained in cursor.fetchall()]
+        cursor.execute(_TAIL[connection.dialect.name])
+        rows = [_sealed(row) for row in cursor.fetchall()]
         if not rows:
             return 0
         entries = [_projected(event) for event in rows]
         values = tuple(value for entry in entries for value in entry.values())
-        for statement in database.beginning:
-            cursor.execute(statement)
-        cursor.execute(_projection_of(len(rows), connection.dialect.paramstyle), values)
-        tallies.follow(cursor, connection.dialect.paramstyle, entries)
-        cursor.execute("COMMIT")
+        try:
+            for statement in database.beginning:
+                cursor.execute(statement)
+            cursor.execute(_projection_of(len(rows), connection.dialect.paramstyle), values)
+            tallies.follow(cursor, connection.dialect.paramstyle, entries)
+            cursor.execute("COMMIT")
+        except BaseException:
+            with suppress(Exception):
+                cursor.execute("ROLLBACK")
+            raise
     return len(rows)
 
 
@@ -182,11 +189,15 @@ def project_anew(database: Database, connection: Connection) -> None:
         cursor.execute("COMMIT")
 
 
-_TAIL = (
-    "SELECT seq, body, hash FROM events WHERE seq > (SELECT COALESCE(MAX(seq), 0) FROM event_index) "  # noqa: S608
-    # A row that somebody put in under such a number has no event after it: what comes would never be found.
-    f"AND seq < {GREATEST} ORDER BY seq LIMIT {SLICE}"
+_AFTER = (
+    "SELECT seq, {body}, hash FROM events WHERE seq > (SELECT COALESCE(MAX(seq), 0) FROM event_index) "  # noqa: S608
+    # A row that somebody put in behind the end may have no event after it: what comes would never be found.
+    f"AND seq <= (SELECT seq FROM trail_head) ORDER BY seq LIMIT {SLICE}"
 )
+#: In bytes: what is no text, which SQLite keeps for one, would stop all that follows.
+_TAIL: Final = {"sqlite": _AFTER.format(body="CAST(body AS BLOB)"), "postgresql": _AFTER.format(body="body")}
+#: As much of each field as its column holds, and an index of PostgreSQL: no event has more.
+_WIDTHS: Final = {name: getattr(event_index.c[name].type, "length", None) or VALUE_CHARACTERS for name in FIELDS}
 
 
 @lru_cache(maxsize=SLICE)
@@ -197,9 +208,19 @@ def _projection_of(rows: int, paramstyle: str) -> str:
 
 
 def _projected(event: Sealed) -> dict[str, Any]:
-    record = event.record()
-    found = {name: str(record.get(name, "")) for name in FIELDS}
-    return {"seq": event.seq, "time": str(record.get("time", "")), **found}
+    """The search entry of *event*: whatever somebody wrote in its place, no more than its columns hold."""
+    says = told(event.body)
+    if says is not None:
+        time = says.time if is_time(says.time) else UNTIMED
+        found = {name: getattr(says, name)[:most] for name, most in _WIDTHS.items()}
+    else:
+        record = event.record()
+        time = str(record["time"])
+        texts = {name: value for name, value in record.items() if isinstance(value, str)}
+        found = {name: texts.get(name, "")[:most] for name, most in _WIDTHS.items()}
+    if _NUL in event.body:
+        found |= {name: found[name].replace("\0", "") for name in FIELDS}
+    return {"seq": event.seq, "time": time, **found}
 
 
 def _page(connection: Connection, search: Search, before: int | None, limit: int) -> list[Sealed]:
@@ -325,4 +346,4 @@ def _chain(connection: Connection, after: int, limit: int = _PAGE, until: int = 
 
 
 def _sealed(row: Sequence[Any] | Row[Any, Any, Any]) -> Sealed:
-    return Sealed(row[0], row[1], bytes(row[2]))
+    return Sealed(row[0], as_text(row[1]), as_hash(row[2]))

@@ -153,4 +153,4 @@ def _reached(connection: Connection) -> tuple[int, int]:
 
 def _kept_head(connection: Connection) -> tuple[Head, bytes] | None:
     row = connection.execute(select(trail_head.c.seq, trail_head.c.hash, trail_head.c.seal)).first()
-    return (Head(row.seq, bytes(row.hash)), bytes(row.seal)) if row is not None else None
+    return (Head(row.seq, row.hash), row.seal) if row is not None else None

@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import Connection, text
 
 from gateway.audit.event import Event, Kind
+from gateway.change import Change, Notes
 from gateway.errors import Unavailable
 from gateway.gate import Act
 from gateway.oci.digest import Digest
@@ -111,6 +112,28 @@ def test_the_log_has_one_line_when_it_goes_and_one_when_it_is_back(
     assert all(record.exc_info is None and "\n" not in record.message for record in caplog.records)
     asyncio.run(act())
     assert told(caplog) == ["the database does not answer", "the database answers again"]
+
+
+@pytest.mark.parametrize("query", [one, one_of_the_driver])
+def test_an_outage_in_the_middle_of_a_change_is_one_line_in_the_log(
+    server: PostgresServer, house_there: House, caplog: pytest.LogCaptureFixture, query: Callable[[Connection], Any]
+) -> None:
+    def meanwhile(connection: Connection) -> Notes:
+        query(connection)
+        server.stop()
+        query(connection)
+        return Notes()
+
+    house_there.run(house_there.ledger.commit(Act(Event(Kind.GATEWAY_START, GATEWAY))))
+    try:
+        with caplog.at_level(logging.WARNING), pytest.raises(Unavailable, match="The audit trail cannot be written"):
+            house_there.run(house_there.ledger.commit(Act(Event(Kind.GATEWAY_START, GATEWAY), Change(meanwhile))))
+    finally:
+        # By this thread: started by the ledger's own, it would end with it.
+        server.start()
+    assert told(caplog)[0] == "the database does not answer"
+    assert all(record.exc_info is None and "\n" not in record.message for record in caplog.records)
+    house_there.run(house_there.ledger.commit(Act(Event(Kind.GATEWAY_START, GATEWAY))))
 
 
 def test_what_is_written_by_the_way_may_wait_until_it_is_back(server: PostgresServer, house_there: House) -> None:

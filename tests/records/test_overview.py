@@ -5,22 +5,26 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from threading import Thread
 from typing import Any
 
 import pytest
 from sqlalchemy import select
 
-from gateway.audit.event import Event, Kind, Outcome
+from gateway.audit.chain import UNTIMED
+from gateway.audit.event import Event, Kind, Outcome, time_text
 from gateway.audit.overview import BUCKETS, Overview, filled, width_for
+from gateway.audit.review import happening
 from gateway.audit.trail import Search
 from gateway.gate import Act
 from gateway.records import overview as rooms_overview
 from gateway.records import tallies
-from gateway.records.matching import narrowed, spanned
+from gateway.records.matching import narrowed, projected_until, spanned
 from gateway.records.overview import overview
 from gateway.records.review_tables import event_counts, origins
 from gateway.records.trail import project_tail
 from tests.house import GATEWAY, House
+from tests.records.test_condition import tamper
 
 BEGUN = datetime(2026, 11, 10, 5, 30, tzinfo=UTC)
 NOW = BEGUN + timedelta(days=9)
@@ -244,6 +248,72 @@ def test_an_overview_reaches_both_ends_of_the_calendar(
         if found.timeline.whole:
             assert sum(totals(found)) == sum(expected(house, **period, **search))
         assert found.timeline.buckets[0].begins <= found.timeline.until <= period["until"]
+
+
+@pytest.mark.parametrize("told", ["gestern", "", "2026-11-30", "0000-01-01T00:00:00.000000Z"])
+@pytest.mark.parametrize("projected", [0, None], ids=["waiting", "projected"])
+@pytest.mark.parametrize("search", [{}, {"kind": "blob.pull"}, {"since": BEGUN}], ids=["all", "kind", "since"])
+def test_an_edited_row_without_a_time_is_counted_nowhere_and_ends_no_overview(
+    house: House, told: str, projected: int | None, search: dict[str, Any]
+) -> None:
+    fill(house, 8, projected)
+    before = sum(totals(looked(house, **search)))
+    edited = f'UPDATE events SET body = replace(body, \'"time":"{time_text(BEGUN)}\', \'"time":"{told}\') WHERE seq = 1'
+    tamper(house, edited)
+    if projected is None:
+        tamper(house, "DELETE FROM event_index", "DELETE FROM event_counts")
+        fill(house, 0)
+    assert sum(totals(looked(house, **search))) == before - 1
+    assert house.records()[0]["time"] == UNTIMED
+    assert happening(house.trail.page(Search())[-1]).time == datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def test_an_edited_search_entry_without_a_time_ends_no_overview(house: House) -> None:
+    fill(house, 8)
+    tamper(house, "UPDATE event_index SET time = 'x' WHERE seq = 6")
+    assert sum(totals(looked(house))) == 7
+
+
+def test_of_waiting_rows_without_a_time_none_takes_the_place_of_another(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rooms_overview, "_LOOKED", 3)
+    monkeypatch.setattr(rooms_overview, "_UNPROJECTED", 5)
+    fill(house, 8, 0)
+    tamper(house, 'UPDATE events SET body = replace(body, \'"time":"2\', \'"time":"x\') WHERE seq = 8')
+    found = looked(house)
+    assert (found.timeline.whole, sum(totals(found))) == (False, 5)
+
+
+def test_what_is_projected_while_an_overview_is_made_is_counted_once(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rooms_overview, "_LOOKED", 10)
+    monkeypatch.setattr(house.ledger, "_follow", lambda: None)
+    fill(house, 60)
+    for number in range(60, 80):
+        house.run(house.ledger.commit(Act(an_event(number))))
+    waiting = rooms_overview._waiting
+
+    def projected_meanwhile(*asked: Any) -> Any:
+        found = waiting(*asked)
+        # From elsewhere, as another process does it.
+        other = Thread(target=fill, args=(house, 0))
+        other.start()
+        other.join()
+        return found
+
+    monkeypatch.setattr(rooms_overview, "_waiting", projected_meanwhile)
+    found = looked(house)
+    assert house.database.read_now(projected_until) == 80
+    assert (sum(totals(found)), found.facets.counted) == (80, 80)
+    assert sum(share.total for share in found.facets.principals) == 80
+    monkeypatch.setattr(rooms_overview, "_waiting", lambda *_: 1 // 0)
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            looked(house)
+    monkeypatch.setattr(rooms_overview, "_waiting", waiting)
+    assert sum(totals(looked(house))) == 80
 
 
 def test_an_empty_trail_has_an_empty_overview(house: House) -> None:

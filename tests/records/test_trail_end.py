@@ -19,7 +19,8 @@ from gateway.audit.trail import Search
 from gateway.gate import Act
 from gateway.records import checkpoints
 from gateway.records.appending import trial
-from gateway.records.mark import Mark, fault_of_end
+from gateway.records.mark import FAR, Mark, fault_of_end
+from gateway.records.matching import projected_until
 from gateway.records.schema import events, trail_head
 from gateway.records.trail import project_tail
 from gateway.records.verifying import Verifier
@@ -134,6 +135,99 @@ def test_what_is_put_in_under_the_greatest_number_stops_no_act_and_is_found(hous
         trial(house.database, connection)
     project(house)
     assert fault(house) != ""
+
+
+#: The numbers of rows that were put in together after event 8, and that of the next event, which tells of them.
+FAR_AWAY = {
+    "near": ([9 + FAR // 2], 10 + FAR // 2),
+    "at the border": ([8 + FAR], 9 + FAR),
+    "far": ([100 + FAR], None),
+    "far, and one near": ([9, 100 + FAR], 10),
+    "side by side across the border": ([8 + FAR, 9 + FAR, 10 + FAR], 11 + FAR),
+    "far, and reached": ([12 + FAR], 13 + FAR),
+    "just below 2**62": ([(1 << 62) - 1], None),
+    "at 2**62": ([1 << 62], None),
+    "the greatest": ([(1 << 63) - 2, (1 << 63) - 1], None),
+}
+
+
+@pytest.mark.parametrize("name", FAR_AWAY)
+def test_however_far_behind_the_end_rows_are_put_in_the_trail_goes_on_and_so_do_searches(
+    house: House, name: str
+) -> None:
+    numbers, told = FAR_AWAY[name]
+    fill(house, 8)
+    tamper(house, *(COPY.format(seq=seq) for seq in numbers))
+    for _ in range(2):
+        with house.database.lock(), house.database.engine.connect() as connection:
+            trial(house.database, connection)
+        fill(house, 3)
+        project(house)
+    breaks = [seq for seq, body, _ in rows(house) if '"kind":"audit.break"' in body]
+    assert breaks == ([] if told is None else [told])
+    last = 14 if told is None else told + (2 if name == "far, and reached" else 6)
+    head = select(trail_head.c.seq)
+    assert house.database.read_now(lambda connection: connection.execute(head).scalar()) == last
+    assert house.database.read_now(projected_until) == last
+    assert fault(house) != ""
+    # Whatever is put in then is noticed as well.
+    tamper(house, COPY.format(seq=last + 1))
+    fill(house, 2)
+    assert [seq for seq, body, _ in rows(house) if '"kind":"audit.break"' in body][-1] == last + 2
+    assert not house.ledger.broken
+
+
+@pytest.mark.parametrize("seq", [-5, 1 << 41, (1 << 63) - 1])
+def test_a_record_of_the_head_with_a_number_far_off_is_not_gone_on_after(house: House, seq: int) -> None:
+    fill(house, 8)
+    tamper(house, f"UPDATE trail_head SET seq = {seq}")
+    with house.database.lock(), house.database.engine.connect() as connection:
+        trial(house.database, connection)
+    fill(house, 2)
+    project(house)
+    assert [each for each, _, _ in rows(house)] == list(range(1, 12))
+    assert house.database.read_now(projected_until) == 11
+    assert "edited before it" in fault(house)
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("seq", [4, 9])
+@pytest.mark.parametrize(
+    ("body", "hashed"),
+    [
+        ("body", "'abc'"),
+        ("body", "1.5"),
+        ("body", "1000000000000000"),
+        ("body", "substr(hash, 1, 3)"),
+        ("X'00FF'", "hash"),
+        ("CAST(body AS BLOB)", "7"),
+    ],
+)
+def test_what_is_no_hash_or_no_text_stops_nothing_and_is_found(house: House, seq: int, body: str, hashed: str) -> None:
+    fill(house, 8)
+    if seq == 9:
+        tamper(house, f"INSERT INTO events (seq, body, hash) SELECT 9, {body}, {hashed} FROM events WHERE seq = 8")
+    else:
+        tamper(house, f"UPDATE events SET body = {body}, hash = {hashed} WHERE seq = {seq}")
+    assert fault(house).startswith(f"event {seq} ")
+    fill(house, 2)
+    project(house)
+    assert fault(house).startswith(f"event {seq} ")
+    assert read(house).fault.startswith(f"event {seq} ")
+    assert len(house.trail.page(Search())) == len(list(house.trail.lines(Search()))) == len(rows(house))
+    assert [event.seq for event in house.trail.following(0, 100).events] == [each[0] for each in rows(house)]
+    assert house.trail.event(seq) is not None
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("edit", ["hash = 'abc'", "seal = 1000000000000000", "hash = 1.5, seal = 'abc'"])
+def test_a_record_of_the_head_that_holds_no_hash_is_one_that_was_edited(house: House, edit: str) -> None:
+    fill(house, 8)
+    tamper(house, f"UPDATE trail_head SET {edit}")
+    assert "head was edited" in fault(house)
+    assert "head was edited" in read(house).fault
+    fill(house, 2)
+    assert "edited before it" in fault(house)
 
 
 def test_an_end_that_is_put_back_with_its_seal_is_found(house: House) -> None:
