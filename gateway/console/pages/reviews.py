@@ -16,6 +16,7 @@ from gateway.administration import Condition, ReviewDetail, edition_of
 from gateway.administration.reviews import Review
 from gateway.audit.moments import moment
 from gateway.audit.review import RULES
+from gateway.console import notes
 from gateway.console.download import Download
 from gateway.console.form import Form
 from gateway.console.frame import SAID, render
@@ -112,17 +113,15 @@ async def mark(visit: Visit) -> Response:
 
 async def _marked(visit: Visit, detail: ReviewDetail, finding: int) -> Response:
     """On to the finding that was marked; with notes that were typed beside others, and not sent off, still there."""
-    unsent = _unsent(visit.form, detail)
+    unsent = tuple(number for number in notes.typed(visit.form, detail.findings) if number != finding)
     if not unsent:
         return visit.go(f"/reviews/{detail.review.number}", said="saved", fragment=f"finding-{finding}", **_leaf(visit))
-    names = {f"{field}-{number}" for field in ("note", "version") for number in unsent}
-    kept = Form([(name, value) for name, value in visit.form.pairs if name in names])
-    return await _page(visit, detail, form=kept, said=SAID["saved"])
+    return await _page(visit, detail, form=notes.kept(visit.form, unsent), said=SAID["saved"])
 
 
 async def _unsaid(visit: Visit, detail: ReviewDetail) -> Response:
     """Enter in a note says nothing of its finding: the page again, with all that was typed."""
-    unsent = _unsent(visit.form, detail)
+    unsent = notes.typed(visit.form, detail.findings)
     for number in unsent:
         visit.form.blame(f"note-{number}", "Choose Fine or Follow up; nothing was saved yet.")
     if not unsent:
@@ -132,16 +131,12 @@ async def _unsaid(visit: Visit, detail: ReviewDetail) -> Response:
 
 async def _overtaken(visit: Visit, detail: ReviewDetail, finding: int) -> Response:
     """The page again, with what was typed in it, beside what somebody else said of the finding meanwhile."""
-    form = Form([(name, value) for name, value in visit.form.pairs if name != f"version-{finding}"])
+    told = {f"version-{finding}", f"was-{finding}"}
+    form = Form([(name, value) for name, value in visit.form.pairs if name not in told])
+    form = notes.kept(form, (*notes.typed(visit.form, detail.findings), finding))
     if detail.review.signed_at is not None:
         form.blame("", f"The review was signed off by {detail.review.signed_by} meanwhile, and stays as it is.")
     return await _page(visit, detail, 409, form=form, changed=finding)
-
-
-def _unsent(form: Form, detail: ReviewDetail) -> list[int]:
-    """The findings beside which another note was typed than is kept."""
-    typed = {name: " ".join(value.split()) for name, value in form.pairs}
-    return [each.number for each in detail.findings if typed.get(f"note-{each.number}", each.note) != each.note]
 
 
 async def sign_off(visit: Visit) -> Response:
@@ -176,8 +171,17 @@ async def _page(
     asked: int = 0,
     changed: int = 0,
 ) -> Response:
-    """A leaf of the findings; *asked* is the one to go on with, *changed* the one that somebody else has marked."""
+    """
+    A leaf of the findings; *asked* is the one to go on with, *changed* the one that somebody else has marked.
+
+    Of a form that was sent, what was typed is kept; everything else is as it is now.
+    """
+    if form is None:
+        sent = visit.request.method == "POST"
+        form = notes.kept(visit.form, notes.typed(visit.form, detail.findings)) if sent else Form()
     number, shown = detail.review.number, leaf(detail.findings, lambda found: f"{found.number:09}", visit.query)
+    editions = {found.number: edition_of(found) for found in shown.rows}
+    overtaken = {each for each, now in editions.items() if form.value(f"version-{each}", now) != now or each == changed}
     listed = Counter(found.rule for found in detail.findings)
     runs = {run.rule: run for run in detail.review.runs}
     rules = [
@@ -199,13 +203,16 @@ async def _page(
         leaf=shown,
         mark=address(f"/reviews/{number}/mark", **_leaf(visit)),
         here_on=_leaf(visit),
-        edition_of=edition_of,
+        editions=editions,
+        was=notes.was,
         asked=asked,
         changed=changed,
-        form=form or visit.form,
+        overtaken=overtaken,
+        form=form,
         said=said,
         unmarked=unmarked,
-        shown=detail.shown,
+        # Beside a note that hides what is kept now, what was seen stays what was seen: it is not to be signed unseen.
+        shown=detail.shown if not overtaken else visit.form.value("shown"),
         deciding=deciding,
     )
 

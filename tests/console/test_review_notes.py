@@ -1,0 +1,59 @@
+"""Notes on findings: what one reviewer typed neither hides what another one said, nor is lost on any way there is."""
+
+from __future__ import annotations
+
+from tests.console.browsing import Browser, Desk
+from tests.console.test_console_audit import reviewed
+from tests.house import OPERATOR
+
+REVIEW = "/console/reviews/1"
+MARK = f"{REVIEW}/mark"
+
+
+def marked_by_operator(desk: Desk, numbers: list[str], note: str = "", mark: str = "fine") -> None:
+    for number in numbers:
+        desk.run(desk.acts.reviews.mark(OPERATOR, 1, int(number), mark, note))
+
+
+def signing(browser: Browser, fields: dict[str, str]) -> int:
+    """The status of a sign-off with what a page held."""
+    return browser.post(f"{REVIEW}/sign-off", fields).status
+
+
+def test_a_note_that_was_left_alone_hides_nothing_that_somebody_else_says_meanwhile(desk: Desk) -> None:
+    ann, numbers = reviewed(desk)
+    first, second, third, *_ = numbers
+    marked_by_operator(desk, numbers[1:], "agreed with joe")
+    seen = ann.get(REVIEW).fields
+    marked_by_operator(desk, [second], "not agreed after all", "follow_up")
+    marked = ann.post(MARK, {**seen, "mark": f"fine:{first}"})
+    assert marked.status == 303, "nothing was typed beside any other"
+    assert ann.follow(marked).fields[f"note-{second}"] == "not agreed after all"
+    # And with a note beside a third one, which keeps the page.
+    marked = ann.post(MARK, {**seen, f"note-{third}": "ask kim", "mark": f"follow_up:{first}", f"note-{first}": "x"})
+    assert marked.status == 409, "it is marked already"
+    assert (marked.fields[f"note-{second}"], marked.fields[f"note-{third}"]) == ("not agreed after all", "ask kim")
+    told = ann.post(MARK, {**seen, f"note-{third}": "ask kim", "mark": ""})
+    assert (told.error(f"note-{second}"), bool(told.error(f"note-{third}"))) == ("", True)
+
+
+def test_what_is_kept_now_is_told_beside_a_note_that_was_typed_before_and_is_not_signed_unseen(desk: Desk) -> None:
+    ann, numbers = reviewed(desk)
+    first, second, *_ = numbers
+    marked_by_operator(desk, numbers[1:], "agreed with joe")
+    seen = ann.get(REVIEW).fields
+    marked_by_operator(desk, [second], "not agreed after all", "follow_up")
+    marked = ann.post(MARK, {**seen, f"note-{second}": "mine", "mark": f"fine:{first}"})
+    assert (marked.status, marked.fields[f"note-{second}"]) == (200, "mine")
+    assert "to be followed up: not agreed after all" in marked.words
+    assert "Marked by operator:root" in marked.words
+    assert marked.fields["shown"] == seen["shown"], "not the fingerprint of what was never shown"
+    assert signing(ann, marked.fields) == 422
+    assert desk.house.records(kind="review.sign_off", outcome="allowed") == []
+
+
+def test_an_address_fills_in_no_notes(desk: Desk) -> None:
+    ann, (first, *_) = reviewed(desk)
+    page = ann.get(f"{REVIEW}?note-{first}=approved&version-{first}=x&shown=x")
+    assert page.fields[f"note-{first}"] == ""
+    assert page.fields[f"version-{first}"] != "x"
