@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from tests.console.browsing import Browser, Desk
+from gateway.audit.review import RULES, Found, Policy, Run
+from gateway.records import reviews as rows
+from tests.console.browsing import PASSWORD, Browser, Desk
 from tests.console.test_console_audit import reviewed
 from tests.house import OPERATOR
+from tests.records.rows import written
 
 REVIEW = "/console/reviews/1"
 MARK = f"{REVIEW}/mark"
@@ -57,3 +60,30 @@ def test_an_address_fills_in_no_notes(desk: Desk) -> None:
     page = ann.get(f"{REVIEW}?note-{first}=approved&version-{first}=x&shown=x")
     assert page.fields[f"note-{first}"] == ""
     assert page.fields[f"version-{first}"] != "x"
+
+
+def leafed(desk: Desk, found: int) -> Browser:
+    """The browser of an auditor who has begun review 1, of so many findings."""
+    ann = desk.browser("ann", auditor=True)
+    picked = [(RULES[0], Found(f"user-{number:02}", "held too much.")) for number in range(found)]
+    runs = [Run(RULES[0].name, found, True)]
+    change = rows.begin("", 0, 86_400, Policy(), picked, runs, by="ann", now=86_400)
+    written(desk.house, change.apply)
+    return ann
+
+
+def test_fifty_notes_of_the_longest_letters_are_sent_marked_and_kept_through_signing_in(desk: Desk) -> None:
+    ann = leafed(desk, 50)
+    longest = {f"note-{number}": "\U0001f989" * 500 for number in range(1, 51)}
+    seen = {**ann.get(REVIEW).fields, **longest, "note": "\U0001f989" * 500}
+    marked = ann.post(MARK, {**seen, "mark": "follow_up:1"})
+    assert (marked.status, marked.fields["note-50"]) == (200, longest["note-50"])
+    for number in range(2, 51):
+        desk.run(desk.acts.reviews.mark(OPERATOR, 1, number, "follow_up", longest["note-50"]))
+    # Kept notes are sent along with every mark.
+    assert ann.post(MARK, {**ann.get(REVIEW).fields, "mark": "fine:50"}).status == 303
+    ann.cookie = ""
+    asked = ann.post(MARK, {**seen, "mark": "follow_up:1"})
+    assert asked.status == 401
+    resumed = ann.post("/console/sign-in", {**asked.fields, "name": "ann", "password": PASSWORD})
+    assert (resumed.status, resumed.fields["note-50"]) == (200, longest["note-50"])

@@ -29,6 +29,8 @@ from gateway.oci.names import ProjectName
 #: A pack is kept in memory up to so many bytes while it is written, and in a file beyond.
 _IN_MEMORY_BYTES: Final = 8 * 1024 * 1024
 _PIECE_BYTES: Final = 64 * 1024
+#: A note on each finding of a leaf, of the longest letters as browsers encode them, and what is sent along with it.
+_NOTES_BYTES: Final = 384 * 1024
 _NO_REVIEW: Final = "There is no such review that you may see; see the list of them."
 
 
@@ -251,8 +253,8 @@ GROUP = Group(
     pages=(
         Page("/reviews", index, begin),
         Page("/reviews/{number}", show),
-        Page("/reviews/{number}/mark", post=mark),
-        Page("/reviews/{number}/sign-off", post=sign_off),
+        Page("/reviews/{number}/mark", post=mark, form_bytes=_NOTES_BYTES),
+        Page("/reviews/{number}/sign-off", post=sign_off, form_bytes=_NOTES_BYTES),
         Page("/reviews/{number}/pack", export),
     ),
     places=(Place("Reviews", "/reviews", Action.REVIEW),),
