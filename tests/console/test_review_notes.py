@@ -87,3 +87,24 @@ def test_fifty_notes_of_the_longest_letters_are_sent_marked_and_kept_through_sig
     assert asked.status == 401
     resumed = ann.post("/console/sign-in", {**asked.fields, "name": "ann", "password": PASSWORD})
     assert (resumed.status, resumed.fields["note-50"]) == (200, longest["note-50"])
+
+
+def test_notes_on_a_later_leaf_come_back_to_it_through_signing_in(desk: Desk) -> None:
+    ann = leafed(desk, 60)
+    there = f"{MARK}?after=000000050"
+    seen = {**ann.get(f"{REVIEW}?after=000000050").fields, "note-52": "on fifty-two"}
+    ann.cookie = ""
+    asked = ann.post(there, {**seen, "mark": "fine:51"})
+    resumed = ann.post("/console/sign-in", {**asked.fields, "name": "ann", "password": PASSWORD})
+    assert f'action="{there}"' in resumed.text
+    assert "Version" not in resumed.words
+    marked = ann.post(there, resumed.fields)
+    assert (marked.status, marked.fields["note-52"]) == (200, "on fifty-two")
+
+
+def test_a_form_of_another_session_comes_back_to_its_leaf(desk: Desk) -> None:
+    ann = leafed(desk, 60)
+    there = f"{MARK}?after=000000050"
+    seen = {**ann.get(f"{REVIEW}?after=000000050").fields, "note-52": "on fifty-two", "mark": "fine:51"}
+    crossed = ann.post(there, {**seen, "csrf": "of another session"})
+    assert (crossed.status, f'action="{there}"' in crossed.text) == (403, True)
