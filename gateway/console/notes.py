@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from typing import Final
 
 from gateway.administration.reviews import Finding
 from gateway.console.form import Form
 
 #: What a form holds of a finding: the note, the mark it was opened on, and what the page had put in the note.
-_FIELDS = ("note", "version", "was")
+_FIELDS: Final = ("note", "version", "was")
+#: No review has findings of longer numbers.
+_DIGITS: Final = 9
 
 
 def was(note: str) -> str:
@@ -17,18 +20,28 @@ def was(note: str) -> str:
     return hashlib.sha256(" ".join(note.split()).encode("utf-8", "replace")).hexdigest()[:16]
 
 
+def changed(form: Form) -> tuple[int, ...]:
+    """The findings whose note is another one in the form than its page had filled in, by number."""
+    texts = dict(reversed(form.pairs))
+    found = [(name.removeprefix("note-"), text) for name, text in texts.items() if name.startswith("note-")]
+    return tuple(
+        int(number)
+        for number, text in found
+        if number.isdecimal() and len(number) <= _DIGITS and was(text) != texts.get(f"was-{number}", was(""))
+    )
+
+
 def typed(form: Form, findings: Iterable[Finding]) -> tuple[int, ...]:
     """
-    The *findings* whose note is another one in the form than its page had filled in, and than is kept by now.
+    Those of the *findings*, by number, whose note was `changed`, and is not what is kept by now.
 
     A note that somebody else changed meanwhile is not one that was typed here.
     """
-    texts = dict(reversed(form.pairs))
-    notes = {each.number: (texts.get(f"note-{each.number}"), each.note) for each in findings}
+    there = set(changed(form))
     return tuple(
-        number
-        for number, (text, now) in notes.items()
-        if text is not None and was(text) not in {texts.get(f"was-{number}", was("")), was(now)}
+        each.number
+        for each in findings
+        if each.number in there and was(form.value(f"note-{each.number}")) != was(each.note)
     )
 
 

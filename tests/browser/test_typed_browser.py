@@ -110,6 +110,52 @@ def test_what_somebody_else_said_meanwhile_is_shown_before_it_is_replaced(
         assert mark_of(window.page, first) == "fine"
 
 
+def test_a_note_that_was_left_alone_hides_nothing_and_nothing_is_signed_that_was_not_seen(
+    gateway: Gateway, chromium: Browser, window: Looker, scripts: bool
+) -> None:
+    first, second, *others = begun(window)
+    page = window.page
+    for number in (second, *others):
+        decide(page, number, "Fine")
+    with looking(chromium, f"https://{gateway.registry}", scripts=scripts) as other:
+        sign_in(other, "root")
+        other.page.goto(page.url.partition("?")[0].partition("#")[0])
+        other.page.fill(f"#note-{second}", "not agreed after all")
+        decide(other.page, second, "Follow up")
+    page.fill(f"#note-{first}", "asked joe")
+    page.press(f"#note-{first}", "Enter")
+    page.wait_for_url("**/mark")
+    assert (page.input_value(f"#note-{second}"), mark_of(page, second)) == ("not agreed after all", "follow up")
+    assert page.locator(f"#note-{second}-error").count() == 0
+    decide(page, first, "Fine")
+    page.wait_for_url(f"**/reviews/*#finding-{first}")
+    assert page.input_value(f"#note-{second}") == "not agreed after all"
+
+
+def test_what_was_typed_is_signed_off_with_its_mark_or_not_at_all(window: Looker, scripts: bool) -> None:
+    numbers = begun(window)
+    page = window.page
+    for number in numbers:
+        decide(page, number, "Fine")
+    page.fill("#note", "looked through")
+    page.press("#note", "Enter")
+    page.wait_for_url("**/mark")
+    assert "nothing was signed yet" in page.locator("#note-error").inner_text()
+    page.fill(f"#note-{numbers[1]}", "a long careful note")
+    window.press("Sign off")
+    page.wait_for_url("**/sign-off")
+    assert "nothing was saved yet" in page.locator(f"#note-{numbers[1]}-error").inner_text()
+    assert page.evaluate("document.activeElement.id") == f"note-{numbers[1]}"
+    assert page.input_value(f"#note-{numbers[1]}") == "a long careful note"
+    if scripts:
+        window.look("review-not-signed-yet")
+    decide(page, numbers[1], "Fine")
+    assert page.input_value("#note") == "looked through"
+    window.press("Sign off")
+    assert window.says("The review was signed off.")
+    assert window.says("a long careful note")
+
+
 def test_the_search_that_is_kept_is_the_one_that_was_typed(window: Looker) -> None:
     window.open("/console/audit")
     name = f"denied {id(window)}"

@@ -108,3 +108,40 @@ def test_a_form_of_another_session_comes_back_to_its_leaf(desk: Desk) -> None:
     seen = {**ann.get(f"{REVIEW}?after=000000050").fields, "note-52": "on fifty-two", "mark": "fine:51"}
     crossed = ann.post(there, {**seen, "csrf": "of another session"})
     assert (crossed.status, f'action="{there}"' in crossed.text) == (403, True)
+
+
+def test_a_review_is_not_signed_over_notes_that_were_not_sent(desk: Desk) -> None:
+    ann, numbers = reviewed(desk)
+    first, second, *_ = numbers
+    marked_by_operator(desk, numbers)
+    seen = {**ann.get(REVIEW).fields, f"note-{second}": "a careful note", "note": "looked through"}
+    refused = ann.post(f"{REVIEW}/sign-off", seen)
+    assert (refused.status, refused.fields[f"note-{second}"]) == (422, "a careful note")
+    assert "nothing was saved yet" in refused.error(f"note-{second}")
+    assert (refused.fields["note"], refused.error(f"note-{first}")) == ("looked through", "")
+    assert desk.house.records(kind="review.sign_off") == []
+    marked = ann.post(MARK, {**refused.fields, "mark": f"follow_up:{second}"})
+    assert (marked.status, marked.fields["note"]) == (200, "looked through"), "its note was typed, too"
+    assert signing(ann, marked.fields) == 303
+
+
+def test_a_leaf_is_not_turned_over_notes_that_were_not_sent(desk: Desk) -> None:
+    ann = leafed(desk, 60)
+    seen = ann.get(REVIEW).fields
+    for typed in ({"note-7": "a careful note"}, {"note": "looked through"}):
+        told = ann.post(MARK, {**seen, **typed, "turn": "after:000000050"})
+        assert (told.status, told.fields | typed == told.fields) == (422, True)
+        assert "yet" in told.error(next(iter(typed)))
+        assert f'href="{REVIEW}"' in told.text, "there is a way to leave it"
+    turned = ann.post(MARK, {**seen, "turn": "after:000000050"})
+    assert turned.header("location") == f"{REVIEW}?after=000000050"
+    assert ann.post(MARK, {**seen, "turn": "//evil.test:1"}).header("location") == REVIEW
+
+
+def test_enter_in_the_note_of_a_sign_off_signs_nothing(desk: Desk) -> None:
+    ann, numbers = reviewed(desk)
+    marked_by_operator(desk, numbers)
+    told = ann.post(MARK, {**ann.get(REVIEW).fields, "note": "looked through", "mark": ""})
+    assert (told.status, told.fields["note"]) == (422, "looked through")
+    assert "nothing was signed yet" in told.error("note")
+    assert desk.house.records(kind="review.sign_off") == []

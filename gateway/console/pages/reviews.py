@@ -31,6 +31,7 @@ _IN_MEMORY_BYTES: Final = 8 * 1024 * 1024
 _PIECE_BYTES: Final = 64 * 1024
 #: A note on each finding of a leaf, of the longest letters as browsers encode them, and what is sent along with it.
 _NOTES_BYTES: Final = 384 * 1024
+_WAYS: Final = ("before", "after")
 _NO_REVIEW: Final = "There is no such review that you may see; see the list of them."
 
 
@@ -96,6 +97,8 @@ async def mark(visit: Visit) -> Response:
     A note that cannot be is told beside it, and kept, and so is what was typed beside the others.
     """
     number, form = _number(visit), visit.form
+    if form.text("turn"):
+        return await _turned(visit, number)
     said, _, text = form.text("mark").partition(":")
     if not said:
         return await _unsaid(visit, await visit.acts.reviews.show(visit.caller, number))
@@ -116,18 +119,30 @@ async def mark(visit: Visit) -> Response:
 async def _marked(visit: Visit, detail: ReviewDetail, finding: int) -> Response:
     """On to the finding that was marked; with notes that were typed beside others, and not sent off, still there."""
     unsent = tuple(number for number in notes.typed(visit.form, detail.findings) if number != finding)
-    if not unsent:
+    if not unsent and not visit.form.text("note"):
         return visit.go(f"/reviews/{detail.review.number}", said="saved", fragment=f"finding-{finding}", **_leaf(visit))
     return await _page(visit, detail, form=notes.kept(visit.form, unsent), said=SAID["saved"])
 
 
-async def _unsaid(visit: Visit, detail: ReviewDetail) -> Response:
-    """Enter in a note says nothing of its finding: the page again, with all that was typed."""
-    unsent = notes.typed(visit.form, detail.findings)
+async def _turned(visit: Visit, number: int) -> Response:
+    """On to the leaf that was asked for; not while notes are there that were typed, and not sent off."""
+    if notes.changed(visit.form) or visit.form.text("note"):
+        detail = await visit.acts.reviews.show(visit.caller, number)
+        if notes.typed(visit.form, detail.findings) or visit.form.text("note"):
+            return await _unsaid(visit, detail)
+    way, _, name = visit.form.text("turn").partition(":")
+    return visit.go(f"/reviews/{number}", **({way: name} if way in _WAYS else {}))
+
+
+async def _unsaid(visit: Visit, detail: ReviewDetail, *, signing: bool = False) -> Response:
+    """What was typed says nothing yet, as after Enter in a note: the page again, with all of it."""
+    form, unsent = visit.form, notes.typed(visit.form, detail.findings)
     for number in unsent:
-        visit.form.blame(f"note-{number}", "Choose Fine or Follow up; nothing was saved yet.")
-    if not unsent:
-        visit.form.blame("", "Choose Fine or Follow up beside a finding; nothing was changed.")
+        form.blame(f"note-{number}", "Choose Fine or Follow up; nothing was saved yet.")
+    if form.text("note") and not signing:
+        form.blame("note", "Press Sign off when everything has a mark; nothing was signed yet.")
+    if form.sound:
+        form.blame("", "Choose Fine or Follow up beside a finding; nothing was changed.")
     return await _page(visit, detail, 422, asked=min(unsent, default=0))
 
 
@@ -142,8 +157,12 @@ async def _overtaken(visit: Visit, detail: ReviewDetail, finding: int) -> Respon
 
 
 async def sign_off(visit: Visit) -> Response:
-    """Closes the review for good."""
+    """Closes the review for good; not while notes are there that were typed beside findings, and not sent off."""
     number, form = _number(visit), visit.form
+    if notes.changed(form):
+        detail = await visit.acts.reviews.show(visit.caller, number)
+        if notes.typed(form, detail.findings):
+            return await _unsaid(visit, detail, signing=True)
     # A form that says nothing of it is none of ours.
     shown = form.value("shown") or "-"
     with form.blaming("note"):
@@ -221,7 +240,7 @@ async def _page(
 
 def _leaf(visit: Visit) -> dict[str, str]:
     """What the address says of which leaf is shown."""
-    return {name: visit.query.value(name) for name in ("before", "after") if visit.query.value(name)}
+    return {name: visit.query.value(name) for name in _WAYS if visit.query.value(name)}
 
 
 async def _reviewable(visit: Visit) -> list[str]:
