@@ -171,3 +171,24 @@ def test_the_search_that_is_kept_is_the_one_that_was_typed(window: Looker) -> No
     assert (window.page.input_value("#outcome"), window.page.input_value("#principal")) == ("denied", "joe")
     window.press("Search")
     assert "csrf" not in window.page.url, "a search has its fields in its address"
+
+
+def test_enter_in_the_name_of_a_search_says_that_it_was_not_kept(window: Looker, scripts: bool) -> None:
+    window.open("/console/audit?outcome=denied")
+    page = window.page
+    name = f"mine {id(window)}"
+    page.fill("#name", name)
+    page.press("#name", "Enter")
+    page.wait_for_url("**name=mine*")
+    assert "Nothing was kept yet" in page.locator("#name-error").inner_text()
+    assert (page.evaluate("document.activeElement.id"), page.input_value("#outcome")) == ("name", "denied")
+    if scripts:
+        window.look("search-not-kept-yet")
+    window.press("Keep this search")
+    assert window.says("Saved.")
+    page.fill("#project", "NOPE!")
+    page.fill("#name", name)
+    window.press("Keep this search")
+    assert page.input_value("#name") == name
+    if scripts:
+        window.look("search-flawed")

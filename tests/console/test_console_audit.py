@@ -523,3 +523,26 @@ def _project(desk: Desk) -> None:
     with desk.house.database.lock(), desk.house.database.engine.connect() as connection:
         while project_tail(desk.house.database, connection):
             pass
+
+
+def test_a_search_that_was_not_kept_says_so_beside_its_name(desk: Desk) -> None:
+    ann = desk.browser("ann", auditor=True)
+    searched = ann.get("/console/audit?outcome=denied&name=mine")
+    assert (searched.status, searched.fields["name"]) == (200, "mine")
+    assert "Nothing was kept yet" in searched.error("name")
+    assert "name=mine" not in re.sub(r"<input[^>]*>", "", searched.text), (
+        "its leaves and exports are of the search alone"
+    )
+    kept = ann.post("/console/audit/saved", searched.fields | {"name": "mine"})
+    assert kept.status == 303
+    assert ann.follow(kept).error("name") == ""
+
+
+def test_a_search_that_cannot_be_keeps_the_name_it_was_to_be_kept_under(desk: Desk) -> None:
+    ann = desk.browser("ann", auditor=True)
+    for refused in (
+        ann.post("/console/audit/saved", {"project": "NOPE!", "name": "mine"}),
+        ann.get("/console/audit?project=NOPE!&name=mine"),
+    ):
+        assert (refused.status, refused.fields["name"], bool(refused.error("project"))) == (422, "mine", True)
+        assert "Keep this search" in refused.words
