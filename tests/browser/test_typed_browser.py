@@ -156,6 +156,22 @@ def test_what_was_typed_is_signed_off_with_its_mark_or_not_at_all(window: Looker
     assert window.says("a long careful note")
 
 
+def test_two_clicks_mark_once_and_are_told_of_nobody_else(window: Looker) -> None:
+    first, second, *_ = begun(window)
+    page = window.page
+    page.locator(f"#finding-{first}").get_by_role("button", name="Fine").dblclick()
+    page.wait_for_url(f"**/reviews/*#finding-{first}")
+    assert (mark_of(page, first), window.page.get_by_text("Somebody marked").count()) == ("fine", 0)
+    page.fill(f"#note-{first}", "typed on")
+    decide(page, second, "Fine")
+    page.reload()
+    assert (page.input_value(f"#note-{first}"), window.page.get_by_text("Somebody marked").count()) == ("typed on", 0)
+    review, _, rest = page.url.partition("/mark")
+    assert rest.startswith("#finding-")
+    page.goto(f"{review}/mark")
+    assert page.url == review
+
+
 def test_the_search_that_is_kept_is_the_one_that_was_typed(window: Looker) -> None:
     window.open("/console/audit")
     name = f"denied {id(window)}"

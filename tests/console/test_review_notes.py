@@ -145,3 +145,33 @@ def test_enter_in_the_note_of_a_sign_off_signs_nothing(desk: Desk) -> None:
     assert (told.status, told.fields["note"]) == (422, "looked through")
     assert "nothing was signed yet" in told.error("note")
     assert desk.house.records(kind="review.sign_off") == []
+
+
+def test_a_mark_that_was_sent_twice_is_done_and_told_of_nobody_else(desk: Desk) -> None:
+    ann, (first, second, *_) = reviewed(desk)
+    sent = {**ann.get(REVIEW).fields, f"note-{first}": "ask  joe ", "mark": f"follow_up:{first}"}
+    once, twice = ann.post(MARK, sent), ann.post(MARK, sent)
+    assert (once.status, twice.status) == (303, 303)
+    assert twice.header("location") == once.header("location")
+    # The same again for a page that was kept, which has the address of what was sent.
+    sent = {**ann.get(REVIEW).fields, f"note-{first}": "typed on", "mark": f"fine:{second}"}
+    assert ann.post(MARK, sent).status == 200
+    again = ann.post(MARK, sent)
+    assert (again.status, again.fields[f"note-{first}"], "Saved." in again.words) == (200, "typed on", True)
+    assert len(desk.house.records(kind="review.mark", outcome="allowed")) == 2
+    # What somebody else said in the same words is theirs, and another mark is another one.
+    marked_by_operator(desk, [second])
+    assert ann.post(MARK, sent).status == 409
+    assert ann.post(MARK, {**sent, f"note-{second}": "x", "mark": f"follow_up:{second}"}).status == 409
+
+
+def test_the_address_of_a_page_that_was_kept_leads_to_its_review(desk: Desk) -> None:
+    ann = leafed(desk, 60)
+    for page in ("mark", "sign-off"):
+        assert ann.get(f"{REVIEW}/{page}?after=000000050").header("location") == f"{REVIEW}?after=000000050"
+
+
+def test_a_finding_without_a_mark_is_told_of_as_one(desk: Desk) -> None:
+    ann, (first, *_) = reviewed(desk)
+    told = ann.post(MARK, {"mark": f"fine:{first}"})
+    assert (told.status, "It is now without a mark" in told.words) == (409, True)

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from gateway.access.scopes import Action
 from gateway.administration import Condition, ReviewDetail, edition_of
-from gateway.administration.reviews import Review
+from gateway.administration.reviews import Finding, Review
 from gateway.audit.moments import moment
 from gateway.audit.review import RULES
 from gateway.console import notes
@@ -92,7 +92,7 @@ async def show(visit: Visit) -> Response:
 
 async def mark(visit: Visit) -> Response:
     """
-    Says of one finding what was decided, unless somebody else has since the page was opened.
+    Says of one finding what was decided, unless somebody else has since the page was opened; once, if sent twice.
 
     A note that cannot be is told beside it, and kept, and so is what was typed beside the others.
     """
@@ -104,15 +104,17 @@ async def mark(visit: Visit) -> Response:
         return await _unsaid(visit, await visit.acts.reviews.show(visit.caller, number))
     finding = int(text) if _is_number(text) else 0
     seen = Condition.on_finding(number, finding, frozenset({form.text(f"version-{finding}")}))
+    note = form.text(f"note-{finding}")
     try:
         with form.blaming(f"note-{finding}"):
-            note = form.text(f"note-{finding}")
             await visit.acts.expecting(seen).reviews.mark(visit.caller, number, finding, said, note)
             return await _marked(visit, await visit.acts.reviews.show(visit.caller, number), finding)
     except Stale as stale:
         if stale.present is None:
             raise Unknown(stale.message) from stale
-        return await _overtaken(visit, await visit.acts.reviews.show(visit.caller, number), finding)
+        detail = await visit.acts.reviews.show(visit.caller, number)
+        sent_twice = _is_said(visit, stale.present, said, note)
+        return await (_marked if sent_twice else _overtaken)(visit, detail, finding)
     return await _page(visit, await visit.acts.reviews.show(visit.caller, number), 422)
 
 
@@ -154,6 +156,17 @@ async def _overtaken(visit: Visit, detail: ReviewDetail, finding: int) -> Respon
     if detail.review.signed_at is not None:
         form.blame("", f"The review was signed off by {detail.review.signed_by} meanwhile, and stays as it is.")
     return await _page(visit, detail, 409, form=form, changed=finding)
+
+
+def _is_said(visit: Visit, present: object, said: str, note: str) -> bool:
+    """Whether the caller has said just this of the finding *present*: two clicks, or a page that was loaded again."""
+    told = (said, " ".join(note.split()), visit.caller.principal.name)
+    return isinstance(present, Finding) and (present.mark, present.note, present.marked_by) == told
+
+
+async def back(visit: Visit) -> Response:
+    """To the review, from the address of a form that was sent: a page that tells what is wrong with it has that."""
+    return visit.go(f"/reviews/{_number(visit)}", **_leaf(visit))
 
 
 async def sign_off(visit: Visit) -> Response:
@@ -272,8 +285,8 @@ GROUP = Group(
     pages=(
         Page("/reviews", index, begin),
         Page("/reviews/{number}", show),
-        Page("/reviews/{number}/mark", post=mark, form_bytes=_NOTES_BYTES),
-        Page("/reviews/{number}/sign-off", post=sign_off, form_bytes=_NOTES_BYTES),
+        Page("/reviews/{number}/mark", back, mark, form_bytes=_NOTES_BYTES),
+        Page("/reviews/{number}/sign-off", back, sign_off, form_bytes=_NOTES_BYTES),
         Page("/reviews/{number}/pack", export),
     ),
     places=(Place("Reviews", "/reviews", Action.REVIEW),),
