@@ -432,6 +432,24 @@ def test_reviews_are_leafed_through_to_the_oldest_and_narrowed(desk: Desk) -> No
     assert listed(jane.get("/console/reviews?project=gallery&every=yes"))[0] == "109"
 
 
+def test_a_list_of_reviews_has_no_leaf_beyond_its_end_and_leads_to_none(desk: Desk) -> None:
+    ann = desk.browser("ann", auditor=True)
+    now = int(datetime.now(UTC).timestamp())
+    for _ in range(60):
+        written(desk.house, rows.begin("", now, now + 1, Policy(), (), (), by="ann", now=now).apply)
+    first = ann.get("/console/reviews").words
+    assert "Review 60" in first
+    for beyond in ("after=1", "after=0", "before=60", "before=999999"):
+        assert ann.get(f"/console/reviews?{beyond}").words == first, beyond
+    oldest = ann.get("/console/reviews?before=0")
+    assert ("Review 1 " in oldest.words, "Next page" in oldest.words, "Previous page" in oldest.words) == (
+        True,
+        False,
+        True,
+    )
+    assert "Next page" in ann.get("/console/reviews?before=10").words
+
+
 def test_exports_have_the_places_that_the_api_has_and_a_page_says_when_all_are_taken(desk: Desk) -> None:
     browser, other = desk.browser("ann", auditor=True), desk.browser("bob", auditor=True)
     exporting = desk.acts.exporting

@@ -7,6 +7,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Generator, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import IO, Final
 
 from starlette.responses import Response
@@ -53,20 +54,27 @@ async def index(visit: Visit, status: int = 200) -> Response:
 
 
 async def _listed(visit: Visit, project: str, chosen: Mapping[str, str]) -> Leaf[Review]:
-    """The leaf of the reviews, newest first, that the query asks for: numbered below `after`, or above `before`."""
-    above, below = (int(text) if _is_number(text := visit.query.value(name)) else None for name in ("before", "after"))
-    found = await visit.acts.reviews.list_reviews(
+    """
+    The leaf of the reviews, newest first, that the query asks for: numbered below `after`, or above `before`. The first
+    one where there are none of these.
+    """
+    list_reviews = partial(
+        visit.acts.reviews.list_reviews,
         visit.caller,
         project or None,
         every_project="every" in chosen,
         unsigned="open" in chosen,
-        above=above,
-        below=below,
-        limit=ROWS + 1,
     )
+    above, below = (int(text) if _is_number(text := visit.query.value(name)) else None for name in ("before", "after"))
+    found = await list_reviews(above=above, below=below, limit=ROWS + 1)
+    if not found and (above, below) != (None, None):
+        above = below = None
+        found = await list_reviews(limit=ROWS + 1)
     more = len(found) > ROWS
     rows = found[1:] if more and above is not None else found[:ROWS]
-    newer, older = (more, True) if above is not None else (below is not None, more)
+    newer, older = below is not None, more
+    if above is not None:
+        newer, older = more, bool(await list_reviews(below=rows[-1].number, limit=1))
     first, last = (str(rows[0].number), str(rows[-1].number)) if rows else ("", "")
     return Leaf(rows, len(rows), first if newer else "", last if older else "")
 
