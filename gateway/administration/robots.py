@@ -98,8 +98,10 @@ class Robots:
                 number = (await self.database.read(lambda connection: get_account(connection, str(robot)))).id
                 change = set_secret(number, hashed, now=now, expires_at=expires_at)
             notes = await passage.commit(change)
-        former_until = notes.result.former_until if isinstance(notes.result, Account) and overlap_seconds else None
-        return NewSecret(str(robot), secret, datetime.fromtimestamp(expires_at, UTC), former_until=former_until)
+        account = notes.result
+        assert isinstance(account, Account)
+        until = datetime.fromtimestamp(expires_at, UTC)
+        return NewSecret(str(robot), secret, until, former_until=account.former_until, account=account)
 
     async def end_overlap(self, caller: Caller, name: str) -> Account:
         """

@@ -47,7 +47,7 @@ class NewSecret:
     The secret of a new or renewed account, to be shown once; None if the asker chose it.
 
     *expires* is set for robots and tokens, in UTC; *number* is a token's. Until *former_until* the secret before it is
-    good as well.
+    good as well. *account* is a renewed robot as it is from then on.
     """
 
     name: str
@@ -55,6 +55,7 @@ class NewSecret:
     expires: datetime | None = None
     number: int = 0
     former_until: datetime | None = None
+    account: Account | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,7 +122,7 @@ def _responses(row: routes.Row, schemas: dict[Any, dict[str, Any]]) -> dict[str,
         good["content"] = {row.media_type: {"schema": {"type": "string"}}}
     elif row.answer is not None:
         good["content"] = {"application/json": {"schema": schemas[row.answer]}}
-    if row.edits and row.answer is not None:
+    if row.tagged or (row.edits and row.answer is not None):
         good["headers"] = {"ETag": {"schema": {"type": "string"}}}
     responses[str(row.status)] = good
     refused = {str(status): {"$ref": f"#/components/responses/{status}"} for status in _refusals(row)}

@@ -42,7 +42,8 @@ async def rotate(request: Request) -> Reply:
         expires=timedelta(seconds=body.expires_in_seconds),
         overlap_seconds=body.overlap_seconds,
     )
-    return reply(Secret.of(made))
+    assert made.account is not None
+    return reply(Secret.of(made)).and_headers(tagged(made.account))
 
 
 async def end_overlap(request: Request) -> Reply:

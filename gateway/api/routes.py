@@ -128,8 +128,9 @@ class Row:
     *path* is below `/api/v1`; what stands in braces is one segment of it, percent-escaped where need be.
 
     *answer* is what a reply of *status* holds: None for nothing, `bytes` for a stream of *media_type*. *once* rows
-    honour `Idempotency-Key`: they show a secret. *edits* rows honour `If-Match`. *conflicts* says of a GET that it may
-    not be possible as things are: 409, as of any change.
+    honour `Idempotency-Key`: they show a secret. *edits* rows honour `If-Match`, and answer the `ETag` of what they
+    leave, as *tagged* rows do of what they show. *conflicts* says of a GET that it may not be possible as things are:
+    409, as of any change.
     """
 
     method: str
@@ -144,6 +145,7 @@ class Row:
     media_type: str = NDJSON
     once: bool = False
     edits: bool = False
+    tagged: bool = False
     conflicts: bool = False
 
 
@@ -177,7 +179,7 @@ TABLE: Final = (
     Row("GET",    USERS, users.index, auditor, Kind.ACCOUNT_LIST, Page[answers.User], query=bodies.Paging),
     Row("POST",   USERS, users.add, administrator, Kind.ACCOUNT_ADD, answers.Secret,
         body=bodies.NewUser, status=201, once=True),
-    Row("GET",    USER, users.show, auditor, Kind.ACCOUNT_SHOW, answers.UserDetail),
+    Row("GET",    USER, users.show, auditor, Kind.ACCOUNT_SHOW, answers.UserDetail, tagged=True),
     Row("PATCH",  USER, users.change, administrator, Kind.ACCOUNT_SET, answers.User,
         body=bodies.UserChanges, edits=True),
     Row("DELETE", USER, users.remove, administrator, Kind.ACCOUNT_REMOVE, None, status=204, edits=True),
@@ -196,15 +198,15 @@ TABLE: Final = (
         query=bodies.Within),
     Row("GET",    PROJECTS, projects.index, anyone, Kind.PROJECT_LIST, Page[answers.Project], query=bodies.Paging),
     Row("POST",   PROJECTS, projects.add, administrator, Kind.PROJECT_ADD, answers.Project,
-        body=bodies.NewProject, status=201),
-    Row("GET",    PROJECT, projects.show, owner, Kind.PROJECT_SHOW, answers.ProjectDetail),
+        body=bodies.NewProject, status=201, tagged=True),
+    Row("GET",    PROJECT, projects.show, owner, Kind.PROJECT_SHOW, answers.ProjectDetail, tagged=True),
     Row("PATCH",  PROJECT, projects.change, owner, Kind.PROJECT_SET, answers.Project,
         body=bodies.ProjectChanges, edits=True),
     Row("DELETE", PROJECT, projects.remove, administrator, Kind.PROJECT_REMOVE, None,
         query=bodies.Force, status=204, edits=True),
     Row("GET",    PROJECT + "/contents", contents.repositories, anyone, Kind.REPOSITORY_LIST, Page[Entry],
         query=bodies.Browsed),
-    Row("GET",    RETENTION, retention.show, owner, Kind.RETENTION_PLAN, kept.Retention),
+    Row("GET",    RETENTION, retention.show, owner, Kind.RETENTION_PLAN, kept.Retention, tagged=True),
     Row("PUT",    RETENTION, retention.keep, owner, Kind.RETENTION_SET, kept.Retention,
         body=bodies.RetentionWanted, edits=True),
     Row("GET",    RETENTION + "/plan", retention.plan, owner, Kind.RETENTION_PLAN, Page[kept.Decided],
@@ -213,13 +215,13 @@ TABLE: Final = (
     Row("GET",    ROBOTS, robots.index, reviewer, Kind.ROBOT_LIST, Page[answers.Robot], query=bodies.Paging),
     Row("POST",   ROBOTS, robots.add, owner, Kind.ROBOT_ADD, answers.Secret,
         body=bodies.NewRobot, status=201, once=True),
-    Row("GET",    ROBOT, robots.show, reviewer, Kind.ROBOT_LIST, answers.Robot),
+    Row("GET",    ROBOT, robots.show, reviewer, Kind.ROBOT_LIST, answers.Robot, tagged=True),
     Row("POST",   ROBOT + "/rotate", robots.rotate, owner, Kind.ROBOT_ROTATE, answers.Secret,
         body=bodies.Rotation, once=True, edits=True),
     Row("POST",   ROBOT + "/end-overlap", robots.end_overlap, owner, Kind.ROBOT_ROTATE, answers.Robot, edits=True),
     Row("DELETE", ROBOT, robots.remove, owner, Kind.ROBOT_REMOVE, None, status=204, edits=True),
     Row("GET",    GRANTS, grants.index, reviewer, Kind.GRANT_LIST, Page[answers.Grant], query=bodies.GrantsWanted),
-    Row("GET",    GRANT, grants.show, reviewer, Kind.GRANT_LIST, answers.Grant),
+    Row("GET",    GRANT, grants.show, reviewer, Kind.GRANT_LIST, answers.Grant, tagged=True),
     Row("PUT",    GRANT, grants.give, owner, Kind.GRANT_ADD, answers.Grant, body=bodies.GrantWanted, edits=True),
     Row("DELETE", GRANT, grants.take, owner, Kind.GRANT_REMOVE, None, status=204, edits=True),
     Row("GET",    "/can", grants.ask, reviewer, Kind.ACCESS_ASK, answers.Answer, query=bodies.Question),
@@ -269,7 +271,7 @@ TABLE: Final = (
     Row("POST",   REVIEWS, reviews.begin, reviewer, Kind.REVIEW_BEGIN, reviews.ReviewDetail,
         body=bodies.NewReview, status=201),
     Row("GET",    REVIEW, reviews.show, reviewer, Kind.REVIEW_SHOW, reviews.ReviewDetail),
-    Row("GET",    FINDING, reviews.show_finding, reviewer, Kind.REVIEW_SHOW, reviews.Finding),
+    Row("GET",    FINDING, reviews.show_finding, reviewer, Kind.REVIEW_SHOW, reviews.Finding, tagged=True),
     Row("PUT",    FINDING, reviews.mark, reviewer, Kind.REVIEW_MARK, reviews.Finding, body=bodies.Said, edits=True),
     Row("POST",   REVIEW + "/sign-off", reviews.sign_off, reviewer, Kind.REVIEW_SIGN_OFF, reviews.Review,
         body=bodies.SignOff),

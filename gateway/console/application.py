@@ -38,9 +38,10 @@ from gateway.gate import Gate
 
 _log = logging.getLogger("gateway.console")
 
-FORM_BYTES: Final = 64 * 1024
-#: A form that travels through signing in, or is confirmed, is sealed, inside another form.
-CARRYING_BYTES: Final = 160 * 1024
+#: A form that is confirmed is sealed, inside another form.
+CONFIRMING_BYTES: Final = 160 * 1024
+#: So is one that travels through signing in, and it may be the longest that any page takes: half as much again.
+CARRYING_BYTES: Final = 576 * 1024
 _FORM_SECONDS: Final = 30
 _FORM: Final = "application/x-www-form-urlencoded"
 
@@ -154,7 +155,7 @@ class Console:
         if answer is None:
             raise Unsupported("This page does not answer that method; go back, and open it from the navigation.")
         if request.method == "POST":
-            visit.form = await _form(request, CARRYING_BYTES if page.open or page.grave else FORM_BYTES)
+            visit.form = await _form(request, _most(page))
             if not session.from_ourselves(request):
                 raise Denied("This form was not sent by a page of this console; open the page here, and send it again.")
             if visit.session is not None and not page.open and not _carries_token(visit, visit.session):
@@ -199,6 +200,11 @@ async def _told(visit: Visit, refusal: Refusal | None) -> Response:
 def status_of(refusal: Refusal) -> int:
     """The status of the page that tells *refusal*."""
     return next(STATUSES[kind] for kind in type(refusal).__mro__ if kind in STATUSES)
+
+
+def _most(page: Page) -> int:
+    """How long a form to *page* may be: what travels in it does so sealed, and is longer than it was."""
+    return CARRYING_BYTES if page.open else CONFIRMING_BYTES if page.grave else page.form_bytes
 
 
 async def _form(request: Request, limit_bytes: int) -> Form:

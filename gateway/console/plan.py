@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from starlette.responses import Response
 
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 Answer: TypeAlias = "Callable[[Visit], Awaitable[Response]]"
 
+#: A form as browsers encode it, unless its page has room for a longer one.
+FORM_BYTES: Final = 64 * 1024
+
 
 @dataclass(frozen=True, slots=True)
 class Page:
@@ -23,7 +26,7 @@ class Page:
 
     Whoever is not signed in is sent to sign in first, unless the page is *open*. A POST has passed the checks of its
     origin and of the session's token before *post* sees it; to a *grave* page, by somebody who signed in a short while
-    ago or confirms who they are.
+    ago or confirms who they are. Its form has at most *form_bytes*.
     """
 
     path: str
@@ -31,6 +34,7 @@ class Page:
     post: Answer | None = None
     open: bool = False
     grave: bool = False
+    form_bytes: int = FORM_BYTES
 
 
 @dataclass(frozen=True, slots=True)

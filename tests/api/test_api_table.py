@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from gateway.api import routes
+from gateway.api import openapi, routes
 from gateway.api.routes import PREFIX, TABLE, Row
 from tests.api.desk import Desk
 from tests.house import OPERATOR, second_over
@@ -35,6 +36,7 @@ MEETS = {
 #: Who may know that there is a project alpha.
 KNOWS = {"root", "auditor", "olga", "alice", "bob", "dave"}
 REPOSITORY = "alpha%2Fapp"
+DOCUMENT = json.loads(openapi.document())
 STATEMENT = {"type": "checkpoint", "seq": 1, "hash": "0", "time": "", "key": "", "signature": ""}
 #: Up to now: what is asked about is of just now.
 PERIOD = {"since": "2026-01-01T00:00:00Z", "until": "2100-01-01T00:00:00Z"}
@@ -120,6 +122,12 @@ def identify(row: Row) -> str:
     return f"{row.method} {row.path}"
 
 
+def described(row: Row) -> dict[str, Any]:
+    """What the document says of the row's answer."""
+    found: dict[str, Any] = DOCUMENT["paths"][row.path][row.method.lower()]["responses"][str(row.status)]
+    return found
+
+
 def meeting(row: Row) -> set[str]:
     """Whoever may ask for what `tried` asks for."""
     # The personal token that it names is nobody's of these.
@@ -185,6 +193,7 @@ def test_whoever_may_is_not_refused_and_that_is_recorded_too(desk: Desk, event: 
         assert told[0]["outcome"] == ("allowed" if answer.status < 400 else "failed"), answer.body
         if answer.status < 400:
             assert answer.status == row.status
+            assert ("etag" in answer.headers) == ("ETag" in described(row).get("headers", {})), row
 
 
 @pytest.mark.parametrize("row", [row for row in TABLE if is_about_a_project(row)], ids=identify)

@@ -107,6 +107,14 @@ def test_the_document_is_served_to_everybody_and_names_every_row(desk: Desk) -> 
     assert all(operation["summary"] and "For: " in operation["description"] for operation in operations)
 
 
+def test_whatever_can_be_edited_is_shown_with_an_etag_that_is_described() -> None:
+    paths = json.loads(openapi.document())["paths"]
+    for row in TABLE:
+        showing = row.method == "GET" and any(each.edits for each in TABLE if each.path == row.path)
+        if showing or (row.edits and row.answer is not None):
+            assert "ETag" in paths[row.path][row.method.lower()]["responses"][str(row.status)]["headers"], identify(row)
+
+
 def test_every_schema_of_the_document_is_one() -> None:
     document = json.loads(openapi.document())
     jsonschema_rs.meta.validate(document["components"]["schemas"])

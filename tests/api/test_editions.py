@@ -59,6 +59,11 @@ def test_a_robots_secret_is_changed_on_what_was_seen(each_desk: Desk) -> None:
     seen = desk.ask("root", "GET", f"{robots}/ci").headers["etag"]
     rotated = desk.ask("root", "POST", f"{robots}/ci/rotate", {"overlap_seconds": 600}, headers={"If-Match": seen})
     assert rotated.status == 200
+    assert rotated.headers["etag"] == desk.ask("root", "GET", f"{robots}/ci").headers["etag"] != seen
+    anew = desk.ask("root", "POST", f"{robots}/ci/rotate", {}, headers={"If-Match": rotated.headers["etag"]})
+    assert anew.headers["etag"] == desk.ask("root", "GET", f"{robots}/ci").headers["etag"]
+    seen_last = {"If-Match": anew.headers["etag"]}
+    assert desk.ask("root", "POST", f"{robots}/ci/rotate", {"overlap_seconds": 600}, headers=seen_last).status == 200
     for method, more, body in (("POST", "/rotate", {}), ("POST", "/end-overlap", None), ("DELETE", "", None)):
         stale = desk.ask("root", method, f"{robots}/ci{more}", body, headers={"If-Match": seen})
         assert (stale.status, stale.problem["present"]["name"]) == (412, f"{name}+ci")

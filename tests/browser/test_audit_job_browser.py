@@ -218,7 +218,7 @@ def _verified_on_another_machine(pack: Path, key: Path, machine: Path) -> None:
 
     done = verified()
     assert (done.returncode, done.stderr) == (0, "")
-    assert "Proven by 1 signed statements" in done.stdout
+    assert "Proven by 1 signed statement: " in done.stdout
     events = machine / "events.jsonl"
     sealed = events.read_text()
     named = json.loads((machine / "checkpoint.json").read_text())["seq"]

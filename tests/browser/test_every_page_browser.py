@@ -36,6 +36,8 @@ NO_PAGE = {
     "/projects/{project}/audit/export",
     "/audit/evidence/key",
     "/audit/evidence/checkpoint",
+    "/reviews/{number}/mark",
+    "/reviews/{number}/sign-off",
     "/reviews/{number}/pack",
 }
 

@@ -432,6 +432,24 @@ def test_reviews_are_leafed_through_to_the_oldest_and_narrowed(desk: Desk) -> No
     assert listed(jane.get("/console/reviews?project=gallery&every=yes"))[0] == "109"
 
 
+def test_a_list_of_reviews_has_no_leaf_beyond_its_end_and_leads_to_none(desk: Desk) -> None:
+    ann = desk.browser("ann", auditor=True)
+    now = int(datetime.now(UTC).timestamp())
+    for _ in range(60):
+        written(desk.house, rows.begin("", now, now + 1, Policy(), (), (), by="ann", now=now).apply)
+    first = ann.get("/console/reviews").words
+    assert "Review 60" in first
+    for beyond in ("after=1", "after=0", "before=60", "before=999999"):
+        assert ann.get(f"/console/reviews?{beyond}").words == first, beyond
+    oldest = ann.get("/console/reviews?before=0")
+    assert ("Review 1 " in oldest.words, "Next page" in oldest.words, "Previous page" in oldest.words) == (
+        True,
+        False,
+        True,
+    )
+    assert "Next page" in ann.get("/console/reviews?before=10").words
+
+
 def test_exports_have_the_places_that_the_api_has_and_a_page_says_when_all_are_taken(desk: Desk) -> None:
     browser, other = desk.browser("ann", auditor=True), desk.browser("bob", auditor=True)
     exporting = desk.acts.exporting
@@ -523,3 +541,26 @@ def _project(desk: Desk) -> None:
     with desk.house.database.lock(), desk.house.database.engine.connect() as connection:
         while project_tail(desk.house.database, connection):
             pass
+
+
+def test_a_search_that_was_not_kept_says_so_beside_its_name(desk: Desk) -> None:
+    ann = desk.browser("ann", auditor=True)
+    searched = ann.get("/console/audit?outcome=denied&name=mine")
+    assert (searched.status, searched.fields["name"]) == (200, "mine")
+    assert "Nothing was kept yet" in searched.error("name")
+    assert "name=mine" not in re.sub(r"<input[^>]*>", "", searched.text), (
+        "its leaves and exports are of the search alone"
+    )
+    kept = ann.post("/console/audit/saved", searched.fields | {"name": "mine"})
+    assert kept.status == 303
+    assert ann.follow(kept).error("name") == ""
+
+
+def test_a_search_that_cannot_be_keeps_the_name_it_was_to_be_kept_under(desk: Desk) -> None:
+    ann = desk.browser("ann", auditor=True)
+    for refused in (
+        ann.post("/console/audit/saved", {"project": "NOPE!", "name": "mine"}),
+        ann.get("/console/audit?project=NOPE!&name=mine"),
+    ):
+        assert (refused.status, refused.fields["name"], bool(refused.error("project"))) == (422, "mine", True)
+        assert "Keep this search" in refused.words

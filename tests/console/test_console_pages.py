@@ -231,13 +231,25 @@ def test_a_secret_that_somebody_else_has_handed_out_meanwhile_is_not_replaced_un
     second_over()
     olive.fill(f"{ROBOTS}/ci/rotate", overlap="3600")
     told = root.post(f"{ROBOTS}/ci/rotate", {**form, "days": "30", "overlap": "0"})
-    assert (told.status, "Somebody changed this robot" in told.words) == (409, True)
+    assert (told.status, "This robot was changed while you had it open" in told.words) == (409, True)
     assert (told.fields["days"], told.fields["overlap"]) == ("30", "0")
     assert desk.last("robot.rotate")["reason"] == "stale"
     ended = root.post(f"{ROBOTS}/ci/end-overlap", {"version": listed["version"]})
     assert (ended.status, "No secret was ended" in ended.words) == (409, True)
     assert "old one works too" in root.get(ROBOTS).words
     assert "stops working at once" in root.post(f"{ROBOTS}/ci/rotate", told.fields).words
+
+
+def test_a_secret_that_was_asked_for_twice_is_not_said_to_be_somebody_elses(desk: Desk) -> None:
+    olive = owner(desk)
+    olive.fill(ROBOTS, name="ci", role="pusher")
+    form = olive.get(f"{ROBOTS}/ci/rotate").fields
+    second_over()
+    assert olive.post(f"{ROBOTS}/ci/rotate", form).status == 200
+    told = olive.post(f"{ROBOTS}/ci/rotate", form)
+    assert (told.status, "by you or somebody else" in told.words) == (409, True)
+    assert "Somebody changed" not in told.words
+    assert len(desk.house.records(kind="robot.rotate", outcome="allowed")) == 1
 
 
 def test_a_robot_is_removed_when_that_was_confirmed(desk: Desk) -> None:

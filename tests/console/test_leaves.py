@@ -54,19 +54,30 @@ def test_the_greatest_number_comes_first() -> None:
 
 
 def walked(browser: Browser, page: str, found: Callable[[Sheet], list[str]]) -> list[str]:
-    """What every leaf of *page* shows, by following its links; and back again to the first."""
+    """What every leaf of *page* shows, by following its links or pressing its buttons; and back again to the first."""
     seen, sheet, first = [], browser.get(page), browser.get(page).text
     while True:
         assert sheet.status == 200, sheet.words
         seen += found(sheet)
-        link = re.search(r'rel="next" href="([^"]+)"', sheet.text)
-        if link is None:
+        following = _beside(browser, sheet, "next", "after")
+        if following is None:
             break
-        sheet = browser.get(link[1].replace("&amp;", "&"))
-    while link := re.search(r'rel="(?:prev|first)" href="([^"]+)"', sheet.text):
-        sheet = browser.get(link[1].replace("&amp;", "&"))
+        sheet = following
+    while following := _beside(browser, sheet, "(?:prev|first)", "before"):
+        sheet = following
     assert found(sheet) == found(Sheet(200, (), first))
     return seen
+
+
+def _beside(browser: Browser, sheet: Sheet, rel: str, way: str) -> Sheet | None:
+    """The leaf beside the one that *sheet* shows; None if it leads to none."""
+    if link := re.search(rf'rel="{rel}" href="([^"]+)"', sheet.text):
+        return browser.get(link[1].replace("&amp;", "&"))
+    if button := re.search(rf'name="turn" value="({way}:[^"]+)"', sheet.text):
+        action = re.search(r'<form method="post" action="([^"]+)"', sheet.text.partition("<main")[2])
+        assert action is not None
+        return browser.follow(browser.post(action[1].replace("&amp;", "&"), {**sheet.fields, "turn": button[1]}))
+    return None
 
 
 @pytest.mark.long

@@ -152,6 +152,7 @@ async def _found(visit: Visit, project: ProjectName | None, status: int = 200) -
         found = await visit.acts.audit.find_events(visit.caller, search, before=before, limit=_ROWS)
         saved = await visit.acts.audit.list_searches(visit.caller) if project is None else ()
         return await _page(visit, project, form, search, overview, found, saved, status)
+    _blame_unkept(visit)
     scoped = {"base": f"/projects/{project}/audit" if project is not None else "/audit", "scoped": project is not None}
     return await render(visit, "audit_flawed.html", 422, **_choices(), **scoped)
 
@@ -184,6 +185,8 @@ async def _page(
     status = 422 if form.errors and status == 200 else status
     if project is not None:
         return await render_project(visit, project, "audit_project.html", status, **values)
+    # After the status: the search was done, and it is that which was asked for.
+    _blame_unkept(visit)
     return await render(visit, "audit.html", status, **values)
 
 
@@ -216,6 +219,12 @@ def _blame_unknown(form: Form) -> None:
         form.blame("", f"There is no filter {', '.join(unknown)[:100]!r}; it was left out.")
     if form.text("before") and not _is_number(form.text("before")):
         form.blame("", "There is no such page of this search; this is its first one.")
+
+
+def _blame_unkept(visit: Visit) -> None:
+    """Tells who pressed Enter in the name of a search to be kept that this searched, and no more."""
+    if visit.request.method != "POST" and visit.form.text("name"):
+        visit.form.blame("name", "Nothing was kept yet: press Keep this search.")
 
 
 def _is_number(text: str) -> bool:

@@ -7,15 +7,17 @@ import tempfile
 from collections import Counter
 from collections.abc import Generator, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import IO, Final
 
 from starlette.responses import Response
 
 from gateway.access.scopes import Action
 from gateway.administration import Condition, ReviewDetail, edition_of
-from gateway.administration.reviews import Review
+from gateway.administration.reviews import Finding, Review
 from gateway.audit.moments import moment
 from gateway.audit.review import RULES
+from gateway.console import notes
 from gateway.console.download import Download
 from gateway.console.form import Form
 from gateway.console.frame import SAID, render
@@ -28,6 +30,9 @@ from gateway.oci.names import ProjectName
 #: A pack is kept in memory up to so many bytes while it is written, and in a file beyond.
 _IN_MEMORY_BYTES: Final = 8 * 1024 * 1024
 _PIECE_BYTES: Final = 64 * 1024
+#: A note on each finding of a leaf, of the longest letters as browsers encode them, and what is sent along with it.
+_NOTES_BYTES: Final = 384 * 1024
+_WAYS: Final = ("before", "after")
 _NO_REVIEW: Final = "There is no such review that you may see; see the list of them."
 
 
@@ -49,20 +54,27 @@ async def index(visit: Visit, status: int = 200) -> Response:
 
 
 async def _listed(visit: Visit, project: str, chosen: Mapping[str, str]) -> Leaf[Review]:
-    """The leaf of the reviews, newest first, that the query asks for: numbered below `after`, or above `before`."""
-    above, below = (int(text) if _is_number(text := visit.query.value(name)) else None for name in ("before", "after"))
-    found = await visit.acts.reviews.list_reviews(
+    """
+    The leaf of the reviews, newest first, that the query asks for: numbered below `after`, or above `before`. The first
+    one where there are none of these.
+    """
+    list_reviews = partial(
+        visit.acts.reviews.list_reviews,
         visit.caller,
         project or None,
         every_project="every" in chosen,
         unsigned="open" in chosen,
-        above=above,
-        below=below,
-        limit=ROWS + 1,
     )
+    above, below = (int(text) if _is_number(text := visit.query.value(name)) else None for name in ("before", "after"))
+    found = await list_reviews(above=above, below=below, limit=ROWS + 1)
+    if not found and (above, below) != (None, None):
+        above = below = None
+        found = await list_reviews(limit=ROWS + 1)
     more = len(found) > ROWS
     rows = found[1:] if more and above is not None else found[:ROWS]
-    newer, older = (more, True) if above is not None else (below is not None, more)
+    newer, older = below is not None, more
+    if above is not None:
+        newer, older = more, bool(await list_reviews(below=rows[-1].number, limit=1))
     first, last = (str(rows[0].number), str(rows[-1].number)) if rows else ("", "")
     return Leaf(rows, len(rows), first if newer else "", last if older else "")
 
@@ -88,65 +100,90 @@ async def show(visit: Visit) -> Response:
 
 async def mark(visit: Visit) -> Response:
     """
-    Says of one finding what was decided, unless somebody else has since the page was opened.
+    Says of one finding what was decided, unless somebody else has since the page was opened; once, if sent twice.
 
     A note that cannot be is told beside it, and kept, and so is what was typed beside the others.
     """
     number, form = _number(visit), visit.form
+    if form.text("turn"):
+        return await _turned(visit, number)
     said, _, text = form.text("mark").partition(":")
     if not said:
         return await _unsaid(visit, await visit.acts.reviews.show(visit.caller, number))
     finding = int(text) if _is_number(text) else 0
     seen = Condition.on_finding(number, finding, frozenset({form.text(f"version-{finding}")}))
+    note = form.text(f"note-{finding}")
     try:
         with form.blaming(f"note-{finding}"):
-            note = form.text(f"note-{finding}")
             await visit.acts.expecting(seen).reviews.mark(visit.caller, number, finding, said, note)
             return await _marked(visit, await visit.acts.reviews.show(visit.caller, number), finding)
     except Stale as stale:
         if stale.present is None:
             raise Unknown(stale.message) from stale
-        return await _overtaken(visit, await visit.acts.reviews.show(visit.caller, number), finding)
+        detail = await visit.acts.reviews.show(visit.caller, number)
+        sent_twice = _is_said(visit, stale.present, said, note)
+        return await (_marked if sent_twice else _overtaken)(visit, detail, finding)
     return await _page(visit, await visit.acts.reviews.show(visit.caller, number), 422)
 
 
 async def _marked(visit: Visit, detail: ReviewDetail, finding: int) -> Response:
     """On to the finding that was marked; with notes that were typed beside others, and not sent off, still there."""
-    unsent = _unsent(visit.form, detail)
-    if not unsent:
+    unsent = tuple(number for number in notes.typed(visit.form, detail.findings) if number != finding)
+    if not unsent and not visit.form.text("note"):
         return visit.go(f"/reviews/{detail.review.number}", said="saved", fragment=f"finding-{finding}", **_leaf(visit))
-    names = {f"{field}-{number}" for field in ("note", "version") for number in unsent}
-    kept = Form([(name, value) for name, value in visit.form.pairs if name in names])
-    return await _page(visit, detail, form=kept, said=SAID["saved"])
+    return await _page(visit, detail, form=notes.kept(visit.form, unsent), said=SAID["saved"])
 
 
-async def _unsaid(visit: Visit, detail: ReviewDetail) -> Response:
-    """Enter in a note says nothing of its finding: the page again, with all that was typed."""
-    unsent = _unsent(visit.form, detail)
+async def _turned(visit: Visit, number: int) -> Response:
+    """On to the leaf that was asked for; not while notes are there that were typed, and not sent off."""
+    if notes.changed(visit.form) or visit.form.text("note"):
+        detail = await visit.acts.reviews.show(visit.caller, number)
+        if notes.typed(visit.form, detail.findings) or visit.form.text("note"):
+            return await _unsaid(visit, detail)
+    way, _, name = visit.form.text("turn").partition(":")
+    return visit.go(f"/reviews/{number}", **({way: name} if way in _WAYS else {}))
+
+
+async def _unsaid(visit: Visit, detail: ReviewDetail, *, signing: bool = False) -> Response:
+    """What was typed says nothing yet, as after Enter in a note: the page again, with all of it."""
+    form, unsent = visit.form, notes.typed(visit.form, detail.findings)
     for number in unsent:
-        visit.form.blame(f"note-{number}", "Choose Fine or Follow up; nothing was saved yet.")
-    if not unsent:
-        visit.form.blame("", "Choose Fine or Follow up beside a finding; nothing was changed.")
+        form.blame(f"note-{number}", "Choose Fine or Follow up; nothing was saved yet.")
+    if form.text("note") and not signing:
+        form.blame("note", "Press Sign off when everything has a mark; nothing was signed yet.")
+    if form.sound:
+        form.blame("", "Choose Fine or Follow up beside a finding; nothing was changed.")
     return await _page(visit, detail, 422, asked=min(unsent, default=0))
 
 
 async def _overtaken(visit: Visit, detail: ReviewDetail, finding: int) -> Response:
     """The page again, with what was typed in it, beside what somebody else said of the finding meanwhile."""
-    form = Form([(name, value) for name, value in visit.form.pairs if name != f"version-{finding}"])
+    told = {f"version-{finding}", f"was-{finding}"}
+    form = Form([(name, value) for name, value in visit.form.pairs if name not in told])
+    form = notes.kept(form, (*notes.typed(visit.form, detail.findings), finding))
     if detail.review.signed_at is not None:
         form.blame("", f"The review was signed off by {detail.review.signed_by} meanwhile, and stays as it is.")
     return await _page(visit, detail, 409, form=form, changed=finding)
 
 
-def _unsent(form: Form, detail: ReviewDetail) -> list[int]:
-    """The findings beside which another note was typed than is kept."""
-    typed = {name: " ".join(value.split()) for name, value in form.pairs}
-    return [each.number for each in detail.findings if typed.get(f"note-{each.number}", each.note) != each.note]
+def _is_said(visit: Visit, present: object, said: str, note: str) -> bool:
+    """Whether the caller has said just this of the finding *present*: two clicks, or a page that was loaded again."""
+    told = (said, " ".join(note.split()), visit.caller.principal.name)
+    return isinstance(present, Finding) and (present.mark, present.note, present.marked_by) == told
+
+
+async def back(visit: Visit) -> Response:
+    """To the review, from the address of a form that was sent: a page that tells what is wrong with it has that."""
+    return visit.go(f"/reviews/{_number(visit)}", **_leaf(visit))
 
 
 async def sign_off(visit: Visit) -> Response:
-    """Closes the review for good."""
+    """Closes the review for good; not while notes are there that were typed beside findings, and not sent off."""
     number, form = _number(visit), visit.form
+    if notes.changed(form):
+        detail = await visit.acts.reviews.show(visit.caller, number)
+        if notes.typed(form, detail.findings):
+            return await _unsaid(visit, detail, signing=True)
     # A form that says nothing of it is none of ours.
     shown = form.value("shown") or "-"
     with form.blaming("note"):
@@ -176,8 +213,17 @@ async def _page(
     asked: int = 0,
     changed: int = 0,
 ) -> Response:
-    """A leaf of the findings; *asked* is the one to go on with, *changed* the one that somebody else has marked."""
+    """
+    A leaf of the findings; *asked* is the one to go on with, *changed* the one that somebody else has marked.
+
+    Of a form that was sent, what was typed is kept; everything else is as it is now.
+    """
+    if form is None:
+        sent = visit.request.method == "POST"
+        form = notes.kept(visit.form, notes.typed(visit.form, detail.findings)) if sent else Form()
     number, shown = detail.review.number, leaf(detail.findings, lambda found: f"{found.number:09}", visit.query)
+    editions = {found.number: edition_of(found) for found in shown.rows}
+    overtaken = {each for each, now in editions.items() if form.value(f"version-{each}", now) != now or each == changed}
     listed = Counter(found.rule for found in detail.findings)
     runs = {run.rule: run for run in detail.review.runs}
     rules = [
@@ -199,20 +245,23 @@ async def _page(
         leaf=shown,
         mark=address(f"/reviews/{number}/mark", **_leaf(visit)),
         here_on=_leaf(visit),
-        edition_of=edition_of,
+        editions=editions,
+        was=notes.was,
         asked=asked,
         changed=changed,
-        form=form or visit.form,
+        overtaken=overtaken,
+        form=form,
         said=said,
         unmarked=unmarked,
-        shown=detail.shown,
+        # Beside a note that hides what is kept now, what was seen stays what was seen: it is not to be signed unseen.
+        shown=detail.shown if not overtaken else visit.form.value("shown"),
         deciding=deciding,
     )
 
 
 def _leaf(visit: Visit) -> dict[str, str]:
     """What the address says of which leaf is shown."""
-    return {name: visit.query.value(name) for name in ("before", "after") if visit.query.value(name)}
+    return {name: visit.query.value(name) for name in _WAYS if visit.query.value(name)}
 
 
 async def _reviewable(visit: Visit) -> list[str]:
@@ -244,8 +293,8 @@ GROUP = Group(
     pages=(
         Page("/reviews", index, begin),
         Page("/reviews/{number}", show),
-        Page("/reviews/{number}/mark", post=mark),
-        Page("/reviews/{number}/sign-off", post=sign_off),
+        Page("/reviews/{number}/mark", back, mark, form_bytes=_NOTES_BYTES),
+        Page("/reviews/{number}/sign-off", back, sign_off, form_bytes=_NOTES_BYTES),
         Page("/reviews/{number}/pack", export),
     ),
     places=(Place("Reviews", "/reviews", Action.REVIEW),),

@@ -13,7 +13,7 @@ from gateway.console.carrying import Carried
 from gateway.console.frame import render
 from gateway.console.plan import Group, Page
 from gateway.console.session import cookie_of, give, take_back
-from gateway.console.visit import ROOT, Visit, local
+from gateway.console.visit import ROOT, Visit, address, local
 from gateway.errors import Denied, TooManyRequests
 
 
@@ -35,7 +35,8 @@ async def required(visit: Visit) -> Response:
         return visit.go("/sign-in", next=local(f"{path}?{query}" if query else path))
     # A form that was just being confirmed travels on without what was typed to confirm it.
     inner = carrying.unseal(visit.parts.forms, visit.form.value(carrying.FIELD))
-    carried = carrying.seal(visit.parts.forms, path, inner.fields if inner is not None else visit.form.pairs)
+    fields = inner.fields if inner is not None else visit.form.pairs
+    carried = carrying.seal(visit.parts.forms, _asked(visit), fields)
     response = await render(visit, "sign_in.html", 401, next=local(path), carried=carried, crossing=False)
     take_back(response)
     return response
@@ -47,7 +48,7 @@ async def of_another_session(visit: Visit) -> Response:
 
     Whoever signed in again elsewhere is shown what was filled in, and may send it from this session.
     """
-    carried = Carried.of(visit.request.scope["path"], visit.form.pairs)
+    carried = Carried.of(_asked(visit), visit.form.pairs)
     return await _resumed(visit, carried, 403)
 
 
@@ -96,7 +97,14 @@ async def _entered(visit: Visit, caller: Caller) -> Response:
 
 async def _resumed(visit: Visit, carried: Carried, status: int = 200) -> Response:
     """What was filled in when the session had ended, to be sent now, or not."""
-    return await render(visit, "resume.html", status, carried=carried, path=carried.path.removeprefix(ROOT))
+    return await render(visit, "resume.html", status, carried=carried, action=local(carried.path))
+
+
+def _asked(visit: Visit) -> str:
+    """The address that was asked, with what it says of the leaf that is shown; without, if that is not of our kind."""
+    plain = address(visit.request.scope["path"].removeprefix(ROOT))
+    whole = f"{plain}?{visit.query_text}"
+    return whole if visit.query_text and local(whole) == whole else plain
 
 
 async def _refused(visit: Visit, template: str, refusal: Denied | TooManyRequests, ticket: str) -> Response:
