@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 from msgspec.structs import astuple
 
-from gateway.audit.chain import Sealed
+from gateway.audit.chain import Sealed, is_time
 
 #: The columns of an export for spreadsheets.
 CSV_COLUMNS: Final = (
@@ -32,7 +32,7 @@ _CELLS: Final = msgspec.json.Decoder(msgspec.defstruct("_Cells", [(name, Any, ""
 _COMMAS: Final = len(CSV_COLUMNS) - 1
 _PLACES: Final = {column: place for place, column in enumerate(CSV_COLUMNS)}
 
-_TIME, _KIND = _PLACES["time"], _PLACES["kind"]
+_TIME, _KIND, _OUTCOME = (_PLACES[name] for name in ("time", "kind", "outcome"))
 
 
 def csv_cell(value: object) -> str:
@@ -65,7 +65,7 @@ def _sealed_line(event: Sealed) -> str:
         values = astuple(_CELLS.decode(event.body))
     except (msgspec.DecodeError, UnicodeEncodeError):
         values = ()
-    if not values or not values[_TIME] or not values[_KIND]:
+    if not values or not is_time(values[_TIME]) or not values[_KIND] or not values[_OUTCOME]:
         return _written(_row(event.record()))
     cells = [
         value if (type(value) is str and (not value or value[0] not in _RUN)) else csv_cell(value) for value in values
