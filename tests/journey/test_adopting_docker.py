@@ -156,6 +156,8 @@ def test_every_line_of_the_guide_is_typed_into_docker(terminal: Terminal) -> Non
         _behind_the_gateway(terminal, rest, given)
     for line in rest:
         terminal.types(line)
+        if line.startswith("sed "):
+            assert "ok    upstream volume" in terminal.types("gateway doctor")
     answers(5000)
     assert "v1" in terminal.types("curl --silent --fail http://127.0.0.1:5000/v2/gallery/ui/tags/list")
 

@@ -67,6 +67,11 @@ class Front:
             try:
                 return await story
             finally:
+                # What goes on though its caller is gone would connect anew once the connections are closed.
+                others = asyncio.all_tasks() - {asyncio.current_task()}
+                for task in others:
+                    task.cancel()
+                await asyncio.gather(*others, return_exceptions=True)
                 await self.client.close()
 
         return asyncio.run(told())
