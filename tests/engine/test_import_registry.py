@@ -54,6 +54,8 @@ class Elsewhere:
         line.answer(status, head, b"" if request.method == "HEAD" else body)
 
     def _own(self, path: str) -> Answer:
+        if path == "/v2/":
+            return 200, {}, b"{}"
         kind, _, name = path.removeprefix(f"/v2/{UI}/").partition("/")
         if path == "/v2/_catalog":
             return 200, {}, json.dumps({"repositories": [UI]}).encode()

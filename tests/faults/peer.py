@@ -212,7 +212,8 @@ class Misbehaving:
 
     def _attend(self, raw: socket.socket, trust: ssl.SSLContext | None, stopped: threading.Event) -> None:
         try:
-            with suppress(OSError, Hangup):
+            # Other errors are the test's own, and fail it: unseen, they would look like a peer that broke off.
+            with suppress(ConnectionError, TimeoutError, ssl.SSLError, Hangup):
                 if trust is not None:
                     raw = trust.wrap_socket(raw, server_side=True)
                 with self._lock:
