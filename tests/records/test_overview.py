@@ -254,8 +254,9 @@ def test_an_overview_reaches_both_ends_of_the_calendar(
 @pytest.mark.parametrize("projected", [0, None], ids=["waiting", "projected"])
 @pytest.mark.parametrize("search", [{}, {"kind": "blob.pull"}, {"since": BEGUN}], ids=["all", "kind", "since"])
 def test_an_edited_row_without_a_time_is_counted_nowhere_and_ends_no_overview(
-    house: House, told: str, projected: int | None, search: dict[str, Any]
+    house: House, monkeypatch: pytest.MonkeyPatch, told: str, projected: int | None, search: dict[str, Any]
 ) -> None:
+    monkeypatch.setattr(house.ledger, "_follow", lambda: None)
     fill(house, 8, projected)
     before = sum(totals(looked(house, **search)))
     edited = f'UPDATE events SET body = replace(body, \'"time":"{time_text(BEGUN)}\', \'"time":"{told}\') WHERE seq = 1'
@@ -279,6 +280,7 @@ def test_of_waiting_rows_without_a_time_none_takes_the_place_of_another(
 ) -> None:
     monkeypatch.setattr(rooms_overview, "_LOOKED", 3)
     monkeypatch.setattr(rooms_overview, "_UNPROJECTED", 5)
+    monkeypatch.setattr(house.ledger, "_follow", lambda: None)
     fill(house, 8, 0)
     tamper(house, 'UPDATE events SET body = replace(body, \'"time":"2\', \'"time":"x\') WHERE seq = 8')
     found = looked(house)
