@@ -162,7 +162,12 @@ def application(rooms: Rooms, warnings: Callable[[], list[str]]) -> Front:
     )
     certificate = settings.tls / "ca.crt" if settings.server.development else None
     edges = {"api": partial(api_application, rooms), "console": partial(console_application, rooms)}
-    return Front(registry, lambda: rooms.ledger.broken or rooms.engine.trouble(), warnings, certificate, edges)
+
+    async def broken() -> str:
+        await rooms.engine.look()
+        return rooms.ledger.broken or rooms.engine.trouble()
+
+    return Front(registry, broken, warnings, certificate, edges)
 
 
 def api_application(rooms: Rooms) -> Application:

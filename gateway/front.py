@@ -33,7 +33,7 @@ class Front:
     """
     The application as a whole: its own few paths, those of other edges, and *registry* for all others.
 
-    *broken* tells what keeps this process from serving ("" for nothing) and *warnings* what an operator should see;
+    *broken* finds out what keeps this process from serving ("" for nothing), *warnings* what an operator should see;
     *authority* is the file served at `/ca.crt`, absent when the certificate is not one we made. *rooms* make, by the
     first part of the path ("api" for `/api/…`), the applications of other edges, each when it is first asked for. Set
     *draining* when the process is about to stop: readiness turns red.
@@ -42,7 +42,7 @@ class Front:
     def __init__(
         self,
         registry: Application,
-        broken: Callable[[], str],
+        broken: Callable[[], Awaitable[str]],
         warnings: Callable[[], list[str]],
         authority: Path | None = None,
         rooms: Mapping[str, Callable[[], Application]] = MappingProxyType({}),
@@ -83,7 +83,7 @@ class Front:
         return self._made[name]
 
     async def _ready(self, _: Request) -> Response:
-        broken = "the gateway is stopping" if self.draining else self._broken()
+        broken = "the gateway is stopping" if self.draining else await self._broken()
         state: dict[str, object] = {"status": "unavailable" if broken else "ready", "warnings": self._warnings()}
         if broken:
             state["reason"] = broken

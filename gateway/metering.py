@@ -64,7 +64,14 @@ class Metering:
         # With the library that writes the text: a worker that is never asked does without.
         from gateway.metrics.application import application
 
-        return application(self._rooms.settings.metrics.token, self._board, self._seat, self._told, self._state)
+        return application(
+            self._rooms.settings.metrics.token,
+            self._board,
+            self._seat,
+            self._told,
+            self._rooms.engine.look,
+            self._state,
+        )
 
     def _told(self) -> dict[str, object]:
         return {**self._rooms.meters.told(), "memory_bytes": _memory_bytes()}

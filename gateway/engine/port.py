@@ -255,7 +255,8 @@ class Engine:
     *emulated* says, in a sentence each, how a feature that is stood in for differs from the real one: clients are
     warned. *version* is a number that moves when anything in a repository does, odd while it moves: what was read at
     one stays true as long as it stands, apart from tags when *tags_move_unseen*; None when only asking again tells.
-    *trouble* tells what keeps the engine from working now, "" for nothing. *close* lets go of connections.
+    *trouble* tells what keeps the engine from working now, "" for nothing, as far as was noticed; *look* notices it,
+    within some two seconds, if nothing else has lately. *close* lets go of connections.
     *admit* is asked before bytes are taken, and now and then while they come.
     """
 
@@ -267,5 +268,6 @@ class Engine:
     version: Callable[[Repository], int] | None = None
     tags_move_unseen: bool = False
     trouble: Callable[[], str] = str
+    look: Callable[[], Awaitable[None]] = _nothing
     admit: Admission = _anything
     close: Callable[[], Awaitable[None]] = _nothing

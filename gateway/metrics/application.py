@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -20,13 +20,18 @@ _HIDDEN = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
 def application(
-    token: str, board: Board, seat: int, told: Callable[[], Mapping[str, object]], state: Callable[[], exposition.State]
+    token: str,
+    board: Board,
+    seat: int,
+    told: Callable[[], Mapping[str, object]],
+    look: Callable[[], Awaitable[None]],
+    state: Callable[[], exposition.State],
 ) -> Starlette:
     """
     The application for `GET /metrics`; *token* is compared in constant time.
 
-    *told* is what this process has counted, *state* what is so now; *state* is called in a thread. When that raises
-    `Unavailable`, the answer is 503.
+    *told* is what this process has counted, *state* what is so now; *state* is called in a thread, after *look*. When
+    that raises `Unavailable`, the answer is 503.
     """
 
     async def metrics(request: Request) -> Response:
@@ -39,6 +44,7 @@ def application(
             board.post(seat, told())
             return exposition.text(board.all(), state(), accept=request.headers.get("accept", ""))
 
+        await look()
         try:
             kind, content = await asyncio.to_thread(text)
         except Unavailable as refusal:

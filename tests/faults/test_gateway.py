@@ -394,6 +394,26 @@ def test_a_peer_that_is_slow_costs_its_time_and_no_more(site: Site) -> None:
     assert_failed(site, *answers)
 
 
+def await_readiness(site: Site, status: int) -> None:
+    until = time.monotonic() + 15
+    while site.wire.ask("GET", "/health/ready").status != status:
+        assert time.monotonic() < until, "it has not noticed how the registry is now"
+        time.sleep(0.2)
+
+
+def test_readiness_tells_of_a_peer_that_is_down_though_nobody_asks_for_anything(site: Site) -> None:
+    site.wire.ask("GET", "/health/ready").must(200)
+    site.peer.stop()
+    try:
+        # For some seconds, what was heard last is believed.
+        await_readiness(site, 503)
+        assert "takes no connection" in site.wire.ask("GET", "/health/ready").json["reason"]
+    finally:
+        site.peer.start()
+    await_readiness(site, 200)
+    assert_whole(site)
+
+
 def test_a_peer_that_is_down_is_left_alone_and_found_again(site: Site) -> None:
     known = f"/v2/{REPOSITORY}/manifests/{digest_of(manifest())}"
     change_something(site)
@@ -416,10 +436,7 @@ def test_a_peer_that_is_down_is_left_alone_and_found_again(site: Site) -> None:
         assert SECRET not in ready.body.decode()
     finally:
         site.peer.start()
-    until = time.monotonic() + 15
-    while site.wire.ask("GET", "/health/ready").status != 200:
-        assert time.monotonic() < until, "it has not noticed that the registry is there again"
-        time.sleep(0.2)
+    await_readiness(site, 200)
     assert_whole(site)
     assert_failed(site, *answers)
 

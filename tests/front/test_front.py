@@ -34,7 +34,10 @@ def ask(front: Front, path: str, method: str = "GET") -> tuple[int, dict[str, st
 
 
 def front(broken: str = "", warnings: list[str] | None = None, authority: Path | None = None) -> Front:
-    return Front(registry, lambda: broken, lambda: warnings or [], authority)
+    async def found() -> str:
+        return broken
+
+    return Front(registry, found, lambda: warnings or [], authority)
 
 
 @pytest.mark.parametrize("path", ["/v2/", "/token", "/", "/health", "/health/live/", "//ca.crt"])

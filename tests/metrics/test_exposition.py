@@ -111,8 +111,12 @@ def test_whoever_has_the_token_is_told(tmp_path: Path) -> None:
     assert answer.headers["cache-control"] == "no-store"
 
 
+async def look() -> None:
+    pass
+
+
 def ask(data: Path, headers: dict[str, str], found: Callable[[], State] = state) -> httpx.Response:
-    app = application(TOKEN, Board(data), 0, lambda: {**worked().told(), "memory_bytes": os.getpid()}, found)
+    app = application(TOKEN, Board(data), 0, lambda: {**worked().told(), "memory_bytes": os.getpid()}, look, found)
 
     async def get() -> httpx.Response:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="https://x") as client:

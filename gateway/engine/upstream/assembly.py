@@ -67,6 +67,7 @@ def upstream(
         version=lambda repository: database.versions.content(repository.name),
         tags_move_unseen=True,
         trouble=lambda: client.trouble,
+        look=client.look,
         close=client.close,
         admit=Rulebook(database).admit,
     )

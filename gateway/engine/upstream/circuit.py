@@ -40,6 +40,7 @@ class Circuit:
         self._clock = clock
         self._failures: deque[tuple[float, bool]] = deque(maxlen=FAILURES)
         self._next_try = 0.0
+        self._heard = -math.inf
         self.trouble = ""
         """Why it is open, as a sentence of our own; "" while it is closed."""
 
@@ -79,16 +80,23 @@ class Circuit:
         """Whether it is closed, and nothing has been answered since as many failed as open it."""
         return not self.trouble and len(self._failures) == FAILURES
 
+    @property
+    def silent_seconds(self) -> float:
+        """How long the peer has begun no answer that makes sense; infinite as long as it never has."""
+        return self._clock() - self._heard
+
     def open(self, why: str) -> None:
         """Leaves the peer alone from now on."""
         self.trouble, self._next_try = why, self._clock() + REST_SECONDS
 
     def alive(self) -> None:
         """The peer has begun to answer: an open circuit closes; failures in the middle of answers still count."""
+        self._heard = self._clock()
         if self.trouble:
             self.answered()
 
     def answered(self) -> None:
         """The peer has answered to the end: nothing is held against it any more."""
+        self._heard = self._clock()
         self.trouble = ""
         self._failures.clear()

@@ -25,6 +25,11 @@ from gateway.oci.media import essence
 LIMIT_BYTES = 4 * 1024 * 1024 + 64 * 1024
 _LITTLE_BYTES = 64 * 1024
 _GREETING = "/v2/"
+#: How long is waited for an answer to a greeting that somebody waits for, and between the two that it takes.
+_GREETING_SECONDS = 5.0
+_PAUSE_SECONDS = 1.0
+#: How long whoever wants to know how the peer is waits for that.
+_LOOK_SECONDS = 2.0
 _VERSION = "Docker-Distribution-Api-Version"
 _PATIENCE = Patience()
 _SHARES = Shares()
@@ -90,6 +95,7 @@ class Client:
         self._lines: dict[asyncio.AbstractEventLoop, Lines] = {}
         self._watching: asyncio.Task[None] | None = None
         self._asking: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[None] | None = None
 
     async def ask(
         self,
@@ -173,9 +179,23 @@ class Client:
         """Why the peer is left alone now, in a sentence; "" if it is not."""
         return self._circuit.trouble
 
+    async def look(self) -> None:
+        """
+        Greets the peer if it has not been heard for five seconds, so that `trouble` tells how it is now.
+
+        One that does not answer a second greeting either, a second later, is left alone. This takes two seconds at
+        most, and for a peer that takes longer `trouble` tells it later; however many look, the peer is greeted by one.
+        """
+        if self._circuit.trouble or self._circuit.silent_seconds < REST_SECONDS:
+            return
+        looking = self._looking
+        if looking is None or not _goes_on(looking):
+            looking = self._looking = asyncio.get_running_loop().create_task(self._look())
+        await asyncio.wait((looking,), timeout=_LOOK_SECONDS)
+
     async def close(self) -> None:
         """Lets go of the connections that the loop which runs has open."""
-        for task in (self._asking, self._watching):
+        for task in (self._asking, self._looking, self._watching):
             if task is not None and task.get_loop() is asyncio.get_running_loop():
                 task.cancel()
                 with suppress(asyncio.CancelledError):
@@ -291,6 +311,10 @@ class Client:
         # Of a body that is cut, the reason may be that very content; of one that does not come, hardly.
         self._failed(refusal.message, particular=isinstance(refusal, UpstreamFailed))
 
+    def _leave_alone(self, why: str) -> None:
+        self._circuit.open(why)
+        self._opened(why)
+
     def _opened(self, why: str) -> None:
         _log.warning("%s It is left alone until it answers again.", why)
         # One that sleeps since it was open before goes on.
@@ -301,32 +325,42 @@ class Client:
         """Opens the circuit if the peer does not even greet, and has answered nobody meanwhile."""
         # That it cannot be asked now, for all connections are in use, says nothing of it.
         with suppress(UpstreamUnavailable):
-            if not await self._greets() and self._circuit.doubtful:
-                self._circuit.open(why)
-                self._opened(why)
+            if await self._greeted() and self._circuit.doubtful:
+                self._leave_alone(why)
 
-    async def _greets(self) -> bool:
+    async def _look(self) -> None:
+        """Opens the circuit if the peer answers neither of two greetings, nor anybody else meanwhile."""
+        with suppress(UpstreamUnavailable):
+            seconds = min(_GREETING_SECONDS, self._patience.answer_seconds)
+            if await self._greeted(seconds):
+                await asyncio.sleep(_PAUSE_SECONDS)
+                why = await self._greeted(seconds)
+                if why and not self._circuit.trouble and self._circuit.silent_seconds > REST_SECONDS:
+                    self._leave_alone(why)
+
+    async def _greeted(self, seconds: float | None = None) -> str:
         """
-        Whether the peer answers at all; raises `UpstreamUnavailable` if it could not be asked.
+        Why the peer does not even greet within so many *seconds*, in a sentence; "" if it does.
 
-        It is asked while the circuit is open too, and takes no try from anybody.
+        Raises `UpstreamUnavailable` if it could not be asked. It is asked while the circuit is open too, and takes no
+        try from anybody.
         """
         try:
             async with self._held().slots.taken(Use.ANSWER):
                 with self._watched("GET", greeting=True):
-                    async with asyncio.timeout(self._patience.answer_seconds) as deadline:
+                    async with asyncio.timeout(seconds or self._patience.answer_seconds) as deadline:
                         head = await self._answer("GET", _GREETING, None, None, "")
                         answer = await self._whole("GET", head, _LITTLE_BYTES, deadline)
         except UpstreamDistrust as refusal:
             # It was the registry that said that our credential will not do.
-            sound = refusal.lack in {Lack.CREDENTIAL, Lack.RIGHT}
-        except (UpstreamFailed, UpstreamSlow):
-            return False
+            why = "" if refusal.lack in {Lack.CREDENTIAL, Lack.RIGHT} else refusal.message
+        except (UpstreamFailed, UpstreamSlow) as refusal:
+            return refusal.message
         else:
-            sound = answer.status < 500
-        if sound:
+            why = _failure(answer.status) if answer.status >= 500 else ""
+        if not why:
             self._circuit.answered()
-        return sound
+        return why
 
     async def _watch(self) -> None:
         # Nobody may come while we say that we are not ready, or always the one for whom the registry has nothing but
@@ -334,7 +368,7 @@ class Client:
         while self._circuit.trouble:
             await asyncio.sleep(REST_SECONDS)
             with suppress(UpstreamUnavailable):
-                await self._greets()
+                await self._greeted()
         _log.warning("The registry behind answers again.")
 
 
