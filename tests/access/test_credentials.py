@@ -352,6 +352,7 @@ def test_an_account_guessed_at_from_everywhere_is_slow_but_open(door: Door, monk
     assert time.monotonic() - begun >= 0.05
 
 
+@pytest.mark.alone
 def test_sign_ins_at_once_to_a_slowed_account_are_slowed_beside_each_other(
     door: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -179,6 +179,7 @@ def test_illegal_reaches_are_refused(text: str) -> None:
         Reach.parse(text)
 
 
+@pytest.mark.alone
 def test_a_hostile_pattern_costs_no_time() -> None:
     reach = Reach.parse("gallery/" + "*a" * 60 + "*b")
     begun = time.monotonic()

@@ -300,6 +300,7 @@ def test_judging_a_suspect_ends_when_it_is_stopped(
     assert Suspects(house.data).all() == {DIGEST: None}
 
 
+@pytest.mark.alone
 def test_a_pace_is_kept() -> None:
     pace = Pace(1_000_000)
     begun = time.monotonic()

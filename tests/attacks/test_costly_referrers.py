@@ -46,6 +46,7 @@ def test_all_large_referrers_are_found_in_small_pages(world: World) -> None:
     assert pages > 5
 
 
+@pytest.mark.alone
 def test_large_referrers_that_nobody_asked_for_cost_next_to_nothing(world: World) -> None:
     token, target = world.token("", f"repository:{NAME}:pull"), f"/v2/{NAME}/referrers/{sha256(SUBJECT)}"
     begun = time.monotonic()
@@ -67,6 +68,7 @@ def test_a_page_of_large_referrers_takes_little_memory(world: World) -> None:
     assert peak < 32 * 1024 * 1024
 
 
+@pytest.mark.alone
 def test_a_hostile_fallback_index_holds_nobody_up(world: World) -> None:
     token = world.widest("alice", NAME)
     other = image(b"{}", b"a layer", annotations={"is": "another subject"})

@@ -320,6 +320,7 @@ def test_a_challenge_among_others_is_found() -> None:
         assert with_client(peer, read, **WHO) == b"here"
 
 
+@pytest.mark.alone
 def test_expiry_that_makes_no_sense_is_taken_for_a_minute() -> None:
     for seconds in (-1, "300", None, True, 0):
         tokens = Tokens(seconds)

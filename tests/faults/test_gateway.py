@@ -414,6 +414,7 @@ def test_readiness_tells_of_a_peer_that_is_down_though_nobody_asks_for_anything(
     assert_whole(site)
 
 
+@pytest.mark.alone
 def test_a_peer_that_is_down_is_left_alone_and_found_again(site: Site) -> None:
     known = f"/v2/{REPOSITORY}/manifests/{digest_of(manifest())}"
     change_something(site)
