@@ -14,7 +14,7 @@ from gateway.records.database import Database
 from gateway.records.schema import events, metadata
 
 #: The revisions that this program knows, in their order; the last is the schema it needs.
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011", "0012")
+REVISIONS = tuple(f"{number:04}" for number in range(1, 14))
 _VERSION = table("alembic_version", column("version_num"))
 #: What a serving role may do with the chain; with everything else it may do what it wants.
 _CHAIN_RIGHTS = "SELECT, INSERT"

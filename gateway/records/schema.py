@@ -311,13 +311,21 @@ trash = Table(
     Column("tag", String(128).with_variant(String(128, collation="C"), "postgresql"), nullable=False),  # "": a manifest
     Column("digest", String(135), nullable=False),
     Column("media_type", String(255), nullable=False),
-    Column("content", LargeBinary),
+    Column("size_bytes", BigInteger, nullable=False),  # of the manifest; 0 of a tag
     Column("deleted_at", BigInteger, nullable=False),
     Column("deleted_by", Text, nullable=False),
     Column("until", BigInteger, nullable=False),
     Index(None, "repository_id", "digest"),
     Index(None, "until"),
     sqlite_autoincrement=True,
+)
+
+#: The bytes of the manifests in the trash, apart from what is listed.
+trash_bodies = Table(
+    "trash_bodies",
+    metadata,
+    Column("trash_id", _Id, ForeignKey("trash.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("content", LargeBinary, nullable=False),
 )
 
 #: What the manifests in the trash name: it is kept for as long as they are.

@@ -15,7 +15,17 @@ from sqlalchemy import Connection, Row, Select, bindparam, delete, exists, func,
 from gateway.oci.digest import Digest
 from gateway.oci.names import ProjectName, Repository
 from gateway.records import driver, rules
-from gateway.records.schema import edges, manifest_bodies, manifests, projects, repositories, tags, trash, trash_targets
+from gateway.records.schema import (
+    edges,
+    manifest_bodies,
+    manifests,
+    projects,
+    repositories,
+    tags,
+    trash,
+    trash_bodies,
+    trash_targets,
+)
 
 _PAGE: Final = 1000
 
@@ -36,6 +46,7 @@ _TAGS: Final = select(tags.c.name).where(
 )
 _NEW: Final = insert(trash).returning(trash.c.id)
 _NEW_TAGS: Final = insert(trash)
+_NEW_BODY: Final = insert(trash_bodies)
 _NEW_TARGETS: Final = insert(trash_targets)
 _ROOM: Final = (
     select(projects.c.quota_bytes, projects.c.trash_bytes)
@@ -48,11 +59,12 @@ _COUNT: Final = (
     .where(projects.c.id == _HOME.scalar_subquery())
     .values(trash_bytes=projects.c.trash_bytes + bindparam("more"))
 )
-_SIZE: Final = func.coalesce(func.length(trash.c.content), 0)
 _GONE_TARGETS: Final = (
     delete(trash_targets).where(driver.among(trash_targets.c.trash_id, "some")).returning(trash_targets.c.trash_id)
 )
-_GONE: Final = delete(trash).where(driver.among(trash.c.id, "some")).returning(trash.c.repository_id, _SIZE)
+_GONE: Final = (
+    delete(trash).where(driver.among(trash.c.id, "some")).returning(trash.c.repository_id, trash.c.size_bytes)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +118,11 @@ def keep_manifest(connection: Connection, place: int, digest: Digest, bin: Bin) 
         [(quota_bytes, taken)] = driver.rows(connection, _ROOM, {"place": place})
         if quota_bytes is not None and taken + len(found.content) > quota_bytes:
             return False
-    _count(connection, place, len(found.content))
-    row = {**_row(place, digest.text, bin), "tag": "", "media_type": found.media_type, "content": bytes(found.content)}
+    content = bytes(found.content)
+    _count(connection, place, len(content))
+    row = {**_row(place, digest.text, bin), "tag": "", "media_type": found.media_type, "size_bytes": len(content)}
     number = connection.execute(_NEW, row).scalar_one()
+    connection.execute(_NEW_BODY, {"trash_id": number, "content": content})
     named = connection.execute(_TARGETS, mine).scalars().all()
     targets = [{"repository_id": place, "target": target, "trash_id": number} for target in named]
     if targets:
@@ -120,7 +134,7 @@ def keep_manifest(connection: Connection, place: int, digest: Digest, bin: Bin) 
 def keep_tags(connection: Connection, place: int | None, names: Sequence[str], digest: str, bin: Bin) -> None:
     """Keeps tags of the repository *place* that pointed at *digest*; before they are forgotten."""
     if bin.seconds and names:
-        row = {**_row(place, digest, bin), "media_type": "", "content": None}
+        row = {**_row(place, digest, bin), "media_type": "", "size_bytes": 0}
         connection.execute(_NEW_TAGS, [{**row, "tag": name} for name in names])
 
 
@@ -153,9 +167,8 @@ def of_tag(connection: Connection, repository: Repository, tag: str) -> list[Tra
 
 def manifest(connection: Connection, place: int, digest: str) -> tuple[Trashed, bytes] | None:
     """The manifest as it was thrown away last, and its bytes."""
-    statement = _listed(trash.c.content).where(
-        trash.c.repository_id == place, trash.c.digest == digest, trash.c.tag == ""
-    )
+    statement = _listed(trash_bodies.c.content).join(trash_bodies, trash_bodies.c.trash_id == trash.c.id)
+    statement = statement.where(trash.c.repository_id == place, trash.c.digest == digest, trash.c.tag == "")
     row = connection.execute(statement.order_by(trash.c.id.desc()).limit(1)).first()
     return None if row is None else (_trashed(row), bytes(row.content))
 
@@ -172,11 +185,9 @@ def tags_with(connection: Connection, place: int, thrown: Trashed) -> list[str]:
 
 
 def _listed(*more: Any) -> Select[Any]:
-    columns = (trash.c.id, repositories.c.name, trash.c.tag, trash.c.digest, trash.c.media_type)
+    columns = (trash.c.id, repositories.c.name, trash.c.tag, trash.c.digest, trash.c.media_type, trash.c.size_bytes)
     told = (trash.c.deleted_at, trash.c.deleted_by, trash.c.until)
-    return select(*columns, _SIZE.label("size_bytes"), *told, *more).join(
-        repositories, repositories.c.id == trash.c.repository_id
-    )
+    return select(*columns, *told, *more).join(repositories, repositories.c.id == trash.c.repository_id)
 
 
 def _trashed(row: Row[Any]) -> Trashed:
@@ -186,7 +197,7 @@ def _trashed(row: Row[Any]) -> Trashed:
         row.tag,
         row.digest,
         row.media_type,
-        int(row.size_bytes),
+        row.size_bytes,
         row.deleted_at,
         row.deleted_by,
         row.until,
@@ -248,7 +259,9 @@ class Thing:
 
 def heap(connection: Connection, going: Going) -> Heap:
     """What is to go now."""
-    summed = select(func.count(), func.coalesce(func.sum(_SIZE), 0), func.coalesce(func.max(trash.c.id), 0))
+    summed = select(
+        func.count(), func.coalesce(func.sum(trash.c.size_bytes), 0), func.coalesce(func.max(trash.c.id), 0)
+    )
     [(count, size, last)] = driver.rows_once(connection, _going(summed.select_from(trash), going))
     return Heap(int(count), int(size), int(last))
 
@@ -261,7 +274,9 @@ def any_of(connection: Connection, going: Going) -> bool:
 def page(connection: Connection, going: Going, last: int, after: Thing | None, limit: int) -> list[Thing]:
     """The next *limit* of what is to go after *after*, of those up to the id *last*, in the order of an index."""
     key = trash.c.digest if going.repository is not None else trash.c.until
-    statement = _going(select(trash.c.id, key, repositories.c.name, _SIZE), going).where(trash.c.id <= last)
+    statement = _going(select(trash.c.id, key, repositories.c.name, trash.c.size_bytes), going).where(
+        trash.c.id <= last
+    )
     statement = statement.join(repositories, repositories.c.id == trash.c.repository_id)
     if after is not None:
         statement = statement.where(tuple_(key, trash.c.id) > tuple_(literal(after.key), literal(after.id)))
@@ -307,7 +322,7 @@ def drop(connection: Connection, going: Going, things: Sequence[Thing]) -> tuple
 
 def forget(connection: Connection, place: int) -> None:
     """The repository *place* goes, and with it what of it is in the trash."""
-    held = select(func.coalesce(func.sum(_SIZE), 0)).where(trash.c.repository_id == place)
+    held = select(func.coalesce(func.sum(trash.c.size_bytes), 0)).where(trash.c.repository_id == place)
     _count(connection, place, -int(connection.execute(held).scalar_one()))
     for table in (trash_targets, trash):
         connection.execute(delete(table).where(table.c.repository_id == place))

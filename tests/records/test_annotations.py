@@ -62,6 +62,7 @@ def annotated(connection: Connection) -> dict[str, Any]:
     return {row.digest: json.loads(row.content) for row in connection.execute(select(manifest_annotations))}
 
 
+@pytest.mark.alone
 def test_going_through_manifests_reads_none_of_their_annotations(house: House) -> None:
     large = [referrer(number, size_bytes=1_500_000) for number in range(100)]
     kept(house, *large)

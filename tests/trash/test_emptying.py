@@ -23,7 +23,7 @@ from gateway.oci.names import Repository
 from gateway.records import content, projects
 from gateway.records import trash as bins
 from gateway.records.projects import Wishes
-from gateway.records.schema import trash, trash_targets
+from gateway.records.schema import trash, trash_bodies, trash_targets
 from gateway.records.trash import Going, Thing
 from tests.administration.rooms import Rooms, rooms_of
 from tests.house import OPERATOR, House, opened
@@ -58,8 +58,9 @@ def filled(house: House, count: int, *places: Repository, body: bytes = BODY, un
             for each in range(count):
                 row = {"repository_id": number, "tag": "", "media_type": "m", "deleted_at": 1, "deleted_by": "user:7"}
                 digest = Digest.of(b"%d" % each).text
-                statement = insert(trash).values(**row, digest=digest, content=body, until=until)
+                statement = insert(trash).values(**row, digest=digest, size_bytes=len(body), until=until)
                 thrown = connection.execute(statement.returning(trash.c.id)).scalar_one()
+                connection.execute(insert(trash_bodies).values(trash_id=thrown, content=body))
                 named = {"repository_id": number, "target": Digest.of(b"blob %d" % each).text, "trash_id": thrown}
                 connection.execute(insert(trash_targets).values(**named))
 
@@ -67,11 +68,12 @@ def filled(house: House, count: int, *places: Repository, body: bytes = BODY, un
 
 
 def left(house: House) -> tuple[int, int]:
-    """How many things the trash has, and how much of what they name."""
+    """How many things the trash has, each with its bytes, and how much of what they name."""
 
     def look(connection: Connection) -> tuple[int, int]:
-        counts = [select(func.count()).select_from(table) for table in (trash, trash_targets)]
-        things, targets = (int(connection.execute(each).scalar_one()) for each in counts)
+        counts = [select(func.count()).select_from(table) for table in (trash, trash_bodies, trash_targets)]
+        things, bodies, targets = (int(connection.execute(each).scalar_one()) for each in counts)
+        assert bodies == things
         return things, targets
 
     return house.database.read_now(look)
