@@ -15,7 +15,25 @@ from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, Table, bindparam, delete, func, insert, literal_column, select
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    Connection,
+    Insert,
+    Select,
+    Table,
+    Text,
+    bindparam,
+    cast,
+    column,
+    delete,
+    func,
+    insert,
+    literal_column,
+    select,
+)
+from sqlalchemy.types import TypeEngine
 
 from gateway.oci.digest import Digest
 from gateway.oci.names import ProjectName, Repository
@@ -62,10 +80,16 @@ def keep(connection: Connection, intent_id: str, kind: str, repository: Reposito
         return
     if was:
         connection.execute(delete(promises).where(promises.c.intent_id == intent_id))
+    if not wanted:
+        return
     told = {"intent_id": intent_id, "project": repository.project.name}
-    rows = [{**told, "of_manifest": row[0], "digest": row[1], "size_bytes": size} for row, size in wanted.items()]
-    if rows:
+    if connection.dialect.name == "sqlite":
+        rows = [{**told, "of_manifest": row[0], "digest": row[1], "size_bytes": size} for row, size in wanted.items()]
         connection.execute(insert(promises), rows)
+        return
+    # One statement, however many: each that PostgreSQL is told keeps everybody else waiting for as long as it takes.
+    columns = {"of_manifest": [row[0] for row in wanted], "digest": [row[1] for row in wanted]}
+    connection.execute(_all_at_once(), {**told, **columns, "size_bytes": list(wanted.values())})
 
 
 def count(connection: Connection, project: ProjectName, but: Collection[str]) -> int:
@@ -122,6 +146,16 @@ def _promised(kind: str, act: Mapping[str, Any]) -> dict[_Row, int]:
     blobs = {**dict.fromkeys(act.get("names", ()), 0), **act.get("layers", {})}
     own = dict.fromkeys((act["digest"], act.get("pushed", act["digest"])), size_bytes)
     return {(False, digest): size for digest, size in blobs.items()} | {(True, each): own[each] for each in own}
+
+
+@lru_cache
+def _all_at_once() -> Insert:
+    """The statement that keeps rows whose columns are given as arrays."""
+    kinds: dict[str, TypeEngine[Any]] = {"of_manifest": Boolean(), "digest": Text(), "size_bytes": BigInteger()}
+    given = func.unnest(*(cast(bindparam(name), ARRAY(kind)) for name, kind in kinds.items()))
+    rows = given.table_valued(*(column(name, kind) for name, kind in kinds.items())).render_derived()
+    same = (bindparam("intent_id", type_=Text), bindparam("project", type_=Text))
+    return insert(promises).from_select(["intent_id", "project", *kinds], select(*same, *rows.c))
 
 
 def _values(connection: Connection, project: ProjectName, but: Collection[str]) -> dict[str, object]:

@@ -223,6 +223,7 @@ def test_acts_that_are_open_at_the_upgrade_keep_what_they_promise(database_url: 
         [step] = [script for script in scripts if script.path.endswith("_promises.py")]
         command.stamp(config, str(step.down_revision))
         command.upgrade(config, step.revision)
+        command.stamp(config, "head")
     database.close()
 
     with opened(database_url, tmp_path) as house:
