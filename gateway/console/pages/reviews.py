@@ -264,6 +264,9 @@ async def _page(
         for each in found
         if each.number not in overtaken and form.value(f"note-{each.number}", each.note) == each.note
     )
+    signable = detail.review.signed_at is None and not unmarked
+    # In a thread: of thousands of findings, it takes a while to compare them.
+    unseen = await asyncio.to_thread(_unseen, detail, before if signing else sight, shown) if signable else []
     begun = detail.review.begun_by == visit.caller.principal.name
     deciding = detail.review.signed_at is None and (begun or Action.REVIEW in await visit.rights())
     return await render(
@@ -284,7 +287,7 @@ async def _page(
         said=said,
         unmarked=unmarked,
         shown=sight.text,
-        unseen=_unseen(detail, before if signing else sight, shown) if deciding and not unmarked else [],
+        unseen=unseen,
         deciding=deciding,
     )
 
