@@ -168,16 +168,24 @@ class Reviews:
         assert isinstance(notes.result, Finding)
         return notes.result
 
-    async def sign_off(self, caller: Caller, number: int, note: str = "", *, shown: str = "") -> Review:
+    async def sign_off(
+        self,
+        caller: Caller,
+        number: int,
+        note: str = "",
+        *,
+        shown: str = "",
+        seen: Callable[[Finding], bool] | None = None,
+    ) -> Review:
         """
         Closes the review for good; the event of it holds the SHA-256 of everything that was signed.
 
-        Raises `Conflict` while a finding has no mark, and if it is not any more what was *shown* (see `ReviewDetail`),
-        where that is given.
+        Raises `Conflict` while a finding has no mark, if it is not any more what was *shown* (see `ReviewDetail`), and
+        if one of its findings, as it is when the review is closed, was not *seen*, where that is given.
         """
         async with self._passage(caller, Kind.REVIEW_SIGN_OFF, number, {"review": number}, deciding=True) as passage:
             by = caller.principal.name
-            change = rows.sign_off(number, _note(note), by=by, now=int(time.time()), shown=shown)
+            change = rows.sign_off(number, _note(note), by=by, now=int(time.time()), shown=shown, seen=seen)
             notes = await passage.commit(change)
         assert isinstance(notes.result, Review)
         return notes.result

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Row, insert, select, update
 
@@ -17,6 +17,9 @@ from gateway.change import Change, Notes
 from gateway.errors import Conflict, Unknown
 from gateway.records.directory import moment
 from gateway.records.review_tables import findings, reviews
+
+#: Findings that a refusal names.
+_LISTED: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,12 +221,14 @@ def mark(review: int, number: int, said: Mark, note: str, *, by: str, now: int) 
     return Change(apply)
 
 
-def sign_off(number: int, note: str, *, by: str, now: int, shown: str = "") -> Change:
+def sign_off(
+    number: int, note: str, *, by: str, now: int, shown: str = "", seen: Callable[[Finding], bool] | None = None
+) -> Change:
     """
     Closes the review for good; its event holds the SHA-256 of what was signed.
 
-    On commit raises `Unknown`, and `Conflict` if it was signed off, while a finding has no mark, or if its fingerprint
-    is not the one that was *shown* ("": it is not asked).
+    On commit raises `Unknown`, and `Conflict` if it was signed off, while a finding has no mark, if its fingerprint is
+    not the one that was *shown* ("": it is not asked), or if a finding was not *seen* as it is (None: it is not asked).
     """
 
     def apply(connection: Connection) -> Notes:
@@ -236,6 +241,10 @@ def sign_off(number: int, note: str, *, by: str, now: int, shown: str = "") -> C
             )
         if shown and shown.lower() != fingerprint(review, found, review.note):
             raise Conflict(f"Review {number} was marked otherwise since you looked at it; look again before you sign.")
+        unseen = [each.number for each in found if seen is not None and not seen(each)]
+        if unseen:
+            refusal = f"You were not shown {_listed(unseen)} of review {number} as it is now"
+            raise Conflict(f"{refusal}; look again before you sign.")
         signed = fingerprint(review, found, note)
         values = {"signed_at": now, "signed_by": by, "note": note, "content": signed}
         connection.execute(update(reviews).where(reviews.c.id == number).values(values))
@@ -244,6 +253,12 @@ def sign_off(number: int, note: str, *, by: str, now: int, shown: str = "") -> C
         return Notes(after=told, result=find(connection, number))
 
     return Change(apply)
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    """A few of the *numbers* of findings, and how many more there are."""
+    more = f" and {len(numbers) - _LISTED} more" if len(numbers) > _LISTED else ""
+    return f"finding{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers[:_LISTED]))}{more}"
 
 
 def no_review(number: int) -> Unknown:

@@ -273,6 +273,22 @@ def test_a_review_is_signed_as_it_was_shown_or_not_at_all(rooms: Rooms) -> None:
     assert rooms.run(reviews.sign_off(OPERATOR, number, "one is open", shown=now)).signed_by
 
 
+def test_a_finding_that_was_not_seen_as_it_is_when_the_review_is_closed_keeps_it_open(rooms: Rooms) -> None:
+    rooms.user("joe")
+    reviews, detail = rooms.acts.reviews, begun(rooms, OPERATOR)
+    number = detail.review.number
+    for finding in detail.findings:
+        rooms.run(reviews.mark(OPERATOR, number, finding.number, "fine"))
+    seen = rooms.run(reviews.show(OPERATOR, number)).findings
+    rooms.run(reviews.mark(OPERATOR, number, 1, "follow_up", "meanwhile"))
+
+    with pytest.raises(Conflict, match=f"not shown finding 1 of review {number} as it is now; look again"):
+        rooms.run(reviews.sign_off(OPERATOR, number, "all is fine", seen=seen.__contains__))
+    assert rooms.last("review.sign_off")["outcome"] == "failed"
+    seen = rooms.run(reviews.show(OPERATOR, number)).findings
+    assert rooms.run(reviews.sign_off(OPERATOR, number, "one is open", seen=seen.__contains__)).signed_by
+
+
 def test_an_owner_reads_the_auditors_review_and_neither_marks_nor_signs_it(rooms: Rooms) -> None:
     reviews, auditor, owner = rooms.acts.reviews, rooms.user("auditor", auditor=True), rooms.owner("jane", "gallery")
     number = begun(rooms, auditor, project="gallery").review.number

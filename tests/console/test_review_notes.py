@@ -50,8 +50,10 @@ def test_what_is_kept_now_is_told_beside_a_note_that_was_typed_before_and_is_not
     assert (marked.status, marked.fields[f"note-{second}"]) == (200, "mine")
     assert "to be followed up: not agreed after all" in marked.words
     assert "Marked by operator:root" in marked.words
-    assert marked.fields["shown"] == seen["shown"], "not the fingerprint of what was never shown"
+    of_others = seen["shown"].partition(":")[2]
+    assert marked.fields["shown"].endswith(of_others), "of what was marked there says what was shown of it first"
     assert signing(ann, marked.fields) == 422
+    assert signing(ann, {**marked.fields, f"note-{second}": "agreed with joe"}) == 422, "nor once the note is given up"
     assert desk.house.records(kind="review.sign_off", outcome="allowed") == []
 
 

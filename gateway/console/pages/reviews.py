@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Generator, Mapping
 from datetime import UTC, datetime
 from functools import partial
@@ -23,6 +23,7 @@ from gateway.console.form import Form
 from gateway.console.frame import SAID, render
 from gateway.console.leaves import ROWS, Leaf, leaf
 from gateway.console.plan import Group, Page, Place
+from gateway.console.sights import Sight
 from gateway.console.visit import Visit, address
 from gateway.errors import Stale, Unknown
 from gateway.oci.names import ProjectName
@@ -30,7 +31,8 @@ from gateway.oci.names import ProjectName
 #: A pack is kept in memory up to so many bytes while it is written, and in a file beyond.
 _IN_MEMORY_BYTES: Final = 8 * 1024 * 1024
 _PIECE_BYTES: Final = 64 * 1024
-#: A note on each finding of a leaf, of the longest letters as browsers encode them, and what is sent along with it.
+#: A note on each finding of a leaf, of the longest letters as browsers encode them, and what is sent along with it: of
+#: the 3,500 findings that a review has at most, what was shown.
 _NOTES_BYTES: Final = 384 * 1024
 _WAYS: Final = ("before", "after")
 _NO_REVIEW: Final = "There is no such review that you may see; see the list of them."
@@ -105,7 +107,7 @@ async def mark(visit: Visit) -> Response:
     A note that cannot be is told beside it, and kept, and so is what was typed beside the others.
     """
     number, form = _number(visit), visit.form
-    if form.text("turn"):
+    if form.text("turn") or form.text("look"):
         return await _turned(visit, number)
     said, _, text = form.text("mark").partition(":")
     if not said:
@@ -129,19 +131,39 @@ async def mark(visit: Visit) -> Response:
 async def _marked(visit: Visit, detail: ReviewDetail, finding: int) -> Response:
     """On to the finding that was marked; with notes that were typed beside others, and not sent off, still there."""
     unsent = tuple(number for number in notes.typed(visit.form, detail.findings) if number != finding)
-    if not unsent and not visit.form.text("note"):
+    if not unsent and not visit.form.text("note") and not _carries(visit, detail):
         return visit.go(f"/reviews/{detail.review.number}", said="saved", fragment=f"finding-{finding}", **_leaf(visit))
     return await _page(visit, detail, form=notes.kept(visit.form, unsent), said=SAID["saved"])
 
 
 async def _turned(visit: Visit, number: int) -> Response:
-    """On to the leaf that was asked for; not while notes are there that were typed, and not sent off."""
-    if notes.changed(visit.form) or visit.form.text("note"):
+    """
+    On to the leaf that was asked for; not while notes are there that were typed, and not sent off. To `look` at what
+    keeps a review from being signed, what was typed for the sign-off goes along.
+    """
+    form, look = visit.form, visit.form.text("look")
+    way, _, name = (look or form.text("turn")).partition(":")
+    there = {way: name} if way in _WAYS and name else {}
+    if notes.changed(form) or form.text("note") or form.text("shown"):
         detail = await visit.acts.reviews.show(visit.caller, number)
-        if notes.typed(visit.form, detail.findings) or visit.form.text("note"):
-            return await _unsaid(visit, detail)
-    way, _, name = visit.form.text("turn").partition(":")
-    return visit.go(f"/reviews/{number}", **({way: name} if way in _WAYS else {}))
+        if notes.typed(form, detail.findings) or (form.text("note") and not look):
+            return await _unsaid(visit, detail, signing=bool(look))
+        visit.query = Form(there.items())
+        if form.text("note") or _carries(visit, detail):
+            return await _page(visit, detail)
+    return visit.go(f"/reviews/{number}", **there)
+
+
+def _sight(visit: Visit, number: int) -> Sight:
+    """What the form that was sent says was shown; an address says nothing of it, for anybody may have made that."""
+    sent = visit.form.value("shown") if visit.request.method == "POST" else ""
+    return Sight.read(number, visit.caller.principal, sent)
+
+
+def _carries(visit: Visit, detail: ReviewDetail) -> bool:
+    """Whether other leaves than the one to be shown were shown before: only a page that a form leads to knows of it."""
+    sight, here = _sight(visit, detail.review.number), {each.number for each in _leaf_of(visit, detail).rows}
+    return any(sight.saw(each) for each in detail.findings if each.number not in here)
 
 
 async def _unsaid(visit: Visit, detail: ReviewDetail, *, signing: bool = False) -> Response:
@@ -184,12 +206,10 @@ async def sign_off(visit: Visit) -> Response:
         detail = await visit.acts.reviews.show(visit.caller, number)
         if notes.typed(form, detail.findings):
             return await _unsaid(visit, detail, signing=True)
-    # A form that says nothing of it is none of ours.
-    shown = form.value("shown") or "-"
     with form.blaming("note"):
-        await visit.acts.reviews.sign_off(visit.caller, number, form.text("note"), shown=shown)
+        await visit.acts.reviews.sign_off(visit.caller, number, form.text("note"), seen=_sight(visit, number).saw)
         return visit.go(f"/reviews/{number}", said="signed-off")
-    return await _page(visit, await visit.acts.reviews.show(visit.caller, number), 422)
+    return await _page(visit, await visit.acts.reviews.show(visit.caller, number), 422, signing=True)
 
 
 async def export(visit: Visit) -> Response:
@@ -212,16 +232,18 @@ async def _page(
     said: str = "",
     asked: int = 0,
     changed: int = 0,
+    signing: bool = False,
 ) -> Response:
     """
-    A leaf of the findings; *asked* is the one to go on with, *changed* the one that somebody else has marked.
+    A leaf of the findings; *asked* is the one to go on with, *changed* the one that somebody else has marked; *signing*
+    tells what was not shown before this page, which keeps the review from being signed, and not what is left.
 
     Of a form that was sent, what was typed is kept; everything else is as it is now.
     """
     if form is None:
         sent = visit.request.method == "POST"
         form = notes.kept(visit.form, notes.typed(visit.form, detail.findings)) if sent else Form()
-    number, shown = detail.review.number, leaf(detail.findings, lambda found: f"{found.number:09}", visit.query)
+    number, shown = detail.review.number, _leaf_of(visit, detail)
     editions = {found.number: edition_of(found) for found in shown.rows}
     overtaken = {each for each, now in editions.items() if form.value(f"version-{each}", now) != now or each == changed}
     listed = Counter(found.rule for found in detail.findings)
@@ -234,6 +256,17 @@ async def _page(
     # What is to be looked at comes before what found nothing, which is told once all that was found was.
     rules = [row for row in rules if row[2]] + [row for row in rules if not (row[3] or shown.after)]
     unmarked = sum(not found.mark for found in detail.findings)
+    # Beside a note that hides what is kept now, what was seen stays what was seen: it is not to be signed unseen.
+    before = _sight(visit, number)
+    sight = before.and_of(
+        each
+        for _, _, found, _ in rules
+        for each in found
+        if each.number not in overtaken and form.value(f"note-{each.number}", each.note) == each.note
+    )
+    signable = detail.review.signed_at is None and not unmarked
+    # In a thread: of thousands of findings, it takes a while to compare them.
+    unseen = await asyncio.to_thread(_unseen, detail, before if signing else sight, shown) if signable else []
     begun = detail.review.begun_by == visit.caller.principal.name
     deciding = detail.review.signed_at is None and (begun or Action.REVIEW in await visit.rights())
     return await render(
@@ -253,10 +286,30 @@ async def _page(
         form=form,
         said=said,
         unmarked=unmarked,
-        # Beside a note that hides what is kept now, what was seen stays what was seen: it is not to be signed unseen.
-        shown=detail.shown if not overtaken else visit.form.value("shown"),
+        shown=sight.text,
+        unseen=unseen,
         deciding=deciding,
     )
+
+
+def _unseen(detail: ReviewDetail, sight: Sight, here: Leaf[Finding]) -> list[tuple[str, list[int]]]:
+    """The findings that were not shown as they are, by leaf: what to `look` at it with; "" for the one *here*."""
+    ordered, found = sorted(detail.findings, key=_name), defaultdict[str, list[int]](list)
+    on_it = {each.number for each in here.rows}
+    for place, each in enumerate(ordered):
+        if not sight.saw(each):
+            first = place - place % ROWS
+            there = f"after:{_name(ordered[first - 1])}" if first else "after:"
+            found["" if each.number in on_it else there].append(each.number)
+    return list(found.items())
+
+
+def _leaf_of(visit: Visit, detail: ReviewDetail) -> Leaf[Finding]:
+    return leaf(detail.findings, _name, visit.query)
+
+
+def _name(finding: Finding) -> str:
+    return f"{finding.number:09}"
 
 
 def _leaf(visit: Visit) -> dict[str, str]:
