@@ -320,12 +320,11 @@ trash = Table(
     sqlite_autoincrement=True,
 )
 
-#: The bytes of the manifests in the trash, apart from what is listed.
 trash_bodies = Table(
     "trash_bodies",
     metadata,
     Column("trash_id", _Id, ForeignKey("trash.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
-    Column("content", LargeBinary, nullable=False),
+    Column("content", LargeBinary, nullable=False),  # apart from what is listed
 )
 
 #: What the manifests in the trash name: it is kept for as long as they are.
