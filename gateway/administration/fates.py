@@ -35,8 +35,9 @@ class Adopted:
     One repository of the registry, and what of it entered the records.
 
     *new_project* says that its project is made for it. *tags* counts those that were read, *manifests* those that
-    entered, *referrers* those of them that are about another, *absent* what manifests name and the registry lacks.
-    *left* tells what cannot be taken over, the first few of *left_count*. *fault* is why it failed or was left out.
+    entered, *referrers* those of them that are about another, *absent* what manifests name and the registry lacks,
+    *by_sha512* those that name something by that, which the registry's next garbage collection takes from them. *left*
+    tells what cannot be taken over, the first few of *left_count*. *fault* is why it failed or was left out.
     """
 
     repository: str
@@ -49,6 +50,7 @@ class Adopted:
     tags_added: int = 0
     tags_moved: int = 0
     absent: int = 0
+    by_sha512: int = 0
     left: tuple[Remark, ...] = ()
     left_count: int = 0
     fault: str = ""
@@ -66,6 +68,7 @@ class Reading:
     tags_added: int = 0
     tags_moved: int = 0
     absent: int = 0
+    by_sha512: int = 0
     left: list[Remark] = field(default_factory=list)
     left_count: int = 0
     lost: Remark | None = None
@@ -95,6 +98,7 @@ class Reading:
         self.tags_moved += moved
         self.tags_added += len(found.tags) - moved
         self.absent += found.absent
+        self.by_sha512 += found.by_sha512
         self.left += found.left[: _REMARKS - len(self.left)]
         self.left_count += len(found.left)
         self.lost = self.lost or next(iter(found.lost), None)
@@ -113,6 +117,7 @@ class Reading:
             self.tags_added,
             self.tags_moved,
             self.absent,
+            self.by_sha512,
             tuple(self.left),
             self.left_count,
             fault,

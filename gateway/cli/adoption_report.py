@@ -124,8 +124,9 @@ def _line(each: Adopted) -> str:
         )
     )
     absent = f", {each.absent} that manifests name and the registry lacks" if each.absent else ""
+    lost = f", {each.by_sha512} that lose layers named by sha512 when it collects garbage" if each.by_sha512 else ""
     fault = f"; {_sentence(printable(each.fault))}" if each.fault else ""
-    return f"{each.fate:<9}  {name}  {project}: {counts}{absent}{fault}"
+    return f"{each.fate:<9}  {name}  {project}: {counts}{absent}{lost}{fault}"
 
 
 def _sums(adoption: Adoption, *, plan: bool) -> str:

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Table, UpdateBase, bindparam, delete, exists,
 from gateway.audit.event import Kind, Outcome
 from gateway.audit.trail import Search
 from gateway.change import Notes
+from gateway.oci.digest import Algorithm, Digest
 from gateway.oci.manifest import Manifest
 from gateway.oci.names import Repository
 from gateway.records import annotating, usage
@@ -27,7 +28,7 @@ from gateway.records.content import (
     project_exists,
     repository_id,
 )
-from gateway.records.mirror import link_layers
+from gateway.records.mirror import keep_twin, link_layers
 from gateway.records.schema import edges, links, manifests, repositories, tags, trail_head
 from gateway.records.trail import tail
 
@@ -64,7 +65,8 @@ class Found:
 
     *manifests* are those the records lack; *tags* those that are new or have moved, with their digests, each of a
     manifest that is here or known. *read* counts the tags looked at, which are *names*. *left* can never be taken over
-    as it is, *lost* could not be read now; *absent* counts what is named by a manifest and not there.
+    as it is, *lost* could not be read now; *absent* counts what is named by a manifest and not there. *twins* are the
+    SHA-256 of what is named by other digests, as far as the registry says them.
     """
 
     manifests: tuple[Manifest, ...] = ()
@@ -74,6 +76,12 @@ class Found:
     lost: tuple[Remark, ...] = ()
     absent: int = 0
     names: tuple[str, ...] = ()
+    twins: Mapping[Digest, Digest] = field(default_factory=dict)
+
+    @property
+    def by_sha512(self) -> int:
+        """How many of the manifests name something by another digest than its SHA-256."""
+        return sum(any(each.algorithm is not Algorithm.SHA256 for each in one.references) for one in self.manifests)
 
 
 def known(connection: Connection, repository: Repository) -> Known:
@@ -168,6 +176,8 @@ def index(connection: Connection, repository: Repository, found: Found, before: 
     usage.charge(connection, place, manifests, list(fresh), bound=False)
     # It is there already, whatever a quota says.
     link_layers(connection, place, fresh.values(), replace(act, done=True))
+    for digest, plain in found.twins.items():
+        keep_twin(connection, digest, plain)
     named = held(connection, manifests, place, sorted(set(found.tags.values())))
     _move_tags(connection, place, {name: each for name, each in found.tags.items() if each in named}, before, act)
     return Notes(also=also, result=len(fresh))

@@ -35,17 +35,6 @@ _HIDDEN: Final = (
     .where(repositories.c.name == bindparam("repository"))
 )
 _BESIDE: Final = select(twins.c.digest).where(twins.c.sha256 == bindparam("plain"))
-_UNNAMED: Final = (
-    select(links.c.digest)
-    .join(repositories, repositories.c.id == links.c.repository_id)
-    .outerjoin(twins, twins.c.digest == links.c.digest)
-    .where(
-        repositories.c.name == bindparam("repository"),
-        links.c.digest.not_like(f"{Algorithm.SHA256.value}:%"),
-        twins.c.digest.is_(None),
-    )
-    .order_by(links.c.digest)
-)
 _NAMED_BY_IMAGE: Final = (
     select(edges.c.source)
     .join(repositories, repositories.c.id == edges.c.repository_id)
@@ -280,11 +269,6 @@ def names_of(connection: Connection, digest: Digest) -> tuple[Digest, ...]:
     return (digest,) if plain is None else (*sorted({digest, *_beside(connection, plain)} - {plain}), plain)
 
 
-def unnamed(connection: Connection, repository: Repository) -> list[Digest]:
-    """The blobs of the repository whose SHA-256 is not known."""
-    return [Digest(text) for text in connection.execute(_UNNAMED, {"repository": repository.name}).scalars()]
-
-
 def require_unreferenced(
     connection: Connection, repository: Repository, digests: Iterable[Digest], but: Collection[str] = ()
 ) -> None:
@@ -332,18 +316,9 @@ def require_undeleted(
     going = _going(connection, repository, "blob.delete", but)
     if not manifest.is_index:
         going |= _going(connection, repository, "manifest.delete", but)
-    missing = tuple(
-        each.text
-        for each in manifest.required
-        if not going.isdisjoint({name.text for name in (each, twin_of(connection, each)) if name is not None})
-    )
+    missing = tuple(each.text for each in manifest.required if each.text in going)
     if missing:
         raise ManifestBlobUnknown(f"Push {missing[0]} to {repository} again: it is being deleted.", missing=missing)
-
-
-def is_going(connection: Connection, repository: Repository, digest: Digest) -> bool:
-    """Whether a deletion of the blob or of the manifest has been begun and is not recorded yet."""
-    return any(digest.text in _going(connection, repository, kind) for kind in ("blob.delete", "manifest.delete"))
 
 
 def _referenced(digest: Digest) -> ContentReferenced:

@@ -27,6 +27,7 @@ REPOSITORY = {
     "tags_added",
     "tags_moved",
     "absent",
+    "by_sha512",
     "left",
     "left_count",
     "fault",

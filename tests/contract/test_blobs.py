@@ -6,9 +6,10 @@ import os
 
 import pytest
 
-from gateway.errors import BlobUnknown, ContentReferenced
+from gateway.errors import BlobUnknown, ContentReferenced, ManifestInvalid
 from gateway.oci.digest import Algorithm, Digest
 from gateway.oci.manifest import OCI_MANIFEST, load
+from gateway.oci.names import Tag
 from tests.contract.house import OTHER, UI, WRITER, House, Houses, body, image, read, run
 
 CONTENT = bytes(range(256)) * 5000
@@ -133,7 +134,9 @@ def test_what_was_pushed_by_sha512_and_deleted_is_readable_by_no_digest(house: H
     run(story())
 
 
-def test_an_image_is_readable_whose_layer_came_by_sha512_in_parts_over_two_processes(houses: Houses) -> None:
+def test_a_layer_that_came_by_sha512_in_parts_is_named_by_it_or_by_the_digest_that_the_refusal_names(
+    houses: Houses,
+) -> None:
     digest = Digest.of(CONTENT, Algorithm.SHA512)
 
     async def story() -> None:
@@ -145,11 +148,23 @@ def test_an_image_is_readable_whose_layer_came_by_sha512_in_parts_over_two_proce
         upload = await there.engine.uploads.find(UI, WRITER, upload.id)
         _, linked = await there.engine.uploads.finish(upload, body(CONTENT[5:]), 5, digest)
         await there.commit(linked)
-        content = image(b"{}", CONTENT).content.replace(Digest.of(CONTENT).text.encode(), digest.text.encode())
-        await here.put(UI, load(content, OCI_MANIFEST), "v1")
-        with pytest.raises(BlobUnknown if here.nature.keeps_algorithms_apart else ContentReferenced):
-            await here.commit(here.engine.blobs.delete(UI, Digest.of(CONTENT)))
-        assert await there.pull(UI, digest) == CONTENT
+        plain = image(b"{}", CONTENT)
+        named = load(plain.content.replace(Digest.of(CONTENT).text.encode(), digest.text.encode()), OCI_MANIFEST)
+        if here.nature.keeps_algorithms_apart:
+            await here.put(UI, named, "v1")
+            with pytest.raises(BlobUnknown):
+                await here.commit(here.engine.blobs.delete(UI, Digest.of(CONTENT)))
+        else:
+            with pytest.raises(ManifestInvalid) as refused:
+                await here.put(UI, named, "v1")
+            assert f"Name {digest} as {Digest.of(CONTENT)}" in refused.value.message
+            await here.put(UI, plain, "v1")
+            for name in (digest, Digest.of(CONTENT)):
+                with pytest.raises(ContentReferenced):
+                    await here.commit(here.engine.blobs.delete(UI, name))
+        found = await there.engine.manifests.find(UI, Tag("v1"))
+        (layer,) = load(found.content, OCI_MANIFEST).layers
+        assert await there.pull(UI, layer.digest) == CONTENT
 
     run(story())
 

@@ -6,16 +6,18 @@ import asyncio
 import json
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gateway.change import Change, Notes
 from gateway.engine.port import Blob
+from gateway.engine.upstream.adopt import Survey
 from gateway.engine.upstream.blobs import UpstreamBlobs
 from gateway.errors import (
     BlobUnknown,
-    BlobUploadUnknown,
     ContentReferenced,
     ManifestBlobUnknown,
     Refusal,
@@ -26,8 +28,10 @@ from gateway.errors import (
 from gateway.oci.digest import Algorithm, Digest
 from gateway.oci.manifest import OCI_MANIFEST, Manifest, load
 from gateway.oci.names import Repository
-from gateway.records import mirror, schema, usage
+from gateway.records import adoption, mirror, schema, usage
+from gateway.records.adoption import Found, Known
 from gateway.records.behind_tables import twins
+from gateway.records.content import Act
 from tests.contract.house import OTHER, UI, WRITER, House, Houses, body, image, read, run
 from tests.engine.behind import Behind, Script, refusal, rows
 from tests.faults.peer import Line, Request, misbehaving
@@ -353,27 +357,6 @@ def test_a_mount_that_the_registry_makes_an_upload_of_is_none_and_leaves_none(
     run(story())
 
 
-def test_an_image_whose_layer_was_mounted_by_sha512_is_not_taken_unless_it_can_be_pulled(
-    fronts: Callable[[Behind], Houses], tmp_path: Path
-) -> None:
-    digest = Digest.of(CONTENT, Algorithm.SHA512)
-    with running_registry(tmp_path, caches=True) as registry:
-        house = fronts(Behind(registry.url)).open()
-
-        async def story() -> None:
-            await house.push(UI, CONTENT, Algorithm.SHA512)
-            await house.push(OTHER, b"{}")
-            with pytest.raises(BlobUnknown):
-                await house.commit(house.engine.blobs.mount(UI, OTHER, digest))
-            with pytest.raises(ManifestBlobUnknown):
-                await house.put(OTHER, naming(digest, CONTENT), "v1")
-            await house.push(OTHER, CONTENT, Algorithm.SHA512)
-            await house.put(OTHER, naming(digest, CONTENT), "v1")
-            assert await house.pull(OTHER, digest) == CONTENT
-
-        run(story())
-
-
 # removing
 
 
@@ -414,16 +397,28 @@ def naming(layer: Digest, content: bytes) -> Manifest:
     return load(written, OCI_MANIFEST)
 
 
+async def adopt(front: House, behind: Behind, manifest: Manifest) -> None:
+    """Puts the manifest into the registry, past the gateway, and adopts it."""
+    await behind.put(UI, manifest, "adopted")
+    known = await front.database.read(lambda connection: adoption.known(connection, UI))
+    async for found in Survey(behind.client).read(UI, known):
+        front.apply(Change(partial(enter, found, known), repositories=(UI,)))
+
+
+def enter(found: Found, known: Known, connection: Any) -> Notes:
+    return adoption.index(connection, UI, found, known, Act(1, done=True))
+
+
 @pytest.mark.parametrize("named", [LONG, DIGEST], ids=["sha512", "sha256"])
 @pytest.mark.parametrize("deleted", [LONG, DIGEST], ids=["by sha512", "by sha256"])
 def test_a_blob_of_two_names_goes_by_both_and_stays_while_a_manifest_names_it_by_one(
-    front: House, named: Digest, deleted: Digest
+    front: House, behind: Behind, named: Digest, deleted: Digest
 ) -> None:
     async def story() -> None:
         await front.push(UI, b"{}")
         await front.push(UI, CONTENT, Algorithm.SHA512)
         manifest = naming(named, CONTENT)
-        await front.put(UI, manifest)
+        await adopt(front, behind, manifest)
         with pytest.raises(ContentReferenced):
             await front.commit(front.engine.blobs.delete(UI, deleted))
         for name in (LONG, DIGEST):
@@ -480,19 +475,13 @@ def test_the_other_name_of_what_came_past_the_gateway_is_learned_before_anything
     run(story())
 
 
-def test_what_an_image_names_by_sha512_stays_when_its_sha256_is_to_go_though_nobody_knew_that_it_is_the_same(
+def test_what_an_adopted_image_names_by_sha512_stays_when_its_sha256_is_to_go_though_nobody_asked_for_it_by_either(
     front: House, behind: Behind
 ) -> None:
     async def story() -> None:
         await front.push(UI, b"{}")
         await behind.keep(UI, CONTENT, Algorithm.SHA512)
-        await front.put(UI, naming(LONG, CONTENT))
-        with pytest.raises(ContentReferenced):
-            await front.commit(front.engine.blobs.delete(UI, DIGEST))
-        # As it is after what came past the gateway was adopted.
-        forget_names(front)
-        with pytest.raises(Unavailable):
-            await front.commit(front.engine.blobs.delete(UI, DIGEST))
+        await adopt(front, behind, naming(LONG, CONTENT))
         with pytest.raises(ContentReferenced):
             await front.commit(front.engine.blobs.delete(UI, DIGEST))
         assert await front.pull(UI, LONG) == CONTENT
@@ -501,17 +490,14 @@ def test_what_an_image_names_by_sha512_stays_when_its_sha256_is_to_go_though_nob
     run(story())
 
 
-def test_what_an_image_names_by_sha512_stays_when_its_bytes_are_to_go_as_a_manifest(
+def test_what_an_adopted_image_names_by_sha512_stays_when_its_bytes_are_to_go_as_a_manifest(
     front: House, behind: Behind
 ) -> None:
     async def story() -> None:
         inner = await front.push_image(UI)
         blob = Digest.of(inner.content, Algorithm.SHA512)
         await behind.keep(UI, inner.content, Algorithm.SHA512)
-        await front.put(UI, naming(blob, inner.content))
-        forget_names(front)
-        with pytest.raises(Unavailable):
-            await front.commit(front.engine.manifests.delete(UI, inner.digest))
+        await adopt(front, behind, naming(blob, inner.content))
         with pytest.raises(ContentReferenced):
             await front.commit(front.engine.manifests.delete(UI, inner.digest))
         assert await front.pull(UI, blob) == inner.content
@@ -519,36 +505,85 @@ def test_what_an_image_names_by_sha512_stays_when_its_bytes_are_to_go_as_a_manif
     run(story())
 
 
-def test_no_image_is_taken_that_names_by_sha512_what_is_being_deleted_by_its_sha256_or_was(
-    front: House, behind: Behind
+@pytest.mark.parametrize("caches", [False, True], ids=["without a cache", "with a cache"])
+def test_a_blob_by_sha512_is_unknown_without_its_sha256_and_is_there_again_once_it_is_pushed_again(
+    fronts: Callable[[Behind], Houses], tmp_path: Path, caches: bool
+) -> None:
+    with running_registry(tmp_path, caches=caches) as registry:
+        behind = Behind(registry.url)
+        front = fronts(behind).open()
+
+        async def story() -> None:
+            for known in (True, False):
+                await front.push(UI, CONTENT, Algorithm.SHA512)
+                await lose(behind, DIGEST)
+                if not known:
+                    forget_names(front)
+                with pytest.raises(BlobUnknown):
+                    await front.engine.blobs.find(UI, LONG)
+            await front.push(UI, CONTENT, Algorithm.SHA512)
+            assert await front.pull(UI, LONG) == CONTENT
+
+        run(story())
+
+
+@pytest.mark.parametrize("plain", [refusal(500, "UNKNOWN"), (503, {}, b""), (200, {}, CONTENT)])
+def test_a_registry_that_fails_at_more_than_a_sha512_has_failed(
+    plain: tuple[int, dict[str, str], bytes], fronts: Callable[[Behind], Houses]
+) -> None:
+    script = Script(HEAD=refusal(500, "UNKNOWN"))
+    script.answers[f"HEAD {PATH}"] = plain
+    with misbehaving(script) as peer:
+        house = fronts(Behind(peer.url)).open()
+
+        async def story() -> None:
+            for _ in range(2):
+                with pytest.raises(UpstreamFailed):
+                    await house.engine.blobs.find(UI, LONG)
+                mirror.learn_twin(house.database, LONG, DIGEST)
+
+        run(story())
+
+
+@pytest.mark.parametrize("asked", [LONG, DIGEST], ids=["by sha512", "by sha256"])
+def test_a_blob_by_sha512_that_lost_its_sha256_is_deleted_and_keeps_nothing_else_from_being_deleted(
+    front: House, behind: Behind, asked: Digest
 ) -> None:
     async def story() -> None:
-        await front.push(UI, b"{}")
-        await behind.keep(UI, CONTENT, Algorithm.SHA512)
-        manifest = naming(LONG, CONTENT)
-        deletion = front.engine.blobs.delete(UI, DIGEST)
-        assert deletion.elsewhere is not None
-        with front.database.writer() as connection:
-            deletion.elsewhere.intend(connection, {})
-            connection.commit()
-        with pytest.raises(ManifestBlobUnknown):
-            await front.put(UI, manifest)
-        await deletion.elsewhere.run()
-        front.apply(deletion)
-        deletion.release()
-        # By the other digest the registry still says that it is there, and cannot read it.
-        with pytest.raises(UpstreamFailed) as failed:
-            await front.put(UI, manifest)
-        assert LONG.text in failed.value.message
-        assert not failed.value.uncertain
+        image = await front.push_image(UI, "v1")
+        await front.push(UI, b"loose")
         await front.push(UI, CONTENT, Algorithm.SHA512)
-        await front.put(UI, manifest)
-        assert await front.pull(UI, LONG) == CONTENT
+        broken = naming(LONG, CONTENT)
+        await adopt(front, behind, broken)
+        await lose(behind, DIGEST)
+        await front.commit(front.engine.manifests.delete(UI, image.digest))
+        await front.commit(front.engine.blobs.delete(UI, Digest.of(b"loose")))
+        await front.commit(front.engine.manifests.delete(UI, broken.digest))
+        await front.commit(front.engine.blobs.delete(UI, asked))
+        with pytest.raises(BlobUnknown):
+            await front.commit(front.engine.blobs.delete(UI, asked))
+        assert (await behind.client.ask("HEAD", f"/v2/{UI}/blobs/{LONG}")).status == 404
+        assert rows(front, schema.intents) == 0
 
     run(story())
 
 
-def test_a_push_by_sha512_is_none_while_the_same_bytes_are_being_deleted(
+def test_nothing_is_asked_of_blobs_that_do_not_go(front: House, behind: Behind) -> None:
+    async def story() -> None:
+        await front.push(UI, b"loose")
+        fields = json.loads(naming(LONG, CONTENT).content)
+        fields["layers"] *= 20
+        for number, layer in enumerate(fields["layers"]):
+            fields["layers"][number] = {**layer, "digest": Digest.of(b"%d" % number, Algorithm.SHA512).text}
+        lost = load(json.dumps(fields).encode(), OCI_MANIFEST)
+        front.apply(Change(partial(enter, Found((lost,)), Known()), repositories=(UI,)))
+        await front.commit(front.engine.blobs.delete(UI, Digest.of(b"loose")))
+        assert [path for _, path, _ in behind.client.asked if "sha512" in path] == []
+
+    run(story())
+
+
+def test_a_blob_that_came_by_sha512_in_parts_goes_with_the_same_bytes_that_are_being_deleted_meanwhile(
     fronts: Callable[[Behind], Houses], behind: Behind
 ) -> None:
     async def story() -> None:
@@ -565,11 +600,14 @@ def test_a_push_by_sha512_is_none_while_the_same_bytes_are_being_deleted(
         with front.database.writer() as connection:
             deletion.elsewhere.intend(connection, {})
             connection.commit()
-        with pytest.raises(BlobUploadUnknown):
-            await other.commit(linked)
+        await other.commit(linked)
         await deletion.elsewhere.run()
         front.apply(deletion)
         deletion.release()
+        for name in (LONG, DIGEST):
+            with pytest.raises(BlobUnknown):
+                await front.engine.blobs.find(UI, name)
+        await front.commit(front.engine.blobs.delete(UI, LONG))
         assert (rows(front, schema.links), rows(front, schema.uploads), rows(front, schema.intents)) == (0, 0, 0)
 
     run(story())
@@ -592,6 +630,11 @@ def test_a_deletion_takes_nothing_that_was_wrongly_taken_for_the_same_blob(front
                 await front.engine.blobs.find(UI, name)
 
     run(story())
+
+
+async def lose(behind: Behind, digest: Digest) -> None:
+    """Deletes a blob in the registry behind, past the gateway."""
+    assert (await behind.client.ask("DELETE", f"/v2/{UI}/blobs/{digest}")).status == 202
 
 
 def forget_names(front: House) -> None:

@@ -24,7 +24,7 @@ from gateway.errors import (
     UpstreamUnavailable,
 )
 from gateway.oci.digest import Algorithm, Digest
-from gateway.oci.manifest import OCI_INDEX, OCI_MANIFEST
+from gateway.oci.manifest import OCI_INDEX, OCI_MANIFEST, Manifest, load
 from gateway.oci.names import Reference, Tag
 from gateway.records import projects, schema
 from gateway.records.behind_tables import untagged
@@ -355,6 +355,41 @@ def test_a_manifest_pushed_by_sha512_is_kept_here_and_goes_with_its_twin(front: 
         assert rows(front, schema.manifests) == rows(front, schema.manifest_bodies) == rows(front, schema.tags) == 0
         with pytest.raises(ManifestUnknown):
             await front.commit(front.engine.manifests.delete(UI, manifest.digest))
+
+    run(story())
+
+
+NAMING = {
+    "config": image(LAYER, b"{}"),
+    "layer": image(b"{}", LAYER),
+    "index": index([(LAYER, "application/octet-stream")]),
+}
+
+
+@pytest.mark.parametrize("plain", NAMING.values(), ids=NAMING)
+def test_what_a_manifest_names_by_sha512_is_named_by_the_sha256_that_the_refusal_tells(
+    front: House, behind: Behind, plain: Manifest
+) -> None:
+    digest, long = Digest.of(LAYER), Digest.of(LAYER, Algorithm.SHA512)
+    manifest = load(plain.content.replace(digest.text.encode(), long.text.encode()), plain.media_type)
+
+    async def refused() -> str:
+        with pytest.raises(ManifestInvalid) as caught:
+            await front.put(UI, manifest, "v1")
+        assert await found(front, V1) is None
+        assert rows(front, schema.intents) == 0
+        return caught.value.message
+
+    async def story() -> None:
+        await front.push(UI, b"{}")
+        assert f"Push {long} by its SHA-256" in await refused()
+        await behind.keep(UI, LAYER, Algorithm.SHA512)
+        assert f"Name {long} as {digest}" in await refused()
+        assert (await behind.client.ask("DELETE", f"/v2/{UI}/blobs/{digest}")).status == 202
+        assert f"Push {long} by its SHA-256" in await refused()
+        await front.push(UI, LAYER)
+        await front.put(UI, plain, "v1")
+        assert await found(front, V1) == plain.digest
 
     run(story())
 

@@ -3,13 +3,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from gateway.oci.digest import Digest
+from gateway.oci.digest import Algorithm, Digest
 from gateway.oci.manifest import Manifest, load
 from gateway.oci.media import OCI_MANIFEST
 from gateway.oci.names import Repository, Tag
 from gateway.records.adoption import Found, Known, holds_content, index, known, known_repositories
 from gateway.records.content import Act
-from gateway.records.mirror import hide_tag
+from gateway.records.mirror import hide_tag, names_of
 from gateway.records.repositories import rows_of
 from gateway.records.schema import repositories, tags
 from tests.house import House
@@ -86,3 +86,14 @@ def test_a_tag_that_was_removed_since_stays_removed(house: House) -> None:
     entered(house, Found((), {"v1": new.digest.text}))
     assert column(house, tags.c.name) == []
     assert house.database.read_now(lambda connection: known(connection, UI)).untagged == {"v1": new.digest.text}
+
+
+def test_the_sha256_of_what_an_image_names_by_sha512_is_kept_and_such_images_are_counted(house: House) -> None:
+    layer, plain = Digest.of(b"100", Algorithm.SHA512), Digest.of(b"100")
+    named = image(1, 100)
+    by_sha512 = load(named.content.replace(plain.text.encode(), layer.text.encode()), OCI_MANIFEST)
+    found = Found((image(2, 200), by_sha512), twins={layer: plain})
+    assert found.by_sha512 == 1
+    entered(house, found)
+    entered(house, found)
+    assert house.database.read_now(lambda connection: names_of(connection, plain)) == (layer, plain)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,7 @@ from gateway.change import Change
 from gateway.errors import BlobUnknown
 from gateway.oci.digest import Algorithm, Digest
 from gateway.records import mirror
-from gateway.records.behind_tables import twins
+from gateway.records.behind_tables import promises, twins
 from gateway.records.schema import links, manifests
 from tests.contract.house import image
 from tests.records.rows import column
@@ -167,3 +168,102 @@ def test_a_manifest_that_was_pushed_by_sha512_is_found_by_it_once_it_is_settled(
     assert front.last()["after"] == {"tags": {"v9": PLAIN.digest.text}}
     assert {PUSHED.digest.text, PLAIN.digest.text} <= set(column(front.house, manifests.c.digest))
     assert front.run(front.engine.manifests.find(UI, PUSHED.digest)).content == PLAIN.content
+
+
+async def lose(front: Front, digest: Digest) -> None:
+    """Deletes a blob in the registry behind, past the gateway."""
+    assert (await front.client.ask("DELETE", f"/v2/{UI}/blobs/{digest}")).status == 202
+
+
+async def delete_by_sha256(front: Front) -> None:
+    await front.commit(Kind.BLOB_DELETE, front.engine.blobs.delete(UI, Digest.of(NEW_LAYER)))
+
+
+async def push_and_delete_as_manifest(front: Front) -> None:
+    await front.commit(Kind.MANIFEST_PUSH, front.put("v8", manifest=PLAIN))
+    await front.commit(Kind.MANIFEST_DELETE, front.engine.manifests.delete(UI, PLAIN.digest))
+
+
+async def push_manifest_as_blob(front: Front) -> Change:
+    upload, begun = await front.engine.uploads.begin(UI, OWNER)
+    await front.commit(Kind.UPLOAD_BEGIN, begun)
+    return (await front.engine.uploads.finish(upload, body(PLAIN.content), None, PUSHED.digest))[1]
+
+
+@pytest.mark.parametrize(
+    ("push", "delete", "content"),
+    [(push_blob, delete_by_sha256, NEW_LAYER), (push_manifest_as_blob, push_and_delete_as_manifest, PLAIN.content)],
+    ids=["as a blob", "as a manifest"],
+)
+def test_a_push_by_sha512_whose_bytes_were_deleted_by_sha256_before_it_was_settled_is_over_and_can_be_done_again(
+    front_on_each: Front, push: Act, delete: Callable[[Front], Awaitable[None]], content: bytes
+) -> None:
+    front, digest = front_on_each, Digest.of(content, Algorithm.SHA512)
+
+    async def story() -> None:
+        with pytest.raises(BlobUnknown):
+            await front.engine.blobs.find(UI, digest)
+        await front.commit(Kind.BLOB_PUSH, await push(front))
+        assert (await front.engine.blobs.find(UI, digest)).size_bytes == len(content)
+
+    front.leave(Kind.BLOB_PUSH, push, done=True)
+    front.run(delete(front))
+
+    assert front.settle(later=600) == 1
+
+    assert (front.last()["outcome"], front.last()["reason"]) == ("failed", "not_done")
+    assert front.open_intents() == []
+    assert column(front.house, promises.c.digest) == []
+    front.run(story())
+
+
+def test_a_deletion_is_settled_of_a_blob_by_sha512_whose_bytes_went_by_sha256(front_on_each: Front) -> None:
+    front = front_on_each
+    front.leave(Kind.BLOB_DELETE, push_and_delete_blob, done=False)
+    front.run(lose(front, Digest.of(NEW_LAYER)))
+
+    assert front.settle(later=120) == 1
+
+    assert (front.last()["outcome"], front.open_intents()) == ("allowed", [])
+    assert BLOB.text not in column(front.house, links.c.digest)
+
+
+@pytest.mark.parametrize("tags", [(), ("v9",)], ids=["by its digest", "by a tag"])
+@pytest.mark.parametrize("algorithm", Algorithm)
+def test_a_manifest_that_was_never_pushed_is_not_taken_for_pushed_because_its_bytes_are_there_as_a_blob(
+    front_on_each: Front, tags: tuple[str, ...], algorithm: Algorithm
+) -> None:
+    front = front_on_each
+
+    async def push(front: Front) -> Change:
+        return front.put(*tags, manifest=replace(PLAIN, digest=Digest.of(PLAIN.content, algorithm)))
+
+    async def as_blob() -> None:
+        _, change = await front.upload(UI, PLAIN.content)
+        await front.commit(Kind.BLOB_PUSH, change)
+
+    front.run(as_blob())
+    front.leave(Kind.MANIFEST_PUSH, push, done=False)
+
+    assert front.settle(later=600) == 1
+
+    assert (front.last()["outcome"], front.last()["reason"]) == ("failed", "not_done")
+    assert PLAIN.digest.text not in column(front.house, manifests.c.digest)
+
+
+def test_a_manifest_that_was_pushed_by_a_tag_is_settled_though_its_bytes_are_there_as_a_blob(
+    front_on_each: Front,
+) -> None:
+    front = front_on_each
+
+    async def as_blob() -> None:
+        _, change = await front.upload(UI, PLAIN.content)
+        await front.commit(Kind.BLOB_PUSH, change)
+
+    front.run(as_blob())
+    front.leave(Kind.MANIFEST_PUSH, push_manifest, done=True)
+
+    assert front.settle() == 1
+
+    assert front.last()["outcome"] == "allowed"
+    assert PLAIN.digest.text in column(front.house, manifests.c.digest)

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequenc
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias, TypeVar, assert_never
 
+from gateway.engine.upstream.answers import plain_in
 from gateway.engine.upstream.client import Answer, Client
 from gateway.engine.upstream.testimony import (
     LISTING_BYTES,
@@ -22,7 +23,7 @@ from gateway.engine.upstream.testimony import (
     told_digest,
 )
 from gateway.errors import TagInvalid, UpstreamFailed, UpstreamUnavailable
-from gateway.oci.digest import Digest
+from gateway.oci.digest import Algorithm, Digest
 from gateway.oci.manifest import LIMIT_BYTES, MANIFEST_MEDIA_TYPES, Manifest
 from gateway.oci.names import Reference, Repository, Tag
 from gateway.records.adoption import Found, Known, Remark
@@ -63,6 +64,7 @@ class _Gathering:
     left: list[Remark] = field(default_factory=list)
     lost: dict[str, Remark] = field(default_factory=dict)
     absent: set[str] = field(default_factory=set)
+    twins: dict[Digest, Digest] = field(default_factory=dict)
 
     def wanted(self, done: set[str]) -> list[Digest]:
         """What the manifests list or are about, and was not asked for yet."""
@@ -176,6 +178,7 @@ class Survey:
                 _keep(gathering, digest, each)
         for digest in gathering.wanted(done):
             gathering.lost[digest.text] = Remark(digest.text, "it lies too deep in manifests that list manifests")
+        gathering.twins = await self._twins(repository, gathering.manifests.values())
         return _found(gathering, known, done, names)
 
     async def _by_digest(self, repository: Repository, wanted: Sequence[Digest]) -> list[_Seen]:
@@ -205,6 +208,16 @@ class Survey:
             return manifest_in(answer, reference)
         except UpstreamUnavailable as error:
             return error
+
+    async def _twins(self, repository: Repository, named_by: Iterable[Manifest]) -> dict[Digest, Digest]:
+        """The SHA-256 of what is named by another digest, of which the registry says it."""
+        names = sorted(
+            {name for each in named_by for name in each.references if name.algorithm is not Algorithm.SHA256}
+        )
+        scope = _scope(repository)
+        answers = await _all(self._ask("HEAD", f"/v2/{repository}/blobs/{name}", scope) for name in names)
+        told = {name: plain_in(each) for name, each in zip(names, answers, strict=True) if each.status == 200}
+        return {name: plain for name, plain in told.items() if plain is not None}
 
     async def _ask(
         self,
@@ -297,4 +310,5 @@ def _found(gathering: _Gathering, known: Known, done: set[str], names: Sequence[
         tuple(gathering.lost.values()),
         len(gathering.absent - left),
         tuple(names),
+        gathering.twins,
     )

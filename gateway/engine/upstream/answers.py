@@ -7,7 +7,7 @@ from typing import Final
 from gateway.engine.upstream.client import Answer
 from gateway.engine.upstream.lines import READS
 from gateway.errors import DigestInvalid, UpstreamFailed
-from gateway.oci.digest import Digest
+from gateway.oci.digest import Algorithm, Digest
 from gateway.oci.document import strict_json
 from gateway.oci.manifest import LIMIT_BYTES
 from gateway.oci.media import MANIFEST_MEDIA_TYPES, essence
@@ -70,3 +70,9 @@ def promised(answer: Answer) -> Digest | None:
     except DigestInvalid as fault:
         uncertain = answer.method not in READS and answer.status < 300
         raise UpstreamFailed("The registry behind names a digest that is none.", uncertain=uncertain) from fault
+
+
+def plain_in(answer: Answer) -> Digest | None:
+    """The SHA-256 that the answer says its content has, if it says one."""
+    told = promised(answer)
+    return told if told is not None and told.algorithm is Algorithm.SHA256 else None

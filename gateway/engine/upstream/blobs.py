@@ -14,7 +14,7 @@ from typing import Any, Final
 from gateway.change import Change, Notes
 from gateway.engine.port import Appetite, Blob, greedy
 from gateway.engine.upstream import passing
-from gateway.engine.upstream.answers import is_absent, is_unsupported, promised
+from gateway.engine.upstream.answers import is_absent, is_unsupported, plain_in, promised
 from gateway.engine.upstream.client import Answer, Client, Streamed
 from gateway.engine.upstream.files import Files
 from gateway.engine.upstream.holds import Holds
@@ -80,10 +80,10 @@ class UpstreamBlobs:
         if found is not None and found.until > self._clock():
             return found.blob
         answer = await self._client.ask("HEAD", _path(repository, digest), scope=_pull(repository))
-        if is_absent(answer, bodiless=True):
+        if await self._naming.lacks(repository, digest, answer):
             raise _unknown(repository, digest)
         blob = Blob(digest, self._size(answer, digest), repository)
-        await self._learn(blob, promised(answer))
+        await self._learn(blob, plain_in(answer))
         self._recent.keep(repository, digest, version, _Found(blob, self._clock() + _REMEMBERED_SECONDS))
         return blob
 
@@ -141,7 +141,7 @@ class UpstreamBlobs:
         intention = Intention(self._holds, "blob.delete", repository, told, check)
 
         async def run() -> None:
-            await self._naming.require_all_known(repository, going)
+            await self._naming.require_known(repository, going)
             removed: list[Digest] = []
             for name in going:
                 try:
@@ -190,10 +190,10 @@ class UpstreamBlobs:
                         del part
                     del piece
 
-    async def _learn(self, blob: Blob, told: Digest | None) -> None:
+    async def _learn(self, blob: Blob, plain: Digest | None) -> None:
         """
-        What is known of the blob's size here may be no more than what somebody's manifest claimed; and by which other
-        digest the registry has it, if that is what it *told*, may not be known at all, or not rightly.
+        What is known of the blob's size here may be no more than what somebody's manifest claimed; and its SHA-256, if
+        the registry told that, may not be known at all, or not rightly.
         """
         known, twin = await self._database.read(
             lambda connection: (
@@ -203,8 +203,8 @@ class UpstreamBlobs:
         )
         if known is not None and known != blob.size_bytes:
             await self._in_thread(partial(mirror.learn_size, self._database, blob.digest, blob.size_bytes))
-        if told is not None and told.algorithm is Algorithm.SHA256 and told != twin:
-            await self._in_thread(partial(mirror.learn_twin, self._database, blob.digest, told))
+        if plain not in (None, twin):
+            await self._in_thread(partial(mirror.learn_twin, self._database, blob.digest, plain))
 
     async def _in_thread(self, job: Callable[[], None]) -> None:
         await asyncio.get_running_loop().run_in_executor(self._threads, job)

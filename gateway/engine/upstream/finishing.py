@@ -10,11 +10,10 @@ from gateway.change import Change, Notes
 from gateway.engine.port import Blob, Upload
 from gateway.engine.upstream.holds import Holds
 from gateway.engine.upstream.intention import Intention
-from gateway.engine.upstream.naming import Naming
 from gateway.engine.upstream.sessions import Sessions
 from gateway.engine.upstream.turns import Stand, Turn
-from gateway.errors import BlobUploadUnknown, DigestInvalid, Unavailable
-from gateway.oci.digest import Algorithm, Digest
+from gateway.errors import BlobUploadUnknown, DigestInvalid
+from gateway.oci.digest import Digest
 from gateway.records import content, foresight, mirror, uploads
 from gateway.records.acts import Acts
 from gateway.records.content import Act
@@ -26,7 +25,6 @@ class Finishing:
     def __init__(
         self,
         sessions: Sessions,
-        naming: Naming,
         holds: Holds,
         turn: Turn,
         upload: Upload,
@@ -34,7 +32,6 @@ class Finishing:
         blob: Blob,
     ) -> None:
         self._sessions = sessions
-        self._naming = naming
         self._turn = turn
         self._upload = upload
         self._stand = stand
@@ -78,9 +75,8 @@ class Finishing:
 
     async def _run(self) -> None:
         try:
-            await self._sessions.complete(self._upload.repository, self._stand, self._blob.digest)
-            if self._plain is None and self._blob.digest.algorithm is not Algorithm.SHA256:
-                await self._learn()
+            told = await self._sessions.complete(self._upload.repository, self._stand, self._blob.digest)
+            self._plain = self._plain or told
         except (DigestInvalid, BlobUploadUnknown):
             self._over = True
             self._turn.discard()
@@ -88,17 +84,6 @@ class Finishing:
         except BaseException:
             self._turn.release()
             raise
-
-    async def _learn(self) -> None:
-        """The blob's SHA-256, before anybody hears that it is there: from then on it does not go without it."""
-        try:
-            stays = await self._naming.stays(self._upload.repository, self._blob.digest)
-        except Unavailable as refusal:
-            # It has been made.
-            refusal.uncertain = True
-            raise
-        if not stays:
-            raise BlobUploadUnknown("These bytes are being deleted by their SHA-256; push the blob again.")
 
     def _drop(self, connection: Any) -> None:
         if self._over:

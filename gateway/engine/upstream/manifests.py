@@ -109,7 +109,7 @@ class UpstreamManifests:
         intention = Intention(self._holds, "manifest.push", repository, told, check)
 
         async def run() -> None:
-            await self._require_readable(repository, manifest)
+            await self._require_plain(repository, manifest)
             for tag, pattern in unseen:
                 await self._require_free(repository, tag, pattern, plain.digest)
             for number, name in enumerate(names or [plain.digest.text]):
@@ -264,15 +264,17 @@ class UpstreamManifests:
 
     # changing
 
-    async def _require_readable(self, repository: Repository, manifest: Manifest) -> None:
+    async def _require_plain(self, repository: Repository, manifest: Manifest) -> None:
         """
-        Raises `ManifestBlobUnknown` for a blob that an image names by another digest than its SHA-256, if it is not
-        there by both: the registry behind looks for the one, and reads by the other.
+        Raises `ManifestInvalid` for what is named by another digest than its SHA-256. By that alone the registry behind
+        keeps things: it looks for manifests by no other, and its garbage collection takes blobs that are named so.
         """
-        for digest in () if manifest.is_index else manifest.required:
-            if digest.algorithm is not Algorithm.SHA256 and not await self._naming.stays(repository, digest):
-                message = f"Push {digest} to {repository} first, then this manifest."
-                raise ManifestBlobUnknown(message, missing=(digest.text,))
+        for digest in manifest.references:
+            if digest.algorithm is not Algorithm.SHA256:
+                kept = await self._kept(repository, digest)
+                plain = await self._naming.plain(repository, digest) if kept is None else Digest.of(kept.content)
+                remedy = f"Name {digest} as {plain}" if plain else f"Push {digest} by its SHA-256 and name it by that"
+                raise ManifestInvalid(f"{remedy}: the registry behind keeps everything by SHA-256 only.")
 
     async def _send(self, repository: Repository, manifest: Manifest, name: str) -> None:
         answer = await self._client.ask(
@@ -287,19 +289,7 @@ class UpstreamManifests:
             if told is not None and told.algorithm is Algorithm.SHA256 and told != manifest.digest:
                 raise UpstreamFailed("The registry behind took other bytes than were sent.", uncertain=True)
             return
-        refusal = self._refused(repository, manifest, answer)
-        if isinstance(refusal, ManifestBlobUnknown):
-            await self._require_plain(repository, manifest)
-        raise refusal
-
-    async def _require_plain(self, repository: Repository, manifest: Manifest) -> None:
-        """Raises `ManifestInvalid` if what is missing is here, under a digest by which the registry behind has none."""
-        for digest in manifest.required if manifest.is_index else ():
-            kept = None if digest.algorithm is Algorithm.SHA256 else await self._kept(repository, digest)
-            if kept is not None:
-                raise ManifestInvalid(
-                    f"Name {digest} as {Digest.of(kept.content)}: the registry behind keeps manifests by SHA-256 only."
-                )
+        raise self._refused(repository, manifest, answer)
 
     def _refused(self, repository: Repository, manifest: Manifest, answer: Answer) -> Refusal:
         told = complaints(answer)
@@ -327,9 +317,7 @@ class UpstreamManifests:
         return self._client.refuse(answer)
 
     async def _remove(self, repository: Repository, digest: Digest) -> None:
-        if await self._knows(repository, digest):
-            await self._naming.require_all_known(repository, [digest])
-        else:
+        if not await self._knows(repository, digest):
             await self._require_no_blob(repository, digest)
         path = f"/v2/{repository}/manifests/{digest}"
         answer = await self._client.ask("DELETE", path, scope=f"repository:{repository}:delete")

@@ -1,74 +1,68 @@
-"""The SHA-256 of blobs that came by another digest: the registry behind links them by it too, and reads none without.
+"""Blobs by another digest than their SHA-256: the registry behind links them by that too, and reads none without.
 
-What was hashed here as it passed has its SHA-256 on record. Of what came in parts over several processes, past the
-gateway, or before it, the registry is asked.
+HEAD by the other digest ─▶ 200, and says the SHA-256 ─▶ it is there
+                         └▶ 500, and there is none by the SHA-256 ─▶ it is not: its bytes were deleted by that
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Iterable
+from typing import Final
 
-from gateway.engine.upstream.answers import is_absent, promised
-from gateway.engine.upstream.client import Client
-from gateway.errors import Unavailable, UpstreamFailed
+from gateway.engine.upstream.answers import is_absent, plain_in
+from gateway.engine.upstream.client import Answer, Client
+from gateway.errors import Unavailable
 from gateway.oci.digest import Algorithm, Digest
 from gateway.oci.names import Repository
 from gateway.records import mirror
 from gateway.records.database import Database
 
+#: What a registry that is well says it does not have.
+_NOBODYS: Final = Digest.of(b"the digest of a blob that nobody has pushed")
+
 
 class Naming:
-    """Asks one registry for the other names of blobs, and keeps them. Every verb may raise `UpstreamUnavailable`."""
+    """Asks one registry for the other names of blobs. Every verb may raise `UpstreamUnavailable`."""
 
     def __init__(self, client: Client, database: Database) -> None:
         self._client = client
         self._database = database
 
-    async def stays(self, repository: Repository, digest: Digest) -> bool:
-        """
-        Whether the blob is there, can be read, and is not about to go by its SHA-256, which is on record from then on.
+    async def plain(self, repository: Repository, digest: Digest) -> Digest | None:
+        """The blob's SHA-256, as the registry behind says it; None if it says none, or lacks the blob."""
+        answer = await self._ask("HEAD", repository, digest)
+        if answer.status == 200:
+            return plain_in(answer)
+        if await self.lacks(repository, digest, answer):
+            return None
+        raise self._client.refuse(answer)
 
-        Raises `Unavailable` if that could not be kept.
+    async def lacks(self, repository: Repository, digest: Digest, answer: Answer) -> bool:
         """
-        plain = await self._ask(repository, digest)
-        if plain is None or await self._database.read(lambda found: mirror.is_going(found, repository, plain)):
-            return False
-        # Whoever removed it until now may not have known of this name; whoever begins now does.
-        return await self._ask(repository, digest) is not None
+        Whether *answer*, to a HEAD or GET of the blob, means that there is none to be read by that digest.
 
-    async def require_all_known(self, repository: Repository, going: Collection[Digest]) -> None:
+        To a GET it has to say so in the words of a registry.
         """
-        Raises `Unavailable` if some of *going* have further names in the repository, or are not what others are.
+        if answer.status == 500 and digest.algorithm is not Algorithm.SHA256:
+            plain = await self._database.read(lambda found: mirror.twin_of(found, digest))
+            # One that fails whatever it is asked for has lost nothing.
+            answer = await self._ask(answer.method, repository, plain or _NOBODYS)
+        return is_absent(answer, bodiless=answer.method == "HEAD")
 
-        Those are on record then: what names them was to be asked before this began, and can be asked now.
+    async def require_known(self, repository: Repository, going: Iterable[Digest]) -> None:
         """
-        wanted = await self._database.read(lambda found: mirror.unnamed(found, repository))
-        for digest in dict.fromkeys((*wanted, *(each for each in going if each.algorithm is not Algorithm.SHA256))):
-            plain = await self._ask(repository, digest)
-            if plain not in (None, digest) and (digest in going) != (plain in going):
+        Raises `Unavailable` if a blob that is about to go by *going* has a SHA-256 that is not among them.
+
+        It is on record then: what names the blob by it was to be asked before this began, and can be asked now.
+        """
+        names = tuple(going)
+        for digest in names:
+            plain = digest if digest.algorithm is Algorithm.SHA256 else await self.plain(repository, digest)
+            if plain is not None and plain not in names:
+                await asyncio.to_thread(mirror.learn_twin, self._database, digest, plain)
                 message = f"{digest} has another name in the registry behind, which is known only now; delete it again."
                 raise Unavailable(message, retry_after_seconds=1)
 
-    async def _ask(self, repository: Repository, digest: Digest) -> Digest | None:
-        """The blob's SHA-256, *digest* if that is all the registry behind says; None if it holds no such blob."""
-        path = f"/v2/{repository}/blobs/{digest}"
-        answer = await self._client.ask("HEAD", path, scope=f"repository:{repository}:pull")
-        if is_absent(answer, bodiless=True):
-            return None
-        told = promised(answer)
-        if answer.status == 500:
-            # So it says of one that lost its SHA-256: by sending the bytes again it is linked anew.
-            raise UpstreamFailed(f"The registry behind fails to read {digest}: push that blob again, then repeat this.")
-        if answer.status != 200:
-            raise self._client.refuse(answer)
-        if told is None or told.algorithm is not Algorithm.SHA256:
-            return digest
-        if await self._known(digest) != told:
-            await asyncio.to_thread(mirror.learn_twin, self._database, digest, told)
-            if await self._known(digest) != told:
-                raise Unavailable(f"The other name of {digest} could not be kept; nothing was done, try again shortly.")
-        return told
-
-    async def _known(self, digest: Digest) -> Digest | None:
-        return await self._database.read(lambda found: mirror.twin_of(found, digest))
+    async def _ask(self, method: str, repository: Repository, digest: Digest) -> Answer:
+        return await self._client.ask(method, f"/v2/{repository}/blobs/{digest}", scope=f"repository:{repository}:pull")

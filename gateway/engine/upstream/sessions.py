@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
-from gateway.engine.upstream.answers import complaints
+from gateway.engine.upstream.answers import complaints, plain_in
 from gateway.engine.upstream.client import Answer, Client
 from gateway.engine.upstream.relay import Relay
 from gateway.engine.upstream.turns import Stand, Turn
@@ -79,9 +79,9 @@ class Sessions:
         location = self._location(answer, repository) if "location" in answer.headers else stand.location
         return Stand(offset, location, prefix)
 
-    async def complete(self, repository: Repository, stand: Stand, digest: Digest) -> None:
+    async def complete(self, repository: Repository, stand: Stand, digest: Digest) -> Digest | None:
         """
-        Makes a blob of what was sent, if it has *digest*.
+        Makes a blob of what was sent, if it has *digest*; gives its SHA-256 if that is another, and said.
 
         Raises `DigestInvalid` or `BlobUploadUnknown`, and the session is gone then. One that was completed before, and
         whose answer was lost, is found by the blob, if it is known that these very bytes were sent.
@@ -97,7 +97,7 @@ class Sessions:
             extra_seconds=stand.offset / COPIED_BYTES_PER_SECOND,
         )
         if answer.status in (201, 204):
-            return
+            return None if digest.algorithm is Algorithm.SHA256 else plain_in(answer)
         if not _is_gone(answer):
             raise self._client.refuse(answer)
         if any(code == DigestInvalid.code for code, _ in complaints(answer)):
@@ -105,6 +105,7 @@ class Sessions:
             raise DigestInvalid(f"The bytes sent do not have the digest {digest}; push the blob again.")
         if stand.prefix_digest != digest.text or not await self._holds(repository, digest, stand.offset):
             raise unknown()
+        return None
 
     async def abandon(self, repository: Repository, stand: Stand) -> None:
         """Has the session forgotten, if that is possible now; the registry behind drops old ones by itself."""

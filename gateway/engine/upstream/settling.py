@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.change import Notes
-from gateway.engine.upstream.answers import is_absent, promised
+from gateway.engine.upstream.answers import is_absent, plain_in, promised
 from gateway.engine.upstream.client import Answer, Client
 from gateway.engine.upstream.holds import Hold, Holds
 from gateway.engine.upstream.intention import WAITING_SECONDS
+from gateway.engine.upstream.naming import Naming
 from gateway.engine.upstream.sessions import COPIED_BYTES_PER_SECOND
 from gateway.errors import ContentRefusal, UpstreamFailed, UpstreamUnavailable
 from gateway.oci.digest import Algorithm, Digest
@@ -64,6 +65,7 @@ class Settling:
     def __init__(self, client: Client, database: Database, data: Path, clock: Callable[[], float] = time.time) -> None:
         self._client = client
         self._database = database
+        self._naming = Naming(client, database)
         self._holds = Holds(data)
         self._clock = clock
 
@@ -132,6 +134,9 @@ class Settling:
         manifest = _loaded(answer, digest, Digest.parse(intent.act.get("pushed", digest.text)))
         places = {name: await self._place(repository, Tag(name)) for name in intent.act["tags"]}
         moved = [Tag(name) for name, place in places.items() if place == digest.text]
+        if not moved and await self._found(repository, digest) is not None:
+            # Registries give out a blob of the same bytes as the manifest: that it is there says nothing then.
+            return Finding(False)
         unknown = _moved_on(intent, places)
         happened = bool(moved or unknown) or not places or await self._brought(intent, digest)
         if happened and not moved:
@@ -237,7 +242,7 @@ class Settling:
                 return Finding(False)
             # A 404 without words may be anybody's: what is forgotten here is forgotten because a registry said so.
             answer = await self._client.ask("GET", _blob(repository, digest), scope=_pull(repository))
-            if not is_absent(answer):
+            if not await self._naming.lacks(repository, digest, answer):
                 raise self._client.refuse(answer)
 
         def apply(connection: Any) -> Notes:
@@ -250,14 +255,14 @@ class Settling:
     async def _found(self, repository: Repository, digest: Digest) -> _Blob | None:
         """The blob as the registry behind has it, None if there is none."""
         answer = await self._client.ask("HEAD", _blob(repository, digest), scope=_pull(repository))
-        if is_absent(answer, bodiless=True):
+        if await self._naming.lacks(repository, digest, answer):
             return None
         length, told = answer.headers.get("content-length", ""), promised(answer)
         # Asked by SHA-512, some name the SHA-256 of the same bytes.
         lies = told is not None and told.algorithm is digest.algorithm and told != digest
         if answer.status != 200 or lies or not length.isdecimal():
             raise self._client.refuse(answer)
-        return _Blob(int(length), told if told is not None and told.algorithm is Algorithm.SHA256 else None)
+        return _Blob(int(length), plain_in(answer))
 
 
 def _moved_on(intent: Intent, places: Mapping[str, str]) -> list[str]:

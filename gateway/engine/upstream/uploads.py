@@ -26,7 +26,6 @@ from gateway.engine.port import Appended, Blob, Interrupted, Upload
 from gateway.engine.upstream.client import Client
 from gateway.engine.upstream.finishing import Finishing
 from gateway.engine.upstream.holds import Holds
-from gateway.engine.upstream.naming import Naming
 from gateway.engine.upstream.relay import Relay
 from gateway.engine.upstream.sessions import NOWHERE, Sessions, mismatch, unknown
 from gateway.engine.upstream.turns import Stand, Turn, Turns
@@ -65,7 +64,6 @@ class UpstreamUploads:
         lifetime_seconds: int,
     ) -> None:
         self._sessions = Sessions(client)
-        self._naming = Naming(client, database)
         self._database = database
         self._acts = acts
         self._turns = Turns(data)
@@ -141,7 +139,7 @@ class UpstreamUploads:
             turn.release()
             raise
         blob = Blob(digest, stand.offset, upload.repository)
-        finishing = Finishing(self._sessions, self._naming, self._holds, turn, upload, stand, blob)
+        finishing = Finishing(self._sessions, self._holds, turn, upload, stand, blob)
         weakref.finalize(finishing, turn.release).atexit = False
         return blob, finishing.change(self._acts)
 
