@@ -24,7 +24,7 @@ from gateway.audit.sinks.port import Shipment, Sink, SinkFailed
 from gateway.change import Change
 from gateway.errors import Unavailable
 from gateway.gate import Act, Ledger
-from gateway.records import checkpoints, cursors
+from gateway.records import cursors
 from gateway.records.cursors import Cursor
 from gateway.records.database import Database
 from gateway.records.trail import SqlTrail
@@ -38,7 +38,10 @@ _FIRST_REST_SECONDS: Final = 1.0
 _LONGEST_REST_SECONDS: Final = 300.0
 #: A failure that lasts so long is an event; a shorter one is only seen in the sink's state.
 _LASTING_SECONDS: Final = 60
+#: So many checkpoints are sent at once.
+_STATEMENTS: Final = 100
 _PURGED: Final = "purged before delivery"
+_MISSING: Final = "missing from the trail"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +129,13 @@ class Courier:
         first, last = (found.events[0].seq, found.events[-1].seq) if found.events else (0, 0)
         if found.purged:
             lines.insert(0, gap(at.seq + 1, found.purged, _PURGED))
-        then = replace(at, seq=max(last, found.purged, at.seq))
-        stored = self._database.read_now(
-            lambda connection: checkpoints.following(connection, at.checkpoint, then.seq, most=100)
-        )
+        if found.missing:
+            lines.insert(0, gap(at.seq + 1, found.missing, _MISSING))
+            _log.error(
+                "events %d to %d are missing from the trail; run: gateway audit verify", at.seq + 1, found.missing
+            )
+        then = replace(at, seq=max(last, found.purged, found.missing, at.seq))
+        stored = self._trail.statements(at.checkpoint, then.seq, _STATEMENTS)
         lines += [each.line for each in stored]
         if not lines:
             return None

@@ -26,20 +26,10 @@ from gateway.audit.offline import fault_of, key_id, read_key
 from gateway.audit.trail import Trail, Verification
 from gateway.errors import Conflict
 from gateway.gate import Act, Gate
-from gateway.records import checkpoints, cursors, sealing, segments
+from gateway.records import checkpoints, cursors, proving, sealing, segments
 from gateway.records.checkpoints import Stored
 from gateway.records.cursors import Lag
 from gateway.records.database import Database
-from gateway.records.proving import (
-    Keys,
-    is_here,
-    newest_of_others,
-    newest_time,
-    oldest_event,
-    owned_keys,
-    prove,
-    stub_fault,
-)
 from gateway.records.sealing import Left
 from gateway.records.segments import Month, Segment, Unsealed
 
@@ -229,12 +219,12 @@ class Evidence:
         Those that sealing and purging left are not looked at, though the table have no other, for then the sealed ones
         are: a clock that is ahead does not vouch for itself.
         """
-        newest = await asyncio.to_thread(newest_of_others, self.database, await self._own_keys())
+        newest = await asyncio.to_thread(proving.newest_of_others, self.database, await self._own_keys())
         return believed(datetime.now(UTC), newest)
 
     async def newest_time(self) -> datetime | None:
         """When the newest event happened; for the gateway's own work."""
-        found: datetime | None = await self._read(newest_time)
+        found: datetime | None = await self._read(proving.newest_time)
         return found
 
     async def fresh(self, caller: Caller, key: CheckpointKey) -> Stored:
@@ -265,19 +255,20 @@ class Evidence:
 
     async def _purge(self, caller: Caller, key: CheckpointKey, segment: Segment) -> bool:
         """Whether the segment was purged: it is not as long as it was sealed a short while ago."""
-        if not _is_settled(await self._prove(caller, segment)):
+        proven = await self._prove(caller, segment)
+        if not _is_settled(proven.sealed_at):
             return False
-        ends = segment.first_seq, segment.previous, segment.head
-        stub = key.purge(*ends, datetime.now(UTC), segment.file_sha256, segment.period)
+        stub = proving.stub_of(segment, proven, key, datetime.now(UTC))
         async with self.gate.passage(caller, Kind.AUDIT_RETAIN, MANAGE_SYSTEM) as passage:
             await passage.commit(sealing.purge(segment, stub))
         return True
 
     async def _is_waiting(self, segment: Segment) -> bool:
         try:
-            return not _is_settled(await asyncio.to_thread(prove, self.database.data, segment, await self._own_keys()))
+            proven = await asyncio.to_thread(proving.prove, self.database.data, segment, await self._own_keys())
         except Unsealed:
             return False
+        return not _is_settled(proven.sealed_at)
 
     async def _leave(self, caller: Caller) -> None:
         """Takes out of the table what is in segments; whoever else wants to write has turns in between."""
@@ -293,12 +284,12 @@ class Evidence:
 
     async def _proven(self, caller: Caller) -> tuple[int, dict[int, bytes]]:
         """The number up to which events are in segments, and the hashes, from files, of those that are here as well."""
-        oldest: int | None = await self._read(oldest_event)
+        oldest: int | None = await self._read(proving.oldest_event)
         head = Head()
         hashes: dict[int, bytes] = {}
         for segment in await self._read(segments.every):
             near = oldest is not None and segment.last_seq >= oldest
-            if near and await self._read(partial(is_here, segment=segment)):
+            if near and await self._read(partial(proving.is_here, segment=segment)):
                 if segment.previous != head:
                     await self._refuse(caller, segment, "it does not follow the segment before it")
                 if segment.stub:
@@ -314,7 +305,7 @@ class Evidence:
         for segment in await self._read(segments.every):
             if segment.stub:
                 try:
-                    if wrong := stub_fault(segment, keys):
+                    if wrong := proving.stub_fault(segment, keys):
                         raise Unsealed(wrong)
                     if _is_settled(datetime.fromisoformat(statement_of(segment.stub)["time"])):
                         await asyncio.to_thread(sealing.remove_file, data, segment)
@@ -324,11 +315,11 @@ class Evidence:
                     await self._refuse(caller, segment, str(error))
         return lingering
 
-    async def _prove(self, caller: Caller, segment: Segment, hashes: dict[int, bytes] | None = None) -> datetime:
-        """When the segment was sealed, its file having been read; raises `Conflict` unless it is as it was sealed."""
+    async def _prove(self, caller: Caller, segment: Segment, hashes: dict[int, bytes] | None = None) -> proving.Proven:
+        """What the segment's file proves, which is read; raises `Conflict` unless it is as it was sealed."""
         keys = await self._own_keys()
         try:
-            return await asyncio.to_thread(prove, self.database.data, segment, keys, hashes)
+            return await asyncio.to_thread(proving.prove, self.database.data, segment, keys, hashes)
         except Unsealed as error:
             await self._refuse(caller, segment, str(error))
 
@@ -351,8 +342,8 @@ class Evidence:
         await self.gate.ledger.commit(Act(event))
         raise Conflict(f"The trail is damaged: {wrong}; nothing was removed. Run: gateway audit verify")
 
-    async def _own_keys(self) -> Keys:
-        found: Keys = await self._read(partial(owned_keys, secret=self.secrets.checkpoints))
+    async def _own_keys(self) -> proving.Keys:
+        found: proving.Keys = await self._read(partial(proving.owned_keys, secret=self.secrets.checkpoints))
         return found
 
     async def _read(self, query: Any) -> Any:

@@ -48,6 +48,8 @@ BREAK = "audit.break"
 UNTIMED: Final = "1970-01-01T00:00:00.000000Z"
 _TIME: Final = len(UNTIMED)
 _MARKS: Final = UNTIMED[4::3][:6]
+#: Of the last year of the calendar no time is one: what is counted by the day has to have a day after it.
+_LAST_YEAR: Final = "9999"
 #: What the record of a row says that was edited until it was no event any more.
 _EDITED: Final = {"time": UNTIMED, "kind": "", "outcome": "failed", "reason": "edited"}
 HASH_BYTES: Final = 32
@@ -111,7 +113,7 @@ def as_text(value: object) -> str:
 
 
 def is_time(text: object) -> bool:
-    """Whether it is a time as events tell times, and none before 1970."""
+    """Whether it is a time as events tell times, and none before 1970 or in the last year of the calendar."""
     if not isinstance(text, str) or len(text) != _TIME or text[4::3][:6] != _MARKS or text[-1] != "Z":
         return False
     try:
@@ -119,7 +121,7 @@ def is_time(text: object) -> bool:
         datetime.fromisoformat(text)
     except ValueError:
         return False
-    return text >= UNTIMED
+    return UNTIMED <= text < _LAST_YEAR
 
 
 def fields(body: str) -> dict[str, object]:

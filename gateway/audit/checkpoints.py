@@ -89,10 +89,16 @@ class CheckpointKey:
         moment: datetime,
         file_sha256: str,
         period: tuple[str, str] | None = None,
+        broken: int = 0,
     ) -> str:
-        """That the file of these events, with this digest and of this *period*, is purged: one line of JSON."""
+        """
+        That the file of these events, with this digest and of this *period*, is purged: one line of JSON.
+
+        If one of them tells that the trail's end was edited before it, the first such has the number *broken*.
+        """
         times = {"first_time": period[0], "last_time": period[1]} if period is not None else {}
-        told = {**_range("purge", first, previous, last), **times, "file_sha256": file_sha256}
+        edited = {"broken": broken} if broken else {}
+        told = {**_range("purge", first, previous, last), **times, **edited, "file_sha256": file_sha256}
         return self._signed(told, moment)
 
     def _signed(self, statement: Mapping[str, object], moment: datetime) -> str:

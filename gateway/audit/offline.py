@@ -238,6 +238,7 @@ class Reader:
         found = self.report
         first, last = int(statement["first"]), int(statement["seq"])
         self._sign(statement)
+        self._broken = self._broken or int(statement.get("broken", 0))
         if last <= found.last:
             if last in self._seen:
                 self._compare(statement, self._seen[last])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -19,6 +19,8 @@ from gateway.records.evidence_tables import checkpoint_keys, checkpoints
 from gateway.records.schema import trail_head
 
 _TEXTS: Final = ("hash", "time", "key", "signature")
+#: Rows that are read at once, where one is looked for.
+_LOOKED: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,9 +149,13 @@ def _stored(row: Row[Any]) -> Stored:
 
 
 def _is_signed(stored: Stored, key: CheckpointKey) -> bool:
-    """Whether the row is of a checkpoint that the *key* signed: the database may hold anything."""
+    return _is_signed_by(stored, {key.kid: read_key(key.public_pem)})
+
+
+def _is_signed_by(stored: Stored, keys: Mapping[str, bytes]) -> bool:
+    """Whether the row is of a checkpoint that one of *keys* signed: the database may hold anything."""
     try:
-        return stored.is_statement and not fault_of(stored.statement, read_key(key.public_pem))
+        return stored.is_statement and not fault_of(stored.statement, keys[stored.statement["key"]])
     except (ValueError, KeyError, TypeError, AttributeError):
         return False
 
@@ -190,6 +196,18 @@ def following(connection: Connection, number: int, until: int, *, most: int = 10
             break
         number = rows[-1].number
     return found[:most]
+
+
+def last_number(connection: Connection, keys: Mapping[str, bytes]) -> int:
+    """The highest number of a checkpoint that one of *keys*, raw public keys by their ids, signed; 0 without any."""
+    query = _kept(connection).order_by(checkpoints.c.number.desc()).limit(_LOOKED)
+    rows = connection.execute(query).all()
+    while rows:
+        for stored in map(_stored, rows):
+            if _is_signed_by(stored, keys):
+                return stored.number
+        rows = connection.execute(query.where(checkpoints.c.number < rows[-1].number)).all()
+    return 0
 
 
 def thin(until: int) -> Change:

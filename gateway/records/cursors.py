@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import hmac
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, insert, select, update
 
-from gateway.audit.chain import Sealed
+from gateway.audit.chain import GENESIS, Head, Sealed, as_hash, head_seal
 from gateway.change import Change, Notes
+from gateway.records import driver
 from gateway.records.evidence_tables import sinks
-from gateway.records.schema import events, trail_head
+from gateway.records.schema import events
+
+#: As the driver gives it: SQLite keeps anything in any column.
+_HEAD: Final = "SELECT seq, hash, seal FROM trail_head WHERE id = 1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +34,7 @@ class Lag:
     """
     What a sink has not taken yet: *events* of them, the oldest *seconds* old; both 0 when it is up to date.
 
+    Of one whose place is beyond the end of the trail nobody knows what it took: they are those of all events.
     *delivered_at* and *failing_since* are UNIX seconds, None for never and for no failure; *trouble* says why.
     *wanted* is whether the settings of the gateway that served last name it.
     """
@@ -90,27 +97,49 @@ def fail(name: str, trouble: str) -> Change:
 
 def lags(connection: Connection, now: float) -> Sequence[Lag]:
     """Every sink that ever was, by name, and how far it is behind; a few look-ups each."""
-    head = int(connection.execute(select(func.max(trail_head.c.seq))).scalar() or 0)
-    return [
-        Lag(
+    head = _head(connection)[0].seq
+    found = []
+    for row in connection.execute(select(sinks).order_by(sinks.c.name)).all():
+        after = row.seq if row.seq <= head else 0
+        lag = Lag(
             name=row.name,
             kind=row.kind,
             place=row.place,
             seq=row.seq,
-            events=max(0, head - row.seq),
-            seconds=_age(connection, row.seq, now) if row.seq < head else 0,
+            events=head - after,
+            seconds=_age(connection, after, head, now),
             delivered_at=row.delivered_at,
             failing_since=row.failing_since,
-            trouble=row.trouble,
+            trouble=row.trouble or (beyond(row.seq, head) if row.seq > head else ""),
             wanted=bool(row.wanted),
         )
-        for row in connection.execute(select(sinks).order_by(sinks.c.name)).all()
-    ]
+        found.append(lag)
+    return found
 
 
-def _age(connection: Connection, seq: int, now: float) -> int:
-    """How old the event after *seq* is, or, if it has left for a segment, the oldest that has not."""
-    query = select(events).where(events.c.seq > seq).order_by(events.c.seq).limit(1)
+def beyond(seq: int, end: int) -> str:
+    """What is wrong with a sink whose place is the event *seq*, behind the last one there is, in words."""
+    edited = f"its place, event {seq}, is beyond the end of the trail, event {end}: somebody edited the database"
+    return f"{edited}; under another name in the settings it is sent everything again"
+
+
+def end_of_trail(connection: Connection, key: bytes) -> int | None:
+    """The number of the last event, by the record of the chain's head; None unless that is sealed with the *key*."""
+    head, seal = _head(connection)
+    begun = head == Head() and seal == GENESIS
+    return head.seq if begun or hmac.compare_digest(seal, head_seal(head, key)) else None
+
+
+def _head(connection: Connection) -> tuple[Head, bytes]:
+    """The record of the chain's head and its seal; where there is none, that before the first event, unsealed."""
+    for seq, hashed, seal in driver.rows_of(connection, _HEAD):
+        return Head(seq if isinstance(seq, int) and seq >= 0 else 0, as_hash(hashed)), as_hash(seal)
+    return Head(), GENESIS
+
+
+def _age(connection: Connection, seq: int, head: int, now: float) -> int:
+    """How old the event after *seq* is, or, if it has left for a segment, the oldest that has not; up to *head*."""
+    query = select(events).where(events.c.seq > seq, events.c.seq <= head).order_by(events.c.seq).limit(1)
     row = connection.execute(query).first()
     if row is None:
         return 0

@@ -225,15 +225,17 @@ def _time(text: str) -> datetime:
 
 
 def _timeline_of(sample: _Sample, until: datetime) -> Timeline:
-    width = width_for((until - sample.since).total_seconds())
+    since = min(sample.since, until)
+    width = width_for((until - since).total_seconds())
     counts: dict[int, list[int]] = {}
     _add(counts, sample.events, width)
-    return Timeline(filled(dict(counts), width, sample.since, until), width, sample.whole, sample.since, until)
+    return Timeline(filled(dict(counts), width, since, until), width, sample.whole, since, until)
 
 
 def _facets_of(sample: _Sample, until: datetime, top: int) -> Facets:
     principals, addresses, repositories = (_shares({}, sample.events, number, top) for number in range(len(_FACETS)))
-    return Facets(principals, addresses, repositories, len(sample.events), sample.whole, sample.since, until)
+    since = min(sample.since, until)
+    return Facets(principals, addresses, repositories, len(sample.events), sample.whole, since, until)
 
 
 def _add(counts: dict[int, list[int]], events: Iterable[_Seen], width: int) -> None:

@@ -7,13 +7,14 @@ files, and the secret under which the keys that sign are sealed.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, func, select
 
-from gateway.audit.chain import Head, Sealed, fault
+from gateway.audit.chain import BREAK, Head, Sealed, fault, told
 from gateway.audit.checkpoints import CheckpointKey, statement_of
 from gateway.audit.offline import fault_of, read_key
 from gateway.errors import Invalid
@@ -25,6 +26,18 @@ from gateway.records.segments import Segment, Unsealed, lines_of, time_of
 
 #: Raw public keys by their ids.
 Keys = Mapping[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """
+    What the file of a segment proves: when it was sealed, as the signed statement at its end says.
+
+    *broken* is the first of its events that tells of an edited end, or 0.
+    """
+
+    sealed_at: datetime
+    broken: int
 
 
 def owned_keys(connection: Connection, secret: bytes) -> Keys:
@@ -76,6 +89,12 @@ def newest_of_others(database: Database, keys: Keys) -> datetime | None:
     return _happened(oldest.body) if oldest is not None else None
 
 
+def stub_of(segment: Segment, proven: Proven, key: CheckpointKey, moment: datetime) -> str:
+    """What stands where the segment was, from when it is purged at this *moment*, its file having *proven* the rest."""
+    ends = segment.first_seq, segment.previous, segment.head
+    return key.purge(*ends, moment, segment.file_sha256, segment.period, proven.broken)
+
+
 def stub_fault(segment: Segment, keys: Keys, only: str = "") -> str:
     """
     What is wrong with the stub of a purged segment, or "".
@@ -93,16 +112,16 @@ def stub_fault(segment: Segment, keys: Keys, only: str = "") -> str:
     return wrong or (f"the stub of event {segment.last_seq} was edited" if edited else "")
 
 
-def prove(data: Path, segment: Segment, keys: Keys, hashes: dict[int, bytes] | None = None) -> datetime:
+def prove(data: Path, segment: Segment, keys: Keys, hashes: dict[int, bytes] | None = None) -> Proven:
     """
-    Reads all of the segment's file, and returns when it was sealed, as the signed statement at its end says.
+    Reads all of the segment's file, and returns what it proves.
 
     The *hashes* of its events, and of the one before, are put there by their numbers. Raises `Unsealed` unless the row
     names this file and its digest, and the numbers, times and hashes of its events, which follow one another, and the
     statement says the same and is signed by one of *keys*. Some tenths of a second.
     """
     lines = lines_of(data, segment)
-    head, times = segment.previous, ("", "")
+    head, times, broken = segment.previous, ("", ""), 0
     if hashes is not None:
         hashes[head.seq] = head.hash
     for event in _events(lines, segment.count):
@@ -112,6 +131,8 @@ def prove(data: Path, segment: Segment, keys: Keys, hashes: dict[int, bytes] | N
         if hashes is not None:
             hashes[head.seq] = head.hash
         times = times[0] or time_of(event), time_of(event)
+        if not broken and BREAK in event.body and (says := told(event.body)) is not None and says.kind == BREAK:
+            broken = event.seq
     if head != segment.head or times != (segment.first_time, segment.last_time):
         raise Unsealed(f"its file {segment.file} holds other events")
     try:
@@ -122,7 +143,7 @@ def prove(data: Path, segment: Segment, keys: Keys, hashes: dict[int, bytes] | N
         raise Unsealed(f"its file {segment.file} does not end with a signed statement") from None
     if wrong:
         raise Unsealed(f"in its file {segment.file} {wrong}")
-    return sealed_at
+    return Proven(sealed_at, broken)
 
 
 def _is_proven(data: Path, segment: Segment, keys: Keys) -> bool:

@@ -30,6 +30,9 @@ _COLUMNS: Final = ("outcome", *COUNTED)
 #: Around the end of what is sealed events may be out of the order of their times.
 _MARGIN: Final = timedelta(days=2)
 _ROWS: Final = 500
+#: The first second after the calendar, and what is later than all times in it.
+_END: Final = 253_402_300_800
+_AFTER_ALL: Final = "9999-12-31T24:00:00.000000Z"
 #: What is counted.
 _timed: Final = event_index.c.time > UNTIMED
 
@@ -88,7 +91,7 @@ def _days(connection: Connection) -> Sequence[int]:
     """The beginnings of the days that have events or counters and that no segment reaches."""
     sealed = sealed_months.sealed_before(connection)
     first = int((sealed + _MARGIN).timestamp()) // DAY * DAY if sealed is not None else 0
-    begins = select(event_counts.c.begins).where(event_counts.c.begins >= first).distinct()
+    begins = select(event_counts.c.begins).where(event_counts.c.begins.between(first, _END - 1)).distinct()
     found = {each // DAY * DAY for each in connection.execute(begins).scalars()}
     after = first
     while True:
@@ -163,4 +166,4 @@ def _mine(span: int, field: str, day: int) -> tuple[Any, ...]:
 
 
 def _text(moment: int) -> str:
-    return time_text(datetime.fromtimestamp(moment, UTC))
+    return time_text(datetime.fromtimestamp(moment, UTC)) if moment < _END else _AFTER_ALL

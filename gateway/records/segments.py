@@ -92,6 +92,15 @@ class Segment:
                 return None
         return (first if is_time(first) else "", last) if is_time(last) else None
 
+    @property
+    def broken(self) -> int:
+        """The first event of a purged one that told of an edited end, as its signed stub says; 0 without any."""
+        try:
+            told = statement_of(self.stub).get("broken", 0) if self.stub else 0
+        except ValueError:
+            return 0
+        return told if isinstance(told, int) else 0
+
 
 class Unsealed(Exception):
     """A segment's file cannot be read; the message says in words what is wrong with it."""

@@ -19,7 +19,9 @@ from sqlalchemy import Connection, Integer, Row, Select, bindparam, select
 from gateway.audit.chain import UNTIMED, Sealed, as_hash, as_text, is_time, line, told
 from gateway.audit.event import VALUE_CHARACTERS
 from gateway.audit.trail import SealedPart, Search, Verification
-from gateway.records import driver, exporting, sealed_months, segments, tallies
+from gateway.errors import Unavailable
+from gateway.records import checkpoints, cursors, driver, exporting, sealed_months, segments, tallies
+from gateway.records.checkpoints import Stored
 from gateway.records.database import Database
 from gateway.records.matching import (
     FIELDS,
@@ -35,6 +37,7 @@ from gateway.records.matching import (
     values,
     waiting,
 )
+from gateway.records.proving import owned_keys
 from gateway.records.schema import event_index, events
 from gateway.records.segments import Segment
 from gateway.records.verifying import Verifier
@@ -51,14 +54,20 @@ _RARE, _FREQUENT = 512, (16_384, 524_288)
 _LED = 100
 #: As JSON has it.
 _NUL = "\\u0000"
+_UNSEALED = "The record of the trail's end was edited in the database; the next event tells so."
 
 
 @dataclass(frozen=True, slots=True)
 class Following:
-    """The events that follow some number; with *purged*, all up to that number are gone instead."""
+    """
+    The events that follow some number, one after the other; with *purged*, all up to that number are gone instead.
+
+    With *missing* they are gone and nothing tells why: somebody took them out, or put in what the trail went on behind.
+    """
 
     events: Sequence[Sealed]
     purged: int = 0
+    missing: int = 0
 
 
 class SqlTrail:
@@ -124,17 +133,45 @@ class SqlTrail:
                 yield from [line(body, chained) for _, body, chained in page]
 
     def following(self, after: int, limit: int) -> Following:
-        """At most *limit* events after the number *after*, from wherever they are; raises `Unavailable`."""
-        found = self._database.read_now(partial(_chain, after=after, limit=limit))
+        """
+        At most *limit* events after the number *after*, from wherever they are, up to the sealed end of the trail.
+
+        Raises `Unavailable` when a segment's file is damaged, when *after* is beyond the end, and as long as the record
+        of the end is one that was edited: the next commit tells so, and seals it anew.
+        """
+        # What is behind the end is no part of the trail, whatever it looks like.
+        end = self._database.read_now(partial(cursors.end_of_trail, key=self._key))
+        if end is None:
+            raise Unavailable(_UNSEALED)
+        if after > end:
+            raise Unavailable(cursors.beyond(after, end))
+        if after == end:
+            return Following(())
+        found = self._database.read_now(partial(_chain, after=after, limit=limit, until=end))
         if found and found[0].seq == after + 1:
-            return Following(found)
-        segment = self._database.read_now(partial(segments.containing, seq=after + 1))
-        if segment is None:
-            return Following(found)
+            return Following([event for place, event in enumerate(found, after + 1) if event.seq == place])
+        segment = self._database.read_now(partial(segments.ending_after, seq=after))
+        if segment is None or segment.last_seq > end or segment.first_seq > after + 1:
+            nearest = (end + 1, *(event.seq for event in found[:1]), segment.first_seq if segment is not None else 0)
+            return Following((), missing=min(seq for seq in nearest if seq > after + 1) - 1)
         if segment.stub:
             return Following((), segment.last_seq)
         with sealed_months.sound(segment):
             return Following(list(islice(segments.events_of(self._database.data, segment, after), limit)))
+
+    def statements(self, after: int, until: int, limit: int) -> Sequence[Stored]:
+        """
+        At most *limit* checkpoints made after that with the number *after*, about events up to *until*.
+
+        None has a higher number than the last that the data directory's own key signed: whoever asks for those that
+        follow gets every one made later.
+        """
+        found = self._database.read_now(partial(checkpoints.following, number=after, until=until, most=limit))
+        if not found:
+            return ()
+        keys = self._database.read_now(partial(owned_keys, secret=self._opening))
+        last = self._database.read_now(partial(checkpoints.last_number, keys=keys))
+        return [each for each in found if each.number <= last]
 
     def sealed_away(self) -> tuple[int, str]:
         last = self._database.read_now(segments.sealed_until)

@@ -139,8 +139,8 @@ class Walk:
         found = follow(before, rows, searched)
         if found.unlike:
             self._differs(found.unlike)
-        if found.broken and self.unlike is None:
-            self.unlike = Wrong(f"event {found.broken} tells that the trail's end was edited before it", found.broken)
+        if found.broken:
+            self._was_broken(found.broken)
         for seq in self._named(before.seq, found.head.seq):
             chained = rows[seq - before.seq - 1][2]
             if wrong := self._contradiction(seq, chained):
@@ -215,6 +215,10 @@ class Walk:
         if self.unlike is None:
             self.unlike = Wrong(f"the search entry of event {seq} was edited or removed", seq)
 
+    def _was_broken(self, seq: int) -> None:
+        if self.unlike is None:
+            self.unlike = Wrong(f"event {seq} tells that the trail's end was edited before it", seq)
+
     def _stub(self, segment: Segment) -> Wrong | None:
         """What was purged is vouched for by the signature on its stub."""
         text = stub_fault(segment, self._keys, self._only)
@@ -227,6 +231,8 @@ class Walk:
         here = self._read(partial(_first_of, first=segment.first_seq, last=segment.last_seq))
         if here is not None:
             return Wrong(f"event {here} is in the database, though it was purged", here)
+        if segment.broken:
+            self._was_broken(segment.broken)
         self._without_events(segment.first_seq, segment.last_seq)
         self.head = segment.head
         self.purged += segment.count

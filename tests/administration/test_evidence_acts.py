@@ -359,6 +359,31 @@ def test_a_purge_leaves_a_stub_by_which_the_rest_verifies(old: Rooms) -> None:
     assert (reader.end().fault, reader.report.purged) == ("", 30)
 
 
+def test_the_stub_of_a_month_in_which_the_end_was_edited_tells_so_for_good(old: Rooms) -> None:
+    house = old.house
+    fill(house, 10, MARCH)
+    tamper(house, "UPDATE trail_head SET seq = 66")
+    fill(house, 10, MARCH)
+    (told,) = house.records(kind="audit.break")
+    later = datetime.now(UTC) + timedelta(days=2)
+    wrong = f"event {told['id']} tells that the trail's end was edited before it"
+    assert house.trail.verify().fault == wrong
+
+    old.run(old.acts.evidence.retain(OPERATOR, later))
+    assert house.trail.verify().fault == wrong
+    fill(house, 3)
+    old.run(old.acts.evidence.retain(OPERATOR, later, later))
+    found = house.trail.verify()
+    assert (found.fault, found.seq, found.beside) == (wrong, told["id"], True)
+    assert found.purged > told["id"]
+    stubs = [json.loads(line) for line in house.trail.lines(Search()) if '"purge"' in line]
+    assert [each["broken"] for each in stubs if "broken" in each] == [told["id"]]
+    reader = Reader(read_key(old.run(old.acts.evidence.public_key(OPERATOR)).pem))
+    for line in house.trail.lines(Search()):
+        reader.take(line)
+    assert (reader.end().fault, reader.report.seq) == (wrong, told["id"])
+
+
 def test_a_checkpoint_of_a_purged_event_cannot_be_compared_and_so_the_trail_is_not_told_whole(old: Rooms) -> None:
     house = old.house
     key = old.run(old.acts.evidence.signing_key(OPERATOR))

@@ -151,6 +151,18 @@ def test_a_purged_range_is_bridged_by_its_signed_stub_only() -> None:
     assert "missing" in verified([*LINES[:10], *LINES[20:]]).fault
 
 
+def test_a_stub_tells_of_an_edited_end_among_what_was_purged() -> None:
+    ends = 11, Head(10, EVENTS[9].hash), Head(20, EVENTS[19].hash)
+    told = KEY.purge(*ends, BEGUN, "0" * 64, broken=14)
+
+    found = verified([*LINES[:10], told, *LINES[20:]], checkpoint(EVENTS[39]))
+    assert (found.fault, found.seq) == ("event 14 tells that the trail's end was edited before it", 14)
+    silenced = told.replace('"broken":14,', "")
+    assert silenced != told
+    assert "signature" in verified([*LINES[:10], silenced, *LINES[20:]]).fault
+    assert "broken" not in KEY.purge(*ends, BEGUN, "0" * 64)
+
+
 def stub(first: int, last: int, hashed: bytes | None = None, key: CheckpointKey = KEY) -> str:
     before = Head(first - 1, EVENTS[first - 2].hash) if first > 1 else Head()
     return key.purge(first, before, Head(last, hashed or EVENTS[last - 1].hash), BEGUN, "0" * 64)

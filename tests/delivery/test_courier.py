@@ -26,6 +26,7 @@ from gateway.records.evidence_tables import checkpoints as stored
 from gateway.records.trail import project_tail
 from tests.house import GATEWAY, OPERATOR, House
 from tests.records.rows import written
+from tests.records.test_condition import tamper
 from tests.services.receivers import a_hook, a_slow_peer
 
 #: What asks nothing of a database that the others do not.
@@ -167,6 +168,29 @@ def test_a_row_that_is_no_checkpoint_is_given_to_no_sink_and_keeps_none_from_it(
     assert [line for line in shelf.lines if '"id":' not in line] == [first.line, last.line]
     fault = house.trail.verify().fault
     assert "the checkpoint of event 1 was edited" in fault
+
+
+def test_what_says_that_it_is_a_checkpoint_under_a_number_far_off_keeps_none_from_a_sink(house: House) -> None:
+    fill(house, 3)
+    shelf = Shelf()
+    with evidence(house) as acts:
+        first = house.run(acts.checkpoint(OPERATOR))
+        deliver(house, shelf, lambda: first.line in shelf.lines)
+        number = 2**62
+        line = first.line.replace(f'"number":{first.number},', f'"number":{number},')
+        row = {
+            "number": number,
+            "seq": first.seq - 1,
+            "made_at": 1,
+            "line": line.replace(f":{first.seq},", f":{first.seq - 1},"),
+        }
+        written(house, lambda connection: connection.execute(insert(stored).values(row)))
+        deliver(house, shelf, lambda: lag(house).events == 0)
+        last = house.run(acts.checkpoint(OPERATOR))
+
+    deliver(house, shelf, lambda: last.line in shelf.lines)
+
+    assert [line for line in shelf.lines if '"id":' not in line] == [first.line, last.line]
 
 
 @ON_SQLITE
@@ -326,3 +350,124 @@ def test_a_sink_that_the_settings_no_longer_name_keeps_its_place(house: House) -
     house.run(house.ledger.commit(nothing))
 
     assert (lag(house).wanted, lag(house).seq) == (False, 3)
+
+
+FAR_AWAY = 1 << 62
+COPY = "INSERT INTO events (seq, body, hash) SELECT {seq}, body, hash FROM events WHERE seq = 3"
+
+
+def delivered(house: House, shelf: Shelf, last: int) -> Callable[[], bool]:
+    """Whether the event of that number has arrived, and nothing is left."""
+    return lambda: last in shelf.events() and lag(house).events == 0
+
+
+def turn(house: House, shelf: Shelf) -> None:
+    """Lets a courier look once."""
+    courier = Courier("shelf", shelf, house.database, house.trail, house.ledger, lambda: GATEWAY)
+    house.run(courier._turn())
+
+
+def test_a_row_far_behind_the_end_is_sent_to_no_sink_and_keeps_nothing_from_it(house: House) -> None:
+    fill(house, 3)
+    shelf = Shelf()
+    deliver(house, shelf, delivered(house, shelf, 3))
+    tamper(house, COPY.format(seq=FAR_AWAY))
+
+    turn(house, shelf)
+    fill(house, 5)
+    assert lag(house).events == 5
+    deliver(house, shelf, delivered(house, shelf, 8))
+    tamper(house, f"DELETE FROM events WHERE seq = {FAR_AWAY}")
+    fill(house, 5)
+    deliver(house, shelf, delivered(house, shelf, 13))
+
+    assert shelf.events() == list(range(1, 14))
+    assert (lag(house).seq, lag(house).trouble) == (13, "")
+
+
+def test_a_record_of_the_head_that_was_raised_to_a_row_far_behind_it_sends_that_row_to_no_sink(house: House) -> None:
+    fill(house, 3)
+    shelf = Shelf()
+    deliver(house, shelf, delivered(house, shelf, 3))
+    tamper(house, COPY.format(seq=FAR_AWAY), f"UPDATE trail_head SET seq = {FAR_AWAY}")
+
+    # Nobody does anything else: keeping its trouble is what has the record sealed anew.
+    turn(house, shelf)
+    assert "was edited" in lag(house).trouble
+    turn(house, shelf)
+
+    assert shelf.events() == [1, 2, 3, 4]
+    assert '"kind":"audit.break"' in shelf.lines[-1]
+    assert (lag(house).seq, lag(house).trouble) == (4, "")
+
+
+def test_where_the_trail_goes_on_behind_rows_that_were_put_in_the_gap_is_told_and_what_follows_arrives(
+    house: House,
+) -> None:
+    fill(house, 3)
+    tamper(house, COPY.format(seq=1000))
+    fill(house, 2)
+    shelf = Shelf()
+
+    deliver(house, shelf, delivered(house, shelf, 1003))
+
+    # What was put in is a copy, and says that it is event 3.
+    assert shelf.events() == [1, 2, 3, 3, 1001, 1002, 1003]
+    told = {"first": 4, "last": 999, "reason": "missing from the trail", "type": "gap"}
+    assert json.loads(shelf.lines[3]) == told
+
+
+@pytest.mark.parametrize(("gone", "gap"), [("seq IN (5, 6)", (5, 6)), ("seq > 8", (9, 10)), ("seq < 3", (1, 2))])
+def test_events_that_are_missing_from_the_trail_are_told_in_their_place(
+    house: House, gone: str, gap: tuple[int, int]
+) -> None:
+    fill(house, 10)
+    tamper(house, f"DELETE FROM events WHERE {gone}")
+    shelf = Shelf()
+
+    deliver(house, shelf, lambda: lag(house).seq >= 10)
+
+    place = next(number for number, line in enumerate(shelf.lines) if '"gap"' in line)
+    assert (place, json.loads(shelf.lines[place])["first"], json.loads(shelf.lines[place])["last"]) == (
+        gap[0] - 1,
+        *gap,
+    )
+    assert shelf.events()[:8] == [seq for seq in range(1, 11) if not gap[0] <= seq <= gap[1]]
+
+
+@pytest.mark.parametrize("first", [4, 5])
+def test_a_row_of_purged_events_that_reaches_beyond_the_end_keeps_nothing_from_a_sink(house: House, first: int) -> None:
+    fill(house, 6)
+    tamper(house, "DELETE FROM events WHERE seq = 4")
+    nothing = f"X'{'00' * 32}'" if house.database.sqlite else f"'\\x{'00' * 32}'"
+    values = f"{FAR_AWAY}, {first}, '', '', {nothing}, {nothing}, 'none', 0, '', '{{}}'"
+    columns = (
+        "last_seq, first_seq, first_time, last_time, previous_hash, last_hash, file, file_bytes, file_sha256, stub"
+    )
+    tamper(house, f"INSERT INTO segments ({columns}) VALUES ({values})")
+    shelf = Shelf()
+
+    deliver(house, shelf, delivered(house, shelf, 6))
+    turn(house, shelf)
+    fill(house, 2)
+    turn(house, shelf)
+
+    assert shelf.events() == [1, 2, 3, 5, 6, 7, 8]
+    assert lag(house).seq == 8
+
+
+def test_a_place_beyond_the_end_of_the_trail_is_a_trouble_that_is_told_and_a_lag(house: House) -> None:
+    fill(house, 3, OLD)
+    shelf = Shelf()
+    deliver(house, shelf, delivered(house, shelf, 3))
+    tamper(house, f"UPDATE sinks SET seq = {FAR_AWAY}")
+    found = lag(house)
+    assert (found.events, found.failing_since) == (3, None)
+    assert found.seconds > 86_400
+    assert found.trouble.startswith(f"its place, event {FAR_AWAY}, is beyond the end of the trail, event 3: ")
+
+    fill(house, 5)
+    deliver(house, shelf, lambda: lag(house).failing_since is not None)
+
+    assert (lag(house).events, shelf.events()) == (8, [1, 2, 3])
+    assert lag(house).trouble.startswith(f"its place, event {FAR_AWAY}, is beyond the end of the trail, event ")

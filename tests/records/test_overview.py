@@ -9,7 +9,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import insert, select
 
 from gateway.audit.chain import UNTIMED
 from gateway.audit.event import Event, Kind, Outcome, time_text
@@ -22,6 +22,7 @@ from gateway.records import tallies
 from gateway.records.matching import narrowed, projected_until, spanned
 from gateway.records.overview import overview
 from gateway.records.review_tables import event_counts, origins
+from gateway.records.schema import events
 from gateway.records.trail import project_tail
 from tests.house import GATEWAY, House
 from tests.records.test_condition import tamper
@@ -267,6 +268,52 @@ def test_an_edited_row_without_a_time_is_counted_nowhere_and_ends_no_overview(
     assert sum(totals(looked(house, **search))) == before - 1
     assert house.records()[0]["time"] == UNTIMED
     assert happening(house.trail.page(Search())[-1]).time == datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def put_in(house: House, seq: int, time: str) -> None:
+    """Puts in a row of that time behind the last event, as what happened in a project of its own."""
+    [_, body, hashed] = house.database.read_now(lambda each: each.execute(select(events).limit(1)).one())
+    told = body.replace(time_text(BEGUN), time).replace("project0", "project9")
+    with house.database.engine.connect() as connection:
+        connection.execute(insert(events).values(seq=seq, body=told, hash=hashed))
+
+
+@pytest.mark.parametrize("time", ["9999-12-31T23:59:59.999999Z", "9999-01-01T00:00:00.000000Z"])
+@pytest.mark.parametrize("projected", [0, None], ids=["waiting", "projected"])
+@pytest.mark.parametrize("most", [1000, 5])
+def test_a_row_put_in_with_a_time_of_the_last_year_of_the_calendar_ends_no_overview_and_is_counted_nowhere(
+    house: House, monkeypatch: pytest.MonkeyPatch, time: str, projected: int | None, most: int
+) -> None:
+    monkeypatch.setattr(house.ledger, "_follow", lambda: None)
+    monkeypatch.setattr(rooms_overview, "_LOOKED", most)
+    fill(house, 8, projected)
+    searches: list[dict[str, Any]] = [{}, {"kind": "blob.pull"}, {"since": BEGUN}, {"project": "project9"}]
+    before = [sum(totals(looked(house, **search))) for search in searches]
+    put_in(house, 9, time)
+    if projected is None:
+        house.run(house.ledger.commit(Act(an_event(9))))
+        fill(house, 0)
+        before = [before[0] + 1, before[1], before[2] + 1, 0]
+    assert [sum(totals(looked(house, **search))) for search in searches] == before
+    assert [record["time"] for record in house.records(project="project9")] == [UNTIMED]
+
+
+@pytest.mark.parametrize("projected", [0, None], ids=["waiting", "projected"])
+@pytest.mark.parametrize("most", [1000, 0])
+def test_an_overview_of_what_has_a_time_to_come_alone_reaches_no_further_than_now(
+    house: House, monkeypatch: pytest.MonkeyPatch, projected: int | None, most: int
+) -> None:
+    monkeypatch.setattr(house.ledger, "_follow", lambda: None)
+    monkeypatch.setattr(rooms_overview, "_LOOKED", most)
+    fill(house, 8)
+    put_in(house, 9, "9998-12-31T23:59:59.999999Z")
+    house.run(house.ledger.commit(Act(an_event(9))))
+    fill(house, 0, projected)
+    for search in ({}, {"project": "project9"}, {"repository": "project9/ui0"}):
+        found = looked(house, **search)
+        for part in (found.timeline, found.facets):
+            assert part.since <= part.until == NOW
+        assert found.timeline.buckets[0].begins <= NOW
 
 
 def test_an_edited_search_entry_without_a_time_ends_no_overview(house: House) -> None:

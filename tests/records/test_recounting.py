@@ -106,6 +106,20 @@ def test_counters_are_not_set_to_search_entries_that_are_not_what_events_say(hou
         house.run(house.ledger.commit(Act(Event(Kind.CHECK_REPAIR, GATEWAY), change)))
 
 
+LAST_DAY = 253402214400
+
+
+@pytest.mark.parametrize("begins", [LAST_DAY, LAST_DAY + 86400, 1 << 62])
+def test_what_is_said_to_have_happened_at_the_end_of_the_calendar_ends_no_look_at_the_counters(
+    house: House, begins: int
+) -> None:
+    fill(house, 3)
+    run(house, "UPDATE event_index SET time = '9999-12-31T23:59:59.999999Z' WHERE seq = 2")
+    run(house, f"INSERT INTO event_counts VALUES (3600, '', {begins}, '', 1, 0, 0)")
+
+    assert [flaw.what for flaw in flaws(house)] == ["2026-11-10", *(["9999-12-31"] if begins == LAST_DAY else [])]
+
+
 def test_days_that_were_sealed_away_are_not_recounted(house: House) -> None:
     fill(house, 5)
     sealed = list(house.trail.export(Search()))
