@@ -11,8 +11,8 @@ from sqlalchemy import Column, Connection, func, select
 
 from gateway.audit.chain import BREAK, Head, Sealed, fault
 from gateway.records import driver
-from gateway.records.mark import fault_of_end, kept_hash
-from gateway.records.schema import event_index, events, intents, trail_head
+from gateway.records.mark import fault_at, fault_of_end, kept_hash, recorded
+from gateway.records.schema import event_index, events, intents
 from gateway.records.segments import end_of
 
 #: How many of the newest events are looked at.
@@ -69,10 +69,10 @@ def _lossy(connection: Connection) -> tuple[str, ...]:
 
 def _end(connection: Connection, key: bytes, mark: Head | None, last: int, newest: int) -> tuple[Sequence[Sealed], str]:
     """The newest events up to the chain's head, which was read after *last*, and what is wrong with them."""
-    row = connection.execute(select(trail_head.c.seq, trail_head.c.hash, trail_head.c.seal)).first()
-    if row is None:
-        return (), "the record of the chain's head is missing"
-    head = Head(row.seq, row.hash)
+    record = recorded(connection)
+    if record.fault:
+        return (), record.fault
+    head = record.head
     # One more than is judged: the event before the first of them, if there is one.
     query = select(events.c.seq, events.c.body, events.c.hash).where(events.c.seq <= head.seq)
     rows = connection.execute(query.order_by(events.c.seq.desc()).limit(newest + 1))
@@ -89,8 +89,11 @@ def _end(connection: Connection, key: bytes, mark: Head | None, last: int, newes
         previous = Head(event.seq, event.hash)
         if event.record().get("kind") == BREAK:
             return found, f"event {event.seq} tells that the trail's end was edited before it"
-    kept = partial(kept_hash, partial(driver.rows_of, connection))
-    return found, fault_of_end(head, row.seal, key, mark, kept) or _fault_of_head(head, previous, last)
+
+    def between(mark: Head, _: Head) -> str:
+        return fault_at(mark, kept_hash(partial(driver.rows_of, connection), mark.seq))
+
+    return found, fault_of_end(head, record.seal, key, mark, between) or _fault_of_head(head, previous, last)
 
 
 def _fault_of_head(head: Head, found: Head, last: int) -> str:

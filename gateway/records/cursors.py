@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, insert, select, update
 
 from gateway.audit.chain import Sealed
 from gateway.change import Change, Notes
 from gateway.records.evidence_tables import sinks
-from gateway.records.schema import events, trail_head
+from gateway.records.mark import recorded
+from gateway.records.schema import events
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ def fail(name: str, trouble: str) -> Change:
 
 def lags(connection: Connection, now: float) -> Sequence[Lag]:
     """Every sink that ever was, by name, and how far it is behind; a few look-ups each."""
-    head = int(connection.execute(select(func.max(trail_head.c.seq))).scalar() or 0)
+    head = recorded(connection).head.seq
     return [
         Lag(
             name=row.name,
