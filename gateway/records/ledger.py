@@ -35,6 +35,7 @@ from gateway.records.descent import Descent
 from gateway.records.directory import ConnectionView
 from gateway.records.mark import end_of_chain
 from gateway.records.schema import events
+from gateway.records.sealed_end import sealed_end
 from gateway.records.trail import SLICE, project_tail
 from gateway.records.waiting import UNKNOWN, Waiting
 
@@ -337,7 +338,8 @@ class SqlLedger:
     def _projected(self, connection: Connection) -> int:
         """As `project_tail`; 0 if the projection alone cannot follow. Raises if the trail takes no event either."""
         try:
-            count = project_tail(self._database, connection)
+            until = sealed_end(self._database, connection, self._trail_key)
+            count = project_tail(self._database, connection, until)
         except Exception:
             # Listings read the unprojected tail themselves: acts go on meanwhile, and it is tried again.
             trial(self._database, connection)
