@@ -94,7 +94,7 @@ def joined(settings: Settings, secrets: Secrets) -> Iterator[Rooms]:
         database = Database.open(settings.database.url, settings.data)
         closing.callback(database.close)
         meters = Meters()
-        ledger = SqlLedger(database, secrets.trail, meters)
+        ledger = SqlLedger(database, secrets.trail, meters, opening=secrets.checkpoints)
         ledger.start()
         closing.callback(ledger.close)
         directory = SqlDirectory(database)

@@ -62,7 +62,7 @@ def opened(url: str, data: Path) -> Iterator[House]:
     """A house on the database at *url*, migrated, with its ledger running; a second one may share both."""
     prepare(url, data)
     database = Database.open(url, data)
-    ledger = SqlLedger(database, TRAIL_KEY)
+    ledger = SqlLedger(database, TRAIL_KEY, opening=SECRETS.checkpoints)
     ledger.start()
     directory = SqlDirectory(database)
     try:

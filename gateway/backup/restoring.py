@@ -193,16 +193,16 @@ def _records(chosen: Path, inventory: Inventory, staging: Path) -> tuple[Secrets
     except Invalid as refusal:
         raise Invalid(f"{chosen} cannot be restored: {refusal.message} Restore another snapshot.") from refusal
     if found.fault:
-        _index_anew(staging)
+        _index_anew(staging, secrets)
     return secrets, found.fault
 
 
-def _index_anew(staging: Path) -> None:
+def _index_anew(staging: Path, secrets: Secrets) -> None:
     """Whatever searches find events by, it is what the events say, which the chain vouches for."""
     database = Database.open(_file_url(staging), staging)
     try:
         with database.lock(), database.writer() as connection:
-            project_anew(database, connection)
+            project_anew(database, connection, secrets.trail)
     finally:
         database.close()
 

@@ -28,8 +28,9 @@ from gateway.records.content import (
     project_exists,
     repository_id,
 )
+from gateway.records.mark import recorded
 from gateway.records.mirror import keep_twin, link_layers
-from gateway.records.schema import edges, links, manifests, repositories, tags, trail_head
+from gateway.records.schema import edges, links, manifests, repositories, tags
 from gateway.records.trail import tail
 
 #: Values in one IN list: below what either database takes.
@@ -100,7 +101,7 @@ def known(connection: Connection, repository: Repository) -> Known:
 
 def moment(connection: Connection) -> int:
     """The number of the newest event: what is read after this is asked holds all that happened until then."""
-    return connection.execute(select(trail_head.c.seq)).scalar() or 0
+    return recorded(connection).head.seq
 
 
 def is_overtaken(connection: Connection, repository: Repository, found: Found, before: Known, since: int) -> bool:

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from functools import lru_cache, partial
 from typing import Final
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, insert, update
 from sqlalchemy.engine.interfaces import DBAPICursor
 
 from gateway.audit.chain import Head, Sealed, head_seal
 from gateway.records import driver
 from gateway.records.database import Database
-from gateway.records.mark import last_after
+from gateway.records.mark import last_after, recorded
 from gateway.records.schema import events, trail_head
 
 #: Events put into one statement: SQLite as it mostly comes takes 32,766 values in one, and each event has three.
@@ -28,7 +28,11 @@ def append(cursor: DBAPICursor, paramstyle: str, sealed: Sequence[Sealed], key: 
         values = tuple(value for event in part for value in (event.seq, event.body, event.hash))
         cursor.execute(_insertion(len(part), paramstyle), values)
     head = Head(sealed[-1].seq, sealed[-1].hash)
-    cursor.execute(_moving_head(paramstyle), (head.seq, head.hash, head_seal(head, key)))
+    record = (head.seq, head.hash, head_seal(head, key))
+    cursor.execute(_moving_head(paramstyle), record)
+    if cursor.rowcount == 0:
+        # Somebody took the record away, and what comes would not be sealed.
+        cursor.execute(_putting_head(paramstyle), record)
 
 
 def trial(database: Database, connection: Connection) -> None:
@@ -36,8 +40,7 @@ def trial(database: Database, connection: Connection) -> None:
     database.begin(connection)
     try:
         # Whatever somebody put in after the last event does not stop the next one.
-        reached = connection.execute(select(trail_head.c.seq)).scalar()
-        near = reached if isinstance(reached, int) else 0
+        near = recorded(connection).head.seq
         last = last_after(partial(driver.rows_of, connection), 0, near) or Head()
         connection.exec_driver_sql("SAVEPOINT trial")
         connection.execute(insert(events).values(seq=last.seq + 1, body="", hash=b""))
@@ -62,3 +65,9 @@ def _insertion(rows: int, paramstyle: str) -> str:
 def _moving_head(paramstyle: str) -> str:
     mark = "?" if paramstyle == "qmark" else "%s"
     return f"UPDATE trail_head SET seq = {mark}, hash = {mark}, seal = {mark} WHERE id = 1"  # noqa: S608 - marks
+
+
+@lru_cache(maxsize=4)
+def _putting_head(paramstyle: str) -> str:
+    mark = "?" if paramstyle == "qmark" else "%s"
+    return f"INSERT INTO trail_head (id, seq, hash, seal) VALUES (1, {mark}, {mark}, {mark})"  # noqa: S608 - marks

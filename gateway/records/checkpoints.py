@@ -11,12 +11,11 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, Select, delete, func, insert, select, tuple_
 
 from gateway.access.secrets import Secrets
-from gateway.audit.chain import Head
 from gateway.audit.checkpoints import CheckpointKey, is_due, statement_of
 from gateway.audit.offline import fault_of, read_key
 from gateway.change import Change, Notes
 from gateway.records.evidence_tables import checkpoint_keys, checkpoints
-from gateway.records.schema import trail_head
+from gateway.records.mark import recorded
 
 _TEXTS: Final = ("hash", "time", "key", "signature")
 #: Rows that are read at once, where one is looked for.
@@ -91,8 +90,7 @@ def make(key: CheckpointKey, *, always: bool = False, clock: Callable[[], float]
 
     def apply(connection: Connection) -> Notes:
         now = clock()
-        row = connection.execute(select(trail_head.c.seq, trail_head.c.hash)).one()
-        head, last = Head(row.seq, row.hash), newest(connection, key)
+        head, last = recorded(connection).head, newest(connection, key)
         if head.seq == 0 or not (always or is_due(last.seq if last else None, head, last.made_at if last else 0, now)):
             return Notes(result=last)
         number = _next_number(connection, last)
@@ -108,8 +106,7 @@ def make(key: CheckpointKey, *, always: bool = False, clock: Callable[[], float]
 
 def due(connection: Connection, now: float) -> bool:
     """Whether `make` would make one."""
-    row = connection.execute(select(trail_head.c.seq, trail_head.c.hash)).one()
-    head, last = Head(row.seq, row.hash), newest(connection)
+    head, last = recorded(connection).head, newest(connection)
     return head.seq > 0 and is_due(last.seq if last else None, head, last.made_at if last else 0, now)
 
 

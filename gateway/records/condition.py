@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
+from typing import Final
 
 from sqlalchemy import Column, Connection, func, select
 
-from gateway.audit.chain import BREAK, Head, Sealed, fault
+from gateway.audit.chain import BREAK, Head, Sealed, fault, told
 from gateway.records import driver
-from gateway.records.mark import fault_of_end, kept_hash
-from gateway.records.schema import event_index, events, intents, trail_head
+from gateway.records.mark import fault_at, fault_of_end, kept_hash, recorded
+from gateway.records.review_tables import event_counts
+from gateway.records.schema import event_index, events, intents
 from gateway.records.segments import end_of
+from gateway.records.tallies import DAY
 
+_BROKEN: Final = "tells that the trail's end was edited before it"
 #: How many of the newest events are looked at.
 NEWEST = 1000
 #: What of PostgreSQL a transaction cannot ask for itself.
@@ -69,10 +73,10 @@ def _lossy(connection: Connection) -> tuple[str, ...]:
 
 def _end(connection: Connection, key: bytes, mark: Head | None, last: int, newest: int) -> tuple[Sequence[Sealed], str]:
     """The newest events up to the chain's head, which was read after *last*, and what is wrong with them."""
-    row = connection.execute(select(trail_head.c.seq, trail_head.c.hash, trail_head.c.seal)).first()
-    if row is None:
-        return (), "the record of the chain's head is missing"
-    head = Head(row.seq, row.hash)
+    record = recorded(connection)
+    if record.fault:
+        return (), record.fault
+    head = record.head
     # One more than is judged: the event before the first of them, if there is one.
     query = select(events.c.seq, events.c.body, events.c.hash).where(events.c.seq <= head.seq)
     rows = connection.execute(query.order_by(events.c.seq.desc()).limit(newest + 1))
@@ -88,9 +92,38 @@ def _end(connection: Connection, key: bytes, mark: Head | None, last: int, newes
             return found, wrong
         previous = Head(event.seq, event.hash)
         if event.record().get("kind") == BREAK:
-            return found, f"event {event.seq} tells that the trail's end was edited before it"
-    kept = partial(kept_hash, partial(driver.rows_of, connection))
-    return found, fault_of_end(head, row.seal, key, mark, kept) or _fault_of_head(head, previous, last)
+            return found, f"event {event.seq} {_BROKEN}"
+
+    def between(mark: Head, _: Head) -> str:
+        return fault_at(mark, kept_hash(partial(driver.rows_of, connection), mark.seq))
+
+    wrong = fault_of_end(head, record.seal, key, mark, between) or _fault_of_head(head, previous, last)
+    return found, wrong or _told_before(connection, found[0].seq if found else 0)
+
+
+def _told_before(connection: Connection, first: int) -> str:
+    """What events before the one with the number *first* tell of an end that was edited, in words, or ""."""
+    searched = _highest(connection, event_index.c.seq)
+    newest = select(func.max(event_index.c.seq)).where(event_index.c.kind == BREAK)
+    seq = connection.execute(newest).scalar()
+    lagging = select(events.c.seq, events.c.body).where(events.c.seq > searched, events.c.seq < first)
+    for row in connection.execute(lagging.where(events.c.body.contains(f'"{BREAK}"'))):
+        says = told(row.body)
+        seq = row.seq if says is not None and says.kind == BREAK else seq
+    if seq is not None:
+        return f"event {seq} {_BROKEN}"
+    # Searches do not have what was sealed away; that it was counted stays.
+    by_day = select(func.max(event_counts.c.begins)).where(event_counts.c.span == DAY, event_counts.c.field == "kind")
+    begun = connection.execute(by_day.where(event_counts.c.value == BREAK)).scalar()
+    return f"an event of {_day(begun)}, which was sealed away, {_BROKEN}" if begun is not None else ""
+
+
+def _day(begins: object) -> str:
+    """The day of a counter, whatever somebody wrote in place of when it begins."""
+    try:
+        return f"{datetime.fromtimestamp(int(str(begins)), UTC):%Y-%m-%d}"
+    except (ValueError, OverflowError, OSError):
+        return "a day that is none"
 
 
 def _fault_of_head(head: Head, found: Head, last: int) -> str:

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import hmac
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
 
 from sqlalchemy import Connection, insert, select, update
 
-from gateway.audit.chain import GENESIS, Head, Sealed, as_hash, head_seal
+from gateway.audit.chain import GENESIS, Head, Sealed
 from gateway.change import Change, Notes
-from gateway.records import driver
 from gateway.records.evidence_tables import sinks
+from gateway.records.mark import recorded
 from gateway.records.schema import events
-
-#: As the driver gives it: SQLite keeps anything in any column.
-_HEAD: Final = "SELECT seq, hash, seal FROM trail_head WHERE id = 1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +92,7 @@ def fail(name: str, trouble: str) -> Change:
 
 def lags(connection: Connection, now: float) -> Sequence[Lag]:
     """Every sink that ever was, by name, and how far it is behind; a few look-ups each."""
-    head = _head(connection)[0].seq
+    head = recorded(connection).head.seq
     found = []
     for row in connection.execute(select(sinks).order_by(sinks.c.name)).all():
         after = row.seq if row.seq <= head else 0
@@ -125,16 +120,9 @@ def beyond(seq: int, end: int) -> str:
 
 def end_of_trail(connection: Connection, key: bytes) -> int | None:
     """The number of the last event, by the record of the chain's head; None unless that is sealed with the *key*."""
-    head, seal = _head(connection)
-    begun = head == Head() and seal == GENESIS
-    return head.seq if begun or hmac.compare_digest(seal, head_seal(head, key)) else None
-
-
-def _head(connection: Connection) -> tuple[Head, bytes]:
-    """The record of the chain's head and its seal; where there is none, that before the first event, unsealed."""
-    for seq, hashed, seal in driver.rows_of(connection, _HEAD):
-        return Head(seq if isinstance(seq, int) and seq >= 0 else 0, as_hash(hashed)), as_hash(seal)
-    return Head(), GENESIS
+    record = recorded(connection)
+    begun = record.head == Head() and record.seal == GENESIS
+    return record.head.seq if begun or record.is_sealed(key) else None
 
 
 def _age(connection: Connection, seq: int, head: int, now: float) -> int:

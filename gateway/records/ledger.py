@@ -24,16 +24,18 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.access.policy import Refused
 from gateway.audit.chain import Head, Sealed, head_seal, seal
-from gateway.audit.event import Event, Kind, Outcome, Repeated
+from gateway.audit.event import Event, Outcome, Repeated
 from gateway.change import Notes
 from gateway.errors import AccessRefusal, Refusal, Unavailable
 from gateway.gate import Act
 from gateway.meters import Meters
 from gateway.records.appending import append, trial
 from gateway.records.database import Database
+from gateway.records.descent import Descent
 from gateway.records.directory import ConnectionView
 from gateway.records.mark import end_of_chain
 from gateway.records.schema import events
+from gateway.records.sealed_end import sealed_end
 from gateway.records.trail import SLICE, project_tail
 from gateway.records.waiting import UNKNOWN, Waiting
 
@@ -60,12 +62,19 @@ class _Unknown(Exception):
 
 
 class SqlLedger:
-    """The gate's ledger, on SQLite or PostgreSQL; `start` it in the process that uses it, `close` it before it ends."""
+    """
+    The gate's ledger, on SQLite or PostgreSQL; `start` it in the process that uses it, `close` it before it ends.
 
-    def __init__(self, database: Database, trail_key: bytes, meters: Meters | None = None) -> None:
+    *trail_key* seals the chain's head; the keys that sign what was purged open under the secret *opening*.
+    """
+
+    def __init__(
+        self, database: Database, trail_key: bytes, meters: Meters | None = None, *, opening: bytes = b""
+    ) -> None:
         self._meters = meters or Meters()
         self._database = database
         self._trail_key = trail_key
+        self._descent = Descent(database, trail_key, opening)
         self._waiting: deque[Waiting] = deque()
         self._patient: deque[Waiting] = deque()
         self._hurried = False
@@ -131,6 +140,7 @@ class SqlLedger:
 
     def _run(self) -> None:
         try:
+            self._descent.keep_up()
             while True:
                 batch = self._next_batch()
                 if batch:
@@ -140,6 +150,7 @@ class SqlLedger:
                     return
                 if not batch or self._ahead > _AHEAD or time.monotonic() - self._followed > _FOLLOW_SECONDS:
                     self._follow()
+                    self._descent.keep_up()
                 # Changes that were not applied are not kept while nothing happens.
                 del batch
         finally:
@@ -202,7 +213,7 @@ class SqlLedger:
             for statement in self._database.beginning:
                 cursor.execute(statement)
             try:
-                head, broken = end_of_chain(cursor, mark, self._trail_key)
+                head, broken = end_of_chain(cursor, mark, self._trail_key, self._descent.between(connection))
                 sealed: list[Sealed] = []
                 told: list[tuple[object, object]] = []
                 if broken is not None:
@@ -255,7 +266,7 @@ class SqlLedger:
             return [*act.also, act.event]
         connection.exec_driver_sql("SAVEPOINT act")
         try:
-            notes = waiting.notes = act.change.apply(connection)
+            waiting.notes = act.change.apply(connection)
         except Exception as error:
             connection.exec_driver_sql("ROLLBACK TO SAVEPOINT act")
             waiting.error = error
@@ -263,7 +274,7 @@ class SqlLedger:
             outcome = Outcome.DENIED if isinstance(error, AccessRefusal) else Outcome.FAILED
             return [act.event.but(outcome=outcome, reason=error.reason if isinstance(error, Refusal) else "fault")]
         connection.exec_driver_sql("RELEASE SAVEPOINT act")
-        return _events(act, act.event, notes)
+        return waiting.told(act.event)
 
     def _commit(self, cursor: DBAPICursor, sealed: Sequence[Sealed]) -> None:
         try:
@@ -327,7 +338,8 @@ class SqlLedger:
     def _projected(self, connection: Connection) -> int:
         """As `project_tail`; 0 if the projection alone cannot follow. Raises if the trail takes no event either."""
         try:
-            count = project_tail(self._database, connection)
+            until = sealed_end(self._database, connection, self._trail_key)
+            count = project_tail(self._database, connection, until)
         except Exception:
             # Listings read the unprojected tail themselves: acts go on meanwhile, and it is tried again.
             trial(self._database, connection)
@@ -359,17 +371,6 @@ def _closing(cursor: DBAPICursor) -> Iterator[None]:
         # With a connection that was dropped meanwhile it is gone already; what was committed is committed all the same.
         with contextlib.suppress(Exception):
             cursor.close()
-
-
-def _events(act: Act, event: Event, notes: Notes) -> list[Event]:
-    caused = [
-        Event(Kind(kind), event.caller, time=event.time, grant=event.grant).but(**fields) for kind, fields in notes.also
-    ]
-    if act.silent:
-        return [*caused, *act.also]
-    detail = {**(event.detail or {}), **notes.detail} if notes.detail is not None else None
-    told = {"before": notes.before, "after": notes.after, "detail": detail, "digest": notes.digest or None}
-    return [*caused, *act.also, event.but(**{name: value for name, value in told.items() if value is not None})]
 
 
 def _apply_otherwise(connection: Connection, act: Act) -> None:

@@ -38,7 +38,7 @@ from sqlalchemy.pool import NullPool
 from gateway.audit.chain import Head
 from gateway.change import Change, Notes
 from gateway.errors import Conflict, Unavailable
-from gateway.records import segments
+from gateway.records import mark, segments
 from gateway.records.database import Database
 from gateway.records.migration import REVISIONS, migrate, recorded, upgrade
 from gateway.records.schema import (
@@ -53,7 +53,6 @@ from gateway.records.schema import (
     projects,
     repositories,
     tags,
-    trail_head,
     trash,
     uploads,
 )
@@ -100,8 +99,7 @@ def take(database: Database, file: Path) -> None:
 def contents(connection: Connection) -> Contents:
     """What the snapshot open on *connection* holds; its schema is this program's."""
     counts = {each.name: connection.execute(select(func.count()).select_from(each)).scalar_one() for each in _COUNTED}
-    row = connection.execute(select(trail_head.c.seq, trail_head.c.hash)).one()
-    return Contents(recorded(connection) or "", Head(row.seq, row.hash), counts)
+    return Contents(recorded(connection) or "", mark.recorded(connection).head, counts)
 
 
 def linked_blobs(connection: Connection) -> list[tuple[str, int]]:

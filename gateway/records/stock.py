@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, select
 
-from gateway.records.schema import blobs, trail_head, uploads
+from gateway.records.mark import recorded
+from gateway.records.schema import blobs, uploads
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,5 +24,4 @@ def counted(connection: Connection) -> Stock:
     """Everything counted; takes as long as there are blobs, some tenths of a second for a million."""
     count, size = connection.execute(select(func.count(), func.coalesce(func.sum(blobs.c.size_bytes), 0))).one()
     open_uploads = connection.execute(select(func.count()).select_from(uploads)).scalar_one()
-    newest = connection.execute(select(trail_head.c.seq)).scalar()
-    return Stock(int(count), int(size), int(open_uploads), int(newest or 0))
+    return Stock(int(count), int(size), int(open_uploads), recorded(connection).head.seq)

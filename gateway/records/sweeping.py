@@ -36,7 +36,8 @@ from gateway.oci.names import Repository
 from gateway.records import driver, facts, rules, usage
 from gateway.records.content import repository_id
 from gateway.records.database import Database
-from gateway.records.schema import blobs, edges, links, repositories, trail_head, trash_targets, uploads
+from gateway.records.mark import recorded
+from gateway.records.schema import blobs, edges, links, repositories, trash_targets, uploads
 from gateway.records.schema import facts as facts_table
 
 R = TypeVar("R")
@@ -276,13 +277,10 @@ def expired_count(connection: Connection, now: int) -> int:
 
 # when
 
-_ACTS: Final = select(trail_head.c.seq)
-
 
 def acts(connection: Connection) -> int:
     """How many events there have been: it moves whenever anybody is served."""
-    [(count,)] = driver.rows(connection, _ACTS, {})
-    return int(count)
+    return recorded(connection).head.seq
 
 
 def last_sweep(connection: Connection) -> int | None:

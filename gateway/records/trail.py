@@ -23,6 +23,7 @@ from gateway.errors import Unavailable
 from gateway.records import checkpoints, cursors, driver, exporting, sealed_months, segments, tallies
 from gateway.records.checkpoints import Stored
 from gateway.records.database import Database
+from gateway.records.mark import recorded
 from gateway.records.matching import (
     FIELDS,
     SPECIFIC,
@@ -182,12 +183,16 @@ class SqlTrail:
         return Verifier(self._database, self._key, against, opening=self._opening, only=only).verify()
 
 
-def project_tail(database: Database, connection: Connection) -> int:
-    """Projects the next few events, if there are any; under the lock, outside a transaction. Returns how many."""
+def project_tail(database: Database, connection: Connection, until: int = END) -> int:
+    """
+    Projects the next few events up to the number *until*, if there are any; under the lock, outside a transaction.
+
+    Returns how many.
+    """
     # As for every commit, to the driver itself, and in one statement: drivers hand the interpreter over for each row of
     # an `executemany`, while requests wait for it.
     with closing(connection.connection.cursor()) as cursor:
-        cursor.execute(_TAIL[connection.dialect.name])
+        cursor.execute(_TAIL[connection.dialect.name].format(until=int(until)))
         rows = [_sealed(row) for row in cursor.fetchall()]
         if not rows:
             return 0
@@ -206,17 +211,19 @@ def project_tail(database: Database, connection: Connection) -> int:
     return len(rows)
 
 
-def project_anew(database: Database, connection: Connection) -> None:
+def project_anew(database: Database, connection: Connection, key: bytes) -> None:
     """
     Makes the search entries anew of all events that they had reached; under the lock, outside a transaction.
 
-    What is counted of these events stays as it is.
+    None is made beyond the chain's head, if that is sealed with *key*. What is counted of these events stays as it is.
     """
     with closing(connection.connection.cursor()) as cursor:
         for statement in database.beginning:
             cursor.execute(statement)
         cursor.execute("SELECT COALESCE(MAX(seq), 0) FROM event_index")
         [(until,)] = cursor.fetchall()
+        record = recorded(connection)
+        until = min(until, record.head.seq) if record.is_sealed(key) else until
         cursor.execute("DELETE FROM event_index")
         after = 0
         while rows := _chain(connection, after, SLICE, until):
@@ -229,10 +236,13 @@ def project_anew(database: Database, connection: Connection) -> None:
 _AFTER = (
     "SELECT seq, {body}, hash FROM events WHERE seq > (SELECT COALESCE(MAX(seq), 0) FROM event_index) "  # noqa: S608
     # A row that somebody put in behind the end may have no event after it: what comes would never be found.
-    f"AND seq <= (SELECT seq FROM trail_head) ORDER BY seq LIMIT {SLICE}"
+    f"AND seq <= (SELECT seq FROM trail_head WHERE id = 1) AND seq <= {{until}} ORDER BY seq LIMIT {SLICE}"
 )
 #: In bytes: what is no text, which SQLite keeps for one, would stop all that follows.
-_TAIL: Final = {"sqlite": _AFTER.format(body="CAST(body AS BLOB)"), "postgresql": _AFTER.format(body="body")}
+_TAIL: Final = {
+    "sqlite": _AFTER.replace("{body}", "CAST(body AS BLOB)"),
+    "postgresql": _AFTER.replace("{body}", "body"),
+}
 #: As much of each field as its column holds, and an index of PostgreSQL: no event has more.
 _WIDTHS: Final = {name: getattr(event_index.c[name].type, "length", None) or VALUE_CHARACTERS for name in FIELDS}
 

@@ -21,10 +21,10 @@ from gateway.audit.chain import Head
 from gateway.audit.trail import Verification
 from gateway.records import checkpoints, driver, runners, segments
 from gateway.records.database import Database
-from gateway.records.mark import fault_of_end, kept_hash
+from gateway.records.mark import fault_at, fault_of_end, kept_hash, recorded
 from gateway.records.proving import owned_keys
 from gateway.records.runners import Answer, Stretch
-from gateway.records.schema import event_index, events, trail_head
+from gateway.records.schema import event_index, events
 from gateway.records.segments import Unsealed
 from gateway.records.walking import Walk, Wrong
 
@@ -85,18 +85,15 @@ class Verifier:
         """The end of the chain against the head kept beside it, and against what statements from elsewhere name."""
         head = self._walk.head
         mark = self._database.mark.read(self._key)
-        kept = self._read(_kept_head)
-        if kept is None:
-            return Wrong("the record of the chain's head is missing", head.seq)
-        recorded, seal = kept
-        if wrong := fault_of_end(recorded, seal, self._key, mark, self._kept_hash):
+        kept = self._read(recorded)
+        if wrong := kept.fault or fault_of_end(kept.head, kept.seal, self._key, mark, self._between):
             return Wrong(wrong, head.seq)
-        if recorded.seq > head.seq and self._read(_last) <= head.seq:
-            return Wrong(f"events {head.seq + 1} to {recorded.seq} were cut off the end", head.seq + 1)
-        if recorded.seq == head.seq and recorded.hash != head.hash:
+        if kept.head.seq > head.seq and self._read(_last) <= head.seq:
+            return Wrong(f"events {head.seq + 1} to {kept.head.seq} were cut off the end", head.seq + 1)
+        if kept.head.seq == head.seq and kept.head.hash != head.hash:
             return Wrong(f"event {head.seq} is not the one sealed last", head.seq)
-        if recorded.seq < head.seq and self._read(_kept_head) == kept:
-            return Wrong(f"event {recorded.seq + 1} was added after the chain's head", recorded.seq + 1)
+        if kept.head.seq < head.seq and self._read(recorded) == kept:
+            return Wrong(f"event {kept.head.seq + 1} was added after the chain's head", kept.head.seq + 1)
         newest = self._read(checkpoints.newest_row)
         if newest is not None and newest.seq > head.seq and self._read(_last) <= head.seq:
             told = f"events {head.seq + 1} to {newest.seq} are gone: a checkpoint names the last of them"
@@ -108,6 +105,10 @@ class Verifier:
             told = f"events {head.seq + 1} to {last} are gone: the checkpoint of {moment} names event {last}"
             return Wrong(told, head.seq + 1)
         return None
+
+    def _between(self, mark: Head, head: Head) -> str:
+        # That one event after the other leads to the head was walked.
+        return fault_at(mark, self._kept_hash(mark.seq))
 
     def _kept_hash(self, seq: int) -> bytes | None:
         """As `kept_hash`, from the segment's file too: None for an event that was purged."""
@@ -149,8 +150,3 @@ def _reached(connection: Connection) -> tuple[int, int]:
     last, projected = (select(func.max(each.c.seq)).scalar_subquery() for each in (events, event_index))
     row = connection.execute(select(last, projected)).one()
     return int(row[0] or 0), int(row[1] or 0)
-
-
-def _kept_head(connection: Connection) -> tuple[Head, bytes] | None:
-    row = connection.execute(select(trail_head.c.seq, trail_head.c.hash, trail_head.c.seal)).first()
-    return (Head(row.seq, row.hash), row.seal) if row is not None else None

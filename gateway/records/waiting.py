@@ -7,6 +7,7 @@ import logging
 from dataclasses import dataclass, field
 from typing import Final
 
+from gateway.audit.event import Event, Kind
 from gateway.change import Notes
 from gateway.errors import Unavailable
 from gateway.gate import Act
@@ -40,6 +41,20 @@ class Waiting:
         except Exception:
             # How the act ended is settled, and others wait for the thread that this may be.
             _log.exception("what a change held could not be let go of")
+
+    def told(self, event: Event) -> list[Event]:
+        """All that is recorded of the act, which was done: *event*, its own, with what came of it, as the last."""
+        notes = self.notes
+        caused = [
+            Event(Kind(kind), event.caller, time=event.time, grant=event.grant).but(**fields)
+            for kind, fields in notes.also
+        ]
+        if self.act.silent:
+            return [*caused, *self.act.also]
+        detail = {**(event.detail or {}), **notes.detail} if notes.detail is not None else None
+        told = {"before": notes.before, "after": notes.after, "detail": detail, "digest": notes.digest or None}
+        found = event.but(**{name: value for name, value in told.items() if value is not None})
+        return [*caused, *self.act.also, found]
 
     def wake(self) -> None:
         """Tells how the act ended; in the loop of whoever waits."""

@@ -26,6 +26,7 @@ from gateway.audit.trail import Search
 from gateway.errors import Conflict, Denied, Unavailable
 from gateway.gate import Act
 from gateway.records import checkpoints, condition, sealing, segments
+from gateway.records.descent import Descent
 from gateway.records.trail import project_tail
 from tests.administration.rooms import Rooms
 from tests.house import GATEWAY, OPERATOR, TRAIL_KEY, House
@@ -598,3 +599,45 @@ def test_a_mark_that_names_a_sealed_event_is_compared_with_the_file(old: Rooms) 
             house.database.mark.write(head, head_seal(head, TRAIL_KEY))
             assert house.trail.verify().fault.startswith(told)
             assert bool(house.trail.verify().fault) is bool(told)
+
+
+@pytest.mark.parametrize("purged", [False, True])
+@pytest.mark.parametrize("seq", [7, 30, 31, 45])
+def test_a_host_that_was_away_while_months_were_sealed_or_purged_goes_on(
+    old: Rooms, monkeypatch: pytest.MonkeyPatch, seq: int, purged: bool
+) -> None:
+    # The next commit is the first to look.
+    monkeypatch.setattr(Descent, "keep_up", lambda _: None)
+    event = old.house.trail.event(seq)
+    assert event is not None
+    old.run(old.acts.evidence.retain(OPERATOR, JUNE))
+    if purged:
+        assert old.run(old.acts.evidence.retain(OPERATOR, JUNE, JUNE)).purged == 50
+    come_back(old.house, Head(seq, event.hash))
+    assert old.house.records(kind="audit.break") == []
+    assert old.house.trail.verify().fault == ""
+
+
+def test_a_host_that_was_away_believes_no_file_and_no_stub_that_does_not_follow_its_mark(
+    old: Rooms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Descent, "keep_up", lambda _: None)
+    house = old.house
+    event = house.trail.event(7)
+    assert event is not None
+    last = old.run(old.acts.evidence.retain(OPERATOR, JUNE)) and house.trail.page(Search(), limit=1)[0].seq
+    come_back(house, Head(7, bytes(32)))
+    assert told(house) == [f"the events after event 7 do not lead to event {last}"]
+    tamper(house, """UPDATE segments SET stub = '{"type":"purge"}' WHERE first_seq = 1""")
+    come_back(house, Head(7, event.hash))
+    assert told(house)[1:] == [f"the events after event 7 do not lead to event {last + 2}"]
+
+
+def told(house: House) -> list[Any]:
+    return [event.record()["detail"]["fault"] for event in house.trail.page(Search(kind="audit.break"))][::-1]  # type: ignore[index]
+
+
+def come_back(house: House, mark: Head) -> None:
+    """Has the house commit an event as if it had seen none of those after the *mark*."""
+    house.database.mark.write(mark, head_seal(mark, TRAIL_KEY))
+    fill(house, 1)

@@ -12,6 +12,7 @@ from gateway.audit.event import Event, Kind
 from gateway.gate import Act
 from gateway.records.condition import Condition, condition
 from gateway.records.schema import events, intents
+from gateway.records.trail import project_tail
 from tests.house import GATEWAY, TRAIL_KEY, House
 
 BEGUN = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -99,3 +100,35 @@ def test_acts_begun_elsewhere_count_once_they_are_old(house: House) -> None:
             connection.execute(insert(intents).values(id=str(number), begun_at=begun, **row))
     found = [read(house, begun_before=before) for before in (100, 250, 1000)]
     assert [(each.unsettled, each.oldest) for each in found] == [(0, 0), (2, 100), (3, 100)]
+
+
+def projected(house: House) -> None:
+    with house.database.lock(), house.database.engine.connect() as connection:
+        while project_tail(house.database, connection):
+            pass
+
+
+@pytest.mark.parametrize("searched", [True, False])
+def test_an_edited_end_is_told_however_many_events_came_after_it(house: House, searched: bool) -> None:
+    fill(house, 4)
+    tamper(house, "UPDATE trail_head SET seq = 2")
+    fill(house, 8)
+    projected(house)
+    if not searched:
+        house.ledger.close()
+        tamper(house, "DELETE FROM event_index", "DELETE FROM event_counts")
+    told = "event 5 tells that the trail's end was edited before it"
+    assert (read(house, newest=5).checked, read(house, newest=5).fault) == (5, told)
+    assert read(house).fault == told
+
+
+def test_an_edited_end_is_told_though_the_event_that_tells_it_was_sealed_away(house: House) -> None:
+    fill(house, 4)
+    tamper(house, "UPDATE trail_head SET seq = 2")
+    fill(house, 8)
+    projected(house)
+    house.ledger.close()
+    tamper(house, "DELETE FROM event_index WHERE seq < 6")
+    day = datetime.now(UTC).date().isoformat()
+    told = f"an event of {day}, which was sealed away, tells that the trail's end was edited before it"
+    assert read(house, newest=5).fault == told

@@ -15,6 +15,7 @@ from gateway.audit.trail import Search
 from gateway.records.matching import projected_until
 from gateway.records.review_tables import event_counts, origins
 from gateway.records.schema import event_index
+from gateway.records.sealed_end import sealed_end
 from gateway.records.trail import project_anew, project_tail
 from gateway.records.verifying import Verifier
 from tests.house import TRAIL_KEY, House
@@ -79,7 +80,7 @@ def test_whatever_is_put_in_after_the_last_event_the_projection_goes_on(house: H
     assert len(house.trail.page(Search(), limit=50)) == 13
     assert Verifier(house.database, TRAIL_KEY).verify().fault.startswith("event 9 ")
     with house.database.lock(), house.database.engine.connect() as connection:
-        project_anew(house.database, connection)
+        project_anew(house.database, connection, TRAIL_KEY)
     assert reached(house) == 13
 
 
@@ -136,3 +137,73 @@ def test_a_projection_that_cannot_follow_stops_no_act_and_is_told_once(
     tamper(house, undone)
     project(house)
     assert reached(house) == 6
+
+
+FAR_OFF = 1 << 62
+
+
+@pytest.mark.parametrize("raised", [True, False])
+def test_searches_go_on_though_a_row_far_off_is_named_by_the_record_of_the_head(house: House, raised: bool) -> None:
+    fill(house, 8)
+    head = "UPDATE trail_head SET seq = {seq}" if raised else "UPDATE events SET seq = {seq} WHERE seq = {seq}"
+    copied = "INSERT INTO events (seq, body, hash) SELECT {seq}, body, hash FROM events WHERE seq = 8"
+    tamper(house, copied.format(seq=FAR_OFF), head.format(seq=FAR_OFF))
+    # Meanwhile the idle ledger projects what there is.
+    time.sleep(1.5)
+    assert reached(house) <= 8
+    fill(house, 3)
+    until(house, 12 if raised else 11)
+    assert [event.seq for event in house.trail.page(Search(kind="audit.break"))] == ([9] if raised else [])
+    later = range(12, 9, -1) if raised else range(11, 8, -1)
+    assert pulls(house) == [FAR_OFF, *later, *range(8, 0, -1)]
+
+
+def test_search_entries_beyond_the_end_are_removed_and_what_comes_is_found(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(house, 8)
+    until(house, 8)
+    copied = "INSERT INTO events (seq, body, hash) SELECT {seq}, body, hash FROM events WHERE seq = 8"
+    columns = "time, kind, outcome, principal, project, repository, digest, address"
+    entry = f"INSERT INTO event_index (seq, {columns}) SELECT {{seq}}, {columns} FROM event_index WHERE seq = 8"
+    with caplog.at_level(logging.ERROR, "gateway.ledger"):
+        tamper(house, copied.format(seq=FAR_OFF), entry.format(seq=FAR_OFF))
+        fill(house, 3)
+        until(house, 11)
+    assert "beyond the end" in caplog.text
+    assert pulls(house) == [FAR_OFF, *range(11, 0, -1)]
+
+
+def test_entries_beyond_an_end_that_is_not_the_last_one_stay(house: House) -> None:
+    fill(house, 8)
+    until(house, 8)
+    columns = "time, kind, outcome, principal, project, repository, digest, address"
+    tamper(house, f"INSERT INTO event_index (seq, {columns}) SELECT 20, {columns} FROM event_index WHERE seq = 8")
+    tamper(house, "UPDATE trail_head SET seq = 6")
+    with house.database.lock(), house.database.engine.connect() as connection:
+        assert sealed_end(house.database, connection, TRAIL_KEY) == 0
+
+
+def test_entries_are_made_anew_up_to_the_end_and_no_further(house: House) -> None:
+    fill(house, 8)
+    until(house, 8)
+    house.ledger.close()
+    copied = "INSERT INTO events (seq, body, hash) SELECT {seq}, body, hash FROM events WHERE seq = 8"
+    columns = "time, kind, outcome, principal, project, repository, digest, address"
+    entry = f"INSERT INTO event_index (seq, {columns}) SELECT {{seq}}, {columns} FROM event_index WHERE seq = 8"
+    tamper(house, copied.format(seq=FAR_OFF), entry.format(seq=FAR_OFF))
+    with house.database.lock(), house.database.engine.connect() as connection:
+        project_anew(house.database, connection, TRAIL_KEY)
+    assert reached(house) == 8
+
+
+def pulls(house: House) -> list[int]:
+    return [event.seq for event in house.trail.page(Search(kind="blob.pull"), limit=50)]
+
+
+def until(house: House, seq: int) -> None:
+    """Waits until searches have the event of this number, and none after it."""
+    end = time.monotonic() + 20
+    while reached(house) != seq:
+        assert time.monotonic() < end
+        time.sleep(0.05)

@@ -280,8 +280,8 @@ def test_another_end_of_the_same_length_is_found_by_the_mark_however_well_it_was
     here, other = Head(5, b"a" * 32), Head(5, b"b" * 32)
     sealed = head_seal(here, TRAIL_KEY)
 
-    assert fault_of_end(here, sealed, TRAIL_KEY, here, lambda seq: b"") == ""
-    assert fault_of_end(here, sealed, TRAIL_KEY, other, lambda seq: b"") == "event 5 is not the one sealed last"
+    assert fault_of_end(here, sealed, TRAIL_KEY, here, lambda *_: "") == ""
+    assert fault_of_end(here, sealed, TRAIL_KEY, other, lambda *_: "") == "event 5 is not the one sealed last"
 
 
 def test_the_seal_of_a_mark_is_that_of_the_head(house: House) -> None:
