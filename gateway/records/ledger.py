@@ -94,6 +94,8 @@ class SqlLedger:
     def start(self) -> None:
         with self._database.lock():
             self._database.versions.settle()
+        # Nobody waits for a commit yet: where others have long gone on, this reads all that they added.
+        self._descent.keep_up()
         self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
         self._thread.start()
 
@@ -140,7 +142,6 @@ class SqlLedger:
 
     def _run(self) -> None:
         try:
-            self._descent.keep_up()
             while True:
                 batch = self._next_batch()
                 if batch:

@@ -190,7 +190,8 @@ def test_what_says_that_it_is_a_checkpoint_under_a_number_far_off_keeps_none_fro
 
     deliver(house, shelf, lambda: last.line in shelf.lines)
 
-    assert [line for line in shelf.lines if '"id":' not in line] == [first.line, last.line]
+    # What was taken when a courier stopped may come again.
+    assert list(dict.fromkeys(line for line in shelf.lines if '"id":' not in line)) == [first.line, last.line]
 
 
 @ON_SQLITE
