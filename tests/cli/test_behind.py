@@ -58,14 +58,33 @@ def test_a_removed_project_leaves_its_content_behind_and_the_command_says_so(beh
 
 
 def test_readiness_says_what_keeps_the_engine_from_working(behind: Line) -> None:
+    looked: list[str] = []
+
+    async def look() -> None:
+        looked.append("before it is told")
+
     with opened(Settings.for_data(behind.folder, {})) as rooms:
         assert rooms.settlement is not None
-        front = application(rooms, list)
-        left_alone = application(replace(rooms, engine=replace(rooms.engine, trouble=lambda: "it fails")), list)
-        ready, unready = asyncio.run(_ready(front)), asyncio.run(_ready(left_alone))
+        well = replace(rooms.engine, look=look, trouble=str)
+        left_alone = replace(rooms.engine, look=look, trouble=lambda: " ".join(["it fails", *looked[1:]]))
+        fronts = [application(replace(rooms, engine=engine), list) for engine in (well, left_alone)]
+        ready, unready = (asyncio.run(_ready(front)) for front in fronts)
 
     assert ready == (200, {"status": "ready", "warnings": []})
-    assert unready == (503, {"status": "unavailable", "warnings": [], "reason": "it fails"})
+    assert unready == (503, {"status": "unavailable", "warnings": [], "reason": "it fails before it is told"})
+
+
+def test_readiness_asks_the_registry_behind_whether_it_is_there(behind: Line) -> None:
+    async def story() -> tuple[int, dict[str, Any]]:
+        with opened(Settings.for_data(behind.folder, {})) as rooms:
+            try:
+                return await _ready(application(rooms, list))
+            finally:
+                await rooms.engine.close()
+
+    status, told = asyncio.run(story())
+
+    assert (status, told["reason"]) == (503, "The registry behind takes no connection; check that it runs.")
 
 
 async def _ready(front: Any) -> tuple[int, dict[str, Any]]:
