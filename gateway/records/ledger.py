@@ -35,7 +35,7 @@ from gateway.records.descent import Descent
 from gateway.records.directory import ConnectionView
 from gateway.records.mark import end_of_chain
 from gateway.records.schema import events
-from gateway.records.sealed_end import sealed_end
+from gateway.records.sealed_end import drop_entries, sealed_end
 from gateway.records.trail import SLICE, project_tail
 from gateway.records.waiting import UNKNOWN, Waiting
 
@@ -218,7 +218,8 @@ class SqlLedger:
                 sealed: list[Sealed] = []
                 told: list[tuple[object, object]] = []
                 if broken is not None:
-                    # Kept before anything that looks at the end is applied.
+                    # Kept before anything that looks at the end is applied; and searches are to find it.
+                    drop_entries(cursor, head)
                     sealed.append(seal(head, broken.record()))
                     told.append((broken.kind.value, broken.outcome.value))
                     append(cursor, connection.dialect.paramstyle, sealed, self._trail_key)

@@ -10,7 +10,9 @@ import logging
 from contextlib import closing, suppress
 
 from sqlalchemy import Connection
+from sqlalchemy.engine.interfaces import DBAPICursor
 
+from gateway.audit.chain import Head
 from gateway.records.database import Database
 from gateway.records.mark import recorded
 from gateway.records.matching import projected_until
@@ -30,6 +32,13 @@ def sealed_end(database: Database, connection: Connection, key: bytes) -> int:
     if projected_until(connection) > record.head.seq and (count := _drop_beyond(database, connection, key)):
         _log.error("there were search entries beyond the end of the trail: %d were removed", count)
     return record.head.seq
+
+
+def drop_entries(cursor: DBAPICursor, after: Head) -> None:
+    """Removes the search entries of events after *after*, which are not there any more; the writers' transaction."""
+    cursor.execute(f"DELETE FROM event_index WHERE seq > {after.seq}")  # noqa: S608 - a number
+    if cursor.rowcount > 0:
+        _log.error("there were search entries of events that are gone: %d were removed", cursor.rowcount)
 
 
 def _drop_beyond(database: Database, connection: Connection, key: bytes) -> int:

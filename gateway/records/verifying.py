@@ -78,7 +78,7 @@ class Verifier:
         walk.sealed += answer.sealed
         walk.purged += answer.purged
         walk.compared += answer.compared
-        walk.unlike = walk.unlike or answer.unlike
+        walk.unlike = walk.unlike.before(answer.unlike) if walk.unlike is not None else answer.unlike
         return None
 
     def _end(self) -> Wrong | None:

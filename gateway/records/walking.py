@@ -60,10 +60,19 @@ END: Final = (1 << 63) - 1
 
 @dataclass(frozen=True, slots=True)
 class Wrong:
-    """What is wrong with the event of this number, in words."""
+    """
+    What is wrong with the event of this number, in words.
+
+    *edited* says that the event tells of an edited end of the trail: that is told before what searches say otherwise.
+    """
 
     text: str
     seq: int
+    edited: bool = False
+
+    def before(self, other: Wrong | None) -> Wrong:
+        """The one of the two, this being the earlier, that is told."""
+        return other if other is not None and other.edited and not self.edited else self
 
 
 class Walk:
@@ -216,8 +225,8 @@ class Walk:
             self.unlike = Wrong(f"the search entry of event {seq} was edited or removed", seq)
 
     def _was_broken(self, seq: int) -> None:
-        if self.unlike is None:
-            self.unlike = Wrong(f"event {seq} tells that the trail's end was edited before it", seq)
+        wrong = Wrong(f"event {seq} tells that the trail's end was edited before it", seq, edited=True)
+        self.unlike = self.unlike.before(wrong) if self.unlike is not None else wrong
 
     def _stub(self, segment: Segment) -> Wrong | None:
         """What was purged is vouched for by the signature on its stub."""

@@ -19,6 +19,7 @@ from gateway.audit.trail import Search
 from gateway.gate import Act
 from gateway.records import checkpoints
 from gateway.records.appending import trial
+from gateway.records.descent import Descent
 from gateway.records.mark import FAR, Mark, fault_of_end
 from gateway.records.matching import projected_until
 from gateway.records.schema import events, trail_head
@@ -79,11 +80,19 @@ def lowered(house: House) -> None:
     tamper(house, "UPDATE trail_head SET seq = 6")
 
 
+@pytest.mark.parametrize("projected", [False, True])
 @pytest.mark.parametrize("edit", [cut_off, written_anew, emptied, lowered])
 def test_an_edited_end_is_found_before_and_after_the_next_event_and_for_good(
-    house: House, edit: Callable[[House], None], caplog: pytest.LogCaptureFixture
+    house: House,
+    monkeypatch: pytest.MonkeyPatch,
+    edit: Callable[[House], None],
+    projected: bool,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    monkeypatch.setattr(house.ledger, "_follow", lambda: None)
     fill(house, 8)
+    if projected:
+        project(house)
     assert fault(house) == ""
     edit(house)
     assert fault(house) != ""
@@ -96,9 +105,13 @@ def test_an_edited_end_is_found_before_and_after_the_next_event_and_for_good(
     for event in house.trail.export(Search()):
         reader.take(event.line())
     assert "edited before it" in reader.end().fault
-    told = [record for record in house.records() if record["kind"] == "audit.break"]
-    assert [(each["outcome"], each["reason"]) for each in told] == [("failed", "trail_edited")]
-    assert told[0]["detail"]["reached"] == 8
+    for _ in range(2):
+        # Those who search for it find it, though searches had entries of what was there before.
+        told = house.records(kind="audit.break")
+        assert [(each["outcome"], each["reason"]) for each in told] == [("failed", "trail_edited")]
+        assert told[0]["detail"]["reached"] == 8
+        project(house)
+    assert "edited before it" in fault(house)
 
 
 COPY = "INSERT INTO events (seq, body, hash) SELECT {seq}, body, hash FROM events WHERE seq = 8"
@@ -230,16 +243,24 @@ def test_a_record_of_the_head_that_holds_no_hash_is_one_that_was_edited(house: H
     assert "edited before it" in fault(house)
 
 
-def test_an_end_that_is_put_back_with_its_seal_is_found(house: House) -> None:
+@pytest.mark.parametrize("projected", [False, True])
+def test_an_end_that_is_put_back_with_its_seal_is_found(
+    house: House, monkeypatch: pytest.MonkeyPatch, projected: bool
+) -> None:
+    monkeypatch.setattr(house.ledger, "_follow", lambda: None)
     fill(house, 6)
     query = select(trail_head.c.seq, trail_head.c.hash, trail_head.c.seal)
     seq, hashed, sealed = house.database.read_now(lambda connection: connection.execute(query).one())
     fill(house, 2)
+    if projected:
+        project(house)
     back = f"seq = {seq}, hash = {literal(house, bytes(hashed))}, seal = {literal(house, bytes(sealed))}"
     tamper(house, "DELETE FROM events WHERE seq > 6", f"UPDATE trail_head SET {back}")
     assert fault(house) == "events 7 to 8 were cut off the end"
     fill(house, 1)
+    project(house)
     assert "edited before it" in fault(house)
+    assert [record["id"] for record in house.records(kind="audit.break")] == [7]
 
 
 def test_no_checkpoint_is_made_of_an_edited_end_before_that_is_told(house: House) -> None:
@@ -315,8 +336,10 @@ def put_back(house: House, events_kept: int) -> None:
 
 
 def test_an_end_put_back_is_found_by_the_host_that_knows_it_though_another_has_gone_on_since(
-    house: House, tmp_path: Path
+    house: House, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    # The other host has not looked at the trail meanwhile.
+    monkeypatch.setattr(Descent, "keep_up", lambda _: None)
     url = house.database.engine.url.render_as_string(hide_password=False)
     other = tmp_path / "other"
     other.mkdir(mode=0o700)
@@ -348,6 +371,8 @@ def test_an_event_and_its_search_entry_that_come_while_it_is_verified_are_no_fau
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(house, 3)
+    # Nobody else reads: the committer cannot wait for commits.
+    monkeypatch.setattr(Descent, "keep_up", lambda _: None)
     read_now = house.database.read_now
     # Not for ever: whoever reads would never come to an end.
     left = iter(range(5))
