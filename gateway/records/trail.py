@@ -55,6 +55,7 @@ _RARE, _FREQUENT = 512, (16_384, 524_288)
 _LED = 100
 #: As JSON has it.
 _NUL = "\\u0000"
+_REACHED = "SELECT COALESCE(MAX(seq), 0) FROM event_index"
 _UNSEALED = "The record of the trail's end was edited in the database; the next event tells so."
 
 
@@ -201,6 +202,11 @@ def project_tail(database: Database, connection: Connection, until: int = END) -
         try:
             for statement in database.beginning:
                 cursor.execute(statement)
+            cursor.execute(_REACHED)
+            if cursor.fetchall()[0][0] >= rows[0].seq:
+                # Another host has done it meanwhile.
+                cursor.execute("ROLLBACK")
+                return len(rows)
             cursor.execute(_projection_of(len(rows), connection.dialect.paramstyle), values)
             tallies.follow(cursor, connection.dialect.paramstyle, entries)
             cursor.execute("COMMIT")
@@ -220,7 +226,7 @@ def project_anew(database: Database, connection: Connection, key: bytes) -> None
     with closing(connection.connection.cursor()) as cursor:
         for statement in database.beginning:
             cursor.execute(statement)
-        cursor.execute("SELECT COALESCE(MAX(seq), 0) FROM event_index")
+        cursor.execute(_REACHED)
         [(until,)] = cursor.fetchall()
         record = recorded(connection)
         until = min(until, record.head.seq) if record.is_sealed(key) else until

@@ -108,8 +108,8 @@ def test_the_log_has_one_line_when_it_goes_and_one_when_it_is_back(
             with pytest.raises(Unavailable):
                 house_there.database.read_now(one)
         assert house_there.ledger.broken
-    assert told(caplog) == ["the database does not answer"]
-    assert all(record.exc_info is None and "\n" not in record.message for record in caplog.records)
+        assert told(caplog) == ["the database does not answer"]
+        assert all(record.exc_info is None and "\n" not in record.message for record in caplog.records)
     asyncio.run(act())
     assert told(caplog) == ["the database does not answer", "the database answers again"]
 

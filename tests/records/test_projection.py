@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,13 +13,15 @@ from sqlalchemy import select
 
 from gateway.audit.chain import UNTIMED
 from gateway.audit.trail import Search
+from gateway.records import trail as rooms_trail
+from gateway.records.ledger import SqlLedger
 from gateway.records.matching import projected_until
 from gateway.records.review_tables import event_counts, origins
 from gateway.records.schema import event_index
 from gateway.records.sealed_end import sealed_end
 from gateway.records.trail import project_anew, project_tail
 from gateway.records.verifying import Verifier
-from tests.house import TRAIL_KEY, House
+from tests.house import TRAIL_KEY, House, opened
 from tests.records.test_condition import fill, tamper
 
 TIME = "2026-11-30T10:00:00.000000Z"
@@ -207,3 +210,27 @@ def until(house: House, seq: int) -> None:
     while reached(house) != seq:
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+def test_two_hosts_that_follow_at_once_make_each_entry_once(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tmp_path / "second"
+    data.mkdir(mode=0o700)
+    url = house.database.engine.url.render_as_string(hide_password=False)
+    monkeypatch.setattr(SqlLedger, "_follow", lambda _: None)
+    made = rooms_trail._projected
+    with opened(url, data) as second:
+        fill(house, 5)
+        left = [second]
+
+        def meanwhile(event: Any) -> Any:
+            if left:
+                project(left.pop())
+            return made(event)
+
+        monkeypatch.setattr(rooms_trail, "_projected", meanwhile)
+        project(house)
+    assert not left
+    assert len(house.records(kind="blob.pull")) == 5
+    assert house.trail.verify().fault == ""
