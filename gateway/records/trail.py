@@ -55,7 +55,6 @@ _RARE, _FREQUENT = 512, (16_384, 524_288)
 _LED = 100
 #: As JSON has it.
 _NUL = "\\u0000"
-_REACHED = "SELECT COALESCE(MAX(seq), 0) FROM event_index"
 _UNSEALED = "The record of the trail's end was edited in the database; the next event tells so."
 
 
@@ -202,8 +201,7 @@ def project_tail(database: Database, connection: Connection, until: int = END) -
         try:
             for statement in database.beginning:
                 cursor.execute(statement)
-            cursor.execute(_REACHED)
-            if cursor.fetchall()[0][0] >= rows[0].seq:
+            if projected_until(connection) >= rows[0].seq:
                 # Another host has done it meanwhile.
                 cursor.execute("ROLLBACK")
                 return len(rows)
@@ -226,9 +224,7 @@ def project_anew(database: Database, connection: Connection, key: bytes) -> None
     with closing(connection.connection.cursor()) as cursor:
         for statement in database.beginning:
             cursor.execute(statement)
-        cursor.execute(_REACHED)
-        [(until,)] = cursor.fetchall()
-        record = recorded(connection)
+        record, until = recorded(connection), projected_until(connection)
         until = min(until, record.head.seq) if record.is_sealed(key) else until
         cursor.execute("DELETE FROM event_index")
         after = 0
