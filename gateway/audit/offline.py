@@ -288,7 +288,8 @@ class Reader:
 def statements_in(lines: Iterable[str], place: object = "it") -> list[Mapping[str, Any]]:
     """The signed statements among *lines*, those of *place*, whatever else there is; `Unreadable` if there are none."""
     signed = (_record(line) for line in lines if '"signature"' in line and not line.startswith(_EVENT))
-    found: list[Mapping[str, Any]] = [each for each in signed if {"type", "seq", "hash", "time"} <= each.keys()]
+    whole = (each for each in signed if {"type", "seq", "hash", "time"} <= each.keys())
+    found: list[Mapping[str, Any]] = [each for each in whole if isinstance(each["seq"], int)]
     if not found:
         raise Unreadable(f"There is no checkpoint in {place}; make one with: gateway audit checkpoint --output FILE")
     return found
@@ -404,7 +405,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         found = _verified(given.export, given.checkpoint, given.key, partial=given.partial)
-    except (Unreadable, OSError, ValueError, KeyError, TypeError) as error:
+    except (Unreadable, OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RuntimeError) as error:
         sys.stderr.write(f"offline: {error}\n")
         return 2
     sys.stdout.writelines(f"{line}\n" for line in _told(found, signed=given.key is not None))

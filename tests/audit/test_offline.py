@@ -275,6 +275,37 @@ def test_lines_behind_a_syslog_header_verify_too() -> None:
     assert verified(logged, checkpoint(EVENTS[39])).proven == 40
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"type":"purge","first":1e400,"seq":3}',
+        '{"type":"purge","first":1,"seq":3,"broken":1e400}',
+        '{"type":"purge","first":1,"seq":3,"broken":null}',
+        '{"type":"checkpoint","seq":-1e400}',
+        '{"type":"gap","first":[],"last":2}',
+        '{"type":"gap","first":1e400,"last":2}',
+        '{"a":' + "[" * 100_000,
+    ],
+    ids=range(7),
+)
+def test_a_line_that_says_no_number_is_told_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str
+) -> None:
+    export = tmp_path / "export.jsonl"
+    export.write_text("\n".join([*LINES, line, ""]))
+    assert main([str(export)]) in {1, 2}
+    told = capsys.readouterr()
+    assert (told.out + told.err).count("\n") == 1
+
+
+@pytest.mark.parametrize("seq", ["1e400", '"3"', "null", "[]"])
+def test_what_names_no_event_is_no_checkpoint(seq: str) -> None:
+    line = checkpoint(EVENTS[3]).replace('"seq":4', f'"seq":{seq}')
+    assert f'"seq":{seq}' in line
+    with pytest.raises(Unreadable, match="no checkpoint"):
+        statements_in([line])
+
+
 @settings(deadline=None)
 @given(st.text(max_size=80), st.integers(1, 39))
 def test_no_other_line_in_the_place_of_an_event_is_whole(text: str, place: int) -> None:
